@@ -1,0 +1,132 @@
+"""Clip -> H.264 MP4 that every browser, notebook and player shows.
+
+The file is encoded and read back in memory, and only then put on disk under a temporary name and
+renamed: a full disk or a killed process never leaves a half-written video under the real name.
+"""
+
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+from vidgen_lab.video.clip import Clip
+
+# Said in the file, so that no player has to guess: sRGB pictures (primaries of BT.709, sRGB curve)
+# coded with the BT.601 matrix in limited range. The matrix is also what decoders that ignore such
+# tags (OpenCV) assume, so the colours agree everywhere.
+_BT709_PRIMARIES, _SRGB_CURVE = 1, 13
+
+
+def write_clip(clip: Clip, path: str | Path, crf: int = 18) -> Path:
+    """Write `clip` as MP4 (H.264, yuv420p, index first) and return the path.
+
+    crf: x264 quality, 0 (lossless in luma) .. 51; 18 is visually close to the original.
+    An odd width or height is padded by one repeated column or row, with a UserWarning, because
+    4:2:0 colour has no odd sizes. The parent folder is created.
+    Raises ValueError (crf, file suffix), TypeError (not a Clip) and OSError (folder not writable,
+    disk full); whatever stood at `path` before is then still there.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".mp4":
+        raise ValueError(
+            f"videos are written as .mp4, not {path.suffix or 'without suffix'}: {path}"
+        )
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give a file name inside it")
+    data = encode_clip(clip, crf)
+    try:
+        _replace_file(path, data)
+    except OSError as err:
+        raise type(err)(
+            err.errno, f"could not write {len(data)} bytes: {err.strerror}", str(path)
+        ) from err
+    return path
+
+
+def encode_clip(clip: Clip, crf: int = 18) -> bytes:
+    """The MP4 file of `clip` as bytes, decoded once to check that every frame is in it."""
+    if not isinstance(clip, Clip):
+        raise TypeError(f"expected a Clip, not {type(clip).__name__}: Clip(frames, fps)")
+    if not 0 <= crf <= 51:
+        raise ValueError(f"crf must lie in 0..51, not {crf}")
+    buffer = io.BytesIO()
+    frames = _even(clip.frames)
+    # Room for the index before the pictures, so that playing can start before all is loaded
+    # (+faststart does the same afterwards, but has to reopen the file by name).
+    index_bytes = 2048 + 24 * clip.num_frames
+    with av.open(buffer, "w", format="mp4", options={"moov_size": str(index_bytes)}) as out:
+        stream = out.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1001))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf)}
+        context = stream.codec_context
+        context.colorspace, context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
+        context.color_primaries, context.color_trc = _BT709_PRIMARIES, _SRGB_CURVE
+        for picture in _yuv_frames(frames):
+            out.mux(stream.encode(picture))
+        out.mux(stream.encode(None))
+    data = buffer.getvalue()
+    _check_frame_count(data, clip.num_frames)
+    return data
+
+
+def _yuv_frames(frames: np.ndarray) -> Iterator[av.VideoFrame]:
+    """uint8 [T, H, W, 3] RGB, even sides -> yuv420p pictures numbered from 0."""
+    for index, rgb in enumerate(frames):
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.SMPTE170M, dst_color_range=ColorRange.MPEG
+        )
+        picture.color_primaries, picture.color_trc = _BT709_PRIMARIES, _SRGB_CURVE
+        picture.pts = index
+        yield picture
+
+
+def _even(frames: np.ndarray) -> np.ndarray:
+    """[T, H, W, 3] with the last row or column repeated where H or W is odd."""
+    height, width = frames.shape[1:3]
+    if height % 2 == 0 and width % 2 == 0:
+        return frames
+    pad = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
+    warnings.warn(
+        f"H.264 needs even sides: {width}x{height} is written as "
+        f"{width + width % 2}x{height + height % 2}, last column or row repeated",
+        stacklevel=4,
+    )
+    return np.pad(frames, pad, mode="edge")
+
+
+def _check_frame_count(data: bytes, expected: int) -> None:
+    with av.open(io.BytesIO(data)) as container:
+        found = sum(1 for _ in container.decode(video=0))
+    if found != expected:
+        raise RuntimeError(f"the encoder kept {found} of {expected} frames; nothing was written")
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    """Write next to `path`, flush to the disk, rename over it; no temporary file survives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # a full network disk may report only here
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files, a video is not one
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
