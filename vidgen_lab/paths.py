@@ -1,4 +1,4 @@
-"""Where the shipped files are: in a checkout beside the package, in an installed wheel inside it."""
+"""Where the shipped files are: beside the package in a checkout, inside it once installed."""
 
 from pathlib import Path
 

@@ -1,0 +1,78 @@
+# Everything happens in .venv, which the first command makes. All paths are relative, so that the
+# checkout may live in a folder whose name has spaces or accents.
+
+N ?= 1
+TIER ?= auto
+ARGS ?=
+
+PY := .venv/bin/python
+STAMP := .venv/.installed
+
+# A checkout that was moved or copied must be installed anew: the environment remembers its folder.
+ifneq ("$(shell cat $(STAMP) 2>/dev/null)","$(CURDIR)")
+$(shell rm -f $(STAMP))
+endif
+
+.PHONY: help setup chapter lab test notebooks bench gpu lint clean
+
+help:
+	@echo "make chapter     run chapter N (now $(N)) at TIER (now $(TIER)); ARGS=\"-p name value\""
+	@echo "make lab         open the chapters in JupyterLab"
+	@echo "make test        run every test"
+	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
+	@echo "make bench       measure speed and quality of the embedded models"
+	@echo "make gpu         run the tests that need a GPU"
+	@echo "make lint        check style, notebooks and generated pages"
+	@echo "make clean       remove .venv and caches (runs/ stays)"
+
+setup: $(STAMP)
+
+chapter: $(STAMP)
+	@$(PY) -m vidgen_lab chapter "$(N)" --tier "$(TIER)" $(ARGS)
+
+lab: $(STAMP)
+	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
+
+test: $(STAMP)
+	@$(PY) -m pytest $(ARGS)
+
+notebooks: $(STAMP)
+	@$(PY) -m vidgen_lab.workbook.lint --execute tiny $(ARGS)
+	@$(PY) -m vidgen_lab.workbook.book_map --write
+
+bench: $(STAMP)
+	@$(PY) -m vidgen_lab bench $(ARGS)
+
+gpu: $(STAMP)
+	@$(PY) -m pytest -m gpu $(ARGS)
+
+lint: $(STAMP)
+	@$(PY) -m ruff check .
+	@$(PY) -m vidgen_lab.workbook.lint
+	@$(PY) -m vidgen_lab.workbook.book_map
+
+clean:
+	@rm -rf .venv .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The pins first, then the package itself without its dependencies: nothing can move a pin.
+$(STAMP): requirements.txt pyproject.toml
+	@start=$$(date +%s); \
+	[ -x $(PY) ] && $(PY) -m pip --version >/dev/null 2>&1 || { \
+	  for python in "$$PYTHON" python3 python3.13 python3.12 python3.11 python; do \
+	    [ -n "$$python" ] || continue; \
+	    "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; \
+	    python=; \
+	  done; \
+	  [ -n "$$python" ] || { \
+	    echo "error: Python 3.11 or newer is needed and none was found." \
+	      "Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }; \
+	  echo "Making .venv with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear .venv || { rm -rf .venv; \
+	    echo "error: $$python cannot make a virtual environment." \
+	      "On Debian and Ubuntu: apt install python3-venv"; exit 1; }; }; \
+	echo "Installing the pinned packages (a few minutes the first time)"; \
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt && \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable . && \
+	printf '%s' "$(CURDIR)" >$(STAMP) && \
+	echo "Installed in $$(( $$(date +%s) - start )) s"
