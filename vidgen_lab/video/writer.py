@@ -83,7 +83,6 @@ def _yuv_frames(frames: np.ndarray) -> Iterator[av.VideoFrame]:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.SMPTE170M, dst_color_range=ColorRange.MPEG
         )
-        picture.color_primaries, picture.color_trc = _BT709_PRIMARIES, _SRGB_CURVE
         picture.pts = index
         yield picture
 
