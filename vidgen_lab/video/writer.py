@@ -6,7 +6,7 @@ renamed: a full disk or a killed process never leaves a half-written video under
 
 import io
 import os
-import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -111,21 +111,13 @@ def _check_frame_count(data: bytes, expected: int) -> None:
 def _replace_file(path: Path, data: bytes) -> None:
     """Write next to `path`, flush to the disk, rename over it; no temporary file survives."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
-    temporary = Path(name)
+    temporary = path.parent / f".{uuid.uuid4().hex}.part"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # a full network disk may report only here
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files, a video is not one
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
