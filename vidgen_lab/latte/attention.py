@@ -1,0 +1,214 @@
+"""Attention, twice: written out, and through the fused kernel. Both give the same numbers.
+
+    A = softmax(Q K^T / sqrt(d)),  output = A V
+
+Written out, A exists in memory ([.., heads, L, L], kept for the backward pass); the fused kernel never stores it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .checks import require, require_rank
+
+
+def naive_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Attention as the formula reads.
+
+    Args:
+        q: [..., heads, Lq, d]; k, v: [..., heads, Lk, d].
+        mask: bool, True = may be looked at; broadcasts to [..., heads, Lq, Lk].
+        causal: query i sees keys 0 .. i only.
+    Returns:
+        output [..., heads, Lq, d] and the weights A [..., heads, Lq, Lk], whose rows sum to 1.
+    """
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # [..., heads, Lq, Lk]
+    if causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(future, -torch.inf)  # [..., heads, Lq, Lk]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)  # [..., heads, Lq, Lk]
+    weights = scores.softmax(dim=-1)  # [..., heads, Lq, Lk]
+    return weights @ v, weights  # [..., heads, Lq, d]
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, L, heads*d] -> [B, heads, L, d]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """[B, heads, L, d] -> [B, L, heads*d]. The transpose comes first: without it heads and tokens are shuffled."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class _AttentionCore(nn.Module):
+    """What self- and cross-attention share: which implementation runs, and whether the weights are kept."""
+
+    def __init__(self, dim: int, num_heads: int, implementation: str = "fused") -> None:
+        super().__init__()
+        require(
+            dim % num_heads == 0, "width of a token", f"a multiple of {num_heads} heads", dim
+        )
+        require(
+            implementation in ("fused", "naive"),
+            "attention implementation",
+            "'fused' or 'naive'",
+            repr(implementation),
+        )
+        self.num_heads, self.implementation = num_heads, implementation
+        self.captured: list[Tensor] | None = None  # a list while `capture_attention` listens
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool
+    ) -> Tensor:
+        """[B, heads, Lq, d], [B, heads, Lk, d] x 2 -> [B, heads, Lq, d]."""
+        if self.captured is None and self.implementation == "fused":
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+        out, weights = naive_attention(q, k, v, mask, causal)
+        if self.captured is not None:
+            self.captured.append(weights.detach())
+        return out
+
+
+class SelfAttention(_AttentionCore):
+    """Tokens of a video look at one another, along one axis of the grid.
+
+    `along="space"`: patches of one frame; `"time"`: one place in all frames; `"both"`: everything at once, full
+    three-dimensional attention. The choice is nothing but a choice of view: the axis that is not looked along joins
+    the batch (space) or the heads (time), and no number moves in memory.
+
+    Args:
+        dim: width D of a token, a multiple of num_heads.
+        qkv_bias: biases on query, key and value (the output always has one).
+        causal: frame i sees frames 0 .. i only (needs along="time").
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        along: str = "space",
+        qkv_bias: bool = True,
+        causal: bool = False,
+        implementation: str = "fused",
+    ) -> None:
+        super().__init__(dim, num_heads, implementation)
+        require(along in ("space", "time", "both"), "attention axis", "'space', 'time' or 'both'", along)
+        require(not causal or along == "time", "causal attention", "along='time'", f"along={along!r}")
+        self.along, self.causal = along, causal
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.k = nn.Linear(dim, dim, bias=qkv_bias)
+        self.v = nn.Linear(dim, dim, bias=qkv_bias)
+        self.out = nn.Linear(dim, dim)
+
+    def sequences(self, x: Tensor) -> Tensor:
+        """[B, T, N, D] -> [sequences, heads, length, d], a view."""
+        x = x.unflatten(-1, (self.num_heads, -1))  # [B, T, N, heads, d]
+        if self.along == "space":
+            return x.flatten(0, 1).transpose(1, 2)  # [B*T, heads, N, d]
+        if self.along == "time":
+            return x.flatten(2, 3).transpose(1, 2)  # [B, N*heads, T, d]
+        return x.flatten(1, 2).transpose(1, 2)  # [B, heads, T*N, d]
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.sequences(self.q(x)), self.sequences(self.k(x)), self.sequences(self.v(x))
+        y = self.attend(q, k, v, None, self.causal)  # [sequences, heads, length, d]
+        return self.out(y.transpose(1, 2).reshape(x.shape))  # [B, T, N, D]
+
+
+class CrossAttention(_AttentionCore):
+    """The video asks, the text answers (book listing 3.L07, with the padding masked).
+
+    All frames of a clip share one text, so keys and values are made once per clip and the frames' tokens form one
+    long list of queries; nothing is repeated frame by frame. As in PixArt and Latte there is no norm in front and no
+    gate behind.
+
+    Args:
+        dim: width of the video tokens; context_dim: width of the text tokens.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        context_dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        implementation: str = "fused",
+    ) -> None:
+        super().__init__(dim, num_heads, implementation)
+        self.q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.kv = nn.Linear(context_dim, 2 * dim, bias=qkv_bias)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
+        q = split_heads(self.q(x.flatten(1, -2)), self.num_heads)  # [B, heads, T*N, d]
+        k, v = self.kv(text).chunk(2, dim=-1)  # 2 x [B, L, D]
+        k, v = split_heads(k, self.num_heads), split_heads(v, self.num_heads)  # [B, heads, L, d]
+        mask = None if text_mask is None else text_mask[:, None, None, :]  # [B, 1, 1, L]
+        y = self.attend(q, k, v, mask, causal=False)  # [B, heads, T*N, d]
+        return self.out(merge_heads(y)).view(x.shape)  # [B, ..., D]
+
+
+def check_text(text: Tensor, text_mask: Tensor | None, batch: int, width: int) -> None:
+    """Text must be [B, L, width], its mask [B, L] bool with at least one True in every row."""
+    require_rank(text, "B L D", "text embeddings")
+    require(
+        text.shape[0] == batch and text.shape[2] == width,
+        "text embeddings",
+        f"[{batch}, L, {width}]",
+        list(text.shape),
+    )
+    if text_mask is None:
+        return
+    require(
+        text_mask.ndim == 2,
+        "text mask",
+        f"2 axes [B, L] = {list(text.shape[:2])}, True where a token is real",
+        f"{text_mask.ndim} axes {list(text_mask.shape)}",
+    )
+    require(
+        text_mask.shape == text.shape[:2],
+        "text mask",
+        list(text.shape[:2]),
+        list(text_mask.shape),
+    )
+    require(text_mask.dtype == torch.bool, "dtype of the text mask", torch.bool, text_mask.dtype)
+    if text_mask.device.type == "cpu" and not torch.compiler.is_compiling():
+        require(
+            bool(text_mask.any(dim=1).all()),
+            "text mask",
+            "at least one real token in every row",
+            "a row that masks everything",
+            "An empty prompt still has its end-of-sequence token.",
+        )
+
+
+@contextmanager
+def capture_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Record the attention weights of every attention layer inside `model` while the block runs.
+
+        with capture_attention(latte) as maps:
+            latte(x, t)
+        maps["blocks.0.spatial.attention"][0]     # [B*T, heads, N, N]
+
+    Spatial maps are [B*T, heads, N, N], temporal ones [B, N*heads, T, T] (heads run fastest), cross-attention
+    [B, heads, T*N, L]. The layers run the written-out attention meanwhile, so memory grows with the square of the length.
+    """
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, _AttentionCore)}
+    maps: dict[str, list[Tensor]] = {name: [] for name in layers}
+    try:
+        for name, layer in layers.items():
+            layer.captured = maps[name]
+        yield maps
+    finally:
+        for layer in layers.values():
+            layer.captured = None

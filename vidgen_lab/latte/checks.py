@@ -1,0 +1,42 @@
+"""One way to say what was expected and what came: every wrong input of the chapter fails through here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class LatteInputError(ValueError):
+    """An input that the model cannot take; the message names what was expected and what was given."""
+
+
+def require(condition: bool, what: str, expected: object, given: object, hint: str = "") -> None:
+    """Raise LatteInputError "what: expected E, given G. hint" unless the condition holds."""
+    if not condition:
+        raise LatteInputError(f"{what}: expected {expected}, given {given}.{' ' + hint if hint else ''}")
+
+
+def require_rank(x: Tensor, names: str, what: str) -> None:
+    """Check the number of axes; `names` spells them, as in "B C T H W"."""
+    axes = names.split()
+    require(
+        x.ndim == len(axes),
+        what,
+        f"{len(axes)} axes [{', '.join(axes)}]",
+        f"{x.ndim} axes {list(x.shape)}",
+    )
+
+
+def require_finite(x: Tensor, what: str, training: bool = False) -> None:
+    """Refuse NaN and infinity.
+
+    On an accelerator the answer costs a stop of the command queue, so a model in training skips the question
+    there: the training loop looks at its loss anyway.
+    """
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        return
+    if x.device.type != "cpu" and training:
+        return
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        require(False, what, "finite values", f"{bad} of {x.numel()} NaN or infinite")

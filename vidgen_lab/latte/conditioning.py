@@ -1,0 +1,142 @@
+"""What a denoiser is told: how noisy the clip is, which class it has, what the prompt says.
+
+And the three ways of telling it through the layer norms: AdaLN, AdaLN-Zero and adaLN-single.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .checks import require
+
+FREQUENCIES = 256  # channels of the sinusoid in front of the timestep MLP (DiT, Latte, PixArt)
+
+
+def timestep_code(t: Tensor, channels: int = FREQUENCIES) -> Tensor:
+    """Sinusoid of (possibly fractional) timesteps: [B] -> [B, channels] float32, cosines first."""
+    half = channels // 2
+    omega = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    angle = t.float()[:, None] * omega  # [B, channels/2]
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)  # [B, channels]
+
+
+class TimestepEmbedder(nn.Module):
+    """Timestep to a vector: sinusoid, then a small network. [B] -> [B, D]."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(FREQUENCIES, dim)
+        self.linear_2 = nn.Linear(dim, dim)
+
+    def forward(self, t: Tensor) -> Tensor:
+        code = timestep_code(t).to(self.linear_1.weight.dtype)  # [B, 256]
+        return self.linear_2(nn.functional.silu(self.linear_1(code)))  # [B, D]
+
+
+class LabelEmbedder(nn.Module):
+    """Class number to a vector; the last row of the table means "no class" (classifier-free guidance)."""
+
+    def __init__(self, num_classes: int, dim: int) -> None:
+        super().__init__()
+        self.null_class = num_classes
+        self.table = nn.Embedding(num_classes + 1, dim)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        if labels.device.type == "cpu":
+            low, high = int(labels.min()), int(labels.max())
+            require(
+                0 <= low and high <= self.null_class,
+                "class labels",
+                f"0 .. {self.null_class - 1}, or {self.null_class} for none",
+                f"{low} .. {high}",
+            )
+        return self.table(labels)  # [B, D]
+
+
+class TextProjection(nn.Module):
+    """Text features to the width of the video tokens: [B, L, text_dim] -> [B, L, D]."""
+
+    def __init__(self, text_dim: int, dim: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(text_dim, dim)
+        self.linear_2 = nn.Linear(dim, dim)
+
+    def forward(self, text: Tensor) -> Tensor:
+        return self.linear_2(nn.functional.gelu(self.linear_1(text), approximate="tanh"))
+
+
+# ---------------------------------------------------------------------------------------------------- modulation
+class Modulation(NamedTuple):
+    """Six vectors per sample, each [B, 1, 1, D]: they broadcast over frames and patches."""
+
+    shift_attention: Tensor
+    scale_attention: Tensor
+    gate_attention: Tensor
+    shift_mlp: Tensor
+    scale_mlp: Tensor
+    gate_mlp: Tensor
+
+
+def _vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """[B, count*D] -> count tensors [B, 1, 1, D]."""
+    return x[:, None, None, :].chunk(count, dim=-1)
+
+
+class AdaLN(nn.Module):
+    """Adaptive layer norm: the condition sets scale and shift of a norm (book listing 3.L09, repaired).
+
+        AdaLN(x, c) = LN(x) * (1 + scale(c)) + shift(c)
+
+    It belongs *inside* a residual branch, x + f(AdaLN(x, c)); applied to the stream itself it overwrites what the
+    earlier layers have said. The condition is a vector per sample, so its matrix runs once per sample, never per token.
+    """
+
+    def __init__(self, dim: int, cond_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(cond_dim or dim, 2 * dim)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        shift, scale = _vectors(self.linear(nn.functional.silu(cond)), 2)  # 2 x [B, 1, 1, D]
+        return self.norm(x) * (1 + scale) + shift  # [B, T, N, D]
+
+
+class AdaLNZero(nn.Module):
+    """Shift, scale and gate for both branches of a block, from a matrix of the block's own (DiT, Latte's paper).
+
+    The matrix starts at zero, hence all gates do, hence every block starts as the identity.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, 6 * dim)
+
+    def forward(self, cond: Tensor) -> Modulation:
+        return Modulation(*_vectors(self.linear(nn.functional.silu(cond)), 6))  # 6 x [B, 1, 1, D]
+
+
+class AdaLNSingle(nn.Module):
+    """The same six vectors from one matrix shared by all blocks plus a small table per block (PixArt, diffusers).
+
+    `cond` is the shared matrix's output [B, 6*D], computed once by the model. A third of a block's weights is saved.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(6, dim))
+
+    def forward(self, cond: Tensor) -> Modulation:
+        return Modulation(*_vectors(cond + self.table.flatten(), 6))  # 6 x [B, 1, 1, D]
+
+
+MODULATIONS = {"block": AdaLNZero, "single": AdaLNSingle}
+
+
+def drop_labels(labels: Tensor, null_class: int, p: float, generator: torch.Generator | None = None) -> Tensor:
+    """Replace each label by "no class" with probability p: the training half of classifier-free guidance."""
+    drop = torch.rand(labels.shape, generator=generator, device=labels.device) < p
+    return torch.where(drop, null_class, labels)

@@ -1,0 +1,261 @@
+"""Weights in and out: diffusers' LatteTransformer3DModel (both ways) and the checkpoints of Vchitect/Latte.
+
+Loading is strict: a missing or unknown key is an error, never a warning.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .checks import LatteInputError, require
+from .registry import SIZES, LatteConfig
+
+if TYPE_CHECKING:
+    from diffusers import LatteTransformer3DModel
+
+    from .model import Latte
+
+# diffusers -> ours, outside the blocks
+_TOP = {
+    "pos_embed.proj": "patch_embed.proj",
+    "adaln_single.emb.timestep_embedder.linear_1": "time_embed.linear_1",
+    "adaln_single.emb.timestep_embedder.linear_2": "time_embed.linear_2",
+    "adaln_single.linear": "shared_modulation",
+    "caption_projection.linear_1": "text_embed.linear_1",
+    "caption_projection.linear_2": "text_embed.linear_2",
+    "proj_out": "final.proj",
+}
+# diffusers -> ours, inside a block (attn2 has its key and value joined on our side)
+_BLOCK = {
+    "attn1.to_q": "attention.q",
+    "attn1.to_k": "attention.k",
+    "attn1.to_v": "attention.v",
+    "attn1.to_out.0": "attention.out",
+    "attn2.to_q": "cross.q",
+    "attn2.to_out.0": "cross.out",
+    "ff.net.0.proj": "mlp.up",
+    "ff.net.2": "mlp.down",
+}
+
+
+def _name_pairs(config: LatteConfig, keys: set[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """(our key, diffusers keys joined in it) for every weight our model has."""
+    pairs = [("final.table", ("scale_shift_table",))]
+    for theirs, ours in _TOP.items():
+        pairs += [(f"{ours}.{kind}", (f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
+    for i in range(config.pairs):
+        for their_list, half in (("transformer_blocks", "spatial"), ("temporal_transformer_blocks", "temporal")):
+            ours, theirs = f"blocks.{i}.{half}", f"{their_list}.{i}"
+            pairs.append((f"{ours}.modulation.table", (f"{theirs}.scale_shift_table",)))
+            for kind in ("weight", "bias"):
+                pairs += [(f"{ours}.{o}.{kind}", (f"{theirs}.{t}.{kind}",)) for t, o in _BLOCK.items()]
+                kv = tuple(f"{theirs}.attn2.to_{x}.{kind}" for x in "kv")
+                pairs.append((f"{ours}.cross.kv.{kind}", kv))
+    return [pair for pair in pairs if pair[0] in keys]
+
+
+def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
+    """Our settings for a LatteTransformer3DModel's; a setting that our model cannot honour is an error."""
+    hidden = config["num_attention_heads"] * config["attention_head_dim"]
+    fixed = {
+        "norm_type": "ada_norm_single",
+        "activation_fn": "gelu-approximate",
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+        "dropout": 0.0,
+    }
+    for key, expected in fixed.items():
+        require(config[key] == expected, f"diffusers setting {key}", expected, config[key])
+    out_channels = config["out_channels"] or config["in_channels"]
+    require(
+        out_channels in (config["in_channels"], 2 * config["in_channels"]),
+        "diffusers setting out_channels",
+        f"{config['in_channels']} or {2 * config['in_channels']}",
+        out_channels,
+    )
+    cross = config["cross_attention_dim"]
+    require(cross in (None, hidden), "diffusers setting cross_attention_dim", f"None or {hidden}", cross)
+    return LatteConfig(
+        sample_size=config["sample_size"],
+        num_frames=config["video_length"],
+        in_channels=config["in_channels"],
+        patch_size=config["patch_size"],
+        hidden_size=hidden,
+        depth=2 * config["num_layers"],
+        num_heads=config["num_attention_heads"],
+        modulation="single",
+        condition="none" if cross is None else "text",
+        text_dim=config["caption_channels"],
+        learn_sigma=out_channels == 2 * config["in_channels"],
+        qkv_bias=config["attention_bias"],
+    )
+
+
+def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
+    """Constructor arguments of LatteTransformer3DModel for our settings."""
+    require(
+        config.modulation == "single",
+        "modulation of a model for diffusers",
+        "'single'",
+        repr(config.modulation),
+        "A matrix per block (paper) cannot be folded into one shared matrix; diffusers has no such model.",
+    )
+    require(config.condition != "class", "condition of a model for diffusers", "'none' or 'text'", "'class'")
+    require(not config.causal, "attention of a model for diffusers", "not causal", "causal")
+    return {
+        "num_attention_heads": config.num_heads,
+        "attention_head_dim": config.hidden_size // config.num_heads,
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "num_layers": config.pairs,
+        "cross_attention_dim": config.hidden_size if config.condition == "text" else None,
+        "attention_bias": config.qkv_bias,
+        "sample_size": config.sample_size,
+        "patch_size": config.patch_size,
+        "activation_fn": "gelu-approximate",
+        "num_embeds_ada_norm": 1000,
+        "norm_type": "ada_norm_single",
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+        "caption_channels": config.text_dim or 1,  # diffusers always builds the projection; 1 is the smallest
+        "video_length": config.num_frames,
+    }
+
+
+def from_diffusers(model: LatteTransformer3DModel | str | Path) -> Latte:
+    """See `Latte.from_diffusers`. A pipeline's folder works as well as its transformer's."""
+    from .model import Latte
+
+    if isinstance(model, (str, Path)):
+        from diffusers import LatteTransformer3DModel
+
+        sub = "transformer" if (Path(model) / "transformer").is_dir() else None
+        model = LatteTransformer3DModel.from_pretrained(str(model), subfolder=sub)
+    config = config_from_diffusers(dict(model.config))
+    theirs = dict(model.state_dict())
+    latte = _empty(config)
+    weights = {
+        ours: torch.cat([theirs.pop(n) for n in names])
+        for ours, names in _name_pairs(config, set(latte.state_dict()))
+    }
+    if config.condition == "none":  # diffusers carries a text projection that nothing reads
+        theirs = {k: v for k, v in theirs.items() if not k.startswith("caption_projection.")}
+    if theirs:
+        raise LatteInputError(f"diffusers weights: expected no other keys, given {sorted(theirs)}.")
+    latte.load_state_dict(weights, strict=True, assign=True)
+    latte.train(model.training)
+    assert isinstance(latte, Latte)
+    return latte
+
+
+def to_diffusers(latte: Latte) -> LatteTransformer3DModel:
+    """See `Latte.to_diffusers`. The weights are copies: training one model does not move the other."""
+    from diffusers import LatteTransformer3DModel
+
+    model = LatteTransformer3DModel(**config_to_diffusers(latte.config))
+    ours, weights = latte.state_dict(), {}
+    for key, names in _name_pairs(latte.config, set(ours)):
+        for name, part in zip(names, ours[key].chunk(len(names)), strict=True):
+            weights[name] = part.clone()
+    if latte.config.condition == "none":
+        dead = {k: v for k, v in model.state_dict().items() if k.startswith("caption_projection.")}
+        weights |= {k: torch.zeros_like(v) for k, v in dead.items()}
+    model.load_state_dict(weights, strict=True)
+    first = next(latte.parameters())
+    return model.to(device=first.device, dtype=first.dtype).train(latte.training)
+
+
+# ------------------------------------------------------------------------------------------------ Vchitect/Latte
+_VCHITECT = {
+    "x_embedder.proj": "patch_embed.proj",
+    "t_embedder.mlp.0": "time_embed.linear_1",
+    "t_embedder.mlp.2": "time_embed.linear_2",
+    "final_layer.adaLN_modulation.1": "final.linear",
+    "final_layer.linear": "final.proj",
+}
+_VCHITECT_BLOCK = {
+    "attn.proj": "attention.out",
+    "mlp.fc1": "mlp.up",
+    "mlp.fc2": "mlp.down",
+    "adaLN_modulation.1": "modulation.linear",
+}
+
+
+def from_vchitect(state_dict: dict[str, Any], **overrides: Any) -> Latte:
+    """A Latte from the original code's checkpoint: a plain state dict, or the file's {"model", "ema"} (ema wins).
+
+    Sizes are read off the weights; only the number of heads leaves no trace there. It is taken from the published size
+    of that width, else pass num_heads=....
+    """
+    weights = dict(state_dict.get("ema") or state_dict.get("model") or state_dict)
+    weights = {k.removeprefix("module."): v for k, v in weights.items()}
+    missing = [k for k in ("x_embedder.proj.weight", "pos_embed", "temp_embed") if k not in weights]
+    require(not missing, "Vchitect checkpoint", "the keys of Vchitect/Latte models/latte.py", f"none of {missing}")
+    config = _vchitect_config(weights, overrides)
+    latte = _empty(config)
+    for key, ours in (("pos_embed", latte.patch_embed.positions), ("temp_embed", latte.frame_positions)):
+        gap = float((weights.pop(key)[0].cpu() - ours).abs().max())
+        require(gap < 1e-4, f"{key} of the checkpoint", "the fixed sine-cosine table", f"one {gap:.2g} away")
+
+    new: dict[str, Tensor] = {}
+    for theirs, ours in _VCHITECT.items():
+        for kind in ("weight", "bias"):
+            new[f"{ours}.{kind}"] = weights.pop(f"{theirs}.{kind}")
+    if config.condition == "class":
+        new["label_embed.table.weight"] = weights.pop("y_embedder.embedding_table.weight")
+    for i in range(config.depth):
+        ours, theirs = f"blocks.{i // 2}.{('spatial', 'temporal')[i % 2]}", f"blocks.{i}"
+        for kind in ("weight", "bias"):
+            for their_name, our_name in _VCHITECT_BLOCK.items():
+                new[f"{ours}.{our_name}.{kind}"] = weights.pop(f"{theirs}.{their_name}.{kind}")
+            for name, part in zip("qkv", weights.pop(f"{theirs}.attn.qkv.{kind}").chunk(3), strict=True):
+                new[f"{ours}.attention.{name}.{kind}"] = part.clone()
+    if weights:
+        raise LatteInputError(f"Vchitect checkpoint: expected no other keys, given {sorted(weights)}.")
+    latte.load_state_dict(new, strict=True, assign=True)
+    return latte.requires_grad_(True)
+
+
+def _vchitect_config(weights: dict[str, Tensor], overrides: dict[str, Any]) -> LatteConfig:
+    hidden, channels, patch, _ = weights["x_embedder.proj.weight"].shape
+    heads = {width: heads for _, width, heads in SIZES.values()}.get(hidden)
+    heads = overrides.pop("num_heads", heads)
+    require(heads is not None, "heads of a model of unpublished width", "num_heads=...", f"width {hidden}")
+    side = math.isqrt(weights["pos_embed"].shape[1])
+    table = weights.get("y_embedder.embedding_table.weight")
+    out = weights["final_layer.linear.weight"].shape[0] // patch**2
+    depth = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
+    return LatteConfig(
+        **{
+            "sample_size": side * patch,
+            "num_frames": weights["temp_embed"].shape[1],
+            "in_channels": channels,
+            "patch_size": patch,
+            "hidden_size": hidden,
+            "depth": depth,
+            "num_heads": heads,
+            "modulation": "block",
+            "condition": "none" if table is None else "class",
+            "num_classes": 0 if table is None else table.shape[0] - 1,
+            "learn_sigma": out == 2 * channels,
+            **overrides,
+        }
+    )
+
+
+def _empty(config: LatteConfig) -> Latte:
+    """A model whose weights are about to be replaced."""
+    from .model import Latte
+
+    return Latte(config)
+
+
+def config_dict(config: LatteConfig) -> dict[str, Any]:
+    """Plain values, for a JSON file beside the weights."""
+    return asdict(config)

@@ -1,0 +1,205 @@
+"""Latte: a diffusion transformer for video (Ma et al. 2024), unconditional, by class or by text.
+
+    latents + timestep (+ class or text) -> predicted noise (and variance)
+
+Tensors are [B, C, T, H, W], as everywhere in this package.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import check_text
+from .blocks import FinalLayer, LatteTransformerBlock
+from .checks import require, require_finite, require_rank
+from .conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
+from .registry import LatteConfig, latte_config
+from .tokens import VideoPatchEmbed, temporal_positions, unpatchify
+
+if TYPE_CHECKING:
+    from diffusers import LatteTransformer3DModel
+
+
+class Latte(nn.Module):
+    """The whole model. See `LatteConfig` for the settings.
+
+    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` and `Latte.from_vchitect(...)` take
+    over trained weights, `to_diffusers()` gives them back.
+    """
+
+    def __init__(self, config: LatteConfig) -> None:
+        super().__init__()
+        self.config = config
+        c, dim = config, config.hidden_size
+        self.gradient_checkpointing = False
+        self.patch_embed = VideoPatchEmbed(c.patch_size, c.in_channels, dim, c.sample_size)
+        self.time_embed = TimestepEmbedder(dim)
+        self.label_embed = LabelEmbedder(c.num_classes, dim) if c.condition == "class" else None
+        self.text_embed = TextProjection(c.text_dim, dim) if c.condition == "text" else None
+        self.shared_modulation = nn.Linear(dim, 6 * dim) if c.modulation == "single" else None
+        text_width = dim if c.condition == "text" else None
+        self.blocks = nn.ModuleList(
+            LatteTransformerBlock(
+                dim, c.num_heads, c.modulation, text_width, c.qkv_bias, c.causal, c.attention
+            )
+            for _ in range(c.pairs)
+        )
+        self.final = FinalLayer(dim, c.patch_size**2 * c.out_channels, c.modulation)
+        positions = temporal_positions(dim, c.num_frames)
+        self.register_buffer("frame_positions", positions, persistent=False)
+        self.initialize()
+
+    def initialize(self) -> None:
+        """All initial values of the model, group by group."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                # keeps the variance of a signal through the layer, forward and backward
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        # the patch convolution is a matrix in disguise: same rule, on its flat form
+        nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.config.hidden_size, -1))
+        nn.init.zeros_(self.patch_embed.proj.bias)
+        # conditions start small beside the tokens (DiT: normal, 0.02)
+        for linear in (self.time_embed.linear_1, self.time_embed.linear_2):
+            nn.init.normal_(linear.weight, std=0.02)
+        if self.label_embed is not None:
+            nn.init.normal_(self.label_embed.table.weight, std=0.02)
+        if self.text_embed is not None:
+            for linear in (self.text_embed.linear_1, self.text_embed.linear_2):
+                nn.init.normal_(linear.weight, std=0.02)
+        # every gate starts at zero, so every block starts as the identity and a deep stack trains from step one
+        # (the tables of "single" are made as zeros)
+        if self.shared_modulation is not None:
+            nn.init.zeros_(self.shared_modulation.weight)
+        for block in self.blocks:
+            for half in (block.spatial, block.temporal):
+                if self.config.modulation == "block":
+                    nn.init.zeros_(half.modulation.linear.weight)
+            if block.spatial.cross is not None:
+                nn.init.zeros_(block.spatial.cross.out.weight)  # cross-attention has no gate: its output is one
+        if self.config.modulation == "block":
+            nn.init.zeros_(self.final.linear.weight)
+        # the first prediction is zero noise: a loss of 1, with no accidental structure to unlearn
+        nn.init.zeros_(self.final.proj.weight)
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor | int,
+        labels: Tensor | None = None,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the noise in x.
+
+        Args:
+            x: noisy latents [B, C, T, H, W]; T is config.num_frames or 1; H and W multiples of the patch size.
+            t: timesteps [B], or one number for all.
+            labels: [B] class numbers, for condition "class" (num_classes means none).
+            text: [B, L, text_dim] and text_mask: [B, L] bool, True = real token, for condition "text".
+        Returns:
+            [B, out_channels, T, H, W]: the prediction; with learn_sigma the variance in the second half of the channels.
+        Raises:
+            LatteInputError: shapes, conditions or values the model cannot take.
+        """
+        t = self._check(x, t, labels, text, text_mask)  # [B]
+        rows, cols = self.patch_embed.grid(x)
+
+        cond = self.time_embed(t)  # [B, D]
+        if self.label_embed is not None:
+            cond = cond + self.label_embed(labels)  # [B, D]
+        if self.text_embed is not None:
+            text = self.text_embed(text.to(cond.dtype))  # [B, L, D]
+        block_cond = cond  # [B, D]
+        if self.shared_modulation is not None:
+            block_cond = self.shared_modulation(nn.functional.silu(cond))  # [B, 6D]
+
+        tokens = self.patch_embed(x)  # [B, T, N, D]
+        # the frame number is added once, between the first spatial and the first temporal block
+        positions = self.frame_positions.to(tokens.dtype) if x.shape[2] > 1 else None  # [T, D]
+        for block in self.blocks:
+            args = (tokens, block_cond, text, text_mask, positions)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, *args, use_reentrant=False)  # [B, T, N, D]
+            else:
+                tokens = block(*args)  # [B, T, N, D]
+            positions = None
+        patches = self.final(tokens, cond)  # [B, T, N, p*p*Cout]
+        return unpatchify(patches, self.config.patch_size, rows, cols)  # [B, Cout, T, H, W]
+
+    def _check(
+        self,
+        x: Tensor,
+        t: Tensor | int,
+        labels: Tensor | None,
+        text: Tensor | None,
+        text_mask: Tensor | None,
+    ) -> Tensor:
+        """Refuse what the model cannot take, in words; returns the timesteps as [B]."""
+        c = self.config
+        require_rank(x, "B C T H W", "latents")
+        require(
+            x.shape[2] in (c.num_frames, 1),
+            "frames of the latents",
+            f"{c.num_frames} (or 1)",
+            x.shape[2],
+            "Axes are [B, C, T, H, W]; build the model with num_frames=... for another length.",
+        )
+        self.patch_embed.grid(x)
+        require_finite(x, "latents", self.training)
+        t = torch.as_tensor(t, device=x.device)
+        t = t.expand(x.shape[0]) if t.ndim == 0 else t
+        require(t.shape == x.shape[:1], "timesteps", [x.shape[0]], list(t.shape))
+        require_finite(t, "timesteps", self.training)
+        for name, given, wanted in (
+            ("labels", labels, c.condition == "class"),
+            ("text", text, c.condition == "text"),
+        ):
+            require(
+                (given is not None) == wanted,
+                f"{name} for a model with condition {c.condition!r}",
+                name if wanted else f"no {name}",
+                "none" if given is None else list(given.shape),
+            )
+        if labels is not None:
+            require(labels.shape == x.shape[:1], "class labels", [x.shape[0]], list(labels.shape))
+        if text is not None:
+            check_text(text, text_mask, x.shape[0], c.text_dim)
+            require_finite(text, "text embeddings", self.training)
+        return t
+
+    def num_parameters(self, trainable: bool = False) -> int:
+        """Parameters of the model; with trainable=True only those that receive gradients."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable)
+
+    # ------------------------------------------------------------------------------------------- in and out
+    @classmethod
+    def from_name(cls, name: str, **overrides: Any) -> Latte:
+        """A published size with fresh weights: `Latte.from_name("S/2", num_frames=8, condition="class", ...)`."""
+        return cls(latte_config(name, **overrides))
+
+    @classmethod
+    def from_diffusers(cls, model: LatteTransformer3DModel | str | Path) -> Latte:
+        """Take over a diffusers LatteTransformer3DModel, given as an object, a folder or a hub name."""
+        from .interop import from_diffusers
+
+        return from_diffusers(model)
+
+    def to_diffusers(self) -> LatteTransformer3DModel:
+        """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs modulation "single"."""
+        from .interop import to_diffusers
+
+        return to_diffusers(self)
+
+    @classmethod
+    def from_vchitect(cls, state_dict: dict[str, Any], **overrides: Any) -> Latte:
+        """Take over a checkpoint of the original code (Vchitect/Latte, class-conditional or unconditional)."""
+        from .interop import from_vchitect
+
+        return from_vchitect(state_dict, **overrides)

@@ -1,0 +1,207 @@
+"""Latent video -> tokens -> latent video: patches, positions, and the arithmetic of both.
+
+A token is a continuous vector: a patch of latents times a matrix. Nothing is quantised and no codebook exists, so
+`unpatchify` undoes `patchify` exactly. Positions follow the convention of DiT, Latte and diffusers (see `sincos_1d`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .checks import require, require_rank
+
+
+# ---------------------------------------------------------------------------------------------------- positions
+def sincos_1d(dim: int, positions: Tensor, interleaved: bool = False) -> Tensor:
+    """Sine and cosine codes of real-valued positions.
+
+    omega_k = 10000^(-k / (dim/2)), k = 0 .. dim/2-1. DiT, Latte and diffusers lay the code out as [sin | cos];
+    "Attention is all you need" (and book listing 3.L02) interleaves sin, cos, sin, cos. The two hold the same numbers
+    in another order, but weights trained with one are useless with the other.
+
+    Args:
+        dim: width of the code, even.
+        positions: [M], any dtype.
+        interleaved: the order of Vaswani et al. instead of DiT's.
+    Returns:
+        [M, dim] float64 (the caller rounds once, at the end).
+    """
+    require(dim % 2 == 0, "width of a sine-cosine code", "an even number", dim)
+    omega = torch.arange(dim // 2, dtype=torch.float64, device=positions.device)
+    omega /= dim / 2.0
+    omega = 1.0 / 10000**omega  # [dim/2]
+    angle = torch.outer(positions.reshape(-1).double(), omega)  # [M, dim/2]
+    if interleaved:
+        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # [M, dim]
+    return torch.cat([angle.sin(), angle.cos()], dim=1)  # [M, dim]
+
+
+def sincos_2d(
+    dim: int, rows: int, cols: int, base_size: int | None = None, interpolation_scale: float = 1.0
+) -> Tensor:
+    """Codes of a grid: the first half of the channels tells the column (x), the second half the row (y).
+
+    `base_size` is the side of the grid the model was trained on; another grid is squeezed or stretched onto it, each
+    axis by itself, so that any height and width works. Source: diffusers `get_2d_sincos_pos_embed`, exact.
+
+    Returns: [rows*cols, dim] float32, row by row.
+    """
+    require(dim % 4 == 0, "width of a two-dimensional code", "a multiple of 4", dim)
+    base_h, base_w = base_size or rows, base_size or cols
+    # single precision up to here because the reference does so: the last bit is part of the parity
+    y = torch.arange(rows, dtype=torch.float32) / (rows / base_h) / interpolation_scale  # [rows]
+    x = torch.arange(cols, dtype=torch.float32) / (cols / base_w) / interpolation_scale  # [cols]
+    code_x = sincos_1d(dim // 2, x).repeat(rows, 1)  # [rows*cols, dim/2]
+    code_y = sincos_1d(dim // 2, y).repeat_interleave(cols, 0)  # [rows*cols, dim/2]
+    return torch.cat([code_x, code_y], dim=1).float()  # [rows*cols, dim]
+
+
+def temporal_positions(dim: int, num_frames: int) -> Tensor:
+    """Codes of the frame numbers 0 .. num_frames-1: [num_frames, dim] float32."""
+    return sincos_1d(dim, torch.arange(num_frames)).float()
+
+
+# ---------------------------------------------------------------------------------------------------- patches
+def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
+    """Cut frames into patches: [B, C, T, H, W] -> [B, T, N, p*p*C], N = (H/p)(W/p), row by row.
+
+    `order` is the order inside a patch: "ppc" (pixels first; the output layer of DiT and Latte) or "cpp" (channels
+    first; the weight of a Conv2d). A matrix made for one order gives nonsense with the other.
+    """
+    require_rank(x, "B C T H W", "latents")
+    require(order in ("ppc", "cpp"), "order inside a patch", "'ppc' or 'cpp'", repr(order))
+    b, c, t, h, w = x.shape
+    require(
+        h % patch == 0 and w % patch == 0,
+        "height and width of the latents",
+        f"multiples of the patch size {patch}",
+        f"{h}x{w}",
+        f"Crop or pad to {h // patch * patch or patch}x{w // patch * patch or patch}.",
+    )
+    x = x.reshape(b, c, t, h // patch, patch, w // patch, patch)  # [B, C, T, h, p, w, q]
+    axes = (0, 2, 3, 5, 4, 6, 1) if order == "ppc" else (0, 2, 3, 5, 1, 4, 6)
+    return x.permute(axes).reshape(b, t, (h // patch) * (w // patch), patch * patch * c)
+
+
+def unpatchify(tokens: Tensor, patch: int, rows: int, cols: int, order: str = "ppc") -> Tensor:
+    """Undo `patchify`: [B, T, rows*cols, p*p*C] -> [B, C, T, rows*p, cols*p]."""
+    require_rank(tokens, "B T N P", "tokens")
+    b, t, n, width = tokens.shape
+    require(n == rows * cols, "tokens per frame", f"{rows}x{cols} = {rows * cols}", n)
+    require(
+        width % (patch * patch) == 0, "width of a token", f"a multiple of {patch * patch}", width
+    )
+    c = width // (patch * patch)
+    if order == "ppc":
+        x = tokens.reshape(b, t, rows, cols, patch, patch, c).permute(0, 6, 1, 2, 4, 3, 5)
+    else:
+        x = tokens.reshape(b, t, rows, cols, c, patch, patch).permute(0, 4, 1, 2, 5, 3, 6)
+    return x.reshape(b, c, t, rows * patch, cols * patch)
+
+
+class VideoPatchEmbed(nn.Module):
+    """Latents to tokens, with the place inside the frame added (book listing 3.L02, repaired).
+
+    The frame number is *not* added here: Latte adds it once, before its first temporal block. Positions are computed
+    for whatever grid arrives and are no parameters: nothing trains them, decays them or saves them.
+
+    Args:
+        patch_size: side p of a patch, in latent pixels.
+        in_channels: C of the latents.
+        embed_dim: width D of a token.
+        sample_size: latent side the positions are laid out for.
+    """
+
+    def __init__(
+        self, patch_size: int = 2, in_channels: int = 4, embed_dim: int = 768, sample_size: int = 32
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.base_size = patch_size, sample_size // patch_size
+        self.in_channels, self.embed_dim = in_channels, embed_dim
+        # diffusers squeezes grids above 64 latent pixels a side
+        self.interpolation_scale = max(sample_size // 64, 1)
+        # one matrix for every patch: a convolution that steps a whole patch at a time
+        self.proj = nn.Conv2d(in_channels, embed_dim, kernel_size=patch_size, stride=patch_size)
+        codes = self._codes(self.base_size, self.base_size)
+        self.register_buffer("positions", codes, persistent=False)
+
+    def _codes(self, rows: int, cols: int) -> Tensor:
+        return sincos_2d(self.embed_dim, rows, cols, self.base_size, self.interpolation_scale)
+
+    def grid(self, x: Tensor) -> tuple[int, int]:
+        """Rows and columns of patches in one frame of x; wrong channels or sides are an error."""
+        require_rank(x, "B C T H W", "latents")
+        require(x.shape[1] == self.in_channels, "latent channels", self.in_channels, x.shape[1])
+        p, (h, w) = self.patch_size, x.shape[-2:]
+        require(
+            h % p == 0 and w % p == 0 and h > 0 and w > 0,
+            "height and width of the latents",
+            f"multiples of the patch size {p}",
+            f"{h}x{w}",
+        )
+        return h // p, w // p
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, cols = self.grid(x)  # x [B, C, T, H, W]
+        frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
+        tokens = self.proj(frames).flatten(2).transpose(1, 2)  # [B*T, N, D]
+        tokens = tokens.unflatten(0, (x.shape[0], x.shape[2]))  # [B, T, N, D]
+        if (rows, cols) == (self.base_size, self.base_size):
+            positions = self.positions  # [N, D]
+        else:
+            positions = self._codes(rows, cols).to(self.positions)  # [N, D]
+        return tokens + positions.to(tokens.dtype)  # [B, T, N, D]
+
+
+# ---------------------------------------------------------------------------------------------------- arithmetic
+@dataclass(frozen=True)
+class TokenGrid:
+    """How many tokens a video becomes: `frames` x `rows` x `cols`."""
+
+    frames: int
+    rows: int
+    cols: int
+
+    @property
+    def per_frame(self) -> int:
+        """N: what one spatial attention sees."""
+        return self.rows * self.cols
+
+    @property
+    def total(self) -> int:
+        """T*N: what full three-dimensional attention would see."""
+        return self.frames * self.per_frame
+
+
+def token_grid(
+    height: int, width: int, num_frames: int, vae_factor: int = 8, patch_size: int = 2
+) -> TokenGrid:
+    """Tokens of a pixel video behind a per-frame VAE. 256x256, 16 frames -> 16 x 16 x 16 = 4096 tokens."""
+    step = vae_factor * patch_size
+    require(
+        height % step == 0 and width % step == 0 and min(height, width) > 0,
+        "height and width in pixels",
+        f"multiples of {step} (VAE {vae_factor} x patch {patch_size})",
+        f"{height}x{width}",
+        f"The nearest below is {height // step * step}x{width // step * step}.",
+    )
+    require(num_frames > 0, "number of frames", "at least 1", num_frames)
+    return TokenGrid(num_frames, height // step, width // step)
+
+
+def compression_factors(
+    height: int = 256, width: int = 256, pixels: int = 3, latents: int = 4, vae_factor: int = 8
+) -> dict[str, float]:
+    """By how much a VAE shrinks a frame: three different numbers that are easily taken for one another.
+
+    Returns positions (64 for factor 8), values (48: four channels replace three) and attention pairs (4096).
+    """
+    positions = float(vae_factor**2)
+    return {
+        "positions": positions,
+        "values": height * width * pixels / (height * width / positions * latents),
+        "attention_pairs": positions**2,
+    }
