@@ -1,0 +1,76 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.writer import write_clip
+from vidgen_lab.workbook.artefacts import ArtefactError, artefact_fault, check_artefacts
+
+
+def moving(num_frames: int = 9) -> Clip:
+    frames = np.zeros((num_frames, 32, 48, 3), np.uint8)
+    for t in range(num_frames):
+        frames[t, 8:24, 2 * t : 2 * t + 12] = (200, 80, 20)
+    return Clip(frames, 8)
+
+
+def test_sound_files_are_returned(tmp_path):
+    write_clip(moving(), tmp_path / "a.mp4")
+    (tmp_path / "t.csv").write_text("name,score\na,1.5\n")
+    np.savez(tmp_path / "x.npz", a=np.ones(3))
+    found = check_artefacts(tmp_path, ["*.mp4", "*.csv", "x.npz"])
+    assert [p.name for p in found] == ["a.mp4", "t.csv", "x.npz"]
+
+
+def test_every_missing_and_broken_artefact_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("name,score\na,\nb,2\n")
+    with pytest.raises(ArtefactError, match=r"none\.mp4: no such file; t\.csv: NaN.*score"):
+        check_artefacts(tmp_path, ["none.mp4", "t.csv"])
+
+
+def test_flat_video_is_degenerate(tmp_path):
+    path = tmp_path / "flat.mp4"
+    write_clip(Clip(np.full((5, 32, 48, 3), 128, np.uint8), 8), path)
+    assert "constant pixels" in artefact_fault(path)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("num_frames", 17), ("width", 96), ("fps", 24)])
+def test_video_must_match_the_recipe_beside_it(tmp_path, name, wrong):
+    path = tmp_path / "a.mp4"
+    write_clip(moving(), path)
+    recipe = {"num_frames": 9, "width": 48, "height": 32, "fps": 8, "prompt": "a ball"}
+    path.with_suffix(".json").write_text(json.dumps(recipe))
+    assert artefact_fault(path) is None
+    path.with_suffix(".json").write_text(json.dumps(recipe | {name: wrong}))
+    assert name in artefact_fault(path)
+
+
+def test_truncated_video_is_unreadable(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_clip(moving(), path)
+    path.write_bytes(path.read_bytes()[:200])
+    assert "unreadable" in artefact_fault(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("a.json", b'{"x": NaN}', "NaN"),
+        ("a.json", b"{", "unreadable"),
+        ("a.csv", b"a,b\n", "no rows"),
+        ("a.csv", b"a\ninf\n", "infinity"),
+        ("a.txt", b"", "empty"),
+    ],
+)
+def test_other_degenerate_files(tmp_path, name, content, fault):
+    (tmp_path / name).write_bytes(content)
+    assert fault in artefact_fault(tmp_path / name)
+
+
+def test_degenerate_arrays_and_pictures(tmp_path):
+    np.savez(tmp_path / "x.npz", good=np.ones(2), bad=np.array([np.nan]))
+    assert "bad" in artefact_fault(tmp_path / "x.npz")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "w.png")
+    assert "constant" in artefact_fault(tmp_path / "w.png")

@@ -1,0 +1,74 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from vidgen_lab.workbook.parameters import ParameterError
+from vidgen_lab.workbook.runner import ChapterError, prepare, run_notebook
+
+PARAMETERS = 'tier: str = "auto"\nrate: float = 0.1\nout_dir: str = ""'
+WRITE = """\
+from pathlib import Path
+(Path(out_dir) / "t.csv").write_text(f"name,rate\\n{tier},{rate}\\n")
+print("cwd", Path.cwd().name)
+"""
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    """Write a small chapter and return its path; `work` is the source of its one working cell."""
+
+    def write(work: str = WRITE, artefacts: tuple[str, ...] = ("t.csv",)):
+        cells = [
+            new_markdown_cell("# A chapter"),
+            new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+            new_markdown_cell("## Work"),
+            new_code_cell(work),
+        ]
+        notebook = new_notebook(cells=cells)
+        notebook.metadata["vidgen_lab"] = {"artefacts": list(artefacts)}
+        path = tmp_path / "09_smäll chapter.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return write
+
+
+def test_a_run_keeps_notebook_html_and_artefacts(chapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, states = chapter(), []
+    parameters = prepare(path, {"rate": "1e-3"}, {"tier": "ci"})
+    run = run_notebook(path, parameters, show=states.append)
+
+    assert run.folder.parent == tmp_path / "runs" / path.stem
+    assert run.folder.is_absolute()
+    assert [p.name for p in run.artefacts] == ["t.csv"]
+    assert run.artefacts[0].read_text() == "name,rate\nci,0.001\n"
+    assert "A chapter" in run.html.read_text(encoding="utf-8")
+    executed = nbformat.read(run.notebook, as_version=4)
+    assert executed.cells[-1].outputs[0].text == f"cwd {run.folder.name}\n"
+    assert states[-1].finished
+    assert states[-1].note == "Work"
+
+
+def test_a_failing_cell_fails_the_run_and_keeps_the_copy(chapter, tmp_path):
+    with pytest.raises(ChapterError, match="ValueError: no luck"):
+        run_notebook(chapter("raise ValueError('no luck')"), {}, tmp_path / "out")
+    assert list((tmp_path / "out").glob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("work", "fault"),
+    [("pass", "no such file"), (WRITE.replace("{rate}", "nan"), "NaN")],
+)
+def test_missing_or_degenerate_artefacts_fail_the_run(chapter, tmp_path, work, fault):
+    with pytest.raises(ChapterError, match=fault):
+        run_notebook(chapter(work), {}, tmp_path / "out")
+
+
+def test_wrong_parameters_are_found_before_anything_runs(chapter):
+    with pytest.raises(ParameterError, match=r"'teir'.*tier, rate, out_dir"):
+        prepare(chapter(), {"teir": "ci"})
+    with pytest.raises(ParameterError, match="rate must be float"):
+        prepare(chapter(), {}, {"rate": "fast"})
+    with pytest.raises(ValueError, match="declares no artefacts"):
+        prepare(chapter(artefacts=()), {})

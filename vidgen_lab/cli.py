@@ -1,0 +1,307 @@
+"""``vidgen-lab``: the package from the command line, one screen per command.
+
+A command is a line in COMMANDS: what `--help` says, and two functions, one that adds the arguments
+and one that does the work. Libraries are loaded only by the command that runs.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+Arguments = Callable[[argparse.ArgumentParser], None]
+Run = Callable[[argparse.Namespace], int | None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand; `run` returns an exit code, None meaning 0."""
+
+    name: str
+    help: str
+    example: str
+    arguments: Arguments
+    run: Run
+
+
+class UsageError(ValueError):
+    """The command was used wrongly: exit code 2."""
+
+
+def _elsewhere(module: str) -> tuple[Arguments, Run]:
+    """Take `add_arguments` and `run` from another module, imported only when the command runs."""
+
+    def load(name: str) -> Callable[[Any], Any]:
+        return lambda given: getattr(importlib.import_module(module), name)(given)
+
+    return load("add_arguments"), load("run")
+
+
+# video -----------------------------------------------------------------------------------------
+
+
+def _video_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="MP4 to write")
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FILE", help="repeat a clip from the JSON written beside it"
+    )
+    parser.add_argument("--tier", help="hardware settings (default: auto; see vidgen-lab tiers)")
+    parser.add_argument("--model", help="folder, embedded name or hub id instead of the tier's")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
+    for flag, dest, kind, text in (
+        ("--seed", "seed", int, "same seed, same clip"),
+        ("--steps", "num_inference_steps", int, "denoising steps"),
+        ("--guidance", "guidance_scale", float, "weight of the text; 1 switches guidance off"),
+        ("--frames", "num_frames", int, "number of frames, 8N+1"),
+        ("--height", "height", int, "pixels, a multiple of 16"),
+        ("--width", "width", int, "pixels, a multiple of 16"),
+    ):
+        parser.add_argument(flag, dest=dest, type=kind, metavar="N", help=text)
+
+
+def _video(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.generation.generate import generate, load_recipe, save_generation
+    from vidgen_lab.generation.loading import load_pipeline
+    from vidgen_lab.generation.request import GenerationRequest
+    from vidgen_lab.settings.tiers import resolve_tier
+    from vidgen_lab.workbook.progress import Progress
+
+    if args.prompt is None and args.recipe is None:
+        raise UsageError("say what the video shows, or repeat one with --recipe FILE")
+    names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
+    names += ("num_frames", "height", "width", "model")
+    changes = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+
+    recipe = load_recipe(args.recipe) if args.recipe else None
+    choice = resolve_tier(args.tier or "auto")
+    if recipe:
+        request = recipe.with_(**changes)
+    else:
+        request = GenerationRequest.for_tier(choice.tier, changes.pop("prompt"), **changes)
+    out = args.out or Path(_slug(request.prompt) + f"_{request.seed}.mp4")
+    print(choice.describe())
+    pipe = load_pipeline(request.model or choice.tier.model, tier=choice.tier)
+    with Progress(request.num_inference_steps, "Denoising") as progress:
+        made = generate(pipe, request, on_step=lambda *_: progress.update())
+    path = save_generation(made, out)
+    print(f"Video   {path}")
+    print(f"Recipe  {path.with_suffix('.json')}")
+    return None
+
+
+def _slug(text: str) -> str:
+    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
+    return "-".join(words)[:60].rstrip("-") or "video"
+
+
+# evaluate --------------------------------------------------------------------------------------
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a video file")
+    parser.add_argument("--prompt", metavar="TEXT", help="also measure how well it shows this text")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+
+
+def _evaluate(args: argparse.Namespace) -> int | None:
+    import json
+
+    from vidgen_lab.metrics.basics import evaluate_video_basics
+
+    result = evaluate_video_basics(args.file)
+    print(json.dumps(result.to_dict(), indent=2) if args.json else result.describe())
+    return None
+
+
+# chapter ---------------------------------------------------------------------------------------
+
+
+def _chapter_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", metavar="N", help="chapter number")
+    parser.add_argument("--tier", help="hardware settings (default: auto; see vidgen-lab tiers)")
+    parser.add_argument(
+        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebook; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("-f", dest="file", type=Path, metavar="YAML", help="file of parameters")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/CHAPTER/TIME)"
+    )
+    parser.add_argument("--list", action="store_true", help="print the parameters and stop")
+
+
+def _chapter(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.workbook import runner
+
+    try:
+        notebook = runner.find_chapter(args.number)
+        if args.list:
+            print("\n".join(map(str, runner.known_parameters(notebook).values())))
+            return None
+        given = dict(args.pairs) | ({"tier": args.tier} if args.tier else {})
+        parameters = runner.prepare(notebook, given, _read_yaml(args.file) if args.file else None)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    run = runner.run_notebook(notebook, parameters, args.out)
+    print(f"Finished in {run.seconds:.0f} s")
+    print(f"Notebook  {run.notebook}")
+    print(f"HTML      {run.html}")
+    for video in run.videos:
+        print(f"Video     {video}")
+    return None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold lines of the form 'name: value'")
+    return content
+
+
+# tiers and check -------------------------------------------------------------------------------
+
+
+def _tiers_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tier", default="auto", help="resolve this name instead of auto")
+
+
+def _tiers(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.settings.tiers import load_tiers, resolve_tier
+
+    print("tier      model                    size     frames  steps  offload     fits on")
+    for tier in load_tiers().values():
+        needs = tier.needs
+        fits = f"{needs.vram_gib:g} GiB GPU" if needs.vram_gib else "any processor"
+        size = f"{tier.width}x{tier.height}"
+        print(
+            f"{tier.name:<9} {tier.model:<24} {size:<8} {tier.num_frames:>6} "
+            f"{tier.num_inference_steps:>6}  {tier.offload:<11} {fits}"
+        )
+    print()
+    print(resolve_tier(args.tier).describe())
+    return None
+
+
+def _check_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _check(args: argparse.Namespace) -> int | None:
+    import json
+
+    from vidgen_lab.settings.report import describe_report, environment_report
+
+    report = environment_report()
+    print(json.dumps(report, indent=2) if args.json else describe_report(report))
+    complete = report["ffmpeg"] and all(p["ok"] for p in report["packages"].values())
+    return 0 if complete else 1
+
+
+# the command itself ----------------------------------------------------------------------------
+
+COMMANDS = (
+    Command(
+        "video",
+        "turn a sentence into a video",
+        'vidgen-lab video "a red ball bouncing over the ocean" --out ball.mp4',
+        _video_arguments,
+        _video,
+    ),
+    Command(
+        "evaluate",
+        "measure a video: consistency, sharpness, motion, flicker",
+        "vidgen-lab evaluate ball.mp4 --json",
+        _evaluate_arguments,
+        _evaluate,
+    ),
+    Command(
+        "chapter",
+        "run a chapter and keep its notebook, HTML and videos",
+        'vidgen-lab chapter 1 --tier tiny -p prompt "a yellow star growing in a night sky"',
+        _chapter_arguments,
+        _chapter,
+    ),
+    Command(
+        "tiers",
+        "show the hardware tiers and which one this machine takes",
+        "vidgen-lab tiers",
+        _tiers_arguments,
+        _tiers,
+    ),
+    Command(
+        "check",
+        "report versions, devices, ffmpeg, free disk, and what each tier still lacks",
+        "vidgen-lab check",
+        _check_arguments,
+        _check,
+    ),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line instead of the whole usage."""
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    from vidgen_lab import __version__
+
+    parser = _Parser(prog="vidgen-lab", description="Video generation, built and measured.")
+    parser.add_argument("--version", action="version", version=f"vidgen-lab {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command.name == chosen:  # the others would import their modules for nothing
+            command.arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0 done, 1 an error, 2 wrong use, 130 interrupted.
+
+    Expected errors are one line. VIDGEN_LAB_TRACEBACK=1 shows where one came from.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = _parser(argv[0] if argv else None).parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
+        if os.environ.get("VIDGEN_LAB_TRACEBACK"):
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        text = "not enough memory; close other programs or take a smaller tier"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

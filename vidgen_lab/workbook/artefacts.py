@@ -1,0 +1,126 @@
+"""Is what a chapter produced worth anything? Exit code 0 says only that no cell raised.
+
+A notebook names its artefacts in its own metadata, as globs relative to its output folder::
+
+    "vidgen_lab": {"artefacts": ["first_video.mp4", "metrics/*.csv"]}
+
+Each glob must match at least one file, and each file must hold something: a video that decodes and
+is not a flat colour, a table without NaN, and so on.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+class ArtefactError(RuntimeError):
+    """An artefact is missing or degenerate; the message lists every one."""
+
+
+def declared_artefacts(notebook: dict) -> list[str]:
+    """Return the globs that a notebook declares; ValueError when it declares none."""
+    globs = notebook.get("metadata", {}).get("vidgen_lab", {}).get("artefacts", [])
+    if not globs or not all(isinstance(g, str) for g in globs):
+        raise ValueError(
+            "the notebook declares no artefacts; add to its metadata: "
+            '"vidgen_lab": {"artefacts": ["first_video.mp4"]}'
+        )
+    return list(globs)
+
+
+def check_artefacts(folder: Path, globs: Iterable[str]) -> tuple[Path, ...]:
+    """Return the files that match, all of them sound.
+
+    Raises ArtefactError with one line for every glob without a file and every degenerate file.
+    """
+    files: list[Path] = []
+    faults = []
+    for glob in globs:
+        found = sorted(p for p in folder.glob(glob) if p.is_file())
+        if not found:
+            faults.append(f"{glob}: no such file")
+        files += [p for p in found if p not in files]
+    for path in files:
+        fault = artefact_fault(path)
+        if fault:
+            faults.append(f"{path.relative_to(folder)}: {fault}")
+    if faults:
+        raise ArtefactError("; ".join(faults))
+    return tuple(files)
+
+
+def artefact_fault(path: Path) -> str | None:
+    """Return what is wrong with a file, or None. Kinds: mp4, png, csv, npz, npy, json, others."""
+    if path.stat().st_size == 0:
+        return "empty file"
+    check = _CHECKS.get(path.suffix.lower())
+    try:
+        return check(path) if check else None
+    except Exception as error:  # whatever a decoder raises, the file is not what it says it is
+        return f"unreadable ({type(error).__name__}: {error})"
+
+
+def _video_fault(path: Path) -> str | None:
+    from vidgen_lab.video.reader import read_clip
+
+    clip = read_clip(path)
+    if clip.frames.min() == clip.frames.max():
+        return f"constant pixels ({clip.num_frames} frames)"
+    recipe = path.with_suffix(".json")
+    if not recipe.is_file():
+        return None
+    promised = json.loads(recipe.read_text(encoding="utf-8"))
+    for name in ("num_frames", "width", "height", "fps"):
+        got, want = getattr(clip, name), promised.get(name)
+        if isinstance(want, (int, float)) and not math.isclose(got, want, rel_tol=1e-3):
+            return f"{name} is {got:g}, its recipe says {want:g}"
+    return None
+
+
+def _image_fault(path: Path) -> str | None:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        extrema = image.convert("RGB").getextrema()
+    return "constant pixels" if all(low == high for low, high in extrema) else None
+
+
+def _table_fault(path: Path) -> str | None:
+    import pandas
+
+    table = pandas.read_csv(path)
+    if table.empty:
+        return "no rows"
+    numbers = table.select_dtypes("number")
+    bad = [c for c in numbers if not numbers[c].map(math.isfinite).all()]
+    return f"NaN or infinity in column {', '.join(bad)}" if bad else None
+
+
+def _array_fault(path: Path) -> str | None:
+    import numpy as np
+
+    loaded = np.load(path)
+    arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    for name, array in arrays.items():
+        if array.size == 0:
+            return f"array {name} is empty"
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"NaN or infinity in array {name}"
+    return None if arrays else "no arrays"
+
+
+def _json_fault(path: Path) -> str | None:
+    constants: list[str] = []
+    json.loads(path.read_text(encoding="utf-8"), parse_constant=constants.append)
+    return f"holds {constants[0]}" if constants else None
+
+
+_CHECKS: dict[str, Callable[[Path], str | None]] = {
+    ".mp4": _video_fault,
+    ".png": _image_fault,
+    ".csv": _table_fault,
+    ".npz": _array_fault,
+    ".npy": _array_fault,
+    ".json": _json_fault,
+}

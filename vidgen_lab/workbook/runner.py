@@ -1,0 +1,186 @@
+"""Run a chapter from start to end and keep what it made: papermill with the checks it lacks.
+
+Every run has a folder of its own, ``runs/<chapter>/<time>/``, with the executed notebook, an HTML
+copy to read in a browser, and ``artefacts/``, whose path the notebook receives as the parameter
+``out_dir``. A run counts only if the artefacts that the notebook declares are there and sound.
+"""
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from vidgen_lab.paths import notebooks_dir
+from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
+from vidgen_lab.workbook.parameters import Parameter, check_parameters, read_parameters
+from vidgen_lab.workbook.progress import Progress, Show
+
+OUT_DIR = "out_dir"
+
+
+class ChapterError(RuntimeError):
+    """The chapter stopped, or left something missing or degenerate behind."""
+
+
+@dataclass(frozen=True)
+class ChapterRun:
+    """What one run left behind; all paths absolute, seconds of wall time."""
+
+    folder: Path
+    notebook: Path
+    html: Path
+    artefacts: tuple[Path, ...]
+    seconds: float
+
+    @property
+    def videos(self) -> tuple[Path, ...]:
+        return tuple(p for p in self.artefacts if p.suffix == ".mp4")
+
+
+def chapters() -> dict[int, Path]:
+    """Return the chapter notebooks by number."""
+    return {int(p.name[:2]): p for p in sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
+
+
+def find_chapter(number: int | str) -> Path:
+    """Return the notebook of a chapter; ValueError names the chapters there are."""
+    known = chapters()
+    if str(number).isdecimal() and int(number) in known:
+        return known[int(number)]
+    listed = ", ".join(f"{n} ({path.stem})" for n, path in known.items()) or "none"
+    raise ValueError(f"there is no chapter {number!r}; chapters: {listed}")
+
+
+def known_parameters(notebook: Path) -> dict[str, Parameter]:
+    """Return the parameters of a chapter by name."""
+    return read_parameters(nbformat.read(notebook, as_version=4))
+
+
+def prepare(
+    notebook: Path, parameters: Mapping[str, Any], from_file: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Check the parameters for a notebook and return them in their annotated types.
+
+    parameters: strings, as typed on a command line; they win over `from_file`, the content of a
+        YAML file. Raises ParameterError (a ValueError) before anything runs.
+    """
+    node = nbformat.read(notebook, as_version=4)
+    declared_artefacts(node)
+    known = read_parameters(node)
+    if OUT_DIR not in known:
+        raise ValueError(f"{notebook.name} needs the parameter {OUT_DIR!r}: its artefact folder")
+    typed = check_parameters(known, from_file or {}, typed=True)
+    return typed | check_parameters(known, parameters)
+
+
+def run_notebook(
+    notebook: Path,
+    parameters: Mapping[str, Any],
+    folder: Path | None = None,
+    show: Show | None = None,
+) -> ChapterRun:
+    """Execute a notebook headless and check its artefacts.
+
+    parameters: as returned by `prepare`. folder: default ``runs/<chapter>/<time>`` under the
+        current folder. show: display for the progress, cell by cell.
+    Raises ChapterError when a cell fails or an artefact is missing or degenerate; the executed
+    copy up to that point and its HTML are kept.
+    """
+    folder = _make_folder(notebook.stem, folder)
+    executed = folder / notebook.name
+    artefacts = folder / "artefacts"
+    artefacts.mkdir(exist_ok=True)
+    parameters = {**parameters, OUT_DIR: str(parameters.get(OUT_DIR) or artefacts)}
+    start = time.perf_counter()
+    try:
+        _execute(notebook, executed, parameters, show)
+    finally:
+        html = _export_html(executed)
+    node = nbformat.read(notebook, as_version=4)
+    try:
+        found = check_artefacts(Path(parameters[OUT_DIR]), declared_artefacts(node))
+    except ArtefactError as error:
+        raise ChapterError(f"{notebook.stem} ran, but: {error}. See {html}") from None
+    return ChapterRun(folder, executed, html, found, time.perf_counter() - start)
+
+
+def _make_folder(stem: str, folder: Path | None) -> Path:
+    if folder is None:
+        parent = Path.cwd() / "runs" / stem
+        folder = parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for n in range(2, 100):  # two runs within a second
+            if not folder.exists():
+                break
+            folder = parent / f"{folder.name.partition('~')[0]}~{n}"
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _execute(
+    source: Path, target: Path, parameters: Mapping[str, Any], show: Show | None = None
+) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    # Keeps the kernel's debugger from printing a warning about frozen modules into the notebook.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    node = nbformat.read(source, as_version=4)
+    sections = _section_of_each_cell(node)
+    with Progress(len(node.cells), source.stem, "cell", show) as progress:
+
+        def on_cell_executed(cell: Any, cell_index: int, **_: Any) -> None:
+            # Papermill skips empty cells and puts one of its own in, so count by position.
+            done = min(cell_index + 1, len(sections))
+            progress.update(done - progress.state.done, sections[done - 1])
+
+        try:
+            papermill.execute_notebook(
+                source,
+                target,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                language="python",
+                cwd=target.parent,
+                progress_bar=False,
+                store_widget_state=False,
+                on_cell_executed=on_cell_executed,
+            )
+        except papermill.PapermillExecutionError as error:
+            raise ChapterError(
+                f"{source.stem} stopped in cell {error.exec_count} with "
+                f"{error.ename}: {error.evalue.strip() or 'no message'}. "
+                f"Everything up to there is in {target}"
+            ) from None
+        except DeadKernelError:
+            raise ChapterError(
+                f"{source.stem} stopped because its process was ended, most often for lack of "
+                "memory; close other programs or take a smaller tier. "
+                f"Everything up to there is in {target}"
+            ) from None
+
+
+def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
+    """The heading above each cell: what a reader wants to see beside the progress."""
+    sections, heading = [], ""
+    for cell in node.cells:
+        found = re.findall(r"^#+ +(.+)$", cell.source, re.M) if cell.cell_type == "markdown" else []
+        heading = found[-1].strip() if found else heading
+        sections.append(heading)
+    return sections
+
+
+def _export_html(executed: Path) -> Path:
+    from nbconvert import HTMLExporter
+
+    html = executed.with_suffix(".html")
+    if executed.is_file():
+        body, _ = HTMLExporter().from_filename(str(executed))
+        html.write_text(body, encoding="utf-8")
+    return html
