@@ -1,0 +1,39 @@
+"""A small procedural cartoon world: scenes with full ground truth, rendered to short captioned clips."""
+
+from vidgen_lab.toyworld.language import caption, parse_prompt
+from vidgen_lab.toyworld.world import (
+    ATTRIBUTES,
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    STYLES,
+    SUBJECTS,
+    Scene,
+    is_held_out,
+    sample_scene,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "BACKGROUNDS",
+    "COLOURS",
+    "MOTIONS",
+    "STYLES",
+    "SUBJECTS",
+    "Rendered",
+    "Scene",
+    "caption",
+    "is_held_out",
+    "parse_prompt",
+    "render",
+    "sample_scene",
+]
+
+
+def __getattr__(name: str):
+    # The renderer needs OpenCV; the grammar does not. Load it only for those who draw.
+    if name in {"render", "Rendered"}:
+        from vidgen_lab.toyworld import renderer
+
+        return getattr(renderer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,323 @@
+"""The world's language: captions in three registers, and prompts read back into attributes.
+
+One lexicon serves both directions: the first phrase of each list is the plain one; every phrase can be written by
+`caption` and is understood by `parse_prompt`.
+"""
+
+import re
+
+import numpy as np
+
+from vidgen_lab.toyworld.world import LEGAL_MOTIONS, Scene
+
+REGISTERS = ("minimal", "detailed", "artistic")
+
+SUBJECT_NOUNS = {
+    "ball": ("ball", "beach ball"),
+    "cube": ("cube", "box", "block"),
+    "star": ("star",),
+    "heart": ("heart",),
+    "ring": ("ring", "donut", "hoop"),
+    "rocket": ("rocket", "spaceship"),
+    "car": ("car", "automobile"),
+    "fish": ("fish",),
+    "dog": ("dog", "golden retriever", "retriever", "puppy"),
+    "rose": ("rose",),
+    "butterfly": ("butterfly",),
+    "hummingbird": ("hummingbird", "bird"),
+    "lighthouse": ("lighthouse",),
+    "cloud": ("cloud", "clouds"),
+    "aurora": ("aurora", "northern lights"),
+    "coffee": ("cup of coffee", "coffee", "coffee cup"),
+}
+
+COLOUR_WORDS = {
+    "red": ("red", "crimson", "scarlet"),
+    "orange": ("orange", "amber"),
+    "yellow": ("yellow", "golden", "gold"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "azure"),
+    "purple": ("purple", "violet"),
+    "pink": ("pink", "magenta"),
+    "white": ("white", "ivory"),
+}
+
+MOTION_PHRASES = {
+    "left": ("moving left", "drifting to the left", "going left", "travelling from right to left"),
+    "right": (
+        "moving right",
+        "drifting to the right",
+        "going right",
+        "travelling from left to right",
+    ),
+    "up": ("moving up", "rising", "floating upwards", "climbing"),
+    "down": ("moving down", "falling", "sinking downwards", "descending"),
+    "bouncing": ("bouncing", "bouncing up and down", "hopping", "jumping"),
+    "spinning": ("spinning", "rotating", "turning around itself", "twirling"),
+    "growing": ("growing", "getting bigger", "growing larger", "expanding"),
+    "orbiting": ("orbiting", "moving in a circle", "circling", "going round in circles"),
+    "in_place": ("swaying",),
+}
+
+# What only some subjects do, in the words people use for it.
+SPECIAL_MOTIONS = {
+    ("dog", "right"): ("running", "running through", "running right"),
+    ("dog", "left"): ("running left", "running to the left"),
+    ("dog", "bouncing"): ("jumping for joy",),
+    ("car", "right"): ("driving", "driving through", "driving right"),
+    ("car", "left"): ("driving left", "driving to the left"),
+    ("fish", "right"): ("swimming", "swimming right"),
+    ("fish", "left"): ("swimming left", "swimming to the left"),
+    ("rocket", "up"): ("taking off", "launching", "flying up"),
+    ("rocket", "down"): ("landing",),
+    ("rocket", "right"): ("flying right",),
+    ("rocket", "left"): ("flying left",),
+    ("butterfly", "down"): ("landing",),
+    ("butterfly", "up"): ("taking off", "flying up"),
+    ("butterfly", "right"): ("flying right",),
+    ("butterfly", "left"): ("flying left",),
+    ("butterfly", "in_place"): ("fluttering", "fluttering in place"),
+    ("hummingbird", "in_place"): ("hovering", "hovering in place"),
+    ("hummingbird", "right"): ("flying right", "flying"),
+    ("hummingbird", "left"): ("flying left",),
+    ("hummingbird", "down"): ("landing",),
+    ("hummingbird", "up"): ("flying up", "taking off"),
+    ("rose", "growing"): ("blooming", "blooming in time-lapse", "opening"),
+    ("rose", "in_place"): ("swaying in the breeze",),
+    ("lighthouse", "in_place"): (
+        "sweeping its beam",
+        "with its beam sweeping",
+        "beam sweeping",
+        "beam",
+    ),
+    ("cloud", "right"): ("rolling", "rolling over", "rolling right"),
+    ("cloud", "left"): ("rolling left",),
+    ("aurora", "in_place"): ("dancing", "shimmering"),
+    ("coffee", "in_place"): ("being poured", "pouring", "being filled"),
+}
+
+BACKGROUND_PHRASES = {
+    "meadow": (
+        "in a meadow",
+        "in a sunny meadow",
+        "in a sunlit meadow",
+        "through a sunlit meadow",
+        "on a green field",
+        "among tropical flowers",
+        "on a flower",
+        "in a park",
+    ),
+    "desert": ("in a desert", "in the desert", "over sand dunes", "across a sandy desert"),
+    "ocean": (
+        "over the ocean",
+        "above the sea",
+        "over the waves",
+        "at the ocean",
+        "on a foggy ocean",
+    ),
+    "night_sky": (
+        "in a night sky",
+        "in the night sky",
+        "in a starry sky",
+        "across the starry sky",
+        "under the stars",
+        "in space",
+    ),
+    "mountains": (
+        "over mountain peaks",
+        "in the mountains",
+        "in front of snowy mountains",
+        "over the mountains",
+    ),
+    "city": ("in a city", "in the city", "above a city skyline", "in front of skyscrapers"),
+    "forest": ("in a forest", "in the woods", "among fir trees", "in a magical forest"),
+    "snow": ("in the snow", "in a snowy landscape", "on a snowy winter day", "over snowy fields"),
+}
+
+STYLE_PHRASES = {
+    "cartoon": ("cartoon", "flat cartoon style", "colourful cartoon"),
+    "vintage": (
+        "black and white",
+        "vintage film",
+        "black-and-white vintage film",
+        "old silent film",
+    ),
+    "neon": ("neon", "glowing neon style", "at night", "neon night", "glowing"),
+}
+
+QUALITIES = ("high quality", "cinematic quality", "slow motion", "smooth motion", "detailed", "sharp focus", "4k", "masterpiece", "soft light", "beautiful")  # fmt: skip
+MOODS = ("dreamlike", "majestic", "ethereal", "magical", "lonely", "cheerful", "poetic", "mysterious", "colorful", "colourful")  # fmt: skip
+OPENINGS = (
+    "a poem in motion :",
+    "fantasy scene :",
+    "a cinematic shot of",
+    "imagine",
+    "once upon a time ,",
+)
+
+# Words of their own that name an attribute without a full phrase; longest match wins.
+_EXTRA_WORDS = {
+    "background": {
+        "meadow": ("meadow", "field", "flowers", "flower", "park", "grass"),
+        "desert": ("desert", "dunes", "sand"),
+        "ocean": ("ocean", "sea", "waves"),
+        "night_sky": ("night sky", "starry sky", "starry night sky", "stars", "space"),
+        "mountains": ("mountain", "mountains", "peaks"),
+        "city": ("city", "skyline", "skyscrapers", "street"),
+        "forest": ("forest", "woods", "trees"),
+        "snow": ("snow", "snowy", "winter"),
+    },
+    "style": {
+        "cartoon": (),
+        "vintage": ("vintage", "monochrome", "silent film", "old film"),
+        "neon": ("night", "night-time", "cyberpunk", "synthwave"),
+    },
+}
+
+
+def motion_phrases(subject: str, motion: str) -> tuple[str, ...]:
+    """Every way to say that `subject` does `motion`; its own verbs first."""
+    return SPECIAL_MOTIONS.get((subject, motion), ()) + MOTION_PHRASES[motion]
+
+
+def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float = 0.0) -> str:
+    """Describe `scene` in one register: "minimal", "detailed" or "artistic".
+
+    `drop` is the chance that colour, background or motion goes unmentioned (an artistic caption leaves things open).
+    Black-and-white scenes never mention a colour, since none can be seen.
+    """
+    if register not in REGISTERS:
+        raise ValueError(f"unknown register {register!r}; choose one of {', '.join(REGISTERS)}")
+
+    def pick(options: tuple[str, ...], first: float = 0.0) -> str:
+        return options[0] if rng.random() < first else str(rng.choice(options))
+
+    plain = {"minimal": 0.6, "detailed": 0.4, "artistic": 0.2}[register]
+    noun = pick(SUBJECT_NOUNS[scene.subject], 0.7)
+    motion = pick(motion_phrases(scene.subject, scene.motion), 0.4)
+    place = pick(BACKGROUND_PHRASES[scene.background], plain)
+    colour = "" if scene.style == "vintage" else pick(COLOUR_WORDS[scene.colour], 0.75)
+    colour, motion, place = (
+        part if rng.random() >= drop else "" for part in (colour, motion, place)
+    )
+    if noun == "golden retriever":  # the breed names its colour
+        noun, colour = (noun, "") if colour and scene.colour == "yellow" else ("retriever", colour)
+    style = pick(STYLE_PHRASES[scene.style], 0.3)
+    named = scene.style != "cartoon" or rng.random() < 0.3
+
+    mood = pick(MOODS) if register == "artistic" else ""
+    phrase = _join(mood, colour, noun)
+    phrase = _join(_article(phrase, noun), motion, place)
+    if scene.style == "neon" and style == "glowing":
+        style = "glowing neon"
+    if register == "minimal":
+        return _join(phrase, style if style == "at night" else f", {style}") if named else phrase
+    extras = list(rng.choice(QUALITIES, size=2 if register == "artistic" else 1, replace=False))
+    if named:
+        extras.insert(int(rng.integers(2)), style)
+    if register == "artistic" and rng.random() < 0.5:
+        phrase = _join(pick(OPENINGS), phrase)
+    return _join(phrase, ", " + ", ".join(extras))
+
+
+def parse_prompt(text: str) -> dict[str, str]:
+    """The attributes `text` names, in the world's vocabulary; {} when it names no subject of this world.
+
+    "a red ball moving left in a desert" -> {"subject": "ball", "colour": "red", "motion": "left", "background":
+    "desert"}. What the text leaves open is absent; so is a colour in a black-and-white scene.
+    """
+    text = " ".join(_words(text))
+    subjects = _find(text, SUBJECT_NOUNS)
+    named: dict[str, str] = {}
+    if not subjects and (flower := re.search(r"\bflower\b", text)):
+        subjects = [(flower.start(), "rose")]
+        text = text[: flower.start()] + "rose" + text[flower.end() :]
+    if not subjects:
+        return {}
+    # "a star" is a subject, "under the stars" a place; "a golden retriever" is coloured by its name.
+    at, subject = subjects[0]
+    named["subject"] = subject
+    colours = _find(text, COLOUR_WORDS)
+    before = [colour for place, colour in colours if place <= at]
+    if colours:
+        named["colour"] = before[-1] if before else colours[0][1]
+    if motion := _find_motion(text, subject):
+        named["motion"] = motion
+    places = {
+        key: BACKGROUND_PHRASES[key] + _EXTRA_WORDS["background"][key] for key in BACKGROUND_PHRASES
+    }
+    outside = re.sub(rf"\b{named['subject']}\b", " ", text, count=1)
+    if backgrounds := _find(outside, places):
+        named["background"] = backgrounds[0][1]
+    styles = {key: STYLE_PHRASES[key] + _EXTRA_WORDS["style"][key] for key in STYLE_PHRASES}
+    nights = re.sub(r"\b(starry )?night sky\b", " ", text)
+    if found := _find(nights, styles):
+        named["style"] = found[0][1]
+    if named.get("style") == "vintage":
+        named.pop("colour", None)
+    return named
+
+
+def vocabulary() -> list[str]:
+    """Every word (lower case, punctuation apart) that captions or the parser know, sorted."""
+    tables = [
+        SUBJECT_NOUNS,
+        COLOUR_WORDS,
+        MOTION_PHRASES,
+        SPECIAL_MOTIONS,
+        BACKGROUND_PHRASES,
+        STYLE_PHRASES,
+    ]
+    phrases = [
+        phrase
+        for table in [*tables, *_EXTRA_WORDS.values()]
+        for group in table.values()
+        for phrase in group
+    ]
+    fillers = "a an the of in on over at with and to , . : ; ! - video clip scene showing time lapse time-lapse"
+    return sorted(
+        {
+            word
+            for text in [*phrases, *QUALITIES, *MOODS, *OPENINGS, fillers]
+            for word in _words(text)
+        }
+    )
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+
+
+def _find(text: str, table: dict[str, tuple[str, ...]]) -> list[tuple[int, str]]:
+    """(position, key) of every phrase of `table` in `text`, longest first at one place, no overlaps."""
+    hits = []
+    for key, phrases in table.items():
+        for phrase in phrases:
+            pattern = rf"(?<!\w){re.escape(' '.join(_words(phrase)))}(?!\w)"
+            hits += [(m.start(), -len(m.group()), m.end(), key) for m in re.finditer(pattern, text)]
+    found, end = [], -1
+    for start, _, stop, key in sorted(hits):
+        if start >= end:
+            found.append((start, key))
+            end = stop
+    return found
+
+
+def _find_motion(text: str, subject: str) -> str | None:
+    legal = {motion: motion_phrases(subject, motion) for motion in LEGAL_MOTIONS[subject]}
+    if found := _find(text, legal):
+        return found[0][1]
+    for motion in ("left", "right", "up", "down"):
+        if motion in legal and re.search(rf"\b{motion}(wards?)?\b", text):
+            return motion
+    return None
+
+
+def _article(phrase: str, noun: str) -> str:
+    if noun in {"clouds", "northern lights", "coffee"}:
+        return phrase
+    return _join("an" if phrase[0] in "aeiou" else "a", phrase)
+
+
+def _join(*parts: str) -> str:
+    return re.sub(r" ,", ",", " ".join(part for part in parts if part))
