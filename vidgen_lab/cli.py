@@ -8,6 +8,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,38 +66,56 @@ def _video_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _video(args: argparse.Namespace) -> int | None:
-    from vidgen_lab.generation.generate import generate, load_recipe, save_generation
+    from vidgen_lab.generation.generate import generate
     from vidgen_lab.generation.loading import load_pipeline
+    from vidgen_lab.generation.recipe import (
+        check_output,
+        load_recipe,
+        recipe_path,
+        reproduce,
+        save_generation,
+    )
     from vidgen_lab.generation.request import GenerationRequest
     from vidgen_lab.settings.tiers import resolve_tier
     from vidgen_lab.workbook.progress import Progress
 
-    if args.prompt is None and args.recipe is None:
-        raise UsageError("say what the video shows, or repeat one with --recipe FILE")
     names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
     names += ("num_frames", "height", "width", "model")
     changes = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    if args.prompt is None and args.recipe is None:
+        raise UsageError("say what the video shows, or repeat one with --recipe FILE")
 
-    recipe = load_recipe(args.recipe) if args.recipe else None
-    choice = resolve_tier(args.tier or "auto")
-    if recipe:
-        request = recipe.with_(**changes)
+    repeat = args.recipe and not changes and not args.tier
+    if not repeat:
+        choice = resolve_tier(args.tier or "auto")
+        print(choice.describe())
+    if args.recipe:
+        request = load_recipe(args.recipe).with_(**changes)
     else:
-        request = GenerationRequest.for_tier(choice.tier, changes.pop("prompt"), **changes)
-    out = args.out or Path(_slug(request.prompt) + f"_{request.seed}.mp4")
-    print(choice.describe())
-    pipe = load_pipeline(request.model or choice.tier.model, tier=choice.tier)
+        request = GenerationRequest.for_tier(choice.tier, **changes)
+    out = check_output(args.out or _free_name(request.prompt))
+    pipe = None if repeat else load_pipeline(request.model, tier=choice.tier)
+
     with Progress(request.num_inference_steps, "Denoising") as progress:
-        made = generate(pipe, request, on_step=lambda *_: progress.update())
-    path = save_generation(made, out)
-    print(f"Video   {path}")
-    print(f"Recipe  {path.with_suffix('.json')}")
+
+        def on_step(_: Any) -> None:
+            progress.update()
+
+        if repeat:
+            made = reproduce(args.recipe, download=True, on_step=on_step)
+        else:
+            made = generate(pipe, request, on_step=on_step)
+    save_generation(made, out)
+    print(f"Video   {out}\nRecipe  {recipe_path(out)}")
     return None
 
 
-def _slug(text: str) -> str:
-    words = "".join(c if c.isalnum() else " " for c in text.lower()).split()
-    return "-".join(words)[:60].rstrip("-") or "video"
+def _free_name(prompt: str) -> Path:
+    """A file name in the words of the prompt that does not overwrite an earlier clip."""
+    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
+    stem = "-".join(words)[:60].rstrip("-") or "video"
+    names = (Path(f"{stem}{number}.mp4") for number in ("", *(f"-{n}" for n in range(2, 10_000))))
+    return next(name for name in names if not name.exists())
 
 
 # evaluate --------------------------------------------------------------------------------------
@@ -282,7 +301,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = _parser(argv[0] if argv else None).parse_args(argv)
     try:
-        return args.run(args) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
+            return args.run(args) or 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -132,7 +132,7 @@ def _execute(
     # Keeps the kernel's debugger from printing a warning about frozen modules into the notebook.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     node = nbformat.read(source, as_version=4)
-    sections = _section_of_each_cell(node)
+    sections = section_of_each_cell(node)
     with Progress(len(node.cells), source.stem, "cell", show) as progress:
 
         def on_cell_executed(cell: Any, cell_index: int, **_: Any) -> None:
@@ -166,7 +166,7 @@ def _execute(
             ) from None
 
 
-def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
+def section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
     """The heading above each cell: what a reader wants to see beside the progress."""
     sections, heading = [], ""
     for cell in node.cells:
