@@ -1,0 +1,101 @@
+"""Tiny random-weight CogVideoX folders in the three published layouts, for tests without a net.
+
+`build_tiny(folder, layout)` writes a complete diffusers pipeline folder of about half a megabyte
+that samples a 32x32 clip of 9 frames in a tenth of a second:
+
+    "2b"   sin-cos positions added to the tokens, as CogVideoX-2B
+    "5b"   rotary positions, as CogVideoX-5B
+    "1.5"  rotary positions and two latent frames to a token, as CogVideoX 1.5
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+LAYOUTS = ("2b", "5b", "1.5")
+MAX_TEXT_TOKENS = 12
+WORDS = ("a", "the", "red", "blue", "ball", "star", "rose", "moving", "left", "bouncing", "ocean")
+
+# The published scheduler settings; 2B shifts the signal-to-noise ratio by 3, the others by 1.
+SCHEDULER = dict(
+    beta_start=0.00085,
+    beta_end=0.012,
+    beta_schedule="scaled_linear",
+    prediction_type="v_prediction",
+    rescale_betas_zero_snr=True,
+    timestep_spacing="trailing",
+    clip_sample=False,
+    set_alpha_to_one=True,
+)
+
+
+def build_tiny(folder: str | Path, layout: str = "2b", seed: int = 0) -> Path:
+    """Write a tiny random model in one of LAYOUTS to `folder`; the same seed, the same weights."""
+    tiny_pipeline(layout, seed).save_pretrained(folder)
+    return Path(folder)
+
+
+def tiny_pipeline(layout: str = "2b", seed: int = 0) -> CogVideoXPipeline:
+    """The same model in memory."""
+    rotary = {"2b": False, "5b": True, "1.5": True}[layout]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = CogVideoXTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,  # rotary positions need a multiple of 16
+            in_channels=4,
+            out_channels=4,
+            time_embed_dim=8,
+            text_embed_dim=32,
+            num_layers=2,
+            sample_width=4,
+            sample_height=4,
+            sample_frames=17 if layout == "1.5" else 9,
+            patch_size=2,
+            patch_size_t=2 if layout == "1.5" else None,
+            max_text_seq_length=MAX_TEXT_TOKENS,
+            use_rotary_positional_embeddings=rotary,
+        )
+        vae = AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * 4,
+            up_block_types=("CogVideoXUpBlock3D",) * 4,
+            block_out_channels=(8, 8, 8, 8),
+            latent_channels=4,
+            layers_per_block=1,
+            norm_num_groups=2,
+            sample_height=32,
+            sample_width=32,
+            scaling_factor=0.7 if rotary else 1.15258426,
+        )
+        text_encoder = T5EncoderModel(
+            T5Config(vocab_size=32, d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+        )
+    scheduler = CogVideoXDDIMScheduler(**SCHEDULER, snr_shift_scale=1.0 if rotary else 3.0)
+    return CogVideoXPipeline(
+        tokenizer=word_tokenizer(),
+        text_encoder=text_encoder.eval(),
+        vae=vae.eval(),
+        transformer=transformer.eval(),
+        scheduler=scheduler,
+    )
+
+
+def word_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word, </s> at the end, as T5's tokenizer does; unknown words share a token."""
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )

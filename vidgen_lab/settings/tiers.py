@@ -1,0 +1,262 @@
+"""Tiers: one name that chooses every hardware-dependent setting. The data is in tiers.yaml."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from vidgen_lab.settings.hardware import Probe
+from vidgen_lab.settings.weights import (
+    BrokenModelError,
+    ModelNotFoundError,
+    check_model_folder,
+    find_model,
+)
+
+TIERS_FILE = Path(__file__).with_name("tiers.yaml")
+OFFLOAD_MODES = ("none", "model", "sequential")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known about a published model before any of it is loaded.
+
+    parts: GiB of each part to download. dtype: the precision it was published for.
+    fps: native frame rate; the files do not say it.
+    """
+
+    name: str
+    dtype: str
+    fps: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    also_known_as: tuple[str, ...] = ()
+    embedded: bool = False
+
+    @property
+    def download_gib(self) -> float:
+        return round(sum(self.parts.values()), 1)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The least a tier runs on. Sizes in GiB, as `Probe` reports them."""
+
+    device: str | None = None
+    vram_gib: float = 0.0
+    ram_gib: float = 0.0
+    capability: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Every setting that depends on the hardware.
+
+    offload: "none", "model" (one part of the pipeline on the GPU at a time) or "sequential"
+        (one layer at a time); ignored without an accelerator.
+    dtype: "auto" (the model's own precision as far as the device calculates in it) or a name.
+    vae_tiling: decode frames larger than a tile piece by piece. vae_slicing: decode the clips
+        of a batch one by one; it does nothing for a single clip.
+    height, width: pixels. automatic: whether `auto` may choose it.
+    """
+
+    name: str
+    summary: str
+    model: str
+    height: int
+    width: int
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    fps: float
+    needs: Needs = Needs()
+    dtype: str = "auto"
+    offload: str = "none"
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    automatic: bool = True
+
+    def __post_init__(self) -> None:
+        if self.offload not in OFFLOAD_MODES:
+            raise ValueError(f"tier {self.name!r}: offload must be one of {OFFLOAD_MODES}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"tier {self.name!r}: dtype must be one of {DTYPES}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A tier, why it was taken, and what else there is.
+
+    lacks: what this machine misses of the tier's needs (only when it was asked for by name).
+    download_gib: to be fetched before `tier` can run; 0 when its weights are here.
+    larger: the largest tier that would fit as well but whose weights are not here, or None.
+    larger_download_gib: what `larger` would fetch.
+    """
+
+    tier: Tier
+    reason: str
+    lacks: tuple[str, ...] = ()
+    download_gib: float = 0.0
+    larger: Tier | None = None
+    larger_download_gib: float = 0.0
+
+    def describe(self) -> str:
+        """A few lines for people: the tier, the reason, what is missing, what would be larger."""
+        lines = [f"Tier {self.tier.name}: {self.tier.summary}.", f"Why: {self.reason}."]
+        if self.lacks:
+            lines.append("This machine lacks: " + "; ".join(self.lacks) + ".")
+        if self.download_gib:
+            lines.append(f"Will download: {self.download_gib:g} GiB ({self.tier.model}).")
+        if self.larger:
+            lines.append(
+                f'Larger: tier="{self.larger.name}" fits this machine too and would download '
+                f"{self.larger_download_gib:g} GiB ({self.larger.model})."
+            )
+        return "\n".join(lines)
+
+
+def load_tiers(path: Path = TIERS_FILE) -> dict[str, Tier]:
+    """Read the tiers, smallest first. ValueError names an unknown or missing field."""
+    raw = _read_yaml(path)
+    facts = load_models(path)
+    tiers = {}
+    for name, entry in raw["tiers"].items():
+        entry = dict(entry)
+        model = entry.get("model")
+        if model not in facts:
+            raise ValueError(f"{path}: tier {name!r} names the unknown model {model!r}")
+        needs = dict(entry.pop("needs", {}))
+        if "capability" in needs:
+            needs["capability"] = tuple(needs["capability"])
+        where = f"{path}: tier {name!r}"
+        entry |= {"name": name, "needs": _build(Needs, needs, where)}
+        entry.setdefault("fps", facts[model].fps)
+        tiers[name] = _build(Tier, entry, where)
+    return tiers
+
+
+def load_models(path: Path = TIERS_FILE) -> dict[str, ModelFacts]:
+    """Read what is known of the published models, by name."""
+    models = {}
+    for name, entry in _read_yaml(path)["models"].items():
+        entry = dict(entry) | {"name": name}
+        entry["also_known_as"] = tuple(entry.get("also_known_as", ()))
+        models[name] = _build(ModelFacts, entry, f"{path}: model {name!r}")
+    return models
+
+
+def model_facts(model: str) -> ModelFacts | None:
+    """Facts of a model by its present or a former name; None for one that is not in the list."""
+    for facts in load_models().values():
+        if model == facts.name or model in facts.also_known_as:
+            return facts
+    return None
+
+
+def weights_at_hand(model: str) -> bool:
+    """Whether a model can be loaded without the network."""
+    facts = model_facts(model)
+    try:
+        folder = find_model(model, facts.also_known_as if facts else ())
+        if folder is not None:
+            check_model_folder(folder)
+        return folder is not None
+    except (ModelNotFoundError, BrokenModelError):
+        return False
+
+
+def lacking(tier: Tier, probe: Probe, download_gib: float = 0.0) -> tuple[str, ...]:
+    """What the machine misses of a tier's needs, in words; empty when it fits."""
+    needs, missing = tier.needs, []
+    if needs.device and probe.device != needs.device:
+        missing.append(f"a {needs.device.upper()} GPU")
+    else:
+        if probe.vram_gib < needs.vram_gib:
+            missing.append(f"GPU memory: {needs.vram_gib:g} GiB (has {probe.vram_gib:.1f})")
+        if needs.capability and (probe.capability or (0, 0)) < needs.capability:
+            wanted = "{}.{}".format(*needs.capability)
+            has = "{}.{}".format(*probe.capability) if probe.capability else "none"
+            missing.append(f"compute capability {wanted} for bfloat16 (has {has})")
+    if probe.ram_gib < needs.ram_gib:
+        missing.append(f"host memory: {needs.ram_gib:g} GiB (has {probe.ram_gib:.1f})")
+    if download_gib and probe.disk_gib < download_gib:
+        missing.append(f"free disk: {download_gib:g} GiB (has {probe.disk_gib:.1f})")
+    return tuple(missing)
+
+
+def choose_tier(
+    probe: Probe,
+    tiers: Mapping[str, Tier],
+    at_hand: Callable[[str], bool],
+    download_gib: Callable[[str], float] | None = None,
+) -> Choice:
+    """Take the largest tier that fits the machine and whose weights are on it. Pure.
+
+    tiers: smallest first. at_hand(model): whether its weights are here. download_gib(model):
+    what fetching it would take (default: tiers.yaml). Raises RuntimeError when not even the
+    smallest tier runs.
+    """
+    size = download_gib or _download_gib
+    best: Tier | None = None
+    larger: Tier | None = None
+    for tier in tiers.values():
+        if not tier.automatic:
+            continue
+        here = at_hand(tier.model)
+        if lacking(tier, probe, 0.0 if here else size(tier.model)):
+            continue
+        if here:
+            best, larger = tier, None
+        else:
+            larger = tier
+    if best is None:
+        raise RuntimeError(
+            "No tier runs on this machine without a download. "
+            "`vidgen-lab tiers` shows what each one lacks; the embedded model may be missing."
+        )
+    return Choice(
+        tier=best,
+        reason=f"the largest tier that runs here without a download ({probe.describe()})",
+        larger=larger,
+        larger_download_gib=size(larger.model) if larger else 0.0,
+    )
+
+
+def resolve_tier(name: str = "auto", machine: Probe | None = None) -> Choice:
+    """Turn the parameter `tier` of a chapter into settings; never downloads anything.
+
+    name: "auto" or the name of a tier, which is then taken even if the machine lacks something
+    (`Choice.lacks` says what). Raises ValueError for an unknown name.
+    """
+    from vidgen_lab.settings.hardware import probe
+
+    tiers = load_tiers()
+    if name != "auto" and name not in tiers:
+        raise ValueError(f"unknown tier {name!r}; known: auto, {', '.join(tiers)}")
+    machine = machine or probe()
+    if name == "auto":
+        return choose_tier(machine, tiers, weights_at_hand)
+    tier = tiers[name]
+    fetch = 0.0 if weights_at_hand(tier.model) else _download_gib(tier.model)
+    return Choice(tier, "asked for by name", lacking(tier, machine, fetch), fetch)
+
+
+def _download_gib(model: str) -> float:
+    facts = model_facts(model)
+    return facts.download_gib if facts else 0.0
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+
+
+def _build(cls: type, entry: dict[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(cls)}
+    if unknown := sorted(set(entry) - known):
+        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known: {sorted(known)}")
+    try:
+        return cls(**entry)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None

@@ -1,0 +1,155 @@
+"""Which weights are on this machine? Looks at folders and at the hub's cache, never at the net."""
+
+import json
+import re
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+MODEL_INDEX = "model_index.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class ModelNotFoundError(FileNotFoundError):
+    """There is no such model folder, nor an embedded model of that name."""
+
+
+class BrokenModelError(ValueError):
+    """The folder is there but is no complete diffusers pipeline."""
+
+
+def find_model(model: str | Path, also_known_as: Iterable[str] = ()) -> Path | None:
+    """Return the complete local folder of a model, or None if it would have to be downloaded.
+
+    model: a folder, the name of an embedded model ("toy-cogvideox") or a hub id ("owner/name").
+        An existing folder wins. also_known_as: former hub ids to look for as well.
+    Raises ModelNotFoundError for a folder or an embedded name that does not exist.
+    A download that broke off counts as not there.
+    """
+    from vidgen_lab.paths import model_dir
+
+    name = str(model)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if isinstance(model, str) and is_hub_id(name):
+        return _find_in_hub_cache((name, *also_known_as))
+    if isinstance(model, Path) or len(folder.parts) > 1:
+        raise ModelNotFoundError(
+            f"There is no model folder {name!r}. Give the folder that holds {MODEL_INDEX}, the "
+            'name of an embedded model ("toy-cogvideox"), or a hub id ("owner/name").'
+        )
+    try:
+        return model_dir(name)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(str(error)) from None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether `name` reads "owner/name". A folder of that name, if it exists, is meant instead."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def _find_in_hub_cache(names: Iterable[str]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in names:
+        index = try_to_load_from_cache(name, MODEL_INDEX)
+        if not isinstance(index, str):
+            continue
+        try:
+            check_model_folder(Path(index).parent)
+        except BrokenModelError:
+            continue
+        return Path(index).parent
+    return None
+
+
+def check_model_folder(folder: Path, pipeline: str = "CogVideoXPipeline") -> None:
+    """Check in milliseconds that a pipeline folder is complete, without reading its weights.
+
+    Raises ModelNotFoundError or BrokenModelError that names the file at fault.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelNotFoundError(f"There is no model folder {str(folder)!r}.")
+    if not (folder / MODEL_INDEX).is_file():
+        hint = ""
+        if (folder / "config.json").is_file():
+            hint = " It looks like one part of a pipeline: give the folder above it."
+        raise BrokenModelError(f"{folder} holds no {MODEL_INDEX}, so it is no pipeline.{hint}")
+    index = _read_json(folder / MODEL_INDEX)
+    if index.get("_class_name") != pipeline:
+        raise BrokenModelError(
+            f"{folder / MODEL_INDEX} describes a {index.get('_class_name')}, not a {pipeline}; "
+            "only text-to-video CogVideoX models are loaded here."
+        )
+    for part, entry in index.items():
+        if part.startswith("_") or not isinstance(entry, list) or entry[0] is None:
+            continue
+        _check_part(folder / part)
+
+
+def _check_part(folder: Path) -> None:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise BrokenModelError(
+            f"{folder.parent} lacks its part {folder.name!r}. Copy or download the model again."
+        )
+    if not (folder / "config.json").is_file():
+        return  # a tokenizer or a scheduler: no weights
+    _read_json(folder / "config.json")
+    indexes = list(folder.glob("*.safetensors.index.json"))
+    if indexes:
+        names = sorted(set(_read_json(indexes[0])["weight_map"].values()))
+    else:
+        names = sorted(p.name for p in folder.glob("*.safetensors"))
+    if not names:
+        raise BrokenModelError(
+            f"{folder} holds no .safetensors weights. Copy or download the model again."
+        )
+    for name in names:
+        check_safetensors(folder / name)
+
+
+def check_safetensors(path: Path) -> None:
+    """Check that a .safetensors file is as long as its own header says.
+
+    The file is an 8-byte little-endian header length, a JSON header with every tensor's place in
+    the rest, and the data. Raises BrokenModelError naming the file and both lengths.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BrokenModelError(f"The weight file {path} is missing. Download the model again.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        if start == b"version ":
+            raise BrokenModelError(
+                f"{path} is a Git LFS pointer, not the weights. Run `git lfs pull`."
+            )
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        header = file.read(length) if 8 + length <= size else b""
+    try:
+        tensors = json.loads(header)
+        ends = [t["data_offsets"][1] for name, t in tensors.items() if name != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BrokenModelError(
+            f"The weight file {path} is cut off or damaged ({size:,} bytes, header unreadable). "
+            "Copy or download it again."
+        ) from None
+    if size != expected:
+        raise BrokenModelError(
+            f"The weight file {path} has {size:,} bytes but should have {expected:,}: the copy or "
+            "download broke off. Copy or download it again."
+        )
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BrokenModelError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise BrokenModelError(f"{path} should hold a JSON object.")
+    return content
