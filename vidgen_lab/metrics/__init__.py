@@ -1,0 +1,1 @@
+"""What a video measures: `basics` (similarity, sharpness), `flow` (motion, flicker), `paradox`."""
