@@ -1,0 +1,256 @@
+"""Panels of controls for a notebook. They edit values; the work is ordinary Python beside them.
+
+Nothing depends on a click: `PromptPanel.request` is a complete request from the moment the panel
+exists, so a notebook that runs without a front-end uses the same cells. Only controls that
+ipywidgets 7.7 (Colab) and 8 (JupyterLab) share are used.
+"""
+
+import html
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+import numpy as np
+import pandas as pd
+
+from vidgen_lab.generation.errors import GenerationCancelled
+from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate
+from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.show import show_video, show_videos
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXPipeline
+
+LABEL = {"description_width": "110px"}
+WIDE = "640px"
+HISTORY = 4  # clips kept side by side
+
+
+class _Panel:
+    """Shows `box` in a notebook, and `summary()` wherever widgets cannot be shown."""
+
+    box: Any
+
+    def summary(self) -> str:
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
+        return {
+            "application/vnd.jupyter.widget-view+json": view,
+            "text/plain": self.summary(),
+        }
+
+
+class PromptPanel(_Panel):
+    """Type a prompt, move the sliders, press Generate; the last clips stay side by side.
+
+    pipe: the loaded pipeline. request: the values to start from. ideas: prompts to pick from.
+    preview: show the clip that the model expects while it works.
+    Attributes: `request` (what the controls say now), `history` (all finished generations).
+    """
+
+    def __init__(
+        self,
+        pipe: "CogVideoXPipeline",
+        request: GenerationRequest,
+        ideas: Sequence[str] = (),
+        preview: bool = True,
+    ) -> None:
+        self.pipe, self.preview = pipe, preview
+        self.history: list[Generation] = []
+        self._base = request
+        self._cancel = CancelToken()
+        self._thread: threading.Thread | None = None
+        self._build(request, ideas)
+
+    @property
+    def request(self) -> GenerationRequest:
+        """What the controls say now. Raises RequestError, e.g. for an empty prompt."""
+        return self._base.with_(**{name: control.value for name, control in self.controls.items()})
+
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def summary(self) -> str:
+        r = self.request
+        return (
+            f"Panel: {r.prompt!r}, {r.num_inference_steps} steps, guidance {r.guidance_scale:g}, "
+            f"{r.num_frames} frames, seed {r.seed}"
+        )
+
+    def start(self) -> None:
+        """Begin to generate what the controls say, in the background; what Generate does."""
+        if self.running:
+            return
+        try:
+            request = self.request
+        except RequestError as error:
+            self._say(str(error), wrong=True)
+            return
+        self._cancel = CancelToken()
+        self._set_busy(True)
+        self.bar.max, self.bar.value = request.num_inference_steps, 0
+        self._say("Warming up …")
+        self._thread = threading.Thread(target=self._work, args=(request, self._cancel))
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Stop the generation at its next step; what Cancel does."""
+        self._cancel.cancel()
+        self._say("Stopping after this step …")
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until the generation in the background has ended."""
+        if self._thread:
+            self._thread.join(timeout)
+
+    def _work(self, request: GenerationRequest, token: CancelToken) -> None:
+        every = max(1, request.num_inference_steps // 4) if self.preview else 0
+        try:
+            made = generate(
+                self.pipe,
+                request,
+                on_step=self._on_step,
+                preview_every=every,
+                preview_of="estimate",
+                should_stop=token,
+            )
+        except GenerationCancelled:
+            self._say("Cancelled. Nothing was kept.")
+        except Exception as error:  # a thread that dies silently would leave the panel busy
+            self._say(f"{type(error).__name__}: {error}", wrong=True)
+        else:
+            self.history.append(made)
+            self.shelf.value = self._shelf()
+            self._say(f"Done in {made.recipe['seconds']:.1f} s.")
+        finally:
+            self.now.value = ""
+            self._set_busy(False)
+
+    def _on_step(self, step: Step) -> None:
+        self.bar.value = step.step
+        left = step.seconds / step.step * (step.total - step.step)
+        self._say(f"Step {step.step} of {step.total}, about {left:.0f} s left")
+        if step.preview:
+            self.now.value = show_video(step.preview, width=240).data
+
+    def _shelf(self) -> str:
+        newest = self.history[-HISTORY:][::-1]
+        titles = [f"{g.recipe['prompt']} (seed {g.recipe['seed']})" for g in newest]
+        return show_videos([g.clip for g in newest], titles, width=240).data
+
+    def _say(self, text: str, wrong: bool = False) -> None:
+        colour = "#cc4b4b" if wrong else "inherit"
+        self.status.value = f'<span style="color: {colour}">{html.escape(text)}</span>'
+
+    def _set_busy(self, busy: bool) -> None:
+        self.generate_button.disabled = busy
+        self.cancel_button.disabled = not busy
+        self.bar.layout.visibility = "visible" if busy else "hidden"
+
+    def _build(self, request: GenerationRequest, ideas: Sequence[str]) -> None:
+        limits = ModelLimits.from_pipe(self.pipe)
+        frames = sorted({*range(limits.frame_step + 1, limits.native[0] + 1, limits.frame_step),
+                         request.num_frames})  # fmt: skip
+        steps = max(60, request.num_inference_steps)
+        guidance = max(12.0, request.guidance_scale)
+        wide, look = w.Layout(width=WIDE), {"style": LABEL}
+        self.controls: dict[str, Any] = {
+            "prompt": w.Textarea(
+                request.prompt, description="prompt", rows=2, layout=wide, **look
+            ),
+            "negative_prompt": w.Text(
+                request.negative_prompt, description="negative prompt", layout=wide, **look
+            ),
+            "num_inference_steps": w.IntSlider(
+                request.num_inference_steps, min=1, max=steps, description="steps", **look
+            ),
+            "guidance_scale": w.FloatSlider(
+                request.guidance_scale, min=1, max=guidance, step=0.5, description="guidance",
+                **look,
+            ),
+            "num_frames": w.Dropdown(
+                options=frames, value=request.num_frames, description="frames", **look
+            ),
+            "seed": w.BoundedIntText(
+                request.seed, min=0, max=2**31 - 1, description="seed", **look
+            ),
+        }  # fmt: skip
+        self.generate_button = w.Button(description="Generate", button_style="primary")
+        self.cancel_button = w.Button(description="Cancel", disabled=True)
+        self.generate_button.on_click(lambda _: self.start())
+        self.cancel_button.on_click(lambda _: self.cancel())
+        self.bar = w.IntProgress(0, 0, 1, layout=w.Layout(width="220px", visibility="hidden"))
+        self.status, self.now, self.shelf = w.HTML(), w.HTML(), w.HTML()
+        c = self.controls
+        rows = [
+            c["prompt"],
+            c["negative_prompt"],
+            w.HBox([c["num_inference_steps"], c["guidance_scale"]]),
+            w.HBox([c["num_frames"], c["seed"]]),
+            w.HBox([self.generate_button, self.cancel_button, self.bar, self.status]),
+            self.now,
+            self.shelf,
+        ]
+        if ideas:
+            rows.insert(0, self._idea_picker(ideas))
+        self.box = w.VBox(rows)
+
+    def _idea_picker(self, ideas: Sequence[str]) -> Any:
+        options = [("pick one, or type your own below", ""), *((idea, idea) for idea in ideas)]
+        picker = w.Dropdown(
+            options=options, description="ideas", style=LABEL, layout=w.Layout(width=WIDE)
+        )
+
+        def take(change: Any) -> None:
+            if change["new"]:
+                self.controls["prompt"].value = change["new"]
+
+        picker.observe(take, names="value")
+        return picker
+
+
+class RatingPanel(_Panel):
+    """Rate clips blindly: shuffled, nameless, one slider for each question.
+
+    clips: by name. questions: what to rate, each from 1 to 5. seed: of the shuffle.
+    Untouched clips are not counted; `table` holds what has been rated so far.
+    """
+
+    def __init__(
+        self, clips: Mapping[str, Clip], questions: Sequence[str], rater: str = "me", seed: int = 0
+    ) -> None:
+        order = np.random.default_rng(seed).permutation(len(clips))
+        self.names = [list(clips)[i] for i in order]
+        self.rater, self.questions = rater, list(questions)
+        self._touched: set[int] = set()
+        self.sliders = [[self._slider(i, q) for q in questions] for i in range(len(self.names))]
+        cards = []
+        for name, sliders in zip(self.names, self.sliders, strict=True):
+            video = w.HTML(show_video(clips[name], width=200, alt="a clip to rate").data)
+            cards.append(w.VBox([video, *sliders]))
+        self.box = w.HBox(cards, layout=w.Layout(flex_flow="row wrap"))
+
+    def _slider(self, clip: int, question: str) -> Any:
+        slider = w.IntSlider(
+            3, min=1, max=5, description=question, layout=w.Layout(width="230px"), style=LABEL
+        )
+        slider.observe(lambda _: self._touched.add(clip), names="value")
+        return slider
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per rated clip and question: rater, clip, question, score."""
+        rows = [
+            {"rater": self.rater, "clip": self.names[i], "question": q, "score": s.value}
+            for i in sorted(self._touched)
+            for q, s in zip(self.questions, self.sliders[i], strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["rater", "clip", "question", "score"])
+
+    def summary(self) -> str:
+        return f"Rating form: {len(self._touched)} of {len(self.names)} clips rated"
