@@ -1,4 +1,5 @@
-"""Latte from scratch: a video diffusion transformer, its noise schedule, samplers, VAE and pipeline (chapter 3).
+"""Latte from scratch: a video diffusion transformer, its noise schedule, samplers, VAE and pipeline
+(chapter 3).
 
 Names are loaded when first used, so that importing the package costs nothing.
 """

@@ -2,7 +2,8 @@
 
     A = softmax(Q K^T / sqrt(d)),  output = A V
 
-Written out, A exists in memory ([.., heads, L, L], kept for the backward pass); the fused kernel never stores it.
+Written out, A exists in memory ([.., heads, L, L], kept for the backward pass); the fused kernel
+never stores it.
 """
 
 from __future__ import annotations
@@ -46,18 +47,20 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """[B, heads, L, d] -> [B, L, heads*d]. The transpose comes first: without it heads and tokens are shuffled."""
+    """[B, heads, L, d] -> [B, L, heads*d]. The transpose comes first: without it heads and tokens
+    are shuffled.
+    """
     return x.transpose(1, 2).flatten(2)
 
 
 class _AttentionCore(nn.Module):
-    """What self- and cross-attention share: which implementation runs, and whether the weights are kept."""
+    """What self- and cross-attention share: which implementation runs, and whether the weights are
+    kept.
+    """
 
     def __init__(self, dim: int, num_heads: int, implementation: str = "fused") -> None:
         super().__init__()
-        require(
-            dim % num_heads == 0, "width of a token", f"a multiple of {num_heads} heads", dim
-        )
+        require(dim % num_heads == 0, "width of a token", f"a multiple of {num_heads} heads", dim)
         require(
             implementation in ("fused", "naive"),
             "attention implementation",
@@ -67,9 +70,7 @@ class _AttentionCore(nn.Module):
         self.num_heads, self.implementation = num_heads, implementation
         self.captured: list[Tensor] | None = None  # a list while `capture_attention` listens
 
-    def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool
-    ) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """[B, heads, Lq, d], [B, heads, Lk, d] x 2 -> [B, heads, Lq, d]."""
         if self.captured is None and self.implementation == "fused":
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
@@ -82,9 +83,10 @@ class _AttentionCore(nn.Module):
 class SelfAttention(_AttentionCore):
     """Tokens of a video look at one another, along one axis of the grid.
 
-    `along="space"`: patches of one frame; `"time"`: one place in all frames; `"both"`: everything at once, full
-    three-dimensional attention. The choice is nothing but a choice of view: the axis that is not looked along joins
-    the batch (space) or the heads (time), and no number moves in memory.
+    `along="space"`: patches of one frame; `"time"`: one place in all frames; `"both"`: everything
+    at once, full three-dimensional attention. The choice is nothing but a choice of view: the axis
+    that is not looked along joins the batch (space) or the heads (time), and no number moves in
+    memory.
 
     Args:
         dim: width D of a token, a multiple of num_heads.
@@ -102,8 +104,12 @@ class SelfAttention(_AttentionCore):
         implementation: str = "fused",
     ) -> None:
         super().__init__(dim, num_heads, implementation)
-        require(along in ("space", "time", "both"), "attention axis", "'space', 'time' or 'both'", along)
-        require(not causal or along == "time", "causal attention", "along='time'", f"along={along!r}")
+        require(
+            along in ("space", "time", "both"), "attention axis", "'space', 'time' or 'both'", along
+        )
+        require(
+            not causal or along == "time", "causal attention", "along='time'", f"along={along!r}"
+        )
         self.along, self.causal = along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
@@ -128,9 +134,9 @@ class SelfAttention(_AttentionCore):
 class CrossAttention(_AttentionCore):
     """The video asks, the text answers (book listing 3.L07, with the padding masked).
 
-    All frames of a clip share one text, so keys and values are made once per clip and the frames' tokens form one
-    long list of queries; nothing is repeated frame by frame. As in PixArt and Latte there is no norm in front and no
-    gate behind.
+    All frames of a clip share one text, so keys and values are made once per clip and the frames'
+    tokens form one long list of queries; nothing is repeated frame by frame. As in PixArt and Latte
+    there is no norm in front and no gate behind.
 
     Args:
         dim: width of the video tokens; context_dim: width of the text tokens.
@@ -200,8 +206,9 @@ def capture_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             latte(x, t)
         maps["blocks.0.spatial.attention"][0]     # [B*T, heads, N, N]
 
-    Spatial maps are [B*T, heads, N, N], temporal ones [B, N*heads, T, T] (heads run fastest), cross-attention
-    [B, heads, T*N, L]. The layers run the written-out attention meanwhile, so memory grows with the square of the length.
+    Spatial maps are [B*T, heads, N, N], temporal ones [B, N*heads, T, T] (heads run fastest),
+    cross-attention [B, heads, T*N, L]. The layers run the written-out attention meanwhile, so
+    memory grows with the square of the length.
     """
     layers = {n: m for n, m in model.named_modules() if isinstance(m, _AttentionCore)}
     maps: dict[str, list[Tensor]] = {name: [] for name in layers}

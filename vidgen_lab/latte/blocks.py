@@ -1,7 +1,8 @@
 """The transformer blocks of Latte. A block is three statements: look, (read,) think.
 
-x has the shape [B, T, N, D] everywhere: T frames of N patches. Frames and patches are read off the input, so any size
-runs; conditions are vectors per sample, [B, 1, 1, D], so they are computed once per sample and broadcast.
+x has the shape [B, T, N, D] everywhere: T frames of N patches. Frames and patches are read off the
+input, so any size runs; conditions are vectors per sample, [B, 1, 1, D], so they are computed once
+per sample and broadcast.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Mlp(nn.Module):
 
 
 class SpatialAttentionBlock(nn.Module):
-    """Patches of a frame look at one another; then each reads the text, if there is one; then each thinks for itself.
+    """Patches of a frame look at one another; then each reads the text, if there is one; then each
+    thinks for itself.
 
     Args:
         dim: width D of a token; num_heads: attention heads.
@@ -70,7 +72,8 @@ class SpatialAttentionBlock(nn.Module):
 
 
 class TemporalAttentionBlock(SpatialAttentionBlock):
-    """The same block looking along time: one place in the picture, all its frames (book listing 3.L03).
+    """The same block looking along time: one place in the picture, all its frames (book listing
+    3.L03).
 
     causal: a frame sees itself and earlier frames only, for generation frame after frame.
     """
@@ -92,7 +95,8 @@ class TemporalAttentionBlock(SpatialAttentionBlock):
 class LatteTransformerBlock(nn.Module):
     """One spatial and one temporal block: what Latte repeats (book listing 3.L08, repaired).
 
-    A "Latte with 28 blocks" has 14 of these. In text-to-video Latte the text enters the spatial half only.
+    A "Latte with 28 blocks" has 14 of these. In text-to-video Latte the text enters the spatial
+    half only.
     """
 
     def __init__(
@@ -130,8 +134,9 @@ class LatteTransformerBlock(nn.Module):
 class FinalLayer(nn.Module):
     """Norm, modulate, and back from tokens to patches: [B, T, N, D] -> [B, T, N, p*p*C].
 
-    "block" has a matrix of its own behind a SiLU (DiT); "single" only a table added to the timestep embedding, with
-    neither SiLU nor matrix (diffusers), which is why the two cannot be turned into one another.
+    "block" has a matrix of its own behind a SiLU (DiT); "single" only a table added to the timestep
+    embedding, with neither SiLU nor matrix (diffusers), which is why the two cannot be turned into
+    one another.
     """
 
     def __init__(self, dim: int, patch_values: int, modulation: str = "block") -> None:

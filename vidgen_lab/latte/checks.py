@@ -1,4 +1,6 @@
-"""One way to say what was expected and what came: every wrong input of the chapter fails through here."""
+"""One way to say what was expected and what came: every wrong input of the chapter fails through
+here.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,15 @@ from torch import Tensor
 
 
 class LatteInputError(ValueError):
-    """An input that the model cannot take; the message names what was expected and what was given."""
+    """An input the model cannot take; the message names what was expected and what was given."""
 
 
 def require(condition: bool, what: str, expected: object, given: object, hint: str = "") -> None:
     """Raise LatteInputError "what: expected E, given G. hint" unless the condition holds."""
     if not condition:
-        raise LatteInputError(f"{what}: expected {expected}, given {given}.{' ' + hint if hint else ''}")
+        raise LatteInputError(
+            f"{what}: expected {expected}, given {given}.{' ' + hint if hint else ''}"
+        )
 
 
 def require_rank(x: Tensor, names: str, what: str) -> None:
@@ -30,7 +34,8 @@ def require_rank(x: Tensor, names: str, what: str) -> None:
 def require_finite(x: Tensor, what: str, training: bool = False) -> None:
     """Refuse NaN and infinity.
 
-    On an accelerator the answer costs a stop of the command queue, so a model in training skips the question
+    On an accelerator the answer costs a stop of the command queue, so a model in training skips the
+    question
     there: the training loop looks at its loss anyway.
     """
     if torch.compiler.is_compiling() or x.device.type == "meta":

@@ -19,7 +19,9 @@ FREQUENCIES = 256  # channels of the sinusoid in front of the timestep MLP (DiT,
 def timestep_code(t: Tensor, channels: int = FREQUENCIES) -> Tensor:
     """Sinusoid of (possibly fractional) timesteps: [B] -> [B, channels] float32, cosines first."""
     half = channels // 2
-    omega = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    omega = torch.exp(
+        -math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+    )
     angle = t.float()[:, None] * omega  # [B, channels/2]
     return torch.cat([angle.cos(), angle.sin()], dim=-1)  # [B, channels]
 
@@ -38,7 +40,9 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """Class number to a vector; the last row of the table means "no class" (classifier-free guidance)."""
+    """Class number to a vector; the last row of the table means "no class" (classifier-free
+    guidance).
+    """
 
     def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
@@ -49,7 +53,7 @@ class LabelEmbedder(nn.Module):
         if labels.device.type == "cpu":
             low, high = int(labels.min()), int(labels.max())
             require(
-                0 <= low and high <= self.null_class,
+                low >= 0 and high <= self.null_class,
                 "class labels",
                 f"0 .. {self.null_class - 1}, or {self.null_class} for none",
                 f"{low} .. {high}",
@@ -69,7 +73,7 @@ class TextProjection(nn.Module):
         return self.linear_2(nn.functional.gelu(self.linear_1(text), approximate="tanh"))
 
 
-# ---------------------------------------------------------------------------------------------------- modulation
+# ----- modulation
 class Modulation(NamedTuple):
     """Six vectors per sample, each [B, 1, 1, D]: they broadcast over frames and patches."""
 
@@ -87,12 +91,14 @@ def _vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
 
 
 class AdaLN(nn.Module):
-    """Adaptive layer norm: the condition sets scale and shift of a norm (book listing 3.L09, repaired).
+    """Adaptive layer norm: the condition sets scale and shift of a norm (book listing 3.L09,
+    repaired).
 
         AdaLN(x, c) = LN(x) * (1 + scale(c)) + shift(c)
 
-    It belongs *inside* a residual branch, x + f(AdaLN(x, c)); applied to the stream itself it overwrites what the
-    earlier layers have said. The condition is a vector per sample, so its matrix runs once per sample, never per token.
+    It belongs *inside* a residual branch, x + f(AdaLN(x, c)); applied to the stream itself it
+    overwrites what the earlier layers have said. The condition is a vector per sample, so its
+    matrix runs once per sample, never per token.
     """
 
     def __init__(self, dim: int, cond_dim: int | None = None) -> None:
@@ -106,7 +112,8 @@ class AdaLN(nn.Module):
 
 
 class AdaLNZero(nn.Module):
-    """Shift, scale and gate for both branches of a block, from a matrix of the block's own (DiT, Latte's paper).
+    """Shift, scale and gate for both branches of a block, from a matrix of the block's own (DiT,
+    Latte's paper).
 
     The matrix starts at zero, hence all gates do, hence every block starts as the identity.
     """
@@ -120,9 +127,11 @@ class AdaLNZero(nn.Module):
 
 
 class AdaLNSingle(nn.Module):
-    """The same six vectors from one matrix shared by all blocks plus a small table per block (PixArt, diffusers).
+    """The same six vectors from one matrix shared by all blocks plus a small table per block
+    (PixArt, diffusers).
 
-    `cond` is the shared matrix's output [B, 6*D], computed once by the model. A third of a block's weights is saved.
+    `cond` is the shared matrix's output [B, 6*D], computed once by the model. A third of a block's
+    weights is saved.
     """
 
     def __init__(self, dim: int) -> None:
@@ -136,7 +145,11 @@ class AdaLNSingle(nn.Module):
 MODULATIONS = {"block": AdaLNZero, "single": AdaLNSingle}
 
 
-def drop_labels(labels: Tensor, null_class: int, p: float, generator: torch.Generator | None = None) -> Tensor:
-    """Replace each label by "no class" with probability p: the training half of classifier-free guidance."""
+def drop_labels(
+    labels: Tensor, null_class: int, p: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """Replace each label by "no class" with probability p: the training half of classifier-free
+    guidance.
+    """
     drop = torch.rand(labels.shape, generator=generator, device=labels.device) < p
     return torch.where(drop, null_class, labels)

@@ -1,4 +1,5 @@
-"""Weights in and out: diffusers' LatteTransformer3DModel (both ways) and the checkpoints of Vchitect/Latte.
+"""Weights in and out: diffusers' LatteTransformer3DModel (both ways) and the checkpoints of
+Vchitect/Latte.
 
 Loading is strict: a missing or unknown key is an error, never a warning.
 """
@@ -50,18 +51,25 @@ def _name_pairs(config: LatteConfig, keys: set[str]) -> list[tuple[str, tuple[st
     for theirs, ours in _TOP.items():
         pairs += [(f"{ours}.{kind}", (f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
     for i in range(config.pairs):
-        for their_list, half in (("transformer_blocks", "spatial"), ("temporal_transformer_blocks", "temporal")):
+        for their_list, half in (
+            ("transformer_blocks", "spatial"),
+            ("temporal_transformer_blocks", "temporal"),
+        ):
             ours, theirs = f"blocks.{i}.{half}", f"{their_list}.{i}"
             pairs.append((f"{ours}.modulation.table", (f"{theirs}.scale_shift_table",)))
             for kind in ("weight", "bias"):
-                pairs += [(f"{ours}.{o}.{kind}", (f"{theirs}.{t}.{kind}",)) for t, o in _BLOCK.items()]
+                pairs += [
+                    (f"{ours}.{o}.{kind}", (f"{theirs}.{t}.{kind}",)) for t, o in _BLOCK.items()
+                ]
                 kv = tuple(f"{theirs}.attn2.to_{x}.{kind}" for x in "kv")
                 pairs.append((f"{ours}.cross.kv.{kind}", kv))
     return [pair for pair in pairs if pair[0] in keys]
 
 
 def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
-    """Our settings for a LatteTransformer3DModel's; a setting that our model cannot honour is an error."""
+    """Our settings for a LatteTransformer3DModel's; a setting that our model cannot honour is an
+    error.
+    """
     hidden = config["num_attention_heads"] * config["attention_head_dim"]
     fixed = {
         "norm_type": "ada_norm_single",
@@ -80,7 +88,9 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
         out_channels,
     )
     cross = config["cross_attention_dim"]
-    require(cross in (None, hidden), "diffusers setting cross_attention_dim", f"None or {hidden}", cross)
+    require(
+        cross in (None, hidden), "diffusers setting cross_attention_dim", f"None or {hidden}", cross
+    )
     return LatteConfig(
         sample_size=config["sample_size"],
         num_frames=config["video_length"],
@@ -104,9 +114,14 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
         "modulation of a model for diffusers",
         "'single'",
         repr(config.modulation),
-        "A matrix per block (paper) cannot be folded into one shared matrix; diffusers has no such model.",
+        "A matrix per block cannot be folded into a shared one, and diffusers has no such model.",
     )
-    require(config.condition != "class", "condition of a model for diffusers", "'none' or 'text'", "'class'")
+    require(
+        config.condition != "class",
+        "condition of a model for diffusers",
+        "'none' or 'text'",
+        "'class'",
+    )
     require(not config.causal, "attention of a model for diffusers", "not causal", "causal")
     return {
         "num_attention_heads": config.num_heads,
@@ -123,7 +138,8 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
         "norm_type": "ada_norm_single",
         "norm_elementwise_affine": False,
         "norm_eps": 1e-6,
-        "caption_channels": config.text_dim or 1,  # diffusers always builds the projection; 1 is the smallest
+        "caption_channels": config.text_dim
+        or 1,  # diffusers always builds the projection; 1 is the smallest
         "video_length": config.num_frames,
     }
 
@@ -155,7 +171,7 @@ def from_diffusers(model: LatteTransformer3DModel | str | Path) -> Latte:
 
 
 def to_diffusers(latte: Latte) -> LatteTransformer3DModel:
-    """See `Latte.to_diffusers`. The weights are copies: training one model does not move the other."""
+    """See `Latte.to_diffusers`. Weights are copies: training one model does not move the other."""
     from diffusers import LatteTransformer3DModel
 
     model = LatteTransformer3DModel(**config_to_diffusers(latte.config))
@@ -171,7 +187,7 @@ def to_diffusers(latte: Latte) -> LatteTransformer3DModel:
     return model.to(device=first.device, dtype=first.dtype).train(latte.training)
 
 
-# ------------------------------------------------------------------------------------------------ Vchitect/Latte
+# ----- Vchitect/Latte
 _VCHITECT = {
     "x_embedder.proj": "patch_embed.proj",
     "t_embedder.mlp.0": "time_embed.linear_1",
@@ -188,20 +204,34 @@ _VCHITECT_BLOCK = {
 
 
 def from_vchitect(state_dict: dict[str, Any], **overrides: Any) -> Latte:
-    """A Latte from the original code's checkpoint: a plain state dict, or the file's {"model", "ema"} (ema wins).
+    """A Latte from the original code's checkpoint: a plain state dict, or the file's {"model",
+    "ema"} (ema wins).
 
-    Sizes are read off the weights; only the number of heads leaves no trace there. It is taken from the published size
-    of that width, else pass num_heads=....
+    Sizes are read off the weights; only the number of heads leaves no trace there. It is taken from
+    the published size of that width, else pass num_heads=....
     """
     weights = dict(state_dict.get("ema") or state_dict.get("model") or state_dict)
     weights = {k.removeprefix("module."): v for k, v in weights.items()}
     missing = [k for k in ("x_embedder.proj.weight", "pos_embed", "temp_embed") if k not in weights]
-    require(not missing, "Vchitect checkpoint", "the keys of Vchitect/Latte models/latte.py", f"none of {missing}")
+    require(
+        not missing,
+        "Vchitect checkpoint",
+        "the keys of Vchitect/Latte models/latte.py",
+        f"none of {missing}",
+    )
     config = _vchitect_config(weights, overrides)
     latte = _empty(config)
-    for key, ours in (("pos_embed", latte.patch_embed.positions), ("temp_embed", latte.frame_positions)):
+    for key, ours in (
+        ("pos_embed", latte.patch_embed.positions),
+        ("temp_embed", latte.frame_positions),
+    ):
         gap = float((weights.pop(key)[0].cpu() - ours).abs().max())
-        require(gap < 1e-4, f"{key} of the checkpoint", "the fixed sine-cosine table", f"one {gap:.2g} away")
+        require(
+            gap < 1e-4,
+            f"{key} of the checkpoint",
+            "the fixed sine-cosine table",
+            f"one {gap:.2g} away",
+        )
 
     new: dict[str, Tensor] = {}
     for theirs, ours in _VCHITECT.items():
@@ -214,10 +244,14 @@ def from_vchitect(state_dict: dict[str, Any], **overrides: Any) -> Latte:
         for kind in ("weight", "bias"):
             for their_name, our_name in _VCHITECT_BLOCK.items():
                 new[f"{ours}.{our_name}.{kind}"] = weights.pop(f"{theirs}.{their_name}.{kind}")
-            for name, part in zip("qkv", weights.pop(f"{theirs}.attn.qkv.{kind}").chunk(3), strict=True):
+            for name, part in zip(
+                "qkv", weights.pop(f"{theirs}.attn.qkv.{kind}").chunk(3), strict=True
+            ):
                 new[f"{ours}.attention.{name}.{kind}"] = part.clone()
     if weights:
-        raise LatteInputError(f"Vchitect checkpoint: expected no other keys, given {sorted(weights)}.")
+        raise LatteInputError(
+            f"Vchitect checkpoint: expected no other keys, given {sorted(weights)}."
+        )
     latte.load_state_dict(new, strict=True, assign=True)
     return latte.requires_grad_(True)
 
@@ -226,7 +260,12 @@ def _vchitect_config(weights: dict[str, Tensor], overrides: dict[str, Any]) -> L
     hidden, channels, patch, _ = weights["x_embedder.proj.weight"].shape
     heads = {width: heads for _, width, heads in SIZES.values()}.get(hidden)
     heads = overrides.pop("num_heads", heads)
-    require(heads is not None, "heads of a model of unpublished width", "num_heads=...", f"width {hidden}")
+    require(
+        heads is not None,
+        "heads of a model of unpublished width",
+        "num_heads=...",
+        f"width {hidden}",
+    )
     side = math.isqrt(weights["pos_embed"].shape[1])
     table = weights.get("y_embedder.embedding_table.weight")
     out = weights["final_layer.linear.weight"].shape[0] // patch**2

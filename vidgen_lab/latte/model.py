@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 class Latte(nn.Module):
     """The whole model. See `LatteConfig` for the settings.
 
-    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` and `Latte.from_vchitect(...)` take
-    over trained weights, `to_diffusers()` gives them back.
+    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` and
+    `Latte.from_vchitect(...)` take over trained weights, `to_diffusers()` gives them back.
     """
 
     def __init__(self, config: LatteConfig) -> None:
@@ -73,8 +73,8 @@ class Latte(nn.Module):
         if self.text_embed is not None:
             for linear in (self.text_embed.linear_1, self.text_embed.linear_2):
                 nn.init.normal_(linear.weight, std=0.02)
-        # every gate starts at zero, so every block starts as the identity and a deep stack trains from step one
-        # (the tables of "single" are made as zeros)
+        # every gate starts at zero, so every block starts as the identity and a deep stack trains
+        # from step one (the tables of "single" are made as zeros)
         if self.shared_modulation is not None:
             nn.init.zeros_(self.shared_modulation.weight)
         for block in self.blocks:
@@ -82,7 +82,9 @@ class Latte(nn.Module):
                 if self.config.modulation == "block":
                     nn.init.zeros_(half.modulation.linear.weight)
             if block.spatial.cross is not None:
-                nn.init.zeros_(block.spatial.cross.out.weight)  # cross-attention has no gate: its output is one
+                nn.init.zeros_(
+                    block.spatial.cross.out.weight
+                )  # cross-attention has no gate: its output is one
         if self.config.modulation == "block":
             nn.init.zeros_(self.final.linear.weight)
         # the first prediction is zero noise: a loss of 1, with no accidental structure to unlearn
@@ -99,12 +101,15 @@ class Latte(nn.Module):
         """Predict the noise in x.
 
         Args:
-            x: noisy latents [B, C, T, H, W]; T is config.num_frames or 1; H and W multiples of the patch size.
+            x: noisy latents [B, C, T, H, W]; T is config.num_frames or 1; H and W multiples of the
+                patch size.
             t: timesteps [B], or one number for all.
             labels: [B] class numbers, for condition "class" (num_classes means none).
-            text: [B, L, text_dim] and text_mask: [B, L] bool, True = real token, for condition "text".
+            text: [B, L, text_dim] and text_mask: [B, L] bool, True = real token, for condition
+                "text".
         Returns:
-            [B, out_channels, T, H, W]: the prediction; with learn_sigma the variance in the second half of the channels.
+            [B, out_channels, T, H, W]: the prediction; with learn_sigma the variance in the second
+            half of the channels.
         Raises:
             LatteInputError: shapes, conditions or values the model cannot take.
         """
@@ -178,28 +183,36 @@ class Latte(nn.Module):
         """Parameters of the model; with trainable=True only those that receive gradients."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable)
 
-    # ------------------------------------------------------------------------------------------- in and out
+    # ----- in and out
     @classmethod
     def from_name(cls, name: str, **overrides: Any) -> Latte:
-        """A published size with fresh weights: `Latte.from_name("S/2", num_frames=8, condition="class", ...)`."""
+        """A published size with fresh weights: `Latte.from_name("S/2", num_frames=8,
+        condition="class", ...)`.
+        """
         return cls(latte_config(name, **overrides))
 
     @classmethod
     def from_diffusers(cls, model: LatteTransformer3DModel | str | Path) -> Latte:
-        """Take over a diffusers LatteTransformer3DModel, given as an object, a folder or a hub name."""
+        """Take over a diffusers LatteTransformer3DModel, given as an object, a folder or a hub
+        name.
+        """
         from .interop import from_diffusers
 
         return from_diffusers(model)
 
     def to_diffusers(self) -> LatteTransformer3DModel:
-        """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs modulation "single"."""
+        """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs
+        modulation "single".
+        """
         from .interop import to_diffusers
 
         return to_diffusers(self)
 
     @classmethod
     def from_vchitect(cls, state_dict: dict[str, Any], **overrides: Any) -> Latte:
-        """Take over a checkpoint of the original code (Vchitect/Latte, class-conditional or unconditional)."""
+        """Take over a checkpoint of the original code (Vchitect/Latte, class-conditional or
+        unconditional).
+        """
         from .interop import from_vchitect
 
         return from_vchitect(state_dict, **overrides)

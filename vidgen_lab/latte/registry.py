@@ -1,4 +1,6 @@
-"""Settings of a Latte, the four published sizes, and how many parameters they have (by formula, no model built)."""
+"""Settings of a Latte, the four published sizes, and how many parameters they have (by formula, no
+model built).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,12 @@ from .conditioning import FREQUENCIES
 class LatteConfig:
     """Everything that decides the shape of a Latte.
 
-    sample_size: side of the latent frames the positions are laid out for (other sizes run too); num_frames: frames of
-    a clip, also accepted: 1. depth counts blocks as the paper does, spatial and temporal ones together, so it is even.
-    modulation: "block" (paper) or "single" (diffusers' text-to-video model). condition: "none", "class", "text".
+    sample_size: side of the latent frames the positions are laid out for (other sizes run too);
+    num_frames: frames of
+    a clip, also accepted: 1. depth counts blocks as the paper does, spatial and temporal ones
+    together, so it is even.
+    modulation: "block" (paper) or "single" (diffusers' text-to-video model). condition: "none",
+    "class", "text".
     cross_attention: text enters the spatial blocks; text_dim: width of the text features.
     learn_sigma: twice the output channels, the second half for the variance.
     """
@@ -36,7 +41,9 @@ class LatteConfig:
     attention: str = "fused"
 
     def __post_init__(self) -> None:
-        require(self.depth > 0 and self.depth % 2 == 0, "depth", "an even number of blocks", self.depth)
+        require(
+            self.depth > 0 and self.depth % 2 == 0, "depth", "an even number of blocks", self.depth
+        )
         require(
             self.hidden_size % self.num_heads == 0 and self.hidden_size % 4 == 0,
             "hidden_size",
@@ -50,7 +57,12 @@ class LatteConfig:
             f"a multiple of the patch size {self.patch_size}",
             self.sample_size,
         )
-        require(self.modulation in ("block", "single"), "modulation", "'block' or 'single'", self.modulation)
+        require(
+            self.modulation in ("block", "single"),
+            "modulation",
+            "'block' or 'single'",
+            self.modulation,
+        )
         require(
             self.condition in ("none", "class", "text"),
             "condition",
@@ -58,9 +70,16 @@ class LatteConfig:
             self.condition,
         )
         if self.condition == "class":
-            require(self.num_classes > 0, "num_classes of a class-conditional model", "> 0", self.num_classes)
+            require(
+                self.num_classes > 0,
+                "num_classes of a class-conditional model",
+                "> 0",
+                self.num_classes,
+            )
         if self.condition == "text":
-            require(bool(self.text_dim), "text_dim of a text-conditional model", "> 0", self.text_dim)
+            require(
+                bool(self.text_dim), "text_dim of a text-conditional model", "> 0", self.text_dim
+            )
 
     @property
     def out_channels(self) -> int:
@@ -72,17 +91,20 @@ class LatteConfig:
         return self.depth // 2
 
 
-# depth (spatial and temporal blocks together), width, heads: book table 3-1 has these right, not its parameters
+# depth (spatial and temporal blocks together), width, heads: book table 3-1 has these right, not
+# its parameters
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
 
 
 def latte_config(name: str, **overrides) -> LatteConfig:
-    """Settings of a published size: "S/2", "B/2", "L/2", "XL/2", or another patch size, as in "S/4"."""
+    """Settings of a published size: "S/2", "B/2", "L/2", "XL/2", or another patch size, as in
+    "S/4".
+    """
     size, _, patch = name.partition("/")
     if size not in SIZES or not patch.isdigit() or int(patch) < 1:
         raise LatteInputError(
-            f"Latte size: expected one of {', '.join(f'{s}/2' for s in SIZES)} (or another patch size after "
-            f"the slash), given {name!r}."
+            f"Latte size: expected one of {', '.join(f'{s}/2' for s in SIZES)} "
+            f"(or another patch size after the slash), given {name!r}."
         )
     depth, hidden_size, num_heads = SIZES[size]
     config = LatteConfig(
@@ -92,7 +114,8 @@ def latte_config(name: str, **overrides) -> LatteConfig:
 
 
 def count_parameters(config: LatteConfig) -> int:
-    """Number of parameters in closed form. For patch 2, 4 latent channels, learned variance, no condition:
+    """Number of parameters in closed form. For patch 2, 4 latent channels, learned variance, no
+    condition:
 
         depth * (18 h^2 + 15 h) + 3 h^2 + 309 h + 32
 
@@ -110,11 +133,15 @@ def count_parameters(config: LatteConfig) -> int:
     total = config.depth * block
     total += linear(patch * config.in_channels, h)  # patch embedding
     total += linear(FREQUENCIES, h) + linear(h, h)  # timestep
-    total += (linear(h, 6 * h) + 2 * h) if single else linear(h, 2 * h)  # shared matrix, final layer's modulation
+    total += (
+        (linear(h, 6 * h) + 2 * h) if single else linear(h, 2 * h)
+    )  # shared matrix, final layer's modulation
     total += linear(h, patch * config.out_channels)  # out
     if config.condition == "class":
         total += (config.num_classes + 1) * h
     if config.condition == "text":
         total += linear(config.text_dim, h) + linear(h, h)
-        total += config.pairs * (3 * linear(h, h, config.qkv_bias) + linear(h, h))  # cross-attention
+        total += config.pairs * (
+            3 * linear(h, h, config.qkv_bias) + linear(h, h)
+        )  # cross-attention
     return total

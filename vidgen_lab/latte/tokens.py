@@ -1,7 +1,8 @@
 """Latent video -> tokens -> latent video: patches, positions, and the arithmetic of both.
 
-A token is a continuous vector: a patch of latents times a matrix. Nothing is quantised and no codebook exists, so
-`unpatchify` undoes `patchify` exactly. Positions follow the convention of DiT, Latte and diffusers (see `sincos_1d`).
+A token is a continuous vector: a patch of latents times a matrix. Nothing is quantised and no
+codebook exists, so `unpatchify` undoes `patchify` exactly. Positions follow the convention of DiT,
+Latte and diffusers (see `sincos_1d`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from .checks import require, require_rank
 
 
-# ---------------------------------------------------------------------------------------------------- positions
+# ----- positions
 def sincos_1d(dim: int, positions: Tensor, interleaved: bool = False) -> Tensor:
     """Sine and cosine codes of real-valued positions.
 
-    omega_k = 10000^(-k / (dim/2)), k = 0 .. dim/2-1. DiT, Latte and diffusers lay the code out as [sin | cos];
-    "Attention is all you need" (and book listing 3.L02) interleaves sin, cos, sin, cos. The two hold the same numbers
-    in another order, but weights trained with one are useless with the other.
+    omega_k = 10000^(-k / (dim/2)), k = 0 .. dim/2-1. DiT, Latte and diffusers lay the code out as
+    [sin | cos]; "Attention is all you need" (and book listing 3.L02) interleaves sin, cos, sin,
+    cos. The two hold the same numbers in another order, but weights trained with one are useless
+    with the other.
 
     Args:
         dim: width of the code, even.
@@ -42,10 +44,12 @@ def sincos_1d(dim: int, positions: Tensor, interleaved: bool = False) -> Tensor:
 def sincos_2d(
     dim: int, rows: int, cols: int, base_size: int | None = None, interpolation_scale: float = 1.0
 ) -> Tensor:
-    """Codes of a grid: the first half of the channels tells the column (x), the second half the row (y).
+    """Codes of a grid: the first half of the channels tells the column (x), the second half the row
+    (y).
 
-    `base_size` is the side of the grid the model was trained on; another grid is squeezed or stretched onto it, each
-    axis by itself, so that any height and width works. Source: diffusers `get_2d_sincos_pos_embed`, exact.
+    `base_size` is the side of the grid the model was trained on; another grid is squeezed or
+    stretched onto it, each axis by itself, so that any height and width works. Source: diffusers
+    `get_2d_sincos_pos_embed`, exact.
 
     Returns: [rows*cols, dim] float32, row by row.
     """
@@ -64,12 +68,13 @@ def temporal_positions(dim: int, num_frames: int) -> Tensor:
     return sincos_1d(dim, torch.arange(num_frames)).float()
 
 
-# ---------------------------------------------------------------------------------------------------- patches
+# ----- patches
 def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
     """Cut frames into patches: [B, C, T, H, W] -> [B, T, N, p*p*C], N = (H/p)(W/p), row by row.
 
-    `order` is the order inside a patch: "ppc" (pixels first; the output layer of DiT and Latte) or "cpp" (channels
-    first; the weight of a Conv2d). A matrix made for one order gives nonsense with the other.
+    `order` is the order inside a patch: "ppc" (pixels first; the output layer of DiT and Latte) or
+    "cpp" (channels first; the weight of a Conv2d). A matrix made for one order gives nonsense with
+    the other.
     """
     require_rank(x, "B C T H W", "latents")
     require(order in ("ppc", "cpp"), "order inside a patch", "'ppc' or 'cpp'", repr(order))
@@ -105,7 +110,8 @@ def unpatchify(tokens: Tensor, patch: int, rows: int, cols: int, order: str = "p
 class VideoPatchEmbed(nn.Module):
     """Latents to tokens, with the place inside the frame added (book listing 3.L02, repaired).
 
-    The frame number is *not* added here: Latte adds it once, before its first temporal block. Positions are computed
+    The frame number is *not* added here: Latte adds it once, before its first temporal block.
+    Positions are computed
     for whatever grid arrives and are no parameters: nothing trains them, decays them or saves them.
 
     Args:
@@ -156,7 +162,7 @@ class VideoPatchEmbed(nn.Module):
         return tokens + positions.to(tokens.dtype)  # [B, T, N, D]
 
 
-# ---------------------------------------------------------------------------------------------------- arithmetic
+# ----- arithmetic
 @dataclass(frozen=True)
 class TokenGrid:
     """How many tokens a video becomes: `frames` x `rows` x `cols`."""
@@ -179,7 +185,9 @@ class TokenGrid:
 def token_grid(
     height: int, width: int, num_frames: int, vae_factor: int = 8, patch_size: int = 2
 ) -> TokenGrid:
-    """Tokens of a pixel video behind a per-frame VAE. 256x256, 16 frames -> 16 x 16 x 16 = 4096 tokens."""
+    """Tokens of a pixel video behind a per-frame VAE. 256x256, 16 frames -> 16 x 16 x 16 = 4096
+    tokens.
+    """
     step = vae_factor * patch_size
     require(
         height % step == 0 and width % step == 0 and min(height, width) > 0,
@@ -195,9 +203,11 @@ def token_grid(
 def compression_factors(
     height: int = 256, width: int = 256, pixels: int = 3, latents: int = 4, vae_factor: int = 8
 ) -> dict[str, float]:
-    """By how much a VAE shrinks a frame: three different numbers that are easily taken for one another.
+    """By how much a VAE shrinks a frame: three different numbers that are easily taken for one
+    another.
 
-    Returns positions (64 for factor 8), values (48: four channels replace three) and attention pairs (4096).
+    Returns positions (64 for factor 8), values (48: four channels replace three) and attention
+    pairs (4096).
     """
     positions = float(vae_factor**2)
     return {

@@ -1,0 +1,153 @@
+"""What a model costs and what it looks at: formulas beside measurements.
+
+FLOPs: 1 multiply-add = 2. Bytes: as the autograd graph keeps them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .attention import SelfAttention
+from .checks import require
+from .model import Latte
+from .registry import LatteConfig
+
+
+@dataclass(frozen=True)
+class AttentionCost:
+    """Of one attention layer: score entries per head, FLOPs of its two products, bytes of scores if
+    stored.
+    """
+
+    kind: str
+    score_entries: int
+    flops: int
+    score_bytes: int
+
+
+def attention_cost(
+    num_frames: int,
+    patches: int,
+    dim: int,
+    heads: int,
+    text_tokens: int = 120,
+    bytes_per_value: int = 4,
+) -> dict[str, AttentionCost]:
+    """Cost of every kind of attention over `num_frames` x `patches` tokens. Counted in tokens, not
+    in pixels.
+
+    spatial T N^2, temporal N T^2, alternating their sum, full (T N)^2, cross T N L. Full over
+    alternating is N T / (N + T), which never exceeds T: 15.06 for 16 frames of 256 patches.
+    """
+    t, n = num_frames, patches
+    entries = {
+        "spatial": t * n * n,
+        "temporal": n * t * t,
+        "alternating": t * n * n + n * t * t,
+        "cross": t * n * text_tokens,
+        "full": (t * n) ** 2,
+    }
+    # Q K^T and A V: each 2 * d FLOPs per score and head, heads * d = dim
+    return {
+        kind: AttentionCost(kind, e, 4 * e * dim, e * heads * bytes_per_value)
+        for kind, e in entries.items()
+    }
+
+
+def forward_flops(config: LatteConfig, height: int, width: int, text_tokens: int = 0) -> int:
+    """FLOPs of one clip's forward pass in matrix products, by formula (tested against PyTorch's
+    counter).
+
+    height, width: of the latents.
+    """
+    h, t = config.hidden_size, config.num_frames
+    n = (height // config.patch_size) * (width // config.patch_size)
+    tokens, patch = t * n, config.patch_size**2
+    macs = tokens * patch * config.in_channels * h  # patch embedding
+    macs += config.depth * tokens * 12 * h * h  # attention projections 4, MLP 8
+    macs += config.pairs * (tokens * n + tokens * t) * 2 * h  # attention itself
+    macs += tokens * h * patch * config.out_channels  # out
+    macs += 256 * h + h * h  # timestep
+    macs += 6 * h * h if config.modulation == "single" else config.depth * 6 * h * h + 2 * h * h
+    if config.condition == "text":
+        macs += text_tokens * (config.text_dim + h) * h  # projection
+        per_pair = tokens * 2 * h * h + text_tokens * 2 * h * h + 2 * tokens * text_tokens * h
+        macs += config.pairs * per_pair
+    return 2 * macs
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """FLOPs that PyTorch counts while `function` runs (matrix products and attention, backward too
+    if it does one).
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def saved_bytes(function: Callable[[], Tensor], model: nn.Module | None = None) -> int:
+    """Bytes that autograd keeps between forward and backward, each storage once, parameters of
+    `model` excluded.
+    """
+    ignore = {p.untyped_storage().data_ptr() for p in model.parameters()} if model else set()
+    kept: dict[int, int] = {}
+    hold = []  # a storage freed early could lend its address to another
+
+    def pack(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in ignore:
+            kept[storage.data_ptr()] = storage.nbytes()
+            hold.append(storage)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        function()
+    return sum(kept.values())
+
+
+def attention_memory(
+    num_frames: int, patches: int, dim: int, heads: int, along: str, implementation: str
+) -> int:
+    """Measured bytes that one self-attention layer keeps for backward, at batch 1 in float32."""
+    layer = SelfAttention(dim, heads, along, implementation=implementation)
+    x = torch.randn(1, num_frames, patches, dim, requires_grad=True)
+    return saved_bytes(lambda: layer(x), layer)
+
+
+def model_flops_utilization(config: LatteConfig, height: int, width: int, clips_per_second: float,
+                            peak_flops: float, training: bool = True) -> float:  # fmt: skip
+    """MFU: the share of a chip's peak that goes into the model's own products. Backward costs twice
+    the forward.
+    """
+    require(peak_flops > 0, "peak_flops", "> 0", peak_flops)
+    factor = 3 if training else 1
+    return forward_flops(config, height, width) * factor * clips_per_second / peak_flops
+
+
+@torch.no_grad()
+def modulation_by_timestep(model: Latte, timesteps: Tensor) -> dict[str, Tensor]:
+    """How strongly each block modulates at each timestep: mean |shift|, |scale|, |gate| of its
+    attention branch.
+
+    Returns {"shift", "scale", "gate"} -> [len(timesteps), depth], spatial and temporal blocks in
+    the order they run. Whether early or late steps are modulated more is for training to decide;
+    nothing in the architecture says so.
+    """
+    cond = model.time_embed(timesteps)  # [S, D]
+    if model.shared_modulation is not None:
+        cond = model.shared_modulation(nn.functional.silu(cond))  # [S, 6D]
+    rows = [
+        half.modulation(cond) for block in model.blocks for half in (block.spatial, block.temporal)
+    ]
+    size = lambda v: v.abs().mean(dim=(1, 2, 3))  # noqa: E731  [S, 1, 1, D] -> [S]
+    return {
+        "shift": torch.stack([size(m.shift_attention) for m in rows], 1),
+        "scale": torch.stack([size(m.scale_attention) for m in rows], 1),
+        "gate": torch.stack([size(m.gate_attention) for m in rows], 1),
+    }

@@ -1,0 +1,197 @@
+"""Prompt -> text -> noise -> denoise -> decode: the steps of text-to-video, one method each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .checks import LatteInputError, require, require_finite
+from .model import Latte
+from .samplers import Guidance, Sampler, Step, sample
+from .text import TextEmbedding, TextEncoder
+
+if TYPE_CHECKING:
+    from vidgen_lab.video.clip import Clip
+
+
+class Decoder(Protocol):
+    """What the pipeline needs of a VAE: `FrameVAE`, `VideoVAE`, or anything alike."""
+
+    spatial_factor: int
+
+    def decode(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Generated:
+    """latents [B, C, T, h, w] (scaled, as the model made them); frames [B, 3, T, H, W] in 0 .. 1,
+    float32.
+    """
+
+    latents: Tensor
+    frames: Tensor
+
+    def clips(self, fps: float = 8.0) -> list[Clip]:
+        """One Clip per sample, uint8."""
+        from vidgen_lab.video.clip import Clip
+
+        pixels = (self.frames * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
+        return [Clip(frames, fps=fps) for frames in pixels]
+
+
+class VideoGenerator:
+    """A trained Latte with everything around it.
+
+    Args:
+        model: the denoiser.
+        vae: turns latents into frames. Only `decode` is called: text-to-video has nothing to
+            encode.
+        text_encoder: for a model with condition "text".
+    """
+
+    def __init__(self, model: Latte, vae: Decoder, text_encoder: TextEncoder | None = None) -> None:
+        self.model, self.vae, self.text_encoder = model.eval(), vae, text_encoder
+
+    # 1. text
+    def encode_prompt(self, prompts: str | Sequence[str]) -> TextEmbedding:
+        """Prompts to embeddings and mask."""
+        if self.text_encoder is None:
+            raise LatteInputError(
+                "text encoder: expected a TextEncoder for prompts, given none. "
+                "Pass text_encoder=..., or text=TextEmbedding(...) made elsewhere."
+            )
+        return self.text_encoder.encode(prompts)
+
+    # 2. noise
+    def initial_noise(
+        self,
+        batch: int,
+        generator: torch.Generator | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_frames: int | None = None,
+    ) -> Tensor:
+        """Standard normal latents [batch, C, T, h, w] for a clip of height x width pixels (default:
+        the model's).
+        """
+        c, factor = self.model.config, self.vae.spatial_factor
+        height, width = height or c.sample_size * factor, width or c.sample_size * factor
+        step = factor * c.patch_size
+        require(
+            height % step == 0 and width % step == 0,
+            "height and width in pixels",
+            f"multiples of {step}",
+            f"{height}x{width}",
+        )
+        shape = (
+            batch,
+            c.in_channels,
+            num_frames or c.num_frames,
+            height // factor,
+            width // factor,
+        )
+        first = next(self.model.parameters())
+        device = first.device if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=first.dtype).to(
+            first.device
+        )
+
+    # 3. guidance
+    def guide(
+        self,
+        batch: int,
+        text: TextEmbedding | None,
+        null: TextEmbedding | None,
+        labels: Tensor | None,
+        scale: float,
+        rescale: float = 0.0,
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1."""
+        kind = self.model.config.condition
+        if kind == "none":
+            require(
+                text is None and labels is None,
+                "condition of an unconditional model",
+                "none",
+                "one",
+            )
+            return self.model
+        if kind == "class":
+            require(
+                labels is not None,
+                "labels of a class-conditional model",
+                f"[{batch}] numbers",
+                "none",
+            )
+            empty = torch.full_like(labels, self.model.config.num_classes)
+            return Guidance(self.model, {"labels": labels}, {"labels": empty}, scale, rescale)
+        require(
+            text is not None, "prompt of a text-conditional model", "a prompt or text=...", "none"
+        )
+        if scale != 1 and null is None:
+            null = self.text_encoder.null() if self.text_encoder else None
+            require(
+                null is not None,
+                "empty prompt for guidance",
+                "null=... or a text encoder",
+                "neither",
+            )
+            null = null.repeat(batch)
+        cond = {"text": text.embeddings, "text_mask": text.mask}
+        empty = cond if null is None else {"text": null.embeddings, "text_mask": null.mask}
+        return Guidance(self.model, cond, empty, scale, rescale)
+
+    # 4. decode
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents to frames [B, 3, T, H, W] in 0 .. 1."""
+        require_finite(latents, "latents")
+        return (self.vae.decode(latents).float() / 2 + 0.5).clamp(0, 1)
+
+    # 5. all together
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None,
+        sampler: Sampler,
+        guidance_scale: float = 7.0,
+        seed: int | torch.Generator = 0,
+        negative_prompt: str | None = None,
+        text: TextEmbedding | None = None,
+        null: TextEmbedding | None = None,
+        labels: Tensor | None = None,
+        batch: int = 1,
+        on_step: Callable[[int, Step], None] | None = None,
+        rescale: float = 0.0,
+        **size: Any,
+    ) -> Generated:
+        """Make clips.
+
+        Args:
+            prompt: one or several; None with text=..., labels=... or for an unconditional model
+                (`batch` clips).
+            seed: an integer, or a generator; the same seed on a CPU generator gives the same clip
+                on any device.
+            negative_prompt: takes the empty prompt's place in guidance.
+            size: height, width (pixels) and num_frames.
+        """
+        if prompt is not None:
+            require(text is None, "prompt", "either prompt or text", "both")
+            text = self.encode_prompt(prompt)  # 1. words to vectors
+        if text is not None:
+            batch = len(text.mask)
+        elif labels is not None:
+            batch = len(labels)
+        if negative_prompt is not None:
+            null = self.encode_prompt([negative_prompt] * batch)
+        generator = (
+            seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        )
+        noise = self.initial_noise(batch, generator, **size)  # 2. where the way begins
+        denoiser = self.guide(batch, text, null, labels, guidance_scale, rescale)  # 3. who leads
+        latents = sample(denoiser, sampler, noise, generator, on_step)  # 4. noise to latents
+        return Generated(latents, self.decode(latents))  # 5. latents to frames

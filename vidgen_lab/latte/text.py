@@ -1,0 +1,150 @@
+"""Words to vectors: tokenise, encode, mask; and the empty prompt that guidance needs.
+
+How long may a prompt be? T5 has relative positions and no limit of its own; each model chose one:
+120 tokens in Latte, 226 in CogVideoX. 77 is CLIP's, whose table of positions ends there. How wide
+is a token? 768 for t5-base, 4096 for the T5-XXL that Latte and CogVideoX use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checks import LatteInputError, require
+
+MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
+
+
+@dataclass(frozen=True)
+class TextEmbedding:
+    """embeddings [B, L, D]; mask [B, L] bool, True where a token is real."""
+
+    embeddings: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        require(
+            self.mask.shape == self.embeddings.shape[:2] and self.mask.dtype == torch.bool,
+            "text mask",
+            f"bool {list(self.embeddings.shape[:2])}",
+            f"{self.mask.dtype} {list(self.mask.shape)}",
+        )
+
+    def to(self, *args: Any) -> TextEmbedding:
+        """Move, or change the precision of the embeddings (the mask stays bool)."""
+        moved = self.embeddings.to(*args)
+        return TextEmbedding(moved, self.mask.to(moved.device))
+
+    def repeat(self, count: int) -> TextEmbedding:
+        """The same text for `count` clips each."""
+        return TextEmbedding(
+            self.embeddings.repeat_interleave(count, 0), self.mask.repeat_interleave(count, 0)
+        )
+
+
+class TextEncoder:
+    """A tokenizer and a T5-like encoder of `transformers`, frozen.
+
+    Args:
+        tokenizer, model: any pair with the interface of transformers (real T5, or the toy world's
+            small one).
+        max_length: tokens of a prompt, end-of-sequence included; what is beyond is cut, and
+            `encode` says so.
+        lowercase: lower case and no outer blanks first, as LattePipeline does.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        model: Any,
+        max_length: int = MAX_TOKENS["latte"],
+        lowercase: bool = True,
+    ) -> None:
+        require(max_length > 1, "max_length", "at least 2", max_length)
+        self.tokenizer, self.model, self.max_length = tokenizer, model.eval(), max_length
+        self.lowercase = lowercase
+
+    @torch.no_grad()
+    def encode(self, prompts: str | Sequence[str], strict: bool = False) -> TextEmbedding:
+        """Prompts to embeddings [B, max_length, D] and mask [B, max_length].
+
+        strict: a prompt that does not fit is an error instead of a cut.
+        """
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        require(len(prompts) > 0, "prompts", "at least one", "none")
+        if self.lowercase:
+            prompts = [p.lower().strip() for p in prompts]
+        if strict:
+            self._require_fit(prompts)
+        batch = self.tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=self.max_length,
+            truncation=True,
+            return_attention_mask=True,
+            add_special_tokens=True,
+            return_tensors="pt",
+        )
+        device = next(self.model.parameters()).device
+        ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
+        return TextEmbedding(self.model(ids, attention_mask=mask)[0], mask.bool())
+
+    def _require_fit(self, prompts: list[str]) -> None:
+        for prompt in prompts:
+            count = len(self.tokenizer(prompt, add_special_tokens=True).input_ids)
+            if count > self.max_length:
+                raise LatteInputError(
+                    f"prompt: expected at most {self.max_length} tokens, given {count}. "
+                    "Shorten it, or raise max_length if the model was trained with more."
+                )
+
+    def null(self, count: int = 1) -> TextEmbedding:
+        """The empty prompt, `count` times: its end-of-sequence token alone is real."""
+        return self.encode([""] * count)
+
+
+def drop_prompts(
+    text: TextEmbedding, null: TextEmbedding, p: float, generator: torch.Generator | None = None
+) -> TextEmbedding:
+    """Replace each sample's text by the empty prompt with probability p (usually 0.1), embeddings
+    and mask together.
+
+    Training half of classifier-free guidance: without it the model has never seen "no prompt", and
+    the difference that guidance amplifies is noise. Works on cached embeddings; null has batch 1
+    and the same length.
+    """
+    require(0 <= p <= 1, "probability of dropping a prompt", "0 .. 1", p)
+    require(
+        null.embeddings.shape[1:] == text.embeddings.shape[1:],
+        "null prompt",
+        list(text.embeddings.shape[1:]),
+        list(null.embeddings.shape[1:]),
+    )
+    drop = torch.rand(len(text.mask), generator=generator) < p  # [B]
+    drop = drop.to(text.mask.device)
+    return TextEmbedding(
+        torch.where(drop[:, None, None], null.embeddings, text.embeddings),
+        torch.where(drop[:, None], null.mask, text.mask),
+    )
+
+
+def stock_pair(
+    encoder: TextEncoder, prompt: str, negative: str = ""
+) -> tuple[TextEmbedding, TextEmbedding]:
+    """Prompt and negative prompt as stock LattePipeline prepares a single one, for equal results.
+
+    It cuts the padding off the prompt, then cuts the negative prompt to the same length: with a
+    long prompt the network then reads padding in its empty branch, with a short one it may lose
+    words of a negative prompt. Our own way is to mask each by itself.
+    """
+    text, null = encoder.encode(prompt), encoder.encode(negative)
+    length = int(text.mask.sum())
+    real = torch.ones_like(text.mask[:, :length])
+    return (
+        TextEmbedding(text.embeddings[:, :length], real),
+        TextEmbedding(null.embeddings[:, :length], real),
+    )

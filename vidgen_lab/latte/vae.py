@@ -1,0 +1,252 @@
+"""A small video VAE: the chapter's encoder, the decoder it needs, the losses, and PCA as the
+yardstick.
+
+Kernels are (1, k, k): they look inside a frame only, so each frame is compressed by itself, and the
+number of frames does not change. `FrameVAE` (frame_vae.py) is the production form of the same idea.
+
+Every VAE here offers the same three calls, on clips [B, 3, T, H, W] in -1 .. 1:
+encode(x) -> scaled latents, decode(latents) -> clip, and moments(x) -> (mu, logvar).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .checks import require, require_rank
+
+LOGVAR_RANGE = (-30.0, 20.0)  # as in latent diffusion: exp() stays finite
+
+
+class Posterior(NamedTuple):
+    """What the encoder says about a clip: a sample z, the mean and log-variance behind it."""
+
+    z: Tensor
+    mu: Tensor
+    logvar: Tensor
+
+
+def reparameterize(mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """z = mu + sigma * eps: chance comes in from outside, so gradients reach mu and sigma."""
+    eps = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
+    return mu + (0.5 * logvar).exp() * eps
+
+
+class FrameGroupNorm(nn.GroupNorm):
+    """Group norm over one frame's pixels.
+
+    The plain layer would average over time as well, and every frame would feel all others: the same
+    frames would get other latents in a longer clip.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.transpose(1, 2).flatten(0, 1)  # [B, C, T, H, W] -> [B*T, C, H, W]
+        y = super().forward(frames)  # [B*T, C, H, W]
+        return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)  # [B, C, T, H, W]
+
+
+def _same(inputs: int, outputs: int) -> nn.Conv3d:
+    """Keeps height and width."""
+    return nn.Conv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1))
+
+
+def _halve(inputs: int, outputs: int) -> nn.Conv3d:
+    """Halves height and width. A kernel of 4 at stride 2 weighs every pixel equally often; 3 would
+    not.
+    """
+    return nn.Conv3d(inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1))
+
+
+def _double(inputs: int, outputs: int) -> nn.Module:
+    """Doubles height and width: repeat pixels, then smooth (a transposed convolution leaves a
+    checkerboard).
+    """
+    return nn.Sequential(nn.Upsample(scale_factor=(1, 2, 2)), _same(inputs, outputs))
+
+
+class VideoVAEEncoder(nn.Module):
+    """Clip to latent distribution, 8 times smaller a side (book listing 3.L01, normalised per
+    frame).
+
+    [B, in_channels, T, H, W] -> z, mu, logvar, each [B, latent_channels, T, H/8, W/8].
+    """
+
+    def __init__(
+        self, in_channels: int = 3, latent_channels: int = 4, base_channels: int = 128
+    ) -> None:
+        super().__init__()
+        require(base_channels % 8 == 0, "base_channels", "a multiple of 8", base_channels)
+        c = base_channels
+        self.conv1 = _same(in_channels, c)
+        self.conv2 = _halve(c, 2 * c)
+        self.conv3 = _halve(2 * c, 4 * c)
+        self.conv4 = _halve(4 * c, 4 * c)
+        self.norm = FrameGroupNorm(32, 4 * c)
+        self.conv_mu = _same(4 * c, latent_channels)
+        self.conv_logvar = _same(4 * c, latent_channels)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latents."""
+        require_rank(x, "B C T H W", "clip")
+        height, width = x.shape[-2:]
+        require(
+            height % 8 == 0 and width % 8 == 0,
+            "height and width of the clip",
+            "multiples of 8",
+            f"{height}x{width}",
+        )
+        h = F.silu(self.conv1(x))  # [B, c, T, H, W]
+        h = F.silu(self.conv2(h))  # [B, 2c, T, H/2, W/2]
+        h = F.silu(self.conv3(h))  # [B, 4c, T, H/4, W/4]
+        h = self.norm(F.silu(self.conv4(h)))  # [B, 4c, T, H/8, W/8]
+        return self.conv_mu(h), self.conv_logvar(h).clamp(*LOGVAR_RANGE)
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Posterior:
+        mu, logvar = self.moments(x)  # 2 x [B, C, T, H/8, W/8]
+        return Posterior(reparameterize(mu, logvar, generator), mu, logvar)
+
+    def encode_to_latent(self, x: Tensor) -> Tensor:
+        """The mean alone: the same clip always gets the same latents.
+
+        For preparing training data and for starting from an image. Text-to-video never comes here:
+        there is nothing to encode, only something to decode.
+        """
+        return self.moments(x)[0]
+
+
+class VideoVAEDecoder(nn.Module):
+    """Latents back to a clip, the encoder in reverse: [B, C, T, h, w] -> [B, 3, T, 8h, 8w]."""
+
+    def __init__(
+        self, out_channels: int = 3, latent_channels: int = 4, base_channels: int = 128
+    ) -> None:
+        super().__init__()
+        c = base_channels
+        self.conv_in = _same(latent_channels, 4 * c)
+        self.norm = FrameGroupNorm(32, 4 * c)
+        self.up1 = _double(4 * c, 4 * c)
+        self.up2 = _double(4 * c, 2 * c)
+        self.up3 = _double(2 * c, c)
+        self.conv_out = _same(c, out_channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        require_rank(z, "B C T H W", "latents")
+        h = F.silu(self.norm(self.conv_in(z)))  # [B, 4c, T, h, w]
+        h = F.silu(self.up1(h))  # [B, 4c, T, 2h, 2w]
+        h = F.silu(self.up2(h))  # [B, 2c, T, 4h, 4w]
+        h = F.silu(self.up3(h))  # [B, c, T, 8h, 8w]
+        return self.conv_out(h)  # [B, 3, T, 8h, 8w]
+
+
+class VideoVAE(nn.Module):
+    """Encoder and decoder together, with latents scaled to unit variance.
+
+    A diffusion model mixes latents with noise of variance 1, so latents of another size would shift
+    every noise level. `scaling_factor` is 1/std of the latents (`fit_scaling`); Stable Diffusion's
+    VAE has 0.18215.
+    """
+
+    spatial_factor = 8
+
+    def __init__(
+        self, latent_channels: int = 4, base_channels: int = 32, scaling_factor: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.encoder = VideoVAEEncoder(3, latent_channels, base_channels)
+        self.decoder = VideoVAEDecoder(3, latent_channels, base_channels)
+        self.register_buffer("scaling_factor", torch.tensor(float(scaling_factor)))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Clip -> scaled latents, deterministic."""
+        return self.encoder.encode_to_latent(x) * self.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> clip."""
+        return self.decoder(latents / self.scaling_factor)
+
+    def forward(
+        self, x: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Posterior]:
+        """Training pass: reconstruction [B, 3, T, H, W] through a sampled latent, and the
+        posterior.
+        """
+        posterior = self.encoder(x, generator)
+        return self.decoder(posterior.z), posterior
+
+    @torch.no_grad()
+    def fit_scaling(self, x: Tensor) -> float:
+        """Set scaling_factor so that these clips' latents have standard deviation 1."""
+        self.scaling_factor.fill_(1 / float(self.encoder.encode_to_latent(x).std()))
+        return float(self.scaling_factor)
+
+
+class VAELoss(NamedTuple):
+    total: Tensor
+    reconstruction: Tensor
+    kl: Tensor
+
+
+def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, 1)) in nats, mean over all latent values."""
+    return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean()
+
+
+def vae_loss(
+    reconstruction: Tensor, x: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float = 1e-6
+) -> VAELoss:
+    """Mean absolute error of the pixels plus a little KL.
+
+    The weight is tiny as in latent diffusion: the KL only keeps latents from drifting off; at
+    weight 1 it would erase the picture.
+    """
+    require(
+        reconstruction.shape == x.shape, "reconstruction", list(x.shape), list(reconstruction.shape)
+    )
+    error = (reconstruction - x).abs().mean()
+    kl = kl_divergence(mu, logvar)
+    return VAELoss(error + kl_weight * kl, error, kl)
+
+
+class PatchPCA:
+    """Principal components of patches: the best that a *linear* encoder of patches can do.
+
+    With patch 8 and 4 components it compresses exactly as much as the VAE (3*8*8 numbers to 4), so
+    the two are comparable. (t-SNE draws maps but cannot encode a new picture, nor decode.)
+    """
+
+    def __init__(self, patch: int = 8, components: int = 4) -> None:
+        self.patch, self.components = patch, components
+        self.mean: Tensor | None = None
+        self.basis: Tensor | None = None  # [p*p*3, components]
+
+    def fit(self, x: Tensor) -> PatchPCA:
+        """Learn mean and basis from clips [B, 3, T, H, W]."""
+        from .tokens import patchify
+
+        rows = patchify(x, self.patch).flatten(0, 2).double()  # [patches, p*p*3]
+        self.mean = rows.mean(0)
+        _, vectors = torch.linalg.eigh((rows - self.mean).T @ (rows - self.mean))  # ascending
+        self.basis = vectors[:, -self.components :].flip(1)
+        return self
+
+    def encode(self, x: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, components, T, H/p, W/p]."""
+        from .tokens import patchify
+
+        require(self.basis is not None, "PatchPCA", "fit(clips) first", "no basis")
+        rows = patchify(x, self.patch).double()  # [B, T, N, p*p*3]
+        codes = ((rows - self.mean) @ self.basis).to(x.dtype)  # [B, T, N, components]
+        height = x.shape[-2] // self.patch
+        return codes.unflatten(2, (height, -1)).permute(0, 4, 1, 2, 3)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """[B, components, T, h, w] -> [B, 3, T, h*p, w*p]."""
+        from .tokens import unpatchify
+
+        require(self.basis is not None, "PatchPCA", "fit(clips) first", "no basis")
+        rows, cols = z.shape[-2:]
+        codes = z.permute(0, 2, 3, 4, 1).flatten(2, 3).double()  # [B, T, N, components]
+        return unpatchify((codes @ self.basis.T + self.mean).to(z.dtype), self.patch, rows, cols)
