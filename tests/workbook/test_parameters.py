@@ -65,7 +65,7 @@ def test_value_that_does_not_fit_is_refused(name, text):
         check_parameters(read_parameters(notebook()), {name: text})
 
 
-@pytest.mark.parametrize("source", ["a = 1\nb = a + 1", "import os", "a = b = 1; print(a)", "x: int"])
+@pytest.mark.parametrize("source", ["a = 1\nb = a + 1", "import os", "print(a)", "x: int"])
 def test_only_literals_are_allowed(source):
     with pytest.raises(ParameterError, match="literals"):
         read_parameters(notebook(source))

@@ -30,7 +30,8 @@ def test_a_panel_can_show_the_states_itself():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.44, "0.4 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (4800, "1 h 20 min")]
+    ("seconds", "text"),
+    [(0.44, "0.4 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (4800, "1 h 20 min")],
 )
 def test_duration_reads_naturally(seconds, text):
     assert duration(seconds) == text

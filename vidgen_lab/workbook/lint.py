@@ -25,11 +25,11 @@ REPOSITORY = "vidgen-lab/vidgen-lab"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 CORE_PARAMETERS = ("tier", "seed", runner.OUT_DIR)
 
-_PRIVATE = re.compile(
+PRIVATE = re.compile(
     r"(?:/home/|/Users/|/root/|/tmp/|/private/var/|/work/|[A-Z]:\\\\?Users\\)[^\s\"'<>\\]*"
 )
 _TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9]{20,})")
-_BADGE = re.compile(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/[^/]+/([^)\s\"]+)")
+BADGE = re.compile(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/[^/]+/([^)\s\"]+)")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)|<img\b([^>]*)>")
 
 
@@ -39,7 +39,7 @@ def lint(path: Path) -> list[str]:
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     faults = [f"{len(text):,} bytes, at most {MAX_BYTES:,}"] if len(text) > MAX_BYTES else []
-    faults += [f"private path {m}" for m in sorted(set(_PRIVATE.findall(text)))[:3]]
+    faults += [f"private path {m}" for m in sorted(set(PRIVATE.findall(text)))[:3]]
     faults += ["looks like an access token"] * bool(_TOKEN.search(text))
     for check in (_metadata, _parameters, _structure, _badge, _code, _outputs, _pictures):
         faults += check(notebook, path)
@@ -91,14 +91,14 @@ def _structure(notebook: nbformat.NotebookNode, path: Path) -> Iterator[str]:
     for word in ("you will build", "prerequisites", "time"):
         if word not in before:
             yield f"nothing is said about {word!r} before the first code"
-    headings = [h.lower() for h in runner.section_of_each_cell(notebook)[-6:]]
+    headings = " ".join(runner.HEADING.findall(_markdown(cells[-6:]))).lower()
     for word in ("recap", "next"):
-        if not any(word in heading for heading in headings):
+        if word not in headings:
             yield f"the chapter must end with a heading that says {word!r}"
 
 
 def _badge(notebook: nbformat.NotebookNode, path: Path) -> Iterator[str]:
-    found = _BADGE.findall(_markdown(notebook.cells))
+    found = BADGE.findall(_markdown(notebook.cells))
     if found != [(REPOSITORY, f"notebooks/{path.name}")]:
         yield f"needs one Colab badge, to {REPOSITORY} and notebooks/{path.name}; found {found}"
 

@@ -1,10 +1,12 @@
 """Run a chapter from start to end and keep what it made: papermill with the checks it lacks.
 
 Every run has a folder of its own, ``runs/<chapter>/<time>/``, with the executed notebook, an HTML
-copy to read in a browser, and ``artefacts/``, whose path the notebook receives as the parameter
-``out_dir``. A run counts only if the artefacts that the notebook declares are there and sound.
+copy to read in a browser, the verdicts on the exercises, and ``artefacts/``, whose path the
+notebook receives as the parameter ``out_dir``. A run counts only if the artefacts that the notebook
+declares are there and sound.
 """
 
+import json
 import os
 import re
 import time
@@ -18,10 +20,12 @@ import nbformat
 
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
+from vidgen_lab.workbook.exercises import results_in
 from vidgen_lab.workbook.parameters import Parameter, check_parameters, read_parameters
 from vidgen_lab.workbook.progress import Progress, Show
 
 OUT_DIR = "out_dir"
+HEADING = re.compile(r"^#+ +(.+)$", re.M)
 
 
 class ChapterError(RuntimeError):
@@ -102,7 +106,9 @@ def run_notebook(
         _execute(notebook, executed, parameters, show)
     finally:
         html = _export_html(executed)
-    node = nbformat.read(notebook, as_version=4)
+    node = nbformat.read(executed, as_version=4)
+    verdicts = json.dumps(results_in(node), indent=2, ensure_ascii=False)
+    (folder / "exercises.json").write_text(verdicts + "\n", encoding="utf-8")
     try:
         found = check_artefacts(Path(parameters[OUT_DIR]), declared_artefacts(node))
     except ArtefactError as error:
@@ -132,7 +138,7 @@ def _execute(
     # Keeps the kernel's debugger from printing a warning about frozen modules into the notebook.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     node = nbformat.read(source, as_version=4)
-    sections = section_of_each_cell(node)
+    sections = _section_of_each_cell(node)
     with Progress(len(node.cells), source.stem, "cell", show) as progress:
 
         def on_cell_executed(cell: Any, cell_index: int, **_: Any) -> None:
@@ -166,11 +172,11 @@ def _execute(
             ) from None
 
 
-def section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
+def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
     """The heading above each cell: what a reader wants to see beside the progress."""
     sections, heading = [], ""
     for cell in node.cells:
-        found = re.findall(r"^#+ +(.+)$", cell.source, re.M) if cell.cell_type == "markdown" else []
+        found = HEADING.findall(cell.source) if cell.cell_type == "markdown" else []
         heading = found[-1].strip() if found else heading
         sections.append(heading)
     return sections

@@ -1,0 +1,20 @@
+"""Every test, and every process a test starts, runs without the network."""
+
+import os
+import runpy
+from pathlib import Path
+
+OFFLINE = Path(__file__).parent / "offline"
+NOWHERE = "http://127.0.0.1:9"  # for libraries that do not go through Python's sockets
+
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(OFFLINE), os.environ.get("PYTHONPATH")])
+)
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HTTP_PROXY": NOWHERE,
+    "HTTPS_PROXY": NOWHERE,
+    "NO_PROXY": "localhost,127.0.0.1",
+    "VIDGEN_LAB_TRACEBACK": "",
+}
+runpy.run_path(str(OFFLINE / "sitecustomize.py"))

@@ -1,0 +1,53 @@
+"""No network: this process may reach itself and nothing else.
+
+Python imports a module of this name at start when its folder is on PYTHONPATH, so the rule also
+holds in every process that a test starts, notebook kernels included. See tests/conftest.py.
+"""
+
+import ipaddress
+import socket
+
+
+class NetworkBlocked(OSError):
+    """A test tried to leave the machine."""
+
+
+def _check(host) -> None:
+    if host in (None, "", "localhost", b"localhost"):
+        return
+    try:
+        text = host.decode() if isinstance(host, bytes) else str(host)
+        if ipaddress.ip_address(text.partition("%")[0]).is_loopback or text == "0.0.0.0":
+            return
+    except ValueError:  # a name
+        pass
+    raise NetworkBlocked(f"tests run without the network, but something asked for {host!r}")
+
+
+def _guard_connect(original):
+    def connect(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            _check(address[0])
+        return original(self, address)
+
+    return connect
+
+
+def _guard_lookup(original):
+    def getaddrinfo(host, *args, **kwargs):
+        _check(host)
+        return original(host, *args, **kwargs)
+
+    return getaddrinfo
+
+
+def block() -> None:
+    """Install the rule in this process, once."""
+    if not getattr(socket, "_blocked", False):
+        socket._blocked = True
+        socket.socket.connect = _guard_connect(socket.socket.connect)
+        socket.socket.connect_ex = _guard_connect(socket.socket.connect_ex)
+        socket.getaddrinfo = _guard_lookup(socket.getaddrinfo)
+
+
+block()
