@@ -1,0 +1,231 @@
+"""Controlled comparisons: settings x seeds, measured. One seed proves nothing (erratum E63)."""
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vidgen_lab.generation.generate import Generation, generate, versions
+from vidgen_lab.generation.request import GenerationRequest, validate_request
+from vidgen_lab.video.clip import Clip
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXPipeline
+
+Metrics = Callable[[Clip, str], Mapping[str, float]]
+
+# One subject, described in three registers: the prompts of book listing 1.L12. The toy world's
+# vocabulary covers them, so that the embedded model and the judge can be asked, too.
+PROMPT_STYLES = {
+    "minimal": "a butterfly",
+    "detailed": "a colorful butterfly landing on a flower, high quality",
+    "artistic": "ethereal glowing butterfly in magical forest, cinematic lighting, fantasy style",
+}
+SEEDS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What was measured and what was made.
+
+    table: one row per clip: setting, seed, seconds, peak_memory_gib, and the metrics.
+    clips: by (setting, seed).
+    """
+
+    table: pd.DataFrame
+    clips: Mapping[tuple[Any, int], Clip]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The measured columns of the table."""
+        return [c for c in self.table.columns if c not in ("setting", "seed", "prompt")]
+
+
+def experiment_inference_steps(
+    pipe: "CogVideoXPipeline",
+    request: GenerationRequest,
+    steps: Sequence[int] = (5, 10, 25, 50),
+    seeds: Sequence[int] = SEEDS,
+    **options: Any,
+) -> Experiment:
+    """How do more denoising steps change time and measurements? (book listing 1.L11)
+
+    request: everything that stays fixed; its steps and seed are replaced. The same seeds are
+    used for every setting, so that `paired_difference` can compare clip by clip.
+    options: metrics, cache, on_clip, should_stop, as for `run_grid`.
+    """
+    return run_grid(
+        pipe, {n: request.with_(num_inference_steps=n) for n in steps}, seeds, **options
+    )
+
+
+def experiment_prompt_styles(
+    pipe: "CogVideoXPipeline",
+    request: GenerationRequest,
+    prompts: Mapping[str, str] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    **options: Any,
+) -> Experiment:
+    """How does the wording of one idea change the result? (book listing 1.L12)
+
+    prompts: name of the style -> prompt; default PROMPT_STYLES. The rest as in
+    `experiment_inference_steps`.
+    """
+    prompts = prompts or PROMPT_STYLES
+    settings = {name: request.with_(prompt=prompt) for name, prompt in prompts.items()}
+    return run_grid(pipe, settings, seeds, **options)
+
+
+def run_grid(
+    pipe: "CogVideoXPipeline",
+    settings: Mapping[Any, GenerationRequest],
+    seeds: Sequence[int],
+    metrics: Metrics | None = None,
+    cache: str | Path | None = None,
+    on_clip: Callable[[int, int, Clip], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Experiment:
+    """Generate and measure every setting with every seed.
+
+    metrics: (clip, prompt) -> named numbers; default `clip_metrics`.
+    cache: a folder in which finished clips are kept, so that a run that was stopped goes on
+        where it was. An entry is found again only for the same request, model, precision, device
+        and library versions; changed metrics are measured anew. A pipeline altered in memory
+        (LoRA) looks the same from outside: give each its own folder.
+    on_clip: called with (clips done, clips in all, clip). should_stop: as for `generate`.
+    All requests are checked before the first clip is made.
+    """
+    metrics = metrics or clip_metrics
+    jobs = [(name, req.with_(seed=seed)) for name, req in settings.items() for seed in seeds]
+    for _, request in jobs:
+        validate_request(request, pipe)
+    rows, clips = [], {}
+    for done, (name, request) in enumerate(jobs, start=1):
+        generation = _cached(pipe, request, cache, should_stop)
+        row = {"setting": name, "seed": request.seed, "prompt": request.prompt}
+        row |= {k: generation.recipe[k] for k in ("seconds", "peak_memory_gib")}
+        rows.append(row | dict(metrics(generation.clip, request.prompt)))
+        clips[name, request.seed] = generation.clip
+        if on_clip:
+            on_clip(done, len(jobs), generation.clip)
+    return Experiment(pd.DataFrame(rows), clips)
+
+
+def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Mean and spread of every measurement for each setting, one row per (setting, metric).
+
+    Columns: n, mean, sd, low, high. low..high is the confidence interval of the mean
+    (Student's t); with a single seed, sd and interval are NaN, not zero.
+    """
+    columns = [c for c in table.columns if c not in ("setting", "seed", "prompt")]
+    rows = []
+    for setting, group in table.groupby("setting", sort=False):
+        for metric in columns:
+            rows.append({"setting": setting, "metric": metric} | _mean(group[metric], confidence))
+    return pd.DataFrame(rows)
+
+
+def paired_difference(
+    table: pd.DataFrame, first: Any, second: Any, confidence: float = 0.95
+) -> pd.DataFrame:
+    """second - first for every metric, seed by seed: one row per metric.
+
+    Pairing removes what the seed contributes to both. Columns as in `summarise`, and `clear`:
+    whether the confidence interval excludes zero. Raises ValueError without a common seed.
+    """
+    a, b = (table[table.setting == name].set_index("seed") for name in (first, second))
+    seeds = a.index.intersection(b.index)
+    if seeds.empty:
+        raise ValueError(f"{first!r} and {second!r} have no seed in common")
+    rows = []
+    for metric in (c for c in table.columns if c not in ("setting", "seed", "prompt")):
+        row = _mean(b.loc[seeds, metric] - a.loc[seeds, metric], confidence)
+        clear = bool(row["low"] > 0 or row["high"] < 0)
+        rows.append({"metric": metric} | row | {"clear": clear})
+    return pd.DataFrame(rows)
+
+
+def clip_metrics(clip: Clip, prompt: str) -> dict[str, float]:
+    """The measurements of chapter 1: consistency, sharpness, motion, flow, flicker."""
+    from vidgen_lab.metrics.basics import evaluate_video_basics
+    from vidgen_lab.metrics.flow import flow_magnitude, warping_error
+
+    basics = evaluate_video_basics(clip)
+    return {
+        "consistency": basics.consistency,
+        "sharpness": basics.sharpness,
+        "motion": basics.motion,
+        "flow": float(np.mean(flow_magnitude(clip))),
+        "flicker": float(np.mean(warping_error(clip))),
+    }
+
+
+def _mean(values: pd.Series, confidence: float) -> dict[str, float]:
+    values = values.dropna()
+    n = len(values)
+    row = {"n": n, "mean": values.mean(), "sd": values.std(), "low": math.nan, "high": math.nan}
+    if n > 1:
+        from scipy.stats import t
+
+        half = t.ppf((1 + confidence) / 2, n - 1) * row["sd"] / math.sqrt(n)
+        row |= {"low": row["mean"] - half, "high": row["mean"] + half}
+    return row
+
+
+def _cached(
+    pipe: "CogVideoXPipeline",
+    request: GenerationRequest,
+    folder: str | Path | None,
+    should_stop: Callable[[], bool] | None,
+) -> Generation:
+    if folder is None:
+        return generate(pipe, request, should_stop=should_stop)
+    path = Path(folder) / f"{_key(pipe, request)}.npz"
+    try:
+        with np.load(path) as stored:
+            recipe = json.loads(str(stored["recipe"]))
+            return Generation(Clip(stored["frames"], request.fps), recipe)
+    except FileNotFoundError:
+        pass
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        path.unlink()  # a damaged entry is made again
+    generation = generate(pipe, request, should_stop=should_stop)
+    _store(path, generation)
+    return generation
+
+
+def _key(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
+    loaded = getattr(pipe, "loaded", None)
+    model = (loaded.name, loaded.revision) if loaded else pipe.config._name_or_path
+    facts = [
+        request.to_dict() | {"model": None},
+        model,
+        str(pipe.transformer.dtype),
+        str(pipe._execution_device),
+        type(pipe.scheduler).__name__,
+        {k: v for k, v in versions().items() if k != "python"},
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _store(path: Path, generation: Generation) -> None:
+    """Frames without loss (an MP4 would change the measurements), written whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(
+                file, frames=generation.clip.frames, recipe=json.dumps(generation.recipe)
+            )
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)

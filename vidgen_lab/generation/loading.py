@@ -1,0 +1,229 @@
+"""A model's name -> a CogVideoXPipeline on the right device. One path for every model.
+
+Embedded, local and hub models all end as a folder that is checked and then handed to plain
+`CogVideoXPipeline.from_pretrained`.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidgen_lab.generation.errors import DownloadError
+from vidgen_lab.settings.hardware import Probe, free_disk_gib, hub_cache_dir, probe
+from vidgen_lab.settings.tiers import DTYPES, Tier, load_tiers, model_facts
+from vidgen_lab.settings.weights import check_model_folder, find_model
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import CogVideoXPipeline
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """Where a pipeline came from; `pipe.loaded` of a pipeline made here.
+
+    name: as asked for (embedded name, hub id or folder). revision: the hub's commit, or a
+    fingerprint of the folder. offload: what was really switched on.
+    """
+
+    name: str
+    folder: Path
+    revision: str
+    dtype: str
+    device: str
+    offload: str
+    fps: float | None
+
+
+def load_pipeline(
+    model: str | Path | None = None,
+    tier: Tier | str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    download: bool = True,
+) -> "CogVideoXPipeline":
+    """Load a text-to-video pipeline, ready to be called.
+
+    model: embedded name ("toy-cogvideox"), folder or hub id; default: the tier's model.
+    tier: memory options and precision come from it (default "tiny").
+    device: "cpu", "cuda", "cuda:1", "mps"; default: CUDA where there is one, else the CPU.
+        Apple's GPU is used only when asked for: not every operation here exists on it.
+    dtype: "auto", "float32", "float16" or "bfloat16"; default: the tier's.
+    download: whether a hub model that is not here may be fetched.
+    Raises ModelNotFoundError, BrokenModelError (which names the damaged file), DownloadError, and
+    ValueError for settings that do not go together.
+    """
+    from diffusers import CogVideoXPipeline
+
+    tier = load_tiers()[tier] if isinstance(tier, str) else tier or load_tiers()["tiny"]
+    name = str(model or tier.model)
+    machine = probe()
+    device = device or ("cuda" if machine.device == "cuda" else "cpu")
+    facts = model_facts(name)
+    precision = pick_dtype(
+        facts.dtype if facts else "float32", dtype or tier.dtype, device, machine, name
+    )
+    folder = locate(name, download)
+    with _quiet_loading(folder):
+        pipe = CogVideoXPipeline.from_pretrained(
+            folder, **{_dtype_keyword(): _torch_dtype(precision)}
+        )
+    pipe.set_progress_bar_config(disable=True)  # `generate` reports its steps to the caller
+    offload = apply_memory_options(
+        pipe, device, tier.offload, tiling=tier.vae_tiling, slicing=tier.vae_slicing
+    )
+    pipe.loaded = LoadedModel(
+        name=facts.name if facts else name,
+        folder=folder,
+        revision=fingerprint(folder),
+        dtype=precision,
+        device=device,
+        offload=offload,
+        fps=facts.fps if facts else None,
+    )
+    return pipe
+
+
+def locate(model: str, download: bool = True) -> Path:
+    """The checked folder of a model, fetched from the hub if it is not here and may be.
+
+    A model that is here is found without asking the hub, so it also loads offline.
+    """
+    facts = model_facts(model)
+    folder = find_model(model, facts.also_known_as if facts else ())
+    if folder is None:
+        folder = _fetch(model, facts.download_gib if facts else 0.0, download)
+    check_model_folder(folder)
+    return folder
+
+
+def _fetch(model: str, size_gib: float, allowed: bool) -> Path:
+    from diffusers import CogVideoXPipeline
+
+    size = f" ({size_gib:g} GiB)" if size_gib else ""
+    if not allowed:
+        raise DownloadError(
+            f"The weights of {model}{size} are not on this machine and downloading was not "
+            'allowed. Take tier="tiny", which needs none, or allow the download.'
+        )
+    free = free_disk_gib(hub_cache_dir())
+    if free < size_gib:
+        raise DownloadError(
+            f"{model} needs {size_gib:g} GiB, but {hub_cache_dir()} has {free:.1f} GiB free. "
+            "Free some space, or point HF_HOME to a larger disk."
+        )
+    logging.getLogger(__name__).info("Fetching %s%s", model, size)
+    try:
+        return Path(CogVideoXPipeline.download(model))
+    except Exception as error:  # offline, no such model, access refused: many unrelated classes
+        raise DownloadError(
+            f"{model} is neither a folder nor in the download cache, and it could not be fetched "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
+            'Check the name and the network, or take tier="tiny", which needs neither.'
+        ) from error
+
+
+def pick_dtype(native: str, wanted: str, device: str, machine: Probe, model: str = "") -> str:
+    """The precision to calculate in: a pure decision.
+
+    native: what the model was published for. wanted: "auto" or an explicit choice, which is
+    obeyed. CPUs and Apple's GPU calculate in float32 (the shipped 16-bit weights are widened).
+    ValueError where a bfloat16 model meets a GPU without bfloat16: squeezed into float16, as
+    would fit there, CogVideoX-5B overflows to black frames.
+    """
+    if wanted not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {wanted!r}")
+    if wanted != "auto":
+        return wanted
+    if not device.startswith("cuda"):
+        return "float32"
+    if native == "bfloat16" and not machine.has_bfloat16:
+        raise ValueError(
+            f"{model or 'This model'} is a bfloat16 model, and {machine.name} does not calculate "
+            "in bfloat16 (compute capability 8.0 or higher does). Take zai-org/CogVideoX-2b, or "
+            'insist with dtype="float32".'
+        )
+    return native
+
+
+def apply_memory_options(
+    pipe: "CogVideoXPipeline", device: str, offload: str = "none", *, tiling=False, slicing=False
+) -> str:
+    """Place the pipeline on a device with the memory options of a tier; returns the offload mode.
+
+    offload: "model" keeps one part of the pipeline on the accelerator at a time, "sequential"
+    one layer at a time. Both need an accelerator; on the CPU there is nothing to offload from,
+    so "none" is used and returned (diffusers itself would raise an error).
+    tiling: decode large frames in overlapping tiles. slicing: decode a batch clip by clip, which
+    changes nothing for one clip.
+    """
+    if tiling:
+        pipe.vae.enable_tiling()
+    if slicing:
+        pipe.vae.enable_slicing()
+    if device == "cpu" or offload == "none":
+        pipe.to(device)
+        return "none"
+    if offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipe.enable_sequential_cpu_offload(device=device)
+    else:
+        raise ValueError(f"offload must be none, model or sequential, not {offload!r}")
+    return offload
+
+
+def fingerprint(folder: Path) -> str:
+    """Twelve characters that change with the model: the hub's commit, or a hash of the folder.
+
+    Of weight files the size and both ends (1 MiB each) are hashed, so that it stays quick.
+    """
+    folder = Path(folder)
+    if folder.parent.name == "snapshots":
+        return folder.name[:12]
+    digest, end = hashlib.sha256(), 2**20
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(end))
+            file.seek(max(0, size - end))
+            digest.update(file.read(end))
+    return digest.hexdigest()[:12]
+
+
+def _torch_dtype(name: str) -> "torch.dtype":
+    import torch
+
+    return getattr(torch, name)
+
+
+def _dtype_keyword() -> str:
+    """diffusers 0.40 renamed `torch_dtype`; each version warns about, or ignores, the other."""
+    import diffusers
+    from packaging.version import Version
+
+    return "dtype" if Version(diffusers.__version__) >= Version("0.40.0") else "torch_dtype"
+
+
+@contextmanager
+def _quiet_loading(folder: Path) -> Iterator[None]:
+    """No progress bars where the parts load in milliseconds; large models keep theirs."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    small = sum(p.stat().st_size for p in folder.rglob("*.safetensors")) < 2**30
+    quietened = [
+        m for m in (of_diffusers, of_transformers) if small and m.is_progress_bar_enabled()
+    ]
+    for module in quietened:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in quietened:
+            module.enable_progress_bar()

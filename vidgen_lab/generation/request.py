@@ -1,0 +1,247 @@
+"""What to generate, checked against what the model can do before any work starts."""
+
+import json
+import math
+import operator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidgen_lab.generation.errors import RequestError
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXPipeline
+
+    from vidgen_lab.settings.tiers import Tier
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One clip to be made.
+
+    prompt: what to show. negative_prompt: what to steer away from; it enters through the
+        guidance and has no effect at guidance_scale 1.
+    num_inference_steps: denoising steps, >= 1.
+    guidance_scale: >= 1; 1 switches guidance off and halves the work.
+    num_frames: 8N+1 for CogVideoX 1.0, 16N+1 for 1.5. height, width: pixels, multiples of 16.
+    fps: frames per second of the clip; the model's native rate gives natural speed.
+    seed: the same seed gives the same frames on the same machine and versions.
+    model: name, folder or hub id; None means whichever pipeline is used.
+
+    Raises RequestError for numbers that no model could use. What depends on the model is
+    checked by `validate_request`.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    num_inference_steps: int = 25
+    guidance_scale: float = 6.0
+    num_frames: int = 17
+    height: int = 64
+    width: int = 96
+    fps: float = 8.0
+    seed: int = 0
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            if not isinstance(getattr(self, name), str):
+                raise RequestError(f"{name} must be text, not {type(getattr(self, name)).__name__}")
+        if not self.prompt.strip():
+            raise RequestError(
+                'The prompt is empty. Say what the video should show, e.g. "a red ball bouncing".'
+            )
+        for name, least in (("num_inference_steps", 1), ("num_frames", 1), ("seed", 0)):
+            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
+        for name in ("height", "width"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name), 1))
+        if self.seed > MAX_SEED:
+            raise RequestError(f"seed must be at most {MAX_SEED}, not {self.seed}")
+        object.__setattr__(self, "fps", _number("fps", self.fps))
+        object.__setattr__(self, "guidance_scale", _number("guidance_scale", self.guidance_scale))
+        if self.fps <= 0:
+            raise RequestError(f"fps must be positive, not {self.fps:g}")
+        if self.guidance_scale < 1:
+            raise RequestError(
+                f"guidance_scale must be at least 1 (1 = no guidance), not {self.guidance_scale:g}"
+            )
+
+    @classmethod
+    def for_tier(cls, tier: "Tier", prompt: str, **changes: Any) -> "GenerationRequest":
+        """A request with the tier's defaults; `changes` override single fields."""
+        names = {f.name for f in fields(cls)} & {f.name for f in fields(tier)}
+        defaults = {name: getattr(tier, name) for name in names}
+        return cls(**(defaults | {"prompt": prompt} | changes))
+
+    def with_(self, **changes: Any) -> "GenerationRequest":
+        """A copy with some fields changed, checked again."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """What a model's own configuration allows. Read from a pipeline or from its folder's JSON.
+
+    frame_step: legal frame counts are frame_step * N + 1 with N >= 1.
+    side_step: heights and widths are multiples of this, in pixels.
+    max_text_tokens: tokens of the prompt that the transformer reads.
+    max_steps: denoising steps of its noise schedule.
+    max_height, max_width: pixels; None where any size has a position.
+    """
+
+    frame_step: int
+    side_step: int
+    max_text_tokens: int
+    max_steps: int
+    max_height: int | None = None
+    max_width: int | None = None
+
+    @classmethod
+    def from_configs(cls, transformer: Any, vae: Any, scheduler: Any) -> "ModelLimits":
+        """Work the limits out from the three configurations (mappings).
+
+        The VAE codes `temporal_compression_ratio` frames into one latent frame and decodes two
+        latent frames at a time, so that only an odd number of them comes back as it was: 8N+1
+        frames at ratio 4, although 4N+1 looks legal (13 frames asked give 16). CogVideoX 1.5,
+        which joins `patch_size_t` latent frames to a token, was trained on 16N+1. It also cuts
+        its rotary positions out of a table of the configured size, so that larger frames fail;
+        1.0 stretches the table, or builds one of the right size.
+        """
+        space = 2 ** (len(vae["block_out_channels"]) - 1)
+        time = vae["temporal_compression_ratio"]
+        joined = transformer.get("patch_size_t")
+        return cls(
+            frame_step=int(2 * time * (joined or 1)),
+            side_step=space * transformer["patch_size"],
+            max_text_tokens=transformer["max_text_seq_length"],
+            max_steps=scheduler["num_train_timesteps"],
+            max_height=transformer["sample_height"] * space if joined else None,
+            max_width=transformer["sample_width"] * space if joined else None,
+        )
+
+    @classmethod
+    def from_pipe(cls, pipe: "CogVideoXPipeline") -> "ModelLimits":
+        return cls.from_configs(pipe.transformer.config, pipe.vae.config, pipe.scheduler.config)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "ModelLimits":
+        """Limits of a pipeline folder, without loading any weights or libraries."""
+
+        def read(name: str) -> dict[str, Any]:
+            return json.loads((Path(folder) / name).read_text(encoding="utf-8"))
+
+        return cls.from_configs(
+            read("transformer/config.json"),
+            read("vae/config.json"),
+            read("scheduler/scheduler_config.json"),
+        )
+
+    def nearest_frames(self, num_frames: int) -> list[int]:
+        """The legal frame counts on either side of `num_frames` (one, if it is legal)."""
+        return _neighbours(num_frames, self.frame_step, offset=1)
+
+    def nearest_sides(self, pixels: int) -> list[int]:
+        """The legal heights or widths on either side of `pixels` (one, if it is legal)."""
+        return _neighbours(pixels, self.side_step, offset=0)
+
+
+def validate_request(
+    request: GenerationRequest, model: "CogVideoXPipeline | ModelLimits | Path"
+) -> ModelLimits:
+    """Check a request against a pipeline, its limits or its folder; returns the limits.
+
+    The length of the prompts can only be counted with a pipeline, by its own tokenizer.
+    Raises RequestError naming everything that is wrong and the nearest legal values.
+    """
+    if isinstance(model, ModelLimits):
+        limits = model
+    elif isinstance(model, (str, Path)):
+        limits = ModelLimits.from_folder(Path(model))
+    else:
+        limits = ModelLimits.from_pipe(model)
+
+    problems = []
+    frames = limits.nearest_frames(request.num_frames)
+    if request.num_frames not in frames:
+        problems.append(
+            f"num_frames={request.num_frames} is not {limits.frame_step}N+1, as this model needs "
+            f"(it would return another number); nearest: {_either(frames)}."
+        )
+    for name in ("height", "width"):
+        value = getattr(request, name)
+        sides = limits.nearest_sides(value)
+        if value not in sides:
+            problems.append(
+                f"{name}={value} is not a multiple of {limits.side_step}; "
+                f"nearest: {_either(sides)}."
+            )
+        largest = getattr(limits, f"max_{name}")
+        if largest and value > largest:
+            problems.append(f"{name}={value} is more than this model's largest, {largest}.")
+    if request.num_inference_steps > limits.max_steps:
+        problems.append(
+            f"num_inference_steps={request.num_inference_steps} is more than the "
+            f"{limits.max_steps} steps this model was trained with."
+        )
+    if getattr(model, "tokenizer", None) is not None:
+        for name in ("prompt", "negative_prompt"):
+            problems += _too_long(name, getattr(request, name), model.tokenizer, limits)
+    if problems:
+        raise RequestError(" ".join(problems))
+    return limits
+
+
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """Tokens of a text as the text encoder would read it, end mark included."""
+    return len(tokenizer(text, add_special_tokens=True, truncation=False, verbose=False).input_ids)
+
+
+def _too_long(name: str, text: str, tokenizer: Any, limits: ModelLimits) -> list[str]:
+    tokens = count_tokens(tokenizer, text)
+    if tokens <= limits.max_text_tokens:
+        return []
+    words = len(text.split())
+    keep = words * limits.max_text_tokens // tokens
+    return [
+        f"The {name.replace('_', ' ')} has {tokens:,} tokens ({words:,} words), but this model "
+        f"reads {limits.max_text_tokens}; shorten it to about {keep} words."
+    ]
+
+
+def _neighbours(value: int, step: int, offset: int) -> list[int]:
+    below = (value - offset) // step * step + offset
+    smallest = step + offset
+    if value == below and value >= smallest:
+        return [value]
+    return [n for n in (below, below + step) if n >= smallest] or [smallest]
+
+
+def _either(values: list[int]) -> str:
+    return " or ".join(str(v) for v in values)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise RequestError(f"{name} must be a whole number, not {value!r}") from None
+    if number < least:
+        raise RequestError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{name} must be a number, not {value!r}") from None
+    if not math.isfinite(number):
+        raise RequestError(f"{name} must be finite, not {number}")
+    return number
