@@ -128,12 +128,30 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int | None:
-    import json
+    from vidgen_lab.metrics.basics import UNITS, evaluate_video_basics
+    from vidgen_lab.video.reader import read_clip
 
-    from vidgen_lab.metrics.basics import evaluate_video_basics
+    clip = read_clip(args.file)
+    result = evaluate_video_basics(clip)
+    adherence = None
+    if args.prompt:
+        from vidgen_lab.metrics.adherence import prompt_adherence
 
-    result = evaluate_video_basics(args.file)
-    print(json.dumps(result.to_dict(), indent=2) if args.json else result.describe())
+        adherence = prompt_adherence(clip, args.prompt)
+    if args.json:
+        import json
+
+        record = result.to_dict() | ({"adherence": vars(adherence)} if adherence else {})
+        print(json.dumps(record, indent=2))
+        return None
+    print(f"{args.file}: {clip.num_frames} frames, {clip.width}x{clip.height}, {clip.fps:g} fps")
+    for name, unit in UNITS.items():
+        value = getattr(result, name)
+        if value is not None:
+            print(f"{name.replace('_', ' '):<18} {value:>10.3f}  {unit}")
+    print("Verdicts: " + "; ".join(f"{name} {text}" for name, text in result.verdicts.items()))
+    if adherence:
+        print(f"Prompt: {adherence}")
     return None
 
 

@@ -1,0 +1,115 @@
+"""`vidgen-lab video` from the prompt to the file, and what it says when it cannot."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.tiny_models import build_tiny
+from vidgen_lab import cli
+from vidgen_lab.video.reader import read_clip
+
+SMALL = ("--tier", "ci", "--steps", "2", "--height", "32", "--width", "32", "--frames", "9")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    return build_tiny(tmp_path_factory.mktemp("cli") / "tiny model")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working folder with a space and a letter beyond ASCII in its name."""
+    folder = tmp_path / "vidéo läb"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def video(model, *argv: str) -> int:
+    return cli.main(["video", *argv, "--model", str(model), *SMALL])
+
+
+def test_a_prompt_becomes_a_video_and_its_recipe_repeats_it(model, here, capsys):
+    assert video(model, "a red ball", "--seed", "3", "--out", "one.mp4") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "one.mp4" in out
+    assert "Denoising: 2/2 steps" in out
+    recipe = json.loads((here / "one.json").read_text(encoding="utf-8"))
+    assert (recipe["prompt"], recipe["seed"], recipe["num_frames"]) == ("a red ball", 3, 9)
+
+    assert cli.main(["video", "--recipe", "one.json", "--out", "two.mp4"]) == 0
+    one, two = read_clip("one.mp4"), read_clip("two.mp4")
+    assert one.frames.shape == (9, 32, 32, 3)
+    np.testing.assert_array_equal(one.frames, two.frames)
+
+    other = ["video", "--recipe", "one.json", "--seed", "4", "--tier", "ci", "--out", "three.mp4"]
+    assert cli.main(other) == 0
+    assert (read_clip("three.mp4").frames != one.frames).any()
+
+
+def test_the_file_is_named_after_the_prompt_and_never_overwritten(model, here):
+    assert video(model, "A red ball, bouncing!") == 0
+    assert video(model, "A red ball, bouncing!") == 0
+    names = sorted(p.name for p in here.glob("*.mp4"))
+    assert names == ["a-red-ball-bouncing-2.mp4", "a-red-ball-bouncing.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (("a ball", "--frames", "47"), r"41 or 49"),
+        (("a ball", "--height", "481"), r"480 or 496"),
+        ((" ".join(["ball"] * 1000),), r"shorten"),
+        (("  ",), r"prompt is empty"),
+        (("a ball", "--model", "no/such/folder"), r"no model folder"),
+        (("a ball", "--recipe", "nothing.json"), r"nothing\.json"),
+        (("a ball", "--out", "file/a.mp4"), r"a\.mp4"),
+        (("a ball", "--tier", "h900"), r"unknown tier 'h900'; known: auto, ci, tiny"),
+    ],
+    ids=lambda value: value[0][:10] + "".join(value[1:3]) if isinstance(value, tuple) else "",
+)
+def test_each_mistake_is_one_clear_line_and_leaves_nothing(model, here, capsys, argv, says):
+    (here / "file").touch()
+    assert cli.main(["video", "--model", str(model), *SMALL, *argv]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert re.search(says, err), err
+    assert [p.name for p in here.iterdir()] == ["file"]
+
+
+def test_a_truncated_weight_file_is_named(model, here, capsys, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    weights = next((broken / "transformer").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert video(broken, "a ball") == 1
+    assert weights.name in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_a_full_disk_is_found_before_the_work(model, here, capsys, monkeypatch):
+    from vidgen_lab.generation import recipe
+
+    monkeypatch.setattr(recipe, "free_disk_gib", lambda folder: 0.0)
+    assert video(model, "a ball") == 1
+    assert "disk is full" in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_evaluate_measures_a_file(here, capsys):
+    from vidgen_lab.toyworld import Scene, render
+    from vidgen_lab.video.writer import write_clip
+
+    scene = Scene("ball", "red", "left", "desert", "cartoon", 1)
+    write_clip(render(scene).clip, "ball.mp4")
+    assert cli.main(["evaluate", "ball.mp4", "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["num_frames"] == 17
+    assert cli.main(["evaluate", "ball.mp4"]) == 0
+    assert f"{numbers['consistency']:.3f}" in capsys.readouterr().out
+    assert cli.main(["evaluate", "none.mp4"]) == 1
