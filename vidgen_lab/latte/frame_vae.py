@@ -275,7 +275,9 @@ class FrameVAE(nn.Module):
             chunk,
         )
         vae.load_state_dict(model.state_dict(), strict=True)
-        return vae.to(model.dtype).train(model.training)
+        if model.dtype != torch.float32:
+            vae = vae.to(model.dtype)
+        return vae.train(model.training)
 
     def to_diffusers(self) -> AutoencoderKL:
         """An AutoencoderKL with these weights; its save_pretrained writes the usual folder."""
@@ -294,4 +296,7 @@ class FrameVAE(nn.Module):
             sample_size=c["sample_size"],
         )
         model.load_state_dict(self.state_dict(), strict=True)
-        return model.to(next(self.parameters()).dtype).train(self.training)
+        dtype = next(self.parameters()).dtype
+        if dtype != torch.float32:
+            model = model.to(dtype)
+        return model.train(self.training)

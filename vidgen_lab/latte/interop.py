@@ -184,7 +184,9 @@ def to_diffusers(latte: Latte) -> LatteTransformer3DModel:
         weights |= {k: torch.zeros_like(v) for k, v in dead.items()}
     model.load_state_dict(weights, strict=True)
     first = next(latte.parameters())
-    return model.to(device=first.device, dtype=first.dtype).train(latte.training)
+    if (first.device.type, first.dtype) != ("cpu", torch.float32):
+        model = model.to(device=first.device, dtype=first.dtype)
+    return model.train(latte.training)
 
 
 # ----- Vchitect/Latte

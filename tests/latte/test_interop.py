@@ -1,0 +1,202 @@
+"""Numerically the same model as diffusers' Latte and as the original, in both directions."""
+
+import pytest
+import torch
+from diffusers import LatteTransformer3DModel
+
+from vidgen_lab.latte import Latte, LatteInputError, latte_config
+
+from .references import LAYOUTS, VchitectLatte, inputs, randomise, reference, run
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_from_diffusers_outputs_are_equal(layout):
+    theirs = reference(layout)
+    ours = Latte.from_diffusers(theirs)
+    data = inputs(layout)
+    with torch.no_grad():
+        a, b = run(theirs, **data), run(ours, **data)
+    assert a.shape == b.shape
+    assert a.std() > 0.1  # the comparison is about numbers, not about zeros
+    assert (a - b).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_are_equal(layout):
+    """Of the input, the text and every weight, in single precision."""
+    theirs = reference(layout).train()
+    ours = Latte.from_diffusers(theirs)
+    weight = torch.randn(run(theirs, **inputs(layout)).shape, generator=torch.manual_seed(2))
+    grads = []
+    for model in (theirs, ours):
+        data = inputs(layout)
+        data["x"].requires_grad_()
+        data["text"].requires_grad_()
+        (run(model, **data) * weight).mean().backward()
+        grads.append((data["x"].grad, data["text"].grad))
+    gap = (grads[0][0] - grads[1][0]).abs().max()
+    assert grads[0][0].abs().max() > 1e-4 and gap <= 1e-6
+    if ours.config.condition == "text":
+        assert (grads[0][1] - grads[1][1]).abs().max() <= 1e-6
+    # our weight gradients, carried into diffusers' names, against theirs
+    named = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.copy_(p.grad)
+    carried = dict(ours.to_diffusers().named_parameters())
+    compared = 0
+    for name, grad in named.items():
+        if ours.config.condition == "none" and name.startswith("caption_projection"):
+            continue
+        assert (grad - carried[name]).abs().max() <= 1e-6, name
+        compared += 1
+    assert compared > 30
+
+
+@pytest.mark.parametrize("layout", ["text", "no cross-attention", "text, other sizes"])
+def test_double_precision_agrees_to_rounding(layout):
+    theirs = reference(layout).double()
+    ours = Latte.from_diffusers(theirs).double()
+    data = inputs(layout, dtype=torch.float64)
+    # diffusers keeps its 2-D positions in float32, as we do: what is left is rounding
+    with torch.no_grad():
+        assert (run(theirs, **data) - run(ours, **data)).abs().max() < 1e-11
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_to_diffusers_and_back(layout):
+    """Our own weights go out, give the same numbers there, and come back bit by bit."""
+    config = Latte.from_diffusers(reference(layout)).config
+    ours = randomise(Latte(config), seed=9).eval()
+    theirs = ours.to_diffusers()
+    assert isinstance(theirs, LatteTransformer3DModel)
+    data = inputs(layout)
+    with torch.no_grad():
+        assert (run(theirs, **data) - run(ours, **data)).abs().max() <= 1e-5
+    back = Latte.from_diffusers(theirs)
+    assert back.config == config
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, back.state_dict()[name]), name
+
+
+def test_folder_round_trip(tmp_path):
+    ours = randomise(Latte.from_diffusers(reference()), seed=3)
+    ours.to_diffusers().save_pretrained(tmp_path / "transformer")
+    for folder in (tmp_path / "transformer", tmp_path):  # the transformer's folder, a pipeline's
+        back = Latte.from_diffusers(folder)
+        for name, value in ours.state_dict().items():
+            assert torch.equal(value, back.state_dict()[name]), name
+
+
+def test_text_mask_equals_diffusers_bias():
+    """Our [B, L] mask does what diffusers does with a [B, 1, L] bias repeated for each frame."""
+    theirs, data = reference(), inputs()
+    ours = Latte.from_diffusers(theirs)
+    mask = torch.tensor([[1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0]], dtype=torch.bool)
+    bias = torch.where(mask, 0.0, -10000.0)[:, None].repeat_interleave(3, 0)
+    with torch.no_grad():
+        a = theirs(
+            data["x"],
+            encoder_hidden_states=data["text"],
+            timestep=data["t"],
+            encoder_attention_mask=bias,
+        ).sample
+        b = ours(data["x"], data["t"], text=data["text"], text_mask=mask)
+        free = run(ours, **data)
+    assert (a - b).abs().max() <= 1e-5
+    assert (b - free).abs().max() > 1e-3
+
+
+def test_export_and_original_do_not_share_memory():
+    ours = Latte.from_diffusers(reference())
+    theirs = ours.to_diffusers()
+    before = theirs.proj_out.weight.clone()
+    with torch.no_grad():
+        ours.final.proj.weight.add_(1)
+    assert torch.equal(theirs.proj_out.weight, before)
+
+
+def test_import_and_original_do_not_share_memory():
+    theirs = reference()
+    ours = Latte.from_diffusers(theirs)
+    before = ours.final.proj.weight.clone()
+    with torch.no_grad():
+        theirs.proj_out.weight.add_(1)
+    assert torch.equal(ours.final.proj.weight, before)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"norm_type": "layer_norm"}, {"activation_fn": "geglu"}, {"norm_eps": 1e-5}]
+)
+def test_settings_we_cannot_honour_are_refused(setting):
+    theirs = LatteTransformer3DModel(**{**dict(reference().config), **setting})
+    with pytest.raises(LatteInputError, match=next(iter(setting))):
+        Latte.from_diffusers(theirs)
+
+
+def test_models_diffusers_does_not_have_are_refused():
+    tiny = dict(hidden_size=16, depth=2, num_heads=2, num_frames=2, sample_size=8)
+    with pytest.raises(LatteInputError, match="modulation.*'single'.*'block'"):
+        Latte(latte_config("S/2", **tiny)).to_diffusers()
+    labelled = dict(tiny, modulation="single", condition="class", num_classes=3)
+    with pytest.raises(LatteInputError, match="condition"):
+        Latte(latte_config("S/2", **labelled)).to_diffusers()
+
+
+@pytest.mark.parametrize("classes", [0, 5])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_from_vchitect(classes, wrapped):
+    torch.manual_seed(4)
+    original = VchitectLatte(classes=classes)
+    weights = dict(original.state_dict())
+    if wrapped:  # as train.py writes it under DDP; ema is the one to use
+        noise = {k: torch.randn_like(v) for k, v in weights.items()}
+        weights = {"model": noise, "ema": {f"module.{k}": v for k, v in weights.items()}}
+    ours = Latte.from_vchitect(weights, num_heads=3).eval()
+    assert ours.config.modulation == "block" and ours.config.depth == 4
+    x, t = torch.randn(2, 4, 3, 8, 8), torch.tensor([10, 900])
+    y = torch.tensor([0, classes]) if classes else None
+    with torch.no_grad():
+        expected = original(x.transpose(1, 2), t, y).transpose(1, 2)
+        given = ours(x, t, labels=y)
+    assert expected.std() > 0.1
+    assert (expected - given).abs().max() <= 1e-5
+
+
+def test_vchitect_gradients():
+    torch.manual_seed(4)
+    original = VchitectLatte().double()
+    ours = Latte.from_vchitect(original.state_dict(), num_heads=3).double()
+    x = torch.randn(2, 4, 3, 8, 8, dtype=torch.float64)
+    t, y = torch.tensor([10, 900]), torch.tensor([1, 5])
+    original(x.transpose(1, 2), t, y).square().mean().backward()
+    ours(x, t, labels=y).square().mean().backward()
+    for theirs, mine in (
+        (original.blocks[1].adaLN_modulation[1].weight, ours.blocks[0].temporal.modulation.linear),
+        (original.blocks[2].mlp.fc2.weight, ours.blocks[1].spatial.mlp.down),
+        (original.x_embedder.proj.weight, ours.patch_embed.proj),
+        (original.t_embedder.mlp[0].weight, ours.time_embed.linear_1),
+    ):
+        # the positions of the original are float32 tables, so are ours
+        torch.testing.assert_close(mine.weight.grad, theirs.grad, rtol=1e-6, atol=1e-12)
+
+
+def test_vchitect_checkpoint_with_other_positions_is_refused():
+    weights = dict(VchitectLatte().state_dict())
+    weights["temp_embed"] = weights["temp_embed"] + 0.1
+    with pytest.raises(LatteInputError, match="temp_embed"):
+        Latte.from_vchitect(weights, num_heads=3)
+    weights = {**VchitectLatte().state_dict(), "surprise": torch.zeros(1)}
+    with pytest.raises(LatteInputError, match="surprise"):
+        Latte.from_vchitect(weights, num_heads=3)
+    with pytest.raises(LatteInputError, match="num_heads"):
+        Latte.from_vchitect(VchitectLatte().state_dict())
+    with pytest.raises(LatteInputError, match="pos_embed"):
+        Latte.from_vchitect({"weight": torch.zeros(1)})
+
+
+def test_missing_key_is_an_error():
+    weights = dict(VchitectLatte().state_dict())
+    del weights["blocks.0.mlp.fc1.bias"]
+    with pytest.raises((KeyError, LatteInputError), match="fc1"):
+        Latte.from_vchitect(weights, num_heads=3)
