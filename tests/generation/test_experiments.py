@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,11 +9,14 @@ from vidgen_lab.generation import experiments
 from vidgen_lab.generation.errors import GenerationCancelled, RequestError
 from vidgen_lab.generation.experiments import (
     PROMPT_STYLES,
+    clip_metrics,
     experiment_inference_steps,
     experiment_prompt_styles,
     paired_difference,
     summarise,
+    toy_metrics,
 )
+from vidgen_lab.video.clip import Clip
 
 
 def brightness(clip, prompt):
@@ -160,3 +164,31 @@ def test_pairs_go_by_seed_not_by_row():
 def test_no_common_seed():
     with pytest.raises(ValueError, match="no seed in common"):
         paired_difference(TABLE[(TABLE.setting == "a") | (TABLE.seed > 5)], "a", "b")
+
+
+def test_the_default_metrics_tell_a_moving_clip_from_a_still_one():
+    still = np.zeros((9, 64, 96, 3), np.uint8)
+    still[:, 20:40, 10:40] = np.random.default_rng(0).integers(0, 255, (20, 30, 3))
+    moving = np.stack([np.roll(frame, 3 * i, axis=1) for i, frame in enumerate(still)])
+    first, second = (clip_metrics(Clip(f, 8.0), "a ball") for f in (still, moving))
+    assert list(first) == ["consistency", "sharpness", "motion", "flow_speed", "warping_error"]
+    assert first["flow_speed"] == 0 and second["flow_speed"] > 1
+    assert first["consistency"] > second["consistency"]
+
+
+def test_adherence_is_not_a_number_outside_the_toy_world(monkeypatch):
+    from vidgen_lab.metrics import adherence
+
+    scores = {"a ball": SimpleNamespace(score=0.75), "a tax form": SimpleNamespace(score=None)}
+    monkeypatch.setattr(adherence, "prompt_adherence", lambda clip, prompt: scores[prompt])
+    clip = Clip(np.zeros((3, 32, 32, 3), np.uint8), 8.0)
+    assert toy_metrics(clip, "a ball")["adherence"] == 0.75
+    assert math.isnan(toy_metrics(clip, "a tax form")["adherence"])
+
+
+def test_prompts_of_the_style_experiment_can_be_judged():
+    from vidgen_lab.toyworld.language import parse_prompt
+
+    for prompt in PROMPT_STYLES.values():
+        assert parse_prompt(prompt)["subject"] == "butterfly"
+    assert parse_prompt(PROMPT_STYLES["artistic"])["background"] == "forest"

@@ -12,8 +12,8 @@ from vidgen_lab.generation.request import (
 from vidgen_lab.settings.tiers import load_tiers
 
 # The published sizes of CogVideoX-2B and CogVideoX1.5-5B.
-FULL_SIZE = ModelLimits(8, 16, 226, 1000)
-FULL_SIZE_1_5 = ModelLimits(16, 16, 226, 1000, 1360, 1360)
+FULL_SIZE = ModelLimits(8, 16, 226, 1000, (49, 480, 720))
+FULL_SIZE_1_5 = ModelLimits(16, 16, 226, 1000, (81, 1360, 1360), 1360, 1360)
 
 
 def full_size(**changes):
@@ -118,6 +118,7 @@ def test_limits_of_each_layout_from_the_pipeline_and_from_its_folder(layout, pip
     assert limits.frame_step == (16 if layout == "1.5" else 8)
     assert limits.side_step == 16
     assert limits.max_text_tokens == MAX_TEXT_TOKENS
+    assert limits.native == ((17, 64, 64) if layout == "1.5" else (9, 32, 32))
     assert (limits.max_height, limits.max_width) == ((64, 64) if layout == "1.5" else (None, None))
 
 

@@ -155,18 +155,24 @@ def paired_difference(
 
 
 def clip_metrics(clip: Clip, prompt: str) -> dict[str, float]:
-    """The measurements of chapter 1: consistency, sharpness, motion, flow, flicker."""
+    """Consistency, sharpness and motion as the book measures them, and what it lacks: optical
+    flow (% of the width a second) and warping error (flicker, % of full scale)."""
     from vidgen_lab.metrics.basics import evaluate_video_basics
-    from vidgen_lab.metrics.flow import flow_magnitude, warping_error
 
     basics = evaluate_video_basics(clip)
-    return {
-        "consistency": basics.consistency,
-        "sharpness": basics.sharpness,
-        "motion": basics.motion,
-        "flow": float(np.mean(flow_magnitude(clip))),
-        "flicker": float(np.mean(warping_error(clip))),
-    }
+    names = ("consistency", "sharpness", "motion", "flow_speed", "warping_error")
+    return {name: getattr(basics, name) for name in names}
+
+
+def toy_metrics(clip: Clip, prompt: str) -> dict[str, float]:
+    """`clip_metrics` and `adherence`: how sure the judge is of what the prompt names (0 to 1).
+
+    NaN where the prompt names nothing of the toy world: that cannot be measured.
+    """
+    from vidgen_lab.metrics.adherence import prompt_adherence
+
+    score = prompt_adherence(clip, prompt).score
+    return clip_metrics(clip, prompt) | {"adherence": math.nan if score is None else score}
 
 
 def _mean(values: pd.Series, confidence: float) -> dict[str, float]:

@@ -91,6 +91,7 @@ class ModelLimits:
     side_step: heights and widths are multiples of this, in pixels.
     max_text_tokens: tokens of the prompt that the transformer reads.
     max_steps: denoising steps of its noise schedule.
+    native: (frames, height, width) of the configuration: what the model was trained for.
     max_height, max_width: pixels; None where any size has a position.
     """
 
@@ -98,6 +99,7 @@ class ModelLimits:
     side_step: int
     max_text_tokens: int
     max_steps: int
+    native: tuple[int, int, int]
     max_height: int | None = None
     max_width: int | None = None
 
@@ -113,6 +115,7 @@ class ModelLimits:
         1.0 stretches the table, or builds one of the right size.
         """
         space = 2 ** (len(vae["block_out_channels"]) - 1)
+        height, width = transformer["sample_height"] * space, transformer["sample_width"] * space
         time = vae["temporal_compression_ratio"]
         joined = transformer.get("patch_size_t")
         return cls(
@@ -120,8 +123,9 @@ class ModelLimits:
             side_step=space * transformer["patch_size"],
             max_text_tokens=transformer["max_text_seq_length"],
             max_steps=scheduler["num_train_timesteps"],
-            max_height=transformer["sample_height"] * space if joined else None,
-            max_width=transformer["sample_width"] * space if joined else None,
+            native=(transformer["sample_frames"], height, width),
+            max_height=height if joined else None,
+            max_width=width if joined else None,
         )
 
     @classmethod
