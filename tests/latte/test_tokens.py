@@ -1,0 +1,120 @@
+import pytest
+import torch
+from diffusers.models.embeddings import (
+    PatchEmbed,
+    get_1d_sincos_pos_embed_from_grid,
+    get_2d_sincos_pos_embed,
+)
+
+from vidgen_lab.latte.checks import LatteInputError
+from vidgen_lab.latte.tokens import (
+    VideoPatchEmbed,
+    compression_factors,
+    patchify,
+    sincos_1d,
+    sincos_2d,
+    temporal_positions,
+    token_grid,
+    unpatchify,
+)
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "base", "scale"),
+    [(4, 4, 4, 1), (16, 16, 16, 1), (5, 7, 4, 1), (4, 9, 32, 2), (1, 3, 8, 1)],
+)
+def test_2d_positions_equal_diffusers_to_the_last_bit(rows, cols, base, scale):
+    expected = get_2d_sincos_pos_embed(
+        24, (rows, cols), base_size=base, interpolation_scale=scale, output_type="pt"
+    ).float()
+    assert torch.equal(sincos_2d(24, rows, cols, base, scale), expected)
+
+
+def test_1d_positions_equal_diffusers_to_the_last_bit():
+    expected = get_1d_sincos_pos_embed_from_grid(32, torch.arange(17), output_type="pt").float()
+    assert torch.equal(temporal_positions(32, 17), expected)
+
+
+def test_first_half_of_the_channels_is_the_column():
+    codes = sincos_2d(32, 3, 5).view(3, 5, 32)
+    assert torch.equal(codes[0, :, :16], codes[2, :, :16])  # same columns in every row
+    assert torch.equal(codes[:, 0, 16:], codes[:, 4, 16:])  # same rows in every column
+    assert not torch.equal(codes[0, 0, :16], codes[0, 1, :16])
+
+
+def test_the_two_orders_hold_the_same_numbers():
+    blocks, mixed = sincos_1d(8, torch.arange(5)), sincos_1d(8, torch.arange(5), interleaved=True)
+    assert torch.equal(mixed[:, 0::2], blocks[:, :4]) and torch.equal(
+        mixed[:, 1::2], blocks[:, 4:]
+    )
+    assert not torch.equal(mixed, blocks)
+
+
+@pytest.mark.parametrize("order", ["ppc", "cpp"])
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_unpatchify_undoes_patchify(order, patch):
+    x = torch.randn(2, 3, 5, 8, 12)
+    tokens = patchify(x, patch, order)
+    assert tokens.shape == (2, 5, (8 // patch) * (12 // patch), patch * patch * 3)
+    assert torch.equal(unpatchify(tokens, patch, 8 // patch, 12 // patch, order), x)
+
+
+def test_token_order_is_row_by_row():
+    x = torch.zeros(1, 1, 1, 4, 6)
+    x[..., 2:, 4:] = 1  # the patch in row 1, column 2
+    assert patchify(x, 2)[0, 0].sum(-1).tolist() == [0, 0, 0, 0, 0, 4]
+
+
+def test_embedding_is_a_matrix_on_patches():
+    """Equation, matrix and strided convolution are one thing (the weight's order is channels first)."""
+    layer, x = VideoPatchEmbed(2, 4, 24, 8), torch.randn(2, 4, 3, 8, 8)
+    by_hand = patchify(x, 2, "cpp") @ layer.proj.weight.flatten(1).T + layer.proj.bias
+    torch.testing.assert_close(layer(x), by_hand + sincos_2d(24, 4, 4))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (8, 12), (4, 16)])
+def test_embedding_equals_diffusers(height, width):
+    theirs = PatchEmbed(height=8, width=8, patch_size=2, in_channels=4, embed_dim=24)
+    ours = VideoPatchEmbed(2, 4, 24, 8)
+    ours.proj.load_state_dict(theirs.proj.state_dict())
+    x = torch.randn(2, 4, 3, height, width)
+    expected = theirs(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 3))
+    assert torch.equal(ours(x), expected)
+
+
+def test_positions_are_neither_trained_nor_saved():
+    layer = VideoPatchEmbed(2, 4, 24, 8)
+    assert [n for n, _ in layer.named_parameters()] == ["proj.weight", "proj.bias"]
+    assert set(layer.state_dict()) == {"proj.weight", "proj.bias"}
+
+
+def test_token_arithmetic():
+    grid = token_grid(256, 256, 16)
+    assert (grid.per_frame, grid.total) == (256, 4096)
+    assert token_grid(64, 96, 17, vae_factor=4).total == 17 * 8 * 12
+    with pytest.raises(LatteInputError, match=r"multiples of 16 .*given 250x256.*240x256"):
+        token_grid(250, 256, 16)
+
+
+def test_compression_is_three_different_numbers():
+    assert compression_factors() == {"positions": 64, "values": 48, "attention_pairs": 4096}
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 4, 8, 8), r"latents: expected 5 axes \[B, C, T, H, W\], given 4 axes \[2, 4, 8, 8\]"),
+        ((2, 3, 1, 8, 8), "latent channels: expected 4, given 3"),
+        ((2, 4, 1, 7, 8), "multiples of the patch size 2, given 7x8"),
+    ],
+)
+def test_wrong_inputs(shape, message):
+    with pytest.raises(LatteInputError, match=message):
+        VideoPatchEmbed(2, 4, 24, 8)(torch.zeros(shape))
+
+
+def test_wrong_tokens():
+    with pytest.raises(LatteInputError, match="tokens per frame: expected 2x3 = 6, given 5"):
+        unpatchify(torch.zeros(1, 1, 5, 16), 2, 2, 3)
+    with pytest.raises(LatteInputError, match="multiple of 4, given 15"):
+        unpatchify(torch.zeros(1, 1, 6, 15), 2, 2, 3)
