@@ -41,7 +41,7 @@ notebooks: $(STAMP)
 	@$(PY) -m vidgen_lab.workbook.book_map --write
 
 bench: $(STAMP)
-	@$(PY) -m vidgen_lab bench $(ARGS)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
 
 gpu: $(STAMP)
 	@$(PY) -m pytest -m gpu $(ARGS)

@@ -65,6 +65,13 @@ def test_missing_or_degenerate_artefacts_fail_the_run(chapter, tmp_path, work, f
         run_notebook(chapter(work), {}, tmp_path / "out")
 
 
+def test_artefacts_of_an_earlier_run_do_not_count(chapter, tmp_path):
+    (tmp_path / "out" / "artefacts").mkdir(parents=True)
+    (tmp_path / "out" / "artefacts" / "t.csv").write_text("name,rate\nold,1\n")
+    with pytest.raises(FileExistsError, match="not empty"):
+        run_notebook(chapter("pass"), {}, tmp_path / "out")
+
+
 def test_wrong_parameters_are_found_before_anything_runs(chapter):
     with pytest.raises(ParameterError, match=r"'teir'.*tier, rate, out_dir"):
         prepare(chapter(), {"teir": "ci"})

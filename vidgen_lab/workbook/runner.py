@@ -94,13 +94,12 @@ def run_notebook(
     parameters: as returned by `prepare`. folder: default ``runs/<chapter>/<time>`` under the
         current folder. show: display for the progress, cell by cell.
     Raises ChapterError when a cell fails or an artefact is missing or degenerate; the executed
-    copy up to that point and its HTML are kept.
+    copy up to that point and its HTML are kept. FileExistsError when the folder holds artefacts.
     """
     folder = _make_folder(notebook.stem, folder)
     executed = folder / notebook.name
-    artefacts = folder / "artefacts"
-    artefacts.mkdir(exist_ok=True)
-    parameters = {**parameters, OUT_DIR: str(parameters.get(OUT_DIR) or artefacts)}
+    artefacts = _make_artefact_folder(parameters.get(OUT_DIR) or folder / "artefacts")
+    parameters = {**parameters, OUT_DIR: str(artefacts)}
     start = time.perf_counter()
     try:
         _execute(notebook, executed, parameters, show)
@@ -110,7 +109,7 @@ def run_notebook(
     verdicts = json.dumps(results_in(node), indent=2, ensure_ascii=False)
     (folder / "exercises.json").write_text(verdicts + "\n", encoding="utf-8")
     try:
-        found = check_artefacts(Path(parameters[OUT_DIR]), declared_artefacts(node))
+        found = check_artefacts(artefacts, declared_artefacts(node))
     except ArtefactError as error:
         raise ChapterError(f"{notebook.stem} ran, but: {error}. See {html}") from None
     return ChapterRun(folder, executed, html, found, time.perf_counter() - start)
@@ -126,6 +125,14 @@ def _make_folder(stem: str, folder: Path | None) -> Path:
             folder = parent / f"{folder.name.partition('~')[0]}~{n}"
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _make_artefact_folder(folder: Path | str) -> Path:
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):  # what an earlier run left would pass for this run's work
+        raise FileExistsError(f"{folder} is not empty; choose another folder for the run")
     return folder
 
 
