@@ -245,3 +245,93 @@ def _band_masks(height: int, width: int) -> list[np.ndarray]:
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])  # cycles/pixel
     edges = (0, 4 / min(height, width), 0.125, 0.25, 1)
     return [(radius > low) & (radius <= high) for low, high in zip(edges, edges[1:], strict=False)]
+
+
+def decoder_calls(batch: int, slicing: bool, num_frames: int = 9) -> dict[str, int]:
+    """Decode a batch with CogVideoX's full-size VAE (on the meta device) and count the work.
+
+    Returns the calls of the decoder and the clips in the largest one: what VAE slicing changes.
+    """
+    vae, seen = meta_model("vae"), []
+    if slicing:
+        vae.enable_slicing()
+    latents = torch.empty(batch, 16, (num_frames - 1) // 4 + 1, 60, 90, device="meta")
+    handle = vae.decoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    with torch.no_grad(), _hook(handle):
+        vae.decode(latents)
+    return {"calls": len(seen), "clips in one call": max(seen)}
+
+
+def backbones() -> pd.DataFrame:
+    """U-Nets and transformers on the same latents: parameters and work of one forward pass.
+
+    Two pairs: an image of 32x32 latents, and a clip of 13x64x96 latents, close to CogVideoX's own.
+    """
+    from diffusers import DiTTransformer2DModel, UNet2DConditionModel, UNet3DConditionModel
+
+    with torch.device("meta"):
+        image, step = torch.empty(1, 4, 32, 32), torch.zeros(1, dtype=torch.long)
+        clip, video = torch.empty(1, 4, 13, 64, 96), torch.empty(1, 13, 16, 64, 96)
+        words = {width: torch.empty(1, 77, width) for width in (768, 1024)}
+        text = torch.empty(1, TEXT_TOKENS, 4096)
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8).eval()
+        dit = DiTTransformer2DModel(
+            num_attention_heads=16,
+            attention_head_dim=72,
+            in_channels=4,
+            out_channels=8,
+            num_layers=28,
+            sample_size=32,
+        ).eval()
+        unet3d = UNet3DConditionModel(cross_attention_dim=1024, attention_head_dim=64).eval()
+    cog = meta_model("transformer")
+    rows = (
+        ("image 32x32", "U-Net", "Stable Diffusion 1.5", unet, (image, step, words[768])),
+        ("image 32x32", "transformer", "DiT-XL/2", dit, (image, step, step)),
+        ("clip 13x64x96", "U-Net", "ModelScope T2V", unet3d, (clip, step, words[1024])),
+        ("clip 13x64x96", "transformer", "CogVideoX-2B", cog, (video, text, step)),
+    )
+    table = [
+        {
+            "latents": latents,
+            "kind": kind,
+            "model": name,
+            "parameters (M)": round(count_parameters(model) / 1e6),
+            "TFLOP": round(forward_flops(model, *inputs) / 1e12, 2),
+        }
+        for latents, kind, name, model, inputs in rows
+    ]
+    return pd.DataFrame(table)
+
+
+def attention_layers() -> pd.DataFrame:
+    """How text meets video in three real models: attention layers of each kind, counted."""
+    from diffusers import LatteTransformer3DModel, WanTransformer3DModel
+
+    with torch.device("meta"):
+        latte = LatteTransformer3DModel(
+            num_attention_heads=2, attention_head_dim=8, num_layers=28, cross_attention_dim=16,
+            caption_channels=16, sample_size=8, patch_size=2, norm_elementwise_affine=False,
+        )  # fmt: skip
+        wan = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, num_layers=30)
+    cog = meta_model("transformer")
+    blocks = {
+        "CogVideoX-2B": cog.transformer_blocks,
+        "Latte-1, spatial blocks": latte.transformer_blocks,
+        "Latte-1, temporal blocks": latte.temporal_transformer_blocks,
+        "Wan2.1-1.3B": wan.blocks,
+    }
+    rows = []
+    for name, layers in blocks.items():
+        crossed = sum(getattr(block, "attn2", None) is not None for block in layers)
+        joint = name.startswith("CogVideoX")
+        rows.append(
+            {
+                "model": name,
+                "blocks": len(layers),
+                "self-attention": 0 if joint else len(layers),
+                "cross-attention": crossed,
+                "joint attention": len(layers) if joint else 0,
+            }
+        )
+    return pd.DataFrame(rows)

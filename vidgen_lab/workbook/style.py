@@ -5,8 +5,9 @@ notebook theme, and each is handed over with a description for people who cannot
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 INK = "#22303c"
@@ -71,6 +72,17 @@ def chart_style() -> Iterator[None]:
     }
     with mpl.rc_context(settings):
         yield
+
+
+def chart(draw: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
+    """Make a figure function: `draw` returns (figure, alt text), its caller gets the picture."""
+
+    @wraps(draw)
+    def shown(*args: Any, **kwargs: Any) -> Any:
+        with chart_style():
+            return picture(*draw(*args, **kwargs))
+
+    return shown
 
 
 def new_figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:

@@ -1,0 +1,94 @@
+"""Words that carry numbers: sentences, "Measured, not claimed" boxes and tables from code.
+
+Prose in a notebook never states a measured number by hand; a cell computes it and says it with
+these functions, so text and result cannot drift apart.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def say(text: str) -> Any:
+    """Show a sentence or two of Markdown as the result of a cell."""
+    from IPython.display import Markdown
+
+    return Markdown(" ".join(text.split()))
+
+
+def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
+    """A "Measured, not claimed" box.
+
+    claim: what is often said (the book, in our words). result: what the cell above found.
+    lesson: what to do instead. erratum: its number in the list of errata, e.g. "E60".
+    """
+    from IPython.display import Markdown
+
+    label = f" · {erratum}" if erratum else ""
+    rows = (("Claim", claim), ("Measured", result), ("So", lesson))
+    lines = [f"> **Measured, not claimed{label}**", ">"]
+    lines += [f"> **{name}.** {' '.join(text.split())}  " for name, text in rows]
+    return Markdown("\n".join(lines))
+
+
+@cache
+def _facts() -> dict[str, Any]:
+    import yaml
+
+    path = Path(__file__).with_name("landscape.yaml")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def facts(topic: str) -> pd.DataFrame:
+    """A table of dated facts from landscape.yaml.
+
+    topic: timeline, models, codecs, uses, prompts or rubric. ValueError names the topics.
+    """
+    tables = {name: rows for name, rows in _facts().items() if isinstance(rows, list)}
+    if topic not in tables:
+        raise ValueError(f"no facts on {topic!r}; topics: {', '.join(tables)}")
+    return pd.DataFrame(tables[topic]).fillna("")
+
+
+def read_on() -> str:
+    """The day on which the facts were last checked."""
+    return str(_facts()["read_on"])
+
+
+def tools_here() -> pd.DataFrame:
+    """Which features of the installed libraries there are: job, where, here (True or False)."""
+    rows = _facts()["tools"]
+    return pd.DataFrame([row | {"here": _exists(row["where"])} for row in rows])
+
+
+def _exists(dotted: str) -> bool:
+    """Whether a dotted name exists, importing as little as possible."""
+    import importlib
+
+    first, *path = dotted.split(".")
+    thing: Any = importlib.import_module(first)
+    for depth, name in enumerate(path):
+        if name not in dir(thing):  # lazy packages list their names without loading them
+            return False
+        if depth < len(path) - 1:
+            thing = getattr(thing, name)
+    return True
+
+
+def tier_times(chapter: int = 1) -> pd.DataFrame:
+    """What each tier runs and how long it took wherever it was recorded; blank if never."""
+    from vidgen_lab.settings.hardware import probe
+    from vidgen_lab.settings.runs import forecast
+    from vidgen_lab.settings.tiers import load_tiers
+    from vidgen_lab.workbook.progress import duration
+
+    machine, rows = probe(), []
+    for name, tier in load_tiers().items():
+        clip, whole = (forecast(tier, task, machine) for task in ("clip", chapter))
+        times = [duration(f.seconds) if f.seconds else "not recorded yet" for f in (clip, whole)]
+        size = f"{tier.num_frames} × {tier.height} × {tier.width}"
+        row = {"tier": name, "model": tier.model, "frames × pixels": size}
+        rows.append(row | {"one clip": times[0], f"chapter {chapter}": times[1]})
+    return pd.DataFrame(rows).set_index("tier")
