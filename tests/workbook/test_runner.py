@@ -1,3 +1,5 @@
+import json
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
@@ -10,6 +12,8 @@ WRITE = """\
 from pathlib import Path
 (Path(out_dir) / "t.csv").write_text(f"name,rate\\n{tier},{rate}\\n")
 print("cwd", Path.cwd().name)
+verdict = {"id": "9.1", "status": "right", "message": "well done"}
+display({"text/plain": "ok", "application/vnd.vidgen-lab.exercise+json": verdict}, raw=True)
 """
 
 
@@ -46,6 +50,7 @@ def test_a_run_keeps_notebook_html_and_artefacts(chapter, tmp_path, monkeypatch)
     assert "A chapter" in run.html.read_text(encoding="utf-8")
     executed = nbformat.read(run.notebook, as_version=4)
     assert executed.cells[-1].outputs[0].text == f"cwd {run.folder.name}\n"
+    assert json.loads((run.folder / "exercises.json").read_text())[0]["status"] == "right"
     assert states[-1].finished
     assert states[-1].note == "Work"
 
