@@ -40,9 +40,7 @@ def test_norm_modulate_is_its_formula():
         torch.randn(2, 1, 1, 8, dtype=torch.float64),
         torch.randn(2, 1, 1, 8, dtype=torch.float64),
     )
-    ours, plain = (
-        gradients(f, x, shift, scale) for f in (norm_modulate, plain_norm_modulate)
-    )
+    ours, plain = (gradients(f, x, shift, scale) for f in (norm_modulate, plain_norm_modulate))
     for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 

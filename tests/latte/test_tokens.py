@@ -44,9 +44,7 @@ def test_first_half_of_the_channels_is_the_column():
 
 def test_the_two_orders_hold_the_same_numbers():
     blocks, mixed = sincos_1d(8, torch.arange(5)), sincos_1d(8, torch.arange(5), interleaved=True)
-    assert torch.equal(mixed[:, 0::2], blocks[:, :4]) and torch.equal(
-        mixed[:, 1::2], blocks[:, 4:]
-    )
+    assert torch.equal(mixed[:, 0::2], blocks[:, :4]) and torch.equal(mixed[:, 1::2], blocks[:, 4:])
     assert not torch.equal(mixed, blocks)
 
 
