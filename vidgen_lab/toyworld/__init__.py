@@ -1,4 +1,5 @@
-"""A small procedural cartoon world: scenes with full ground truth, rendered to short captioned clips."""
+"""A small procedural cartoon world: scenes with full ground truth, rendered to short captioned
+clips."""
 
 from vidgen_lab.toyworld.language import caption, parse_prompt
 from vidgen_lab.toyworld.world import (

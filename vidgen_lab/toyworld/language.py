@@ -1,6 +1,7 @@
 """The world's language: captions in three registers, and prompts read back into attributes.
 
-One lexicon serves both directions: the first phrase of each list is the plain one; every phrase can be written by
+One lexicon serves both directions: the first phrase of each list is the plain one; every phrase can
+be written by
 `caption` and is understood by `parse_prompt`.
 """
 
@@ -145,8 +146,14 @@ STYLE_PHRASES = {
     "neon": ("neon", "glowing neon style", "at night", "neon night", "glowing"),
 }
 
-QUALITIES = ("high quality", "cinematic quality", "slow motion", "smooth motion", "detailed", "sharp focus", "4k", "masterpiece", "soft light", "beautiful")  # fmt: skip
-MOODS = ("dreamlike", "majestic", "ethereal", "magical", "lonely", "cheerful", "poetic", "mysterious", "colorful", "colourful")  # fmt: skip
+QUALITIES = (
+    "high quality", "cinematic quality", "slow motion", "smooth motion", "detailed",
+    "sharp focus", "4k", "masterpiece", "soft light", "beautiful",
+)  # fmt: skip
+MOODS = (
+    "dreamlike", "majestic", "ethereal", "magical", "lonely",
+    "cheerful", "poetic", "mysterious", "colorful", "colourful",
+)  # fmt: skip
 OPENINGS = (
     "a poem in motion :",
     "fantasy scene :",
@@ -183,7 +190,8 @@ def motion_phrases(subject: str, motion: str) -> tuple[str, ...]:
 def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float = 0.0) -> str:
     """Describe `scene` in one register: "minimal", "detailed" or "artistic".
 
-    `drop` is the chance that colour, background or motion goes unmentioned (an artistic caption leaves things open).
+    `drop` is the chance that colour, background or motion goes unmentioned (an artistic caption
+    leaves things open).
     Black-and-white scenes never mention a colour, since none can be seen.
     """
     if register not in REGISTERS:
@@ -221,9 +229,11 @@ def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float =
 
 
 def parse_prompt(text: str) -> dict[str, str]:
-    """The attributes `text` names, in the world's vocabulary; {} when it names no subject of this world.
+    """The attributes `text` names, in the world's vocabulary; {} when it names no subject of this
+    world.
 
-    "a red ball moving left in a desert" -> {"subject": "ball", "colour": "red", "motion": "left", "background":
+    "a red ball moving left in a desert" -> {"subject": "ball", "colour": "red", "motion": "left",
+    "background":
     "desert"}. What the text leaves open is absent; so is a colour in a black-and-white scene.
     """
     text = " ".join(_words(text))
@@ -234,7 +244,8 @@ def parse_prompt(text: str) -> dict[str, str]:
         text = text[: flower.start()] + "rose" + text[flower.end() :]
     if not subjects:
         return {}
-    # "a star" is a subject, "under the stars" a place; "a golden retriever" is coloured by its name.
+    # "a star" is a subject, "under the stars" a place; "a golden retriever" is coloured by its
+    # name.
     at, subject = subjects[0]
     named["subject"] = subject
     colours = _find(text, COLOUR_WORDS)
@@ -274,7 +285,9 @@ def vocabulary() -> list[str]:
         for group in table.values()
         for phrase in group
     ]
-    fillers = "a an the of in on over at with and to , . : ; ! - video clip scene showing time lapse time-lapse"
+    fillers = (
+        "a an the of in on over at with and to , . : ; ! - video clip scene showing time lapse"
+    )
     return sorted(
         {
             word
@@ -289,7 +302,8 @@ def _words(text: str) -> list[str]:
 
 
 def _find(text: str, table: dict[str, tuple[str, ...]]) -> list[tuple[int, str]]:
-    """(position, key) of every phrase of `table` in `text`, longest first at one place, no overlaps."""
+    """(position, key) of every phrase of `table` in `text`, longest first at one place, no
+    overlaps."""
     hits = []
     for key, phrases in table.items():
         for phrase in phrases:

@@ -1,4 +1,5 @@
-"""From a scene to pixels and ground truth: anti-aliased polygons, painted large and averaged down."""
+"""From a scene to pixels and ground truth: anti-aliased polygons, painted large and averaged
+down."""
 
 from dataclasses import dataclass
 
@@ -30,7 +31,8 @@ _OUTLINE = 0.02  # of the frame height
 class Rendered:
     """A clip with its ground truth, in pixels of the clip.
 
-    clip: uint8 frames [T, H, W, 3]; centers: [T, 2] (x, y); boxes: [T, 4] (x0, y0, x1, y1), end exclusive, zeros where
+    clip: uint8 frames [T, H, W, 3]; centers: [T, 2] (x, y); boxes: [T, 4] (x0, y0, x1, y1), end
+    exclusive, zeros where
     nothing is visible; masks: bool [T, H, W].
     """
 
@@ -55,7 +57,8 @@ def render(
     """
     if min(width, height) < 16 or num_frames < 1:
         raise ValueError(
-            f"cannot render {num_frames} frames of {width}x{height}: at least 1 frame, 16 pixels a side"
+            f"cannot render {num_frames} frames of {width}x{height}: "
+            "at least 1 frame of 16 pixels a side"
         )
     rng = np.random.default_rng(scene.seed)
     aspect, scale = width / height, height * supersample
@@ -87,7 +90,8 @@ def render(
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """Tight boxes [T, 4] (x0, y0, x1, y1), end exclusive, of masks [T, H, W]; zeros for an empty mask."""
+    """Tight boxes [T, 4] (x0, y0, x1, y1), end exclusive, of masks [T, H, W]; zeros for an empty
+    mask."""
     boxes = np.zeros((len(masks), 4), dtype=int)
     for box, mask in zip(boxes, masks, strict=True):
         ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]

@@ -8,7 +8,8 @@ import torch
 
 
 def save_checkpoint(path: Path, parts: dict[str, Any], step: int) -> None:
-    """Write the state of every part (anything with `state_dict`) and the step; a kill leaves the old file whole."""
+    """Write the state of every part (anything with `state_dict`) and the step; a kill leaves the
+    old file whole."""
     state = {name: part.state_dict() for name, part in parts.items()} | {"step": step}
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
@@ -16,7 +17,8 @@ def save_checkpoint(path: Path, parts: dict[str, Any], step: int) -> None:
 
 
 def load_checkpoint(path: Path, parts: dict[str, Any], device: str = "cpu") -> int:
-    """Restore every part from `path` and return the step to continue with; 0 when there is no checkpoint yet."""
+    """Restore every part from `path` and return the step to continue with; 0 when there is no
+    checkpoint yet."""
     if not path.exists():
         return 0
     state = torch.load(path, map_location=device, weights_only=True)

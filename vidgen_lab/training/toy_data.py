@@ -35,7 +35,8 @@ def to_pixels(video: torch.Tensor) -> torch.Tensor:
 def random_crops(
     clips: torch.Tensor, batch: int, frames: int, height: int, width: int, rng: np.random.Generator
 ) -> torch.Tensor:
-    """`batch` random space-time crops of clips [N, 3, T, H, W] as float [B, 3, frames, height, width] in [-1, 1]."""
+    """`batch` random space-time crops of clips [N, 3, T, H, W] as float [B, 3, frames, height,
+    width] in [-1, 1]."""
     _, _, t, h, w = clips.shape
     crops = []
     for index in rng.integers(len(clips), size=batch):

@@ -1,0 +1,111 @@
+"""The judge: a small clip classifier that reads the toy world's five attributes off the pixels."""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from vidgen_lab.paths import model_dir
+from vidgen_lab.toyworld.world import ATTRIBUTES
+from vidgen_lab.video.clip import Clip
+
+FRAMES, HEIGHT, WIDTH = 9, 64, 96
+
+
+class ToyJudge(nn.Module):
+    """Classify clips by subject, colour, motion, background and style.
+
+    Four strided 2-D convolutions see every frame alone; two 3-D ones join the frames, where motion
+    becomes visible.
+    """
+
+    def __init__(
+        self, channels: tuple[int, ...] = (24, 32, 48, 64), joint: tuple[int, int] = (96, 128)
+    ):
+        super().__init__()
+        self.settings = {"channels": list(channels), "joint": list(joint)}
+        frame = []
+        for inside, outside in zip((3, *channels), channels, strict=False):
+            frame += [
+                nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outside),
+                nn.SiLU(),
+            ]
+        self.frame = nn.Sequential(*frame)
+        clip = []
+        for inside, outside, stride in zip(
+            (channels[-1], joint[0]), joint, ((1, 1, 1), (2, 1, 1)), strict=True
+        ):
+            clip += [
+                nn.Conv3d(inside, outside, 3, stride, padding=1, bias=False),
+                nn.BatchNorm3d(outside),
+                nn.SiLU(),
+            ]
+        self.clip = nn.Sequential(*clip)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(2 * joint[-1], len(values)) for name, values in ATTRIBUTES.items()}
+        )
+
+    def forward(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
+        """video [B, 3, 9, 64, 96] in [-1, 1] -> logits [B, number of values] per attribute."""
+        pooled = self.features(video)
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+    def features(self, video: torch.Tensor) -> torch.Tensor:
+        """The pooled features [B, 256] under the heads; a video embedding for the toy world."""
+        b, _, t = video.shape[:3]
+        x = self.frame(video.transpose(1, 2).flatten(0, 1))  # [B*T, C, 4, 6]
+        x = self.clip(x.unflatten(0, (b, t)).transpose(1, 2))  # [B, C, 5, 4, 6]
+        return torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1)
+
+
+def judge_input(clips: list[Clip]) -> torch.Tensor:
+    """Clips of any length and size as the judge's input [B, 3, 9, 64, 96] in [-1, 1]."""
+    batch = []
+    for clip in clips:
+        chosen = np.linspace(0, clip.num_frames - 1, FRAMES).round().astype(int)
+        frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [9, 3, H, W]
+        if frames.shape[-2:] != (HEIGHT, WIDTH):
+            frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
+        batch.append(frames.transpose(0, 1) / 127.5 - 1)
+    return torch.stack(batch)
+
+
+@lru_cache(maxsize=2)
+def load_judge(folder: Path | None = None) -> ToyJudge:
+    """The shipped judge, or one saved by `save_judge` in `folder`."""
+    folder = folder or model_dir("toy-judge")
+    judge = ToyJudge(**json.loads((folder / "config.json").read_text()))
+    state = load_file(folder / "model.safetensors")
+    judge.load_state_dict(
+        {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in state.items()
+        }
+    )
+    return judge.eval()
+
+
+@torch.inference_mode()
+def judge_clips(
+    clips: list[Clip], judge: ToyJudge | None = None
+) -> list[dict[str, dict[str, float]]]:
+    """For each clip and attribute the probability of every value."""
+    judge = judge or load_judge()
+    results: list[dict[str, dict[str, float]]] = []
+    for start in range(0, len(clips), 16):
+        logits = judge(judge_input(clips[start : start + 16]))
+        tables = {name: values.softmax(-1).tolist() for name, values in logits.items()}
+        for row in range(len(clips[start : start + 16])):
+            results.append(
+                {
+                    name: dict(zip(ATTRIBUTES[name], tables[name][row], strict=True))
+                    for name in ATTRIBUTES
+                }
+            )
+    return results

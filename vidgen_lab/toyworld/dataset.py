@@ -1,0 +1,116 @@
+"""Folders of toy clips with captions and ground truth, in the layouts that trainers read."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vidgen_lab.toyworld.language import REGISTERS, caption
+from vidgen_lab.toyworld.renderer import Rendered, render
+from vidgen_lab.toyworld.world import (
+    BACKGROUNDS,
+    COLOURS,
+    LEGAL_MOTIONS,
+    STYLES,
+    SUBJECTS,
+    Scene,
+    legal_backgrounds,
+    sample_scene,
+)
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.writer import write_clip
+
+
+def write_dataset(
+    folder: str | Path,
+    count: int,
+    seed: int = 0,
+    width: int = 96,
+    height: int = 64,
+    num_frames: int = 17,
+    fps: float = 8,
+    held_out: bool | None = False,
+) -> Path:
+    """Render `count` captioned clips into `folder`, readable by three kinds of trainers at once.
+
+    - metadata.jsonl: Hugging Face VideoFolder (file_name, text, and every attribute);
+    - prompts.txt and videos.txt: CogVideo's two-file layout, one line a clip in the same order;
+    - truth/NAME.npz: centers [T, 2], boxes [T, 4] and masks [T, H, W] of the subject.
+
+    The lists are written last and together, so that an interrupted run leaves no list that lies.
+    """
+    folder = Path(folder)
+    for name in ("videos", "truth"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        scene = sample_scene(rng, held_out)
+        rendered = render(scene, width, height, num_frames, fps)
+        name = f"{number:05d}_{scene.colour}_{scene.subject}_{scene.motion}"
+        write_clip(rendered.clip, folder / "videos" / f"{name}.mp4")
+        write_truth(rendered, folder / "truth" / f"{name}.npz")
+        text = caption(scene, REGISTERS[number % len(REGISTERS)], rng)
+        rows.append({"file_name": f"videos/{name}.mp4", "text": text} | asdict(scene))
+    lists = {
+        "prompts.txt": [row["text"] for row in rows],
+        "videos.txt": [row["file_name"] for row in rows],
+        "metadata.jsonl": [json.dumps(row) for row in rows],
+    }
+    for name, lines in lists.items():
+        (folder / f"{name}.tmp").write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    for name in lists:
+        os.replace(folder / f"{name}.tmp", folder / name)
+    return folder
+
+
+def write_truth(rendered: Rendered, path: Path) -> None:
+    """Centres, boxes and masks as one compressed .npz."""
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez_compressed(
+        temporary, centers=rendered.centers, boxes=rendered.boxes, masks=rendered.masks
+    )
+    os.replace(temporary, path)
+
+
+def world_clips(seed: int = 0, width: int = 144, height: int = 96) -> list[tuple[str, Clip]]:
+    """One clip per subject, walking through all colours, motions, backgrounds and styles."""
+    clips = []
+    for i, subject in enumerate(SUBJECTS):
+        motions, places = LEGAL_MOTIONS[subject], legal_backgrounds(subject)
+        preferred = BACKGROUNDS[i % len(BACKGROUNDS)]
+        scene = Scene(
+            subject=subject,
+            colour=COLOURS[(i * 3) % len(COLOURS)],
+            motion=motions[i % len(motions)],
+            background=preferred if preferred in places else places[-1],
+            style=STYLES[(i // 3) % len(STYLES)],
+            seed=seed + i,
+        )
+        text = caption(scene, "minimal", np.random.default_rng(seed + i))
+        clips.append((text, render(scene, width, height).clip))
+    return clips
+
+
+def world_sheet(columns: int = 4, seed: int = 0) -> np.ndarray:
+    """Contact sheet of the whole world: every subject at three moments, captioned; uint8 [H, W,
+    3]."""
+    tiles = [_tile(text, clip) for text, clip in world_clips(seed)]
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return np.vstack(rows)
+
+
+def _tile(text: str, clip: Clip, moments: Sequence[float] = (0.1, 0.5, 0.9)) -> np.ndarray:
+    """Three small frames over a caption."""
+    chosen = [clip.frames[round(m * (clip.num_frames - 1))] for m in moments]
+    strip = np.hstack(chosen)
+    label = np.full((22, strip.shape[1], 3), 255, np.uint8)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(label, text[:68], (4, 15), font, 0.38, (50, 50, 60), 1, cv2.LINE_AA)
+    return cv2.copyMakeBorder(
+        np.vstack([strip, label]), 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255,) * 3
+    )

@@ -1,0 +1,312 @@
+"""Pre-train the embedded text-to-video model: a small CogVideoX on cached latents of the toy
+world."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.training.checkpoints import load_checkpoint, save_checkpoint
+from vidgen_lab.training.toy_data import sample_scenes, to_model_range
+from vidgen_lab.training.toy_text import (
+    build_text_encoder,
+    build_tokenizer,
+    random_caption,
+    tokenize,
+)
+
+
+@dataclass(frozen=True)
+class ToyCogVideoXConfig:
+    """Recipe of the embedded text-to-video transformer and its text encoder."""
+
+    heads: int = 3
+    head_dim: int = 64
+    layers: int = 6
+    time_embed_dim: int = 256
+    text_width: int = 128
+    text_layers: int = 2
+    max_text_length: int = 32
+    patch_size: int = 4
+    width: int = 96
+    height: int = 64
+    num_frames: int = 17
+    clips: int = 8000
+    held_out_clips: int = 128
+    steps: int = 6000
+    batch: int = 32
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 2e-3
+    warmup: int = 200
+    decay_share: float = 0.3
+    ema_decay: float = 0.998
+    seed: int = 0
+
+
+def build_transformer(
+    config: ToyCogVideoXConfig, latent_channels: int
+) -> CogVideoXTransformer3DModel:
+    """An untrained CogVideoX transformer in the 2B layout: joint attention, sin-cos positions."""
+    return CogVideoXTransformer3DModel(
+        num_attention_heads=config.heads,
+        attention_head_dim=config.head_dim,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        time_embed_dim=config.time_embed_dim,
+        text_embed_dim=config.text_width,
+        num_layers=config.layers,
+        sample_width=config.width // 4,
+        sample_height=config.height // 4,
+        patch_size=config.patch_size,
+        sample_frames=config.num_frames,
+        max_text_seq_length=config.max_text_length,
+        spatial_interpolation_scale=1.0,
+        temporal_interpolation_scale=1.0,
+    )
+
+
+def build_scheduler() -> CogVideoXDDIMScheduler:
+    """The scheduler of CogVideoX-2B: v-prediction, shifted SNR, zero terminal SNR, trailing
+    steps."""
+    return CogVideoXDDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=3.0,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+@torch.no_grad()
+def encode_scenes(
+    vae: AutoencoderKLCogVideoX, scenes: list[Scene], config: ToyCogVideoXConfig
+) -> torch.Tensor:
+    """Latents [N, C, T, H, W] (posterior means, fp16) of rendered scenes."""
+    latents = []
+    for start in tqdm(range(0, len(scenes), 4), desc="encode", mininterval=10):
+        clips = [
+            render(s, config.width, config.height, config.num_frames).clip.frames
+            for s in scenes[start : start + 4]
+        ]
+        video = to_model_range(torch.from_numpy(np.stack(clips))).permute(
+            0, 4, 1, 2, 3
+        )  # [B, 3, T, H, W]
+        with torch.autocast(vae.device.type, torch.bfloat16):
+            posterior = vae.encode(video.to(vae.device)).latent_dist
+        latents.append(posterior.mode().half().cpu())
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
+    """Fold a scale per channel into the VAE so that every latent channel has unit power; returns
+    the scaled latents.
+
+    CogVideoX has one scaling factor for all channels, and channels of unequal power would learn at
+    unequal noise levels.
+    The scale commutes with the encoder's last convolution and with everything in the decoder that
+    reads latents.
+    """
+    power = latents.float().pow(2).mean(dim=(0, 2, 3, 4)).sqrt()  # [C]
+    channels = len(power)
+    last = vae.encoder.conv_out.conv
+    last.weight[:channels] /= power[:, None, None, None, None].to(last.weight)
+    last.bias[:channels] /= power.to(last.bias)
+    last.bias[channels:] -= 2 * power.log().to(last.bias)
+    readers = [vae.decoder.conv_in.conv]
+    readers += [
+        m.conv for name, m in vae.decoder.named_modules() if name.endswith(("conv_y", "conv_b"))
+    ]
+    for reader in readers:
+        reader.weight *= power[None, :, None, None, None].to(reader.weight)
+    return (latents.float() / power[None, :, None, None, None]).half()
+
+
+def learning_rate_factor(step: int, config: ToyCogVideoXConfig) -> float:
+    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
+    start = config.steps * (1 - config.decay_share)
+    decay = 1.0 if step < start else (config.steps - step) / (config.steps - start)
+    return min(1.0, (step + 1) / config.warmup) * decay
+
+
+def build_optimizers(
+    model: nn.ModuleDict, config: ToyCogVideoXConfig
+) -> dict[str, torch.optim.Optimizer]:
+    """Muon (Jordan 2024) for the matrices inside the transformer's blocks, AdamW for everything
+    else."""
+    matrices = [
+        p
+        for n, p in model.named_parameters()
+        if p.ndim == 2 and ".transformer_blocks." in n and ".norm" not in n
+    ]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return {
+        "muon": torch.optim.Muon(
+            matrices,
+            lr=config.muon_learning_rate,
+            weight_decay=0.01,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        "adamw": torch.optim.AdamW(
+            others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        ),
+    }
+
+
+def diffusion_loss(
+    model: nn.ModuleDict,
+    scheduler: CogVideoXDDIMScheduler,
+    latents: torch.Tensor,
+    token_ids: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+) -> torch.Tensor:
+    """Mean squared error on v (Salimans and Ho 2022) per sample [B]; latents and noise are [B, T,
+    C, H, W]."""
+    text = model["text_encoder"](token_ids)[0]  # [B, L, D]
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    predicted = model["transformer"](noisy, text, timesteps).sample
+    target = scheduler.get_velocity(latents, noise, timesteps)
+    return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+
+
+def train_transformer(
+    config: ToyCogVideoXConfig,
+    vae_folder: Path,
+    out: Path,
+    device: str = "cpu",
+    log_every: int = 50,
+) -> None:
+    """Train (or resume) transformer and text encoder; writes the diffusers folder `out`/pipeline
+    from the EMA weights."""
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    scenes = sample_scenes(config.clips, config.seed + 10)
+    held_out_scenes = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
+    vae, cached = _cached_latents(config, vae_folder, out, scenes + held_out_scenes, device)
+    latents = cached.permute(0, 2, 1, 3, 4)  # [N, T, C, H, W], the transformer's order
+    held_out = latents[config.clips :].float().to(device)
+
+    tokenizer = build_tokenizer(config.max_text_length)
+    text_encoder = build_text_encoder(len(tokenizer), config.text_width, config.text_layers)
+    model = nn.ModuleDict(
+        {
+            "transformer": build_transformer(config, vae.config.latent_channels),
+            "text_encoder": text_encoder,
+        }
+    ).to(device)
+    ema = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)
+    )
+    optimizers = build_optimizers(model, config)
+    scheduler = build_scheduler()
+    parts = {"model": model, "ema": ema, **optimizers}
+    step = load_checkpoint(out / "checkpoint.pt", parts, device)
+    base_rates = {
+        name: optimizer.param_groups[0].setdefault("initial_lr", optimizer.param_groups[0]["lr"])
+        for name, optimizer in optimizers.items()
+    }
+    fixed = _fixed_evaluation(held_out_scenes, tokenizer, held_out, config)
+    started = time.perf_counter()
+    while step < config.steps:
+        rng = np.random.default_rng((config.seed, step))
+        indices = rng.integers(config.clips, size=config.batch)
+        clean = latents[torch.from_numpy(indices)].float().to(device)
+        ids = tokenize(
+            tokenizer, [random_caption(scenes[i], rng) for i in indices], config.max_text_length
+        ).to(device)
+        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
+        timesteps = torch.from_numpy(
+            rng.integers(scheduler.config.num_train_timesteps, size=config.batch)
+        ).to(device)
+        for name, optimizer in optimizers.items():
+            optimizer.param_groups[0]["lr"] = base_rates[name] * learning_rate_factor(step, config)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            loss = diffusion_loss(model, scheduler, clean, ids, noise, timesteps).mean()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(
+                f"gradient is not finite at step {step}; lower the learning rate and resume"
+            )
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        ema.update_parameters(model)
+        step += 1
+        if step % log_every == 0 or step == config.steps:
+            row = {
+                "step": step,
+                "loss": loss.item(),
+                "grad_norm": norm.item(),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+            if step % (10 * log_every) == 0 or step == config.steps:
+                with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
+                    row["held_out_loss"] = (
+                        diffusion_loss(ema.module, scheduler, held_out, *fixed).mean().item()
+                    )
+                save_checkpoint(out / "checkpoint.pt", parts, step)
+                save_pipeline(out / "pipeline", vae, ema.module, tokenizer, scheduler)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+
+
+def save_pipeline(
+    folder: Path, vae: AutoencoderKLCogVideoX, model: nn.ModuleDict, tokenizer, scheduler
+) -> None:
+    """Write a CogVideoXPipeline folder in half precision that plain diffusers loads."""
+    pipe = CogVideoXPipeline(tokenizer, model["text_encoder"], vae, model["transformer"], scheduler)
+    dtypes = {
+        name: part.dtype for name, part in pipe.components.items() if isinstance(part, nn.Module)
+    }
+    pipe.to(torch.float16).save_pretrained(folder)
+    for name, dtype in dtypes.items():
+        getattr(pipe, name).to(dtype)
+
+
+def _cached_latents(
+    config: ToyCogVideoXConfig, vae_folder: Path, out: Path, scenes: list[Scene], device: str
+):
+    """The normalised VAE and the latents of all scenes, from `out` when an earlier run left them
+    there."""
+    if not (out / "latents.safetensors").exists():
+        vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
+        latents = normalise_latents(vae, encode_scenes(vae, scenes, config))
+        vae.save_pretrained(out / "vae")
+        save_file({"latents": latents.contiguous()}, out / "latents.safetensors")
+    vae = AutoencoderKLCogVideoX.from_pretrained(out / "vae").to(device)
+    return vae, load_file(out / "latents.safetensors")["latents"]
+
+
+def _fixed_evaluation(scenes, tokenizer, held_out: torch.Tensor, config: ToyCogVideoXConfig):
+    """Captions, noise and timesteps that stay the same, so that held-out losses can be compared
+    over a run."""
+    rng = np.random.default_rng(config.seed + 12)
+    ids = tokenize(
+        tokenizer, [random_caption(s, rng, empty=0.0) for s in scenes], config.max_text_length
+    )
+    noise = torch.from_numpy(rng.standard_normal(held_out.shape, dtype=np.float32))
+    timesteps = torch.linspace(0, 999, len(scenes)).round().long()
+    return ids.to(held_out.device), noise.to(held_out.device), timesteps.to(held_out.device)
