@@ -47,7 +47,7 @@ LAYOUTS: dict[str, tuple[dict, int, int]] = {
 
 
 def randomise(model: nn.Module, seed: int = 0, std: float = 0.1) -> nn.Module:
-    """Fill every parameter with noise: zero-initialised gates would hide whatever is behind them."""
+    """Fill every parameter with noise: gates at zero would hide whatever is behind them."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
@@ -175,7 +175,8 @@ def tiny_text_pair(width: int = 12):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-    words = "a the red blue ball star moving left right over ocean night sky".split()
+    words = ["a", "the", "red", "blue", "ball", "star", "moving", "left", "right"]
+    words += ["over", "ocean", "night", "sky"]
     vocabulary = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", *words])}
     raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -132,7 +132,9 @@ def test_adaln_runs_once_per_sample_not_per_token():
         for name, module in model.named_modules():
             if isinstance(module, nn.Linear):
                 module.register_forward_hook(
-                    lambda m, i, o, name=name: rows.update({name: o.numel() // o.shape[-1]})
+                    lambda m, i, o, name=name, rows=rows: rows.update(
+                        {name: o.numel() // o.shape[-1]}
+                    )
                 )
         model(torch.randn(2, 4, 3, 8, 8), 5)
         condition = {n: r for n, r in rows.items() if "modulation" in n or n.startswith("time_")}

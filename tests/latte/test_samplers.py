@@ -20,7 +20,7 @@ SHAPE = (2, 4, 3, 4, 4)
 
 
 def walk(sampler, theirs, output_channels=4, **step_arguments):
-    """Both samplers step by step, each from its own last state; the largest gap, relative to size."""
+    """Both samplers, each from its own last state; the largest gap relative to size."""
     x = torch.randn(SHAPE, generator=torch.manual_seed(3))
     ours_g, their_g = (torch.Generator().manual_seed(7) for _ in range(2))
     outputs = torch.Generator().manual_seed(11)

@@ -64,7 +64,7 @@ def test_token_order_is_row_by_row():
 
 
 def test_embedding_is_a_matrix_on_patches():
-    """Equation, matrix and strided convolution are one thing (the weight's order is channels first)."""
+    """A matrix and a strided convolution are one thing (its weight is channels first)."""
     layer, x = VideoPatchEmbed(2, 4, 24, 8), torch.randn(2, 4, 3, 8, 8)
     by_hand = patchify(x, 2, "cpp") @ layer.proj.weight.flatten(1).T + layer.proj.bias
     torch.testing.assert_close(layer(x), by_hand + sincos_2d(24, 4, 4))

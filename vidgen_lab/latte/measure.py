@@ -81,12 +81,27 @@ def forward_flops(config: LatteConfig, height: int, width: int, text_tokens: int
 
 
 def count_flops(function: Callable[[], object]) -> int:
-    """FLOPs that PyTorch counts while `function` runs (matrix products and attention, backward too
-    if it does one).
+    """FLOPs that PyTorch counts while `function` runs: matrix products, convolutions, attention;
+    the backward pass too if the function does one.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import (
+        FlopCounterMode,
+        sdpa_backward_flop_count,
+        sdpa_flop_count,
+    )
 
-    with FlopCounterMode(display=False) as counter:
+    def forward(q, k, v, *args, **kwargs) -> int:
+        return sdpa_flop_count(q, k, v)
+
+    def backward(grad, q, k, v, *args, **kwargs) -> int:
+        return sdpa_backward_flop_count(grad, q, k, v)
+
+    aten = torch.ops.aten  # the counter knows the fused kernels of GPUs only
+    cpu_kernels = {
+        aten._scaled_dot_product_flash_attention_for_cpu: forward,
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+    }
+    with FlopCounterMode(display=False, custom_mapping=cpu_kernels) as counter:
         function()
     return counter.get_total_flops()
 

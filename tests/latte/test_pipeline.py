@@ -1,0 +1,221 @@
+"""Prompt to clip: our five steps, and the same numbers from stock LattePipeline."""
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, LattePipeline
+
+from vidgen_lab.latte import (
+    DDIMSampler,
+    DDPMSampler,
+    FrameVAE,
+    Latte,
+    LatteConfig,
+    LatteInputError,
+    NoiseScheduler,
+    TextEncoder,
+    VideoGenerator,
+    VideoVAE,
+)
+from vidgen_lab.latte.text import TextEmbedding, stock_pair
+
+from .references import randomise, reference, tiny_text_pair
+from .test_frame_vae import reference as reference_vae
+
+SAMPLERS = {
+    "ddim": (
+        DDIMScheduler(clip_sample=False),
+        lambda: DDIMSampler(NoiseScheduler(), 6),
+    ),
+    "ddpm cosine v": (
+        DDPMScheduler(
+            beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
+        ),
+        lambda: DDPMSampler(NoiseScheduler(schedule="cosine", prediction="v"), 6),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def stock():
+    tokenizer, text_model = tiny_text_pair()
+    pipe = LattePipeline(tokenizer, text_model, reference_vae(), reference(), None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def ours(stock):
+    return VideoGenerator(
+        Latte.from_diffusers(stock.transformer),
+        FrameVAE.from_diffusers(stock.vae),
+        TextEncoder(stock.tokenizer, stock.text_encoder),
+    )
+
+
+def run_stock(pipe, scheduler, **arguments):
+    pipe.scheduler = scheduler
+    settings = dict(
+        num_inference_steps=6, video_length=3, height=32, width=32, clean_caption=False,
+        output_type="pt", generator=torch.Generator().manual_seed(4),
+    )  # fmt: skip
+    return pipe(**{**settings, **arguments}).frames.transpose(1, 2)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 7.0])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_prompt_to_frames_equals_stock_latte_pipeline(stock, ours, name, guidance):
+    scheduler, sampler = SAMPLERS[name]
+    prompt = "A red ball moving left"
+    expected = run_stock(stock, scheduler, prompt=prompt, guidance_scale=guidance)
+    text, null = stock_pair(ours.text_encoder, prompt)
+    given = ours(None, sampler(), guidance, seed=4, text=text, null=null).frames
+    assert given.shape == (1, 3, 3, 32, 32) and given.std() > 0.01
+    assert (given - expected).abs().max() <= 1e-5
+
+
+def test_two_prompts_given_as_embeddings(stock, ours):
+    g = torch.Generator().manual_seed(0)
+    text, null = torch.randn(2, 5, 12, generator=g), torch.randn(2, 5, 12, generator=g)
+    expected = run_stock(
+        stock, SAMPLERS["ddim"][0], prompt_embeds=text, negative_prompt_embeds=null,
+        negative_prompt=None, guidance_scale=4.0, height=16, width=48,
+    )  # fmt: skip
+    everything = torch.ones(2, 5, dtype=torch.bool)
+    given = ours(
+        None, SAMPLERS["ddim"][1](), 4.0, seed=4, height=16, width=48,
+        text=TextEmbedding(text, everything), null=TextEmbedding(null, everything),
+    )  # fmt: skip
+    assert (given.frames - expected).abs().max() <= 1e-5
+
+
+def test_our_unconditional_model_in_the_stock_pipeline():
+    """Our own weights, exported: stock LattePipeline makes the clip that we make."""
+    model = randomise(
+        Latte(
+            LatteConfig(
+                hidden_size=16, depth=4, num_heads=2, sample_size=8, num_frames=3,
+                modulation="single",
+            )
+        )
+    )  # fmt: skip
+    vae = reference_vae()
+    pipe = LattePipeline(None, None, vae, model.to_diffusers(), None)
+    pipe.set_progress_bar_config(disable=True)
+    expected = run_stock(
+        pipe, SAMPLERS["ddim"][0], prompt_embeds=torch.zeros(1, 1, 1), guidance_scale=1.0,
+        negative_prompt=None, mask_feature=False,
+    )  # fmt: skip
+    given = VideoGenerator(model, FrameVAE.from_diffusers(vae))(None, SAMPLERS["ddim"][1](), seed=4)
+    assert given.frames.std() > 0.01 and (given.frames - expected).abs().max() <= 1e-5
+
+
+# ----- our own way
+def tiny(kind="text", **overrides):
+    kinds = {
+        "none": {},
+        "class": {"condition": "class", "num_classes": 4},
+        "text": {"condition": "text", "text_dim": 12},
+    }
+    config = dict(hidden_size=16, depth=2, num_heads=2, sample_size=4, num_frames=3)
+    model = randomise(Latte(LatteConfig(**{**config, **kinds[kind], **overrides})), std=0.2)
+    torch.manual_seed(0)
+    encoder = TextEncoder(*tiny_text_pair(), max_length=12) if kind == "text" else None
+    return VideoGenerator(model, VideoVAE(base_channels=8).eval(), encoder)
+
+
+def ddim(steps=4):
+    return DDIMSampler(NoiseScheduler(schedule="cosine"), steps)
+
+
+def test_prompt_changes_the_clip_and_the_seed_fixes_it():
+    make = tiny()
+    run = lambda prompt, seed, w=7.0: make(prompt, ddim(), w, seed).frames  # noqa: E731
+    a = run("a red ball", 0)
+    assert torch.equal(a, run("a red ball", 0))
+    assert not torch.allclose(a, run("a red ball", 1), atol=1e-3)
+    assert not torch.allclose(a, run("blue star over ocean", 0), atol=1e-5)
+    assert not torch.allclose(a, run("a red ball", 0, 1.0), atol=1e-5)
+    assert a.min() >= 0 and a.max() <= 1 and a.dtype == torch.float32
+
+
+def test_negative_prompt_takes_the_empty_ones_place():
+    make = tiny()
+    empty = make("a red ball", ddim(), 5.0).latents
+    assert torch.equal(empty, make("a red ball", ddim(), 5.0, negative_prompt="").latents)
+    other = make("a red ball", ddim(), 5.0, negative_prompt="blue star").latents
+    assert not torch.equal(empty, other)
+
+
+def test_batch_and_single_prompts_agree():
+    """Each prompt is masked by itself, so its neighbour's length does not matter."""
+    make = tiny()
+    noise = make.initial_noise(1, torch.manual_seed(0))
+    prompts = ["a ball", "a red star moving right over ocean"]
+    make.initial_noise = lambda batch, *a, **k: noise.expand(batch, -1, -1, -1, -1)
+    both = make(prompts, ddim()).latents
+    for i, prompt in enumerate(prompts):
+        alone = make(prompt, ddim()).latents
+        torch.testing.assert_close(both[i : i + 1], alone, rtol=0, atol=1e-4)
+
+
+def test_generating_never_encodes():
+    """Text-to-video has nothing to encode; only the decoder runs."""
+    make = tiny()
+
+    def refuse(*a):
+        raise AssertionError("the encoder was called")
+
+    make.vae.encoder.forward = make.vae.encoder.moments = refuse
+    assert make("a red ball", ddim()).frames.shape == (1, 3, 3, 32, 32)
+
+
+def test_class_conditional_generation():
+    make = tiny("class")
+    a = make(None, ddim(), 4.0, labels=torch.tensor([0, 3]))
+    assert a.frames.shape[0] == 2
+    b = make(None, ddim(), 4.0, labels=torch.tensor([0, 1]))
+    torch.testing.assert_close(a.latents[0], b.latents[0])
+    assert not torch.allclose(a.latents[1], b.latents[1])
+
+
+def test_unconditional_generation_of_several_clips():
+    out = tiny("none")(None, ddim(), batch=3, height=64, width=32)
+    assert out.frames.shape == (3, 3, 3, 64, 32)
+
+
+def test_steps_are_visible():
+    seen = []
+    tiny()("a ball", ddim(5), on_step=lambda i, s: seen.append((i, s.x0.shape)))
+    assert [i for i, _ in seen] == [0, 1, 2, 3, 4] and seen[0][1] == (1, 4, 3, 4, 4)
+
+
+def test_clips():
+    out = tiny()(["a ball", "a star"], ddim())
+    clips = out.clips(fps=8)
+    assert len(clips) == 2 and clips[0].frames.shape == (3, 32, 32, 3) and clips[0].fps == 8
+    expected = (out.frames[1, :, 2].permute(1, 2, 0) * 255).round().numpy()
+    assert (clips[1].frames[2] == expected).all()
+
+
+def test_half_precision_breakage_is_named():
+    make = tiny("none")
+    with torch.no_grad():
+        make.model.final.proj.weight.fill_(torch.inf)
+    with pytest.raises(LatteInputError, match="output of the model at timestep"):
+        make(None, ddim())
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("none", {"prompt": "a ball"}, "text encoder: expected a TextEncoder"),
+        ("none", {"labels": torch.zeros(1).long()}, "condition of an unconditional model"),
+        ("class", {}, "labels of a class-conditional model"),
+        ("text", {}, "prompt of a text-conditional model"),
+        ("text", {"prompt": "a ball", "height": 40}, "multiples of 16, given 40x32"),
+        ("text", {"prompt": "a ball", "num_frames": 5}, r"frames.*expected 3 \(or 1\), given 5"),
+    ],
+)
+def test_wrong_inputs(kind, arguments, message):
+    with pytest.raises(LatteInputError, match=message):
+        tiny(kind)(**{"prompt": None, **arguments, "sampler": ddim()})

@@ -1,0 +1,114 @@
+import pytest
+import torch
+
+from vidgen_lab.latte import LatteInputError, TextEncoder
+from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding, drop_prompts, stock_pair
+
+from .references import tiny_text_pair
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return TextEncoder(*tiny_text_pair(), max_length=10)
+
+
+def test_shapes_and_mask(encoder):
+    text = encoder.encode(["a red ball", "blue star moving left over ocean"])
+    assert text.embeddings.shape == (2, 10, 12)
+    assert text.mask.sum(1).tolist() == [4, 7]  # words and the end-of-sequence token
+    assert text.mask.dtype == torch.bool
+
+
+def test_encoding_is_the_models_own(encoder):
+    ids = encoder.tokenizer("a red ball", return_tensors="pt")
+    expected = encoder.model(**{k: ids[k] for k in ("input_ids", "attention_mask")})[0]
+    torch.testing.assert_close(encoder.encode("A red BALL ").embeddings[:, :4], expected)
+    cased = TextEncoder(encoder.tokenizer, encoder.model, 10, lowercase=False)
+    assert not torch.allclose(cased.encode("A red BALL").embeddings[:, :4], expected)
+
+
+def test_padding_does_not_change_the_words(encoder):
+    long = TextEncoder(encoder.tokenizer, encoder.model, 25)
+    a, b = encoder.encode("a red ball"), long.encode("a red ball")
+    torch.testing.assert_close(a.embeddings[a.mask], b.embeddings[b.mask])
+
+
+def test_the_empty_prompt_has_one_real_token(encoder):
+    null = encoder.null(2)
+    assert null.mask.sum(1).tolist() == [1, 1]
+
+
+def test_too_long_is_cut_or_refused(encoder):
+    prompt = "a red ball " * 10
+    assert encoder.encode(prompt).mask.all()
+    with pytest.raises(LatteInputError, match="at most 10 tokens, given 31"):
+        encoder.encode(prompt, strict=True)
+
+
+def test_t5_has_no_limit_of_77(encoder):
+    """Relative positions: any length encodes. 77 is the length of CLIP's position table."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    ids = torch.ones(1, 200, dtype=torch.long)
+    assert encoder.model(ids)[0].shape == (1, 200, 12)
+    clip = CLIPTextModel(
+        CLIPTextConfig(vocab_size=9, hidden_size=8, intermediate_size=8, num_attention_heads=2,
+                       num_hidden_layers=1)
+    )  # fmt: skip
+    assert clip(ids[:, : MAX_TOKENS["clip"]])[0].shape == (1, 77, 8)
+    with pytest.raises((ValueError, RuntimeError, IndexError)):
+        clip(ids[:, :78])
+    assert MAX_TOKENS == {"clip": 77, "latte": 120, "cogvideox": 226}
+
+
+def test_lengths_the_pipelines_use():
+    """The numbers are read from diffusers, not from memory."""
+    import inspect
+
+    from diffusers import CogVideoXTransformer3DModel, LattePipeline
+
+    assert "max_length = 120" in inspect.getsource(LattePipeline.encode_prompt)
+    default = inspect.signature(CogVideoXTransformer3DModel.__init__).parameters
+    assert default["max_text_seq_length"].default == 226
+
+
+def test_dropped_prompts(encoder):
+    text, null = encoder.encode(["a red ball"] * 1000), encoder.null()
+    out = drop_prompts(text, null, 0.1, torch.Generator().manual_seed(0))
+    dropped = out.mask.sum(1) == 1
+    assert dropped.float().mean().item() == pytest.approx(0.1, abs=0.03)
+    assert torch.equal(out.embeddings[dropped][0], null.embeddings[0])
+    assert torch.equal(out.embeddings[~dropped][0], text.embeddings[0])
+    for p, count in ((0.0, 0), (1.0, 1000)):
+        assert (drop_prompts(text, null, p).mask.sum(1) == 1).sum() == count
+
+
+def test_repeat(encoder):
+    text = encoder.encode(["a ball", "a red star"]).repeat(2)
+    assert text.mask.sum(1).tolist() == [3, 3, 4, 4]
+
+
+def test_stock_pair_is_what_the_pipeline_does(encoder):
+    from diffusers import LattePipeline
+
+    pipe = LattePipeline(encoder.tokenizer, encoder.model, None, None, None)
+    long = TextEncoder(encoder.tokenizer, encoder.model, 120)
+    for negative in ("", "blue star moving left over night sky"):
+        expected = pipe.encode_prompt("A red ball", negative_prompt=negative, device="cpu")
+        for given, right in zip(stock_pair(long, "A red ball", negative), expected, strict=True):
+            torch.testing.assert_close(given.embeddings, right)
+            assert given.mask.all()
+
+
+def test_wrong_inputs(encoder):
+    with pytest.raises(LatteInputError, match="prompts: expected at least one"):
+        encoder.encode([])
+    with pytest.raises(LatteInputError, match="max_length"):
+        TextEncoder(encoder.tokenizer, encoder.model, 1)
+    with pytest.raises(LatteInputError, match="text mask"):
+        TextEmbedding(torch.zeros(2, 3, 4), torch.ones(2, 3))
+    text = encoder.encode("a ball")
+    with pytest.raises(LatteInputError, match="0 .. 1, given 10"):
+        drop_prompts(text, encoder.null(), 10)
+    with pytest.raises(LatteInputError, match="null prompt"):
+        drop_prompts(text, TextEmbedding(torch.zeros(1, 3, 12), text.mask[:, :3]), 0.1)
