@@ -1,6 +1,7 @@
 """Pre-train the embedded text-to-video model: a small CogVideoX on cached latents of the toy
 world."""
 
+import copy
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerFast
 
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.training.checkpoints import load_checkpoint, save_checkpoint
@@ -28,6 +30,8 @@ from vidgen_lab.training.toy_text import (
     random_caption,
     tokenize,
 )
+
+CHECKPOINT_EVERY = 10  # times log_every steps
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,7 @@ def train_transformer(
                 "grad_norm": norm.item(),
                 "seconds": round(time.perf_counter() - started, 1),
             }
-            if step % (10 * log_every) == 0 or step == config.steps:
+            if step % (CHECKPOINT_EVERY * log_every) == 0 or step == config.steps:
                 with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
                     row["held_out_loss"] = (
                         diffusion_loss(ema.module, scheduler, held_out, *fixed).mean().item()
@@ -274,16 +278,19 @@ def train_transformer(
 
 
 def save_pipeline(
-    folder: Path, vae: AutoencoderKLCogVideoX, model: nn.ModuleDict, tokenizer, scheduler
+    folder: Path,
+    vae: AutoencoderKLCogVideoX,
+    model: nn.ModuleDict,
+    tokenizer: PreTrainedTokenizerFast,
+    scheduler: CogVideoXDDIMScheduler,
 ) -> None:
-    """Write a CogVideoXPipeline folder in half precision that plain diffusers loads."""
-    pipe = CogVideoXPipeline(tokenizer, model["text_encoder"], vae, model["transformer"], scheduler)
-    dtypes = {
-        name: part.dtype for name, part in pipe.components.items() if isinstance(part, nn.Module)
-    }
-    pipe.to(torch.float16).save_pretrained(folder)
-    for name, dtype in dtypes.items():
-        getattr(pipe, name).to(dtype)
+    """Write a CogVideoXPipeline folder that plain diffusers loads: float16 on disk, float32 in use."""
+    halves = [copy.deepcopy(part).half() for part in (vae, *model.values())]
+    vae, transformer, text_encoder = halves
+    CogVideoXPipeline(tokenizer, text_encoder, vae, transformer, scheduler).save_pretrained(folder)
+    # transformers computes in the type a config names, diffusers in float32: name the same one.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2))
 
 
 def _cached_latents(

@@ -19,6 +19,8 @@ from torch import nn
 from vidgen_lab.training.checkpoints import load_checkpoint, save_checkpoint
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 
+CHECKPOINT_EVERY = 10  # times log_every steps
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -224,7 +226,7 @@ def train_vae(
                     "grad_norm": norm.item(),
                     "seconds": round(time.perf_counter() - started, 1),
                 }
-                if step % (10 * log_every) == 0 or step == config.steps:
+                if step % (CHECKPOINT_EVERY * log_every) == 0 or step == config.steps:
                     row["psnr_held_out"] = psnr(ema.module, held_out).mean().item()
                     save_checkpoint(out / "checkpoint.pt", parts, step)
                 with (out / "log.jsonl").open("a") as log:
