@@ -10,6 +10,7 @@ from tests.tiny_models import MAX_TEXT_TOKENS, tiny_pipeline
 from vidgen_lab.generation import generate as module
 from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError, RequestError
 from vidgen_lab.generation.generate import CancelToken, generate
+from vidgen_lab.generation.loading import load_pipeline
 
 
 def test_every_layout_makes_the_clip_that_was_asked_for(layout, pipes, request_):
@@ -268,3 +269,11 @@ def test_a_pipeline_made_elsewhere_works_too(request_):
     recipe = generate(pipe, request_.with_(model="mine")).recipe
     assert recipe["model"] == "mine"
     assert recipe["model_revision"] is None
+
+
+def test_bfloat16_on_the_cpu_makes_nearly_the_same_clip(pipe, folders, request_):
+    half = load_pipeline(folders["2b"], device="cpu", dtype="bfloat16")
+    made = generate(half, request_)
+    assert made.recipe["dtype"] == "bfloat16"
+    exact = generate(pipe, request_).clip.frames.astype(float)
+    assert np.abs(made.clip.frames - exact).mean() < 0.5 * exact.std()
