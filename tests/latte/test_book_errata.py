@@ -311,7 +311,7 @@ def test_e65_prompt_length_is_the_models_choice():
 def test_e67_sixty_four_is_the_number_of_positions_only():
     factors = compression_factors(256, 256)
     assert factors == {"positions": 64.0, "values": 48.0, "attention_pairs": 4096.0}
-    assert 256 * 256 * 3 / (32 * 32 * 4) == factors["values"]
+    assert factors["values"] == 256 * 256 * 3 / (32 * 32 * 4)
 
 
 # ----- E76: "strong early, subtle late"

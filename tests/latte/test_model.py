@@ -263,3 +263,12 @@ def test_the_package_is_cheap_to_import():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_advertised_name_exists():
+    from vidgen_lab import latte
+
+    for name in latte.__all__:
+        assert getattr(latte, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        latte.Nothing  # noqa: B018
