@@ -282,6 +282,18 @@ COMMANDS = (
         _check_arguments,
         _check,
     ),
+    Command(
+        "toyworld",
+        "write captioned clips of the toy world with their ground truth",
+        "vidgen-lab toyworld clips --count 100 --seed 1",
+        *_elsewhere("vidgen_lab.toyworld.command"),
+    ),
+    Command(
+        "pretrain",
+        "train the embedded models anew (hours on a processor, minutes on a GPU)",
+        "vidgen-lab pretrain all --out runs/pretrain",
+        *_elsewhere("vidgen_lab.training.pretrain"),
+    ),
 )
 
 

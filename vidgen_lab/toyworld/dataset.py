@@ -104,6 +104,14 @@ def world_sheet(columns: int = 4, seed: int = 0) -> np.ndarray:
     return np.vstack(rows)
 
 
+def write_world_sheet(path: Path) -> Path:
+    """Write `world_sheet` as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), world_sheet()[..., ::-1]):
+        raise OSError(f"could not write {path}")
+    return path
+
+
 def _tile(text: str, clip: Clip, moments: Sequence[float] = (0.1, 0.5, 0.9)) -> np.ndarray:
     """Three small frames over a caption."""
     chosen = [clip.frames[round(m * (clip.num_frames - 1))] for m in moments]

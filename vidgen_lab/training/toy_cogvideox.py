@@ -284,7 +284,7 @@ def save_pipeline(
     tokenizer: PreTrainedTokenizerFast,
     scheduler: CogVideoXDDIMScheduler,
 ) -> None:
-    """Write a CogVideoXPipeline folder that plain diffusers loads: float16 on disk, float32 in use."""
+    """Write a folder that plain CogVideoXPipeline loads: float16 on disk, float32 in use."""
     halves = [copy.deepcopy(part).half() for part in (vae, *model.values())]
     vae, transformer, text_encoder = halves
     CogVideoXPipeline(tokenizer, text_encoder, vae, transformer, scheduler).save_pretrained(folder)

@@ -1,0 +1,33 @@
+"""`vidgen-lab toyworld`: captioned clips with ground truth, or the contact sheet of the world."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where the clips go")
+    parser.add_argument("--count", type=int, default=50, metavar="N", help="number of clips")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same clips")
+    parser.add_argument("--width", type=int, default=96, help="pixels")
+    parser.add_argument("--height", type=int, default=64, help="pixels")
+    parser.add_argument("--frames", type=int, default=17, metavar="N", help="frames a clip")
+    parser.add_argument(
+        "--held-out", action="store_true", help="only compositions never trained on"
+    )
+    parser.add_argument("--sheet", action="store_true", help="write DIR/world.png, no clips")
+
+
+def run(args: argparse.Namespace) -> None:
+    from vidgen_lab.toyworld import dataset
+
+    if args.count < 1:
+        raise ValueError(f"--count must be at least 1, not {args.count}")
+    if args.sheet:
+        print(f"Sheet   {dataset.write_world_sheet(args.folder / 'world.png')}")
+        return
+    size = {"width": args.width, "height": args.height, "num_frames": args.frames}
+    folder = dataset.write_dataset(
+        args.folder, args.count, args.seed, held_out=args.held_out, **size
+    )
+    print(f"Clips   {folder / 'videos'}")
+    print(f"Lists   {folder / 'metadata.jsonl'}, prompts.txt and videos.txt beside it")

@@ -1,0 +1,89 @@
+"""`vidgen-lab pretrain`: make the embedded models anew, and ship them with cards of measured
+numbers."""
+
+import argparse
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from vidgen_lab.paths import data_dir
+from vidgen_lab.training.toy_cogvideox import ToyCogVideoXConfig
+from vidgen_lab.training.toy_judge import ToyJudgeConfig
+from vidgen_lab.training.toy_vae import Stage, ToyVAEConfig
+
+PARTS = ("vae", "judge", "transformer", "ship")
+
+# On a GPU the same recipe runs longer, on more clips, in larger batches.
+RECIPES: dict[str, dict[str, Any]] = {
+    "cpu": {
+        "vae": ToyVAEConfig(),
+        "judge": ToyJudgeConfig(),
+        "transformer": ToyCogVideoXConfig(),
+    },
+    "gpu": {
+        "vae": ToyVAEConfig(
+            clips=6000,
+            stages=(
+                Stage(4000, 64, 1, 64, 96),
+                Stage(6000, 16, 9, 64, 96),
+                Stage(1000, 16, 17, 64, 96),
+            ),
+        ),
+        "judge": ToyJudgeConfig(clips=20000, reconstructed=6000, steps=8000, batch=64),
+        "transformer": ToyCogVideoXConfig(clips=20000, steps=20000, batch=128, layers=8),
+    },
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("part", choices=(*PARTS, "all"), help="what to make; each part resumes")
+    parser.add_argument("--out", type=Path, default=Path("runs/pretrain"), metavar="DIR")
+    parser.add_argument("--recipe", choices=RECIPES, help="default: by the device")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument(
+        "-p", dest="changes", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="change a number of the part's recipe, e.g. -p steps 2000",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make one part, or all in order; what is done already is not done again."""
+    import torch
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = RECIPES[args.recipe or ("cpu" if device == "cpu" else "gpu")]
+    for part in PARTS if args.part == "all" else (args.part,):
+        print(f"== {part}")
+        if part == "ship":
+            from vidgen_lab.training.toy_cards import ship
+
+            ship(args.out, data_dir() / "models")
+        else:
+            _train(part, changed(recipe[part], args.changes), args.out, device)
+
+
+def changed(config: Any, changes: list[tuple[str, str]]) -> Any:
+    """`config` with some numbers replaced; ValueError names the ones there are."""
+    numbers = {f.name: type(getattr(config, f.name)) for f in fields(config)}
+    numbers = {name: kind for name, kind in numbers.items() if kind in (int, float)}
+    for name, value in changes:
+        if name not in numbers:
+            raise ValueError(f"unknown setting {name!r}; known: {', '.join(numbers)}")
+        config = replace(config, **{name: numbers[name](value)})
+    return config
+
+
+def _train(part: str, config: Any, out: Path, device: str) -> None:
+    from vidgen_lab.training.toy_cogvideox import train_transformer
+    from vidgen_lab.training.toy_judge import train_judge
+    from vidgen_lab.training.toy_vae import train_vae
+
+    vae = out / "vae" / "vae"
+    if part != "vae" and not vae.is_dir():
+        raise FileNotFoundError(f"{vae} is missing: run `vidgen-lab pretrain vae` first")
+    if part == "vae":
+        train_vae(config, out / "vae", device)
+    elif part == "judge":
+        train_judge(config, vae, out / "judge", device)
+    else:
+        train_transformer(config, vae, out / "transformer", device)
