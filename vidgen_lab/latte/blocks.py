@@ -62,13 +62,11 @@ class SpatialAttentionBlock(nn.Module):
     def forward(
         self, x: Tensor, cond: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None
     ) -> Tensor:
-        m = self.modulation(cond)  # 6 x [B, 1, 1, D]
-        y = self.attention(norm_modulate(x, m.shift_attention, m.scale_attention))  # [B, T, N, D]
-        x = gated_add(x, m.gate_attention, y)  # [B, T, N, D]
-        if self.cross is not None:
-            x = x + self.cross(x, text, text_mask)  # [B, T, N, D]
-        y = self.mlp(norm_modulate(x, m.shift_mlp, m.scale_mlp))  # [B, T, N, D]
-        return gated_add(x, m.gate_mlp, y)  # [B, T, N, D]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(cond)  # [B, 1, 1, D]
+        x = gated_add(x, gate_a, self.attention(norm_modulate(x, shift_a, scale_a)))  # [B, T, N, D]
+        x = x if self.cross is None else x + self.cross(x, text, text_mask)  # [B, T, N, D]
+        x = gated_add(x, gate_m, self.mlp(norm_modulate(x, shift_m, scale_m)))  # [B, T, N, D]
+        return x
 
 
 class TemporalAttentionBlock(SpatialAttentionBlock):

@@ -35,8 +35,7 @@ def require_finite(x: Tensor, what: str, training: bool = False) -> None:
     """Refuse NaN and infinity.
 
     On an accelerator the answer costs a stop of the command queue, so a model in training skips the
-    question
-    there: the training loop looks at its loss anyway.
+    question there: the training loop looks at its loss anyway.
     """
     if torch.compiler.is_compiling() or x.device.type == "meta":
         return

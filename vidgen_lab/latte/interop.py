@@ -138,8 +138,8 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
         "norm_type": "ada_norm_single",
         "norm_elementwise_affine": False,
         "norm_eps": 1e-6,
-        "caption_channels": config.text_dim
-        or 1,  # diffusers always builds the projection; 1 is the smallest
+        # diffusers builds a text projection even where nothing reads it; 1 is the smallest
+        "caption_channels": config.text_dim or 1,
         "video_length": config.num_frames,
     }
 

@@ -1,6 +1,4 @@
-"""Settings of a Latte, the four published sizes, and how many parameters they have (by formula, no
-model built).
-"""
+"""Settings of a Latte, the four published sizes, and their parameters counted by formula."""
 
 from __future__ import annotations
 
@@ -14,13 +12,12 @@ from .conditioning import FREQUENCIES
 class LatteConfig:
     """Everything that decides the shape of a Latte.
 
-    sample_size: side of the latent frames the positions are laid out for (other sizes run too);
-    num_frames: frames of
-    a clip, also accepted: 1. depth counts blocks as the paper does, spatial and temporal ones
-    together, so it is even.
-    modulation: "block" (paper) or "single" (diffusers' text-to-video model). condition: "none",
-    "class", "text".
-    cross_attention: text enters the spatial blocks; text_dim: width of the text features.
+    sample_size: side of the latent frames the positions are laid out for (other sizes run too).
+    num_frames: frames of a clip; a single frame is accepted too.
+    depth: blocks as the paper counts them, spatial and temporal ones together, hence even.
+    modulation: "block" (paper) or "single" (diffusers' text-to-video model).
+    condition: "none", "class" (with num_classes) or "text" (cross-attention in the spatial blocks;
+    text_dim is the width of the text features).
     learn_sigma: twice the output channels, the second half for the variance.
     """
 

@@ -38,9 +38,8 @@ def spaced_timesteps(
 ) -> Tensor:
     """The training timesteps that a short sampler visits, noisiest first: [num_steps] integers.
 
-    leading: 0, k, 2k, ...; trailing: T-1, T-1-k, ... (starts at pure noise, as zero-terminal-SNR
-    schedules need);
-    linspace: both ends. Table 2 of Lin et al. 2023.
+    leading: 0, k, 2k, ...; linspace: both ends; trailing: T-1, T-1-k, ..., which starts at pure
+    noise, as schedules with zero terminal SNR need. Table 2 of Lin et al. 2023.
     """
     require(1 <= num_steps <= num_timesteps, "sampling steps", f"1 .. {num_timesteps}", num_steps)
     require(

@@ -193,9 +193,8 @@ class FlowMatchingPath:
     in diffusers).
 
     The network predicts the velocity dx/ds = noise - x_0. `shift` > 1 moves the levels towards
-    noise, as larger videos
-    need: s -> shift s / (1 + (shift - 1) s). The network is given s * num_timesteps as its
-    timestep.
+    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s). The network is given s *
+    num_timesteps as its timestep.
     """
 
     def __init__(self, num_timesteps: int = 1000, shift: float = 1.0) -> None:

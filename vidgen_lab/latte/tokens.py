@@ -111,8 +111,8 @@ class VideoPatchEmbed(nn.Module):
     """Latents to tokens, with the place inside the frame added (book listing 3.L02, repaired).
 
     The frame number is *not* added here: Latte adds it once, before its first temporal block.
-    Positions are computed
-    for whatever grid arrives and are no parameters: nothing trains them, decays them or saves them.
+    Positions are computed for whatever grid arrives and are no parameters: nothing trains them,
+    decays them or saves them.
 
     Args:
         patch_size: side p of a patch, in latent pixels.
