@@ -143,6 +143,17 @@ def test_a_room_imports_only_from_floors_below(path):
         assert floor(parts[1]) < floor(own), f"{own} imports {module}"
 
 
+def test_latte_needs_torch_alone():
+    for path in (PACKAGE / "latte").glob("*.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        modules = [n.module for n in body if isinstance(n, ast.ImportFrom) and not n.level]
+        modules += [a.name for n in body if isinstance(n, ast.Import) for a in n.names]
+        tops = {m.partition(".")[0] for m in modules} - sys.stdlib_module_names
+        assert tops <= {"torch", "vidgen_lab"}, path
+        own = {m for m in imports(path) if m.startswith("vidgen_lab")}
+        assert all(m.startswith("vidgen_lab.latte") for m in own), path
+
+
 # README and Makefile ---------------------------------------------------------------------------
 
 
