@@ -4,7 +4,7 @@ The published models are examined on PyTorch's meta device, where a tensor has a
 memory: counting all of CogVideoX-5B takes a second and no download.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,6 +65,12 @@ def meta_model(part: str, layout: str = "2b") -> torch.nn.Module:
 def count_parameters(module: torch.nn.Module) -> int:
     """Number of parameters, trainable or not."""
     return sum(p.numel() for p in module.parameters())
+
+
+def count_tokens(num_frames: int, height: int, width: int) -> int:
+    """Tokens in one attention of CogVideoX: the text, and a 2x2 patch of latents each."""
+    latent_frames = (num_frames - 1) // 4 + 1  # the first frame alone, then fours
+    return TEXT_TOKENS + latent_frames * (height // 16) * (width // 16)
 
 
 def parameter_groups(transformer: torch.nn.Module) -> pd.Series:
@@ -200,6 +206,25 @@ def attention_mass(
     return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="block"))
 
 
+def attention_at_levels(
+    pipe: Any, latents: torch.Tensor, prompt: str, levels: Mapping[str, int], seed: int = 0
+) -> dict[str, pd.DataFrame]:
+    """`attention_mass` of a pipeline's transformer on one clip at several noise levels.
+
+    latents: clean, [1, T, C, H, W] as the pipeline holds them; levels: name -> time step 0..999.
+    """
+    length = pipe.transformer.config.max_text_seq_length
+    text, _ = pipe.encode_prompt(
+        prompt, do_classifier_free_guidance=False, max_sequence_length=length
+    )
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed)).to(latents)
+    masses = {}
+    for name, level in levels.items():
+        noisy = pipe.scheduler.add_noise(latents, noise, torch.tensor([level]))
+        masses[name] = attention_mass(pipe.transformer, noisy, text, level)
+    return masses
+
+
 def even_attention(num_frames: int, tokens_per_frame: int, text_tokens: int) -> pd.Series:
     """The attention mass a token would give if it looked at everything alike: the baseline."""
     total = num_frames * tokens_per_frame + text_tokens
@@ -310,8 +335,9 @@ def attention_layers() -> pd.DataFrame:
 
     with torch.device("meta"):
         latte = LatteTransformer3DModel(
-            num_attention_heads=2, attention_head_dim=8, num_layers=28, cross_attention_dim=16,
-            caption_channels=16, sample_size=8, patch_size=2, norm_elementwise_affine=False,
+            num_attention_heads=2, attention_head_dim=8, in_channels=4, num_layers=28,
+            cross_attention_dim=16, caption_channels=16, sample_size=8, patch_size=2,
+            norm_elementwise_affine=False,
         )  # fmt: skip
         wan = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=12, num_layers=30)
     cog = meta_model("transformer")

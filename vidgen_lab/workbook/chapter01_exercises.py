@@ -12,6 +12,7 @@ from vidgen_lab.metrics.paradox import paradox_clips
 from vidgen_lab.toyworld import parse_prompt
 from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.workbook.anatomy import count_tokens
 from vidgen_lab.workbook.exercises import Exercise, Wrong
 
 
@@ -45,14 +46,9 @@ def _check_frames(answer: Callable[[int], int]) -> str:
     return "right: every length finds its nearest legal neighbour"
 
 
-def _tokens(num_frames: int, height: int, width: int) -> int:
-    """Tokens of one attention in CogVideoX: text, then a 2x2 patch of latents each."""
-    return 226 + ((num_frames - 1) // 4 + 1) * (height // 16) * (width // 16)
-
-
 def _check_tokens(answer: Callable[[int, int, int], int]) -> str:
     for size in ((49, 480, 720), (9, 480, 720), (49, 240, 352)):
-        got, right = answer(*size), _tokens(*size)
+        got, right = answer(*size), count_tokens(*size)
         if got == right:
             continue
         frames, height, width = size
@@ -72,7 +68,7 @@ def _check_tokens(answer: Callable[[int, int, int], int]) -> str:
             got, "count: latent frames, times patches down, times patches across, plus text"
         )
         raise Wrong(f"tokens{size} is {right - got:+,} off: {hint}")
-    return f"right: a 49-frame clip makes {_tokens(49, 480, 720):,} tokens look at each other"
+    return f"right: a 49-frame clip makes {count_tokens(49, 480, 720):,} tokens look at each other"
 
 
 def _check_guidance(answer: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> str:

@@ -9,6 +9,9 @@ from vidgen_lab.video.clip import Clip
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXPipeline
+    from torch import Tensor
+
+    from vidgen_lab.generation.request import GenerationRequest
 
 
 def fooling_clips(seed: int = 0) -> dict[str, Clip]:
@@ -48,7 +51,7 @@ def sharpness_zoo(seed: int = 0) -> dict[str, Clip]:
     return {name: Clip(np.stack([p, p]), 8) for name, p in pictures.items()}
 
 
-def encode(pipe: "CogVideoXPipeline", clip: Clip):  # type: ignore[no-untyped-def]
+def encode(pipe: "CogVideoXPipeline", clip: Clip) -> "Tensor":
     """Latents of a clip as the pipeline holds them, tensor [1, T', C, H/8, W/8]."""
     import torch
 
@@ -57,6 +60,16 @@ def encode(pipe: "CogVideoXPipeline", clip: Clip):  # type: ignore[no-untyped-de
     with torch.no_grad():
         latents = pipe.vae.encode(video).latent_dist.mode()
     return latents.transpose(1, 2) * pipe.vae.config.scaling_factor
+
+
+def decode(pipe: "CogVideoXPipeline", latents: "Tensor", request: "GenerationRequest") -> Clip:
+    """Frames of latents as `encode` makes them; length and rate are the request's."""
+    import torch
+
+    from vidgen_lab.generation import generate
+
+    with torch.no_grad():
+        return generate.decode(pipe, latents, request.num_frames, request.fps)
 
 
 def psnr(clip: Clip, reference: Clip) -> float:

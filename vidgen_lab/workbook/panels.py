@@ -196,7 +196,7 @@ class PromptPanel(_Panel):
             self.now,
             self.shelf,
         ]
-        if ideas:
+        if len(ideas):
             rows.insert(0, self._idea_picker(ideas))
         self.box = w.VBox(rows)
 

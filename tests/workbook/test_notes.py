@@ -1,0 +1,89 @@
+"""Facts, boxes, tables and the demo clips of chapter 1."""
+
+from datetime import date
+
+import numpy as np
+import pytest
+
+from vidgen_lab.metrics.basics import evaluate_video_basics
+from vidgen_lab.toyworld import parse_prompt
+from vidgen_lab.workbook import anatomy, demos, notes
+
+
+@pytest.mark.parametrize("topic", ["timeline", "models", "uses"])
+def test_dated_facts_have_a_date_and_a_source(topic):
+    table = notes.facts(topic)
+    assert len(table) >= 8 and (table["source"].str.len() > 5).all()
+    for day in table.get("date", table.get("released", table.get("dated"))):
+        assert "2013" <= str(day)[:4] <= notes.read_on()[:4]
+
+
+def test_read_on_is_a_day():
+    assert date.fromisoformat(notes.read_on())
+
+
+def test_counted_sizes_agree_with_the_table():
+    models = notes.facts("models").set_index("name")
+    for name, layout in (("CogVideoX-2B", "2b"), ("CogVideoX-5B", "5b")):
+        counted = anatomy.count_parameters(anatomy.meta_model("transformer", layout)) / 1e9
+        assert models.loc[name, "transformer_b"] == pytest.approx(counted, abs=0.01)
+
+
+def test_every_prompt_of_the_bank_belongs_to_the_toy_world():
+    for prompt in notes.facts("prompts")["prompt"]:
+        assert "subject" in parse_prompt(prompt), prompt
+
+
+def test_unknown_topic_names_the_topics():
+    with pytest.raises(ValueError, match="timeline"):
+        notes.facts("recipes")
+
+
+def test_tools_are_found_by_looking():
+    table = notes.tools_here().set_index("where")["here"]
+    assert table["diffusers.CogVideoXPipeline"]
+    assert not notes._exists("diffusers.NoSuchPipeline")
+    assert not notes._exists("torch.nn.no_such.thing")
+
+
+def test_tier_table_has_a_row_per_tier():
+    from vidgen_lab.settings.tiers import load_tiers
+
+    assert list(notes.tier_times().index) == list(load_tiers())
+
+
+def test_box_and_sentence_are_markdown_in_one_piece():
+    box = notes.measured("they say", "we\n   found 3", "do this", "E60").data
+    assert "E60" in box and "we found 3" in box
+    assert all(line.startswith(">") for line in box.splitlines())
+    assert notes.say("one\n  two").data == "one two"
+
+
+def test_fooling_clips_fool_the_classic_measures_and_not_ours():
+    clips = demos.fooling_clips()
+    classic = {n: evaluate_video_basics(c, frames="book") for n, c in clips.items()}
+    full = {n: evaluate_video_basics(c) for n, c in clips.items()}
+    for name in ("late cut", "late noise"):  # the first ten frames are the honest clip's own
+        assert classic[name].consistency == classic["driving"].consistency
+        assert full[name].verdicts["steadiness"] != "steady"
+    assert full["late cut"].consistency_min_frame == 13
+    assert classic["there and back"].motion == 0 and full["there and back"].flow_speed > 1
+    assert (
+        classic["grainy still"].motion > 0.1 and full["grainy still"].verdicts["flow"] == "static"
+    )
+    assert full["driving"].verdicts["steadiness"] == "steady"
+
+
+def test_sharpness_depends_on_size_and_noise():
+    zoo = {
+        name: evaluate_video_basics(clip).sharpness for name, clip in demos.sharpness_zoo().items()
+    }
+    assert zoo["half the size"] > 1.3 * zoo["as drawn"]
+    assert zoo["blur + grain"] > zoo["as drawn"] > zoo["blurred"]
+
+
+def test_psnr():
+    clip = demos.fooling_clips()["driving"]
+    assert demos.psnr(clip, clip) == float("inf")
+    other = type(clip)(np.clip(clip.frames.astype(int) + 10, 0, 255).astype(np.uint8), clip.fps)
+    assert 28 <= demos.psnr(other, clip) < 29
