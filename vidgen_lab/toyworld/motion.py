@@ -53,17 +53,16 @@ def _pose(scene: Scene, t: float, x: float, y: float, radius: float, aspect: flo
             if scene.subject in NOSE_UP and direction > 0:
                 angle = np.pi
         case "bouncing":
-            floor = 0.72
-            y = floor - 0.42 * abs(np.sin(2 * np.pi * t))
+            y = 0.68 - 0.32 * abs(np.sin(1.5 * np.pi * t))
         case "spinning":
-            angle = 2 * np.pi * t
+            angle = np.pi * t
         case "growing":
             radius *= 0.35 + 1.0 * t
         case "orbiting":
-            x += 0.32 * np.cos(2 * np.pi * t)
-            y = 0.5 + 0.22 * np.sin(2 * np.pi * t)
+            x += 0.28 * np.cos(1.5 * np.pi * t)
+            y = 0.5 + 0.2 * np.sin(1.5 * np.pi * t)
         case "in_place":
             if scene.subject in {"rose", "butterfly", "hummingbird"}:
-                angle = 0.12 * np.sin(4 * np.pi * t)
-                y += 0.03 * np.sin(4 * np.pi * t)
+                angle = 0.12 * np.sin(2 * np.pi * t)
+                y += 0.03 * np.sin(2 * np.pi * t)
     return Pose(float(x), float(y), float(radius), float(angle), mirrored, float(t))

@@ -105,7 +105,7 @@ def ring(t: float) -> list[Part]:
 
 
 def rocket(t: float) -> list[Part]:
-    flicker = 0.12 * np.sin(12 * np.pi * t)
+    flicker = 0.12 * np.sin(6 * np.pi * t)
     hull = poly(
         (0, -1.1),
         (0.26, -0.72),
@@ -138,7 +138,7 @@ def car(t: float) -> list[Part]:
 
 
 def fish(t: float) -> list[Part]:
-    wag = 0.22 * np.sin(8 * np.pi * t)
+    wag = 0.22 * np.sin(4 * np.pi * t)
     return [
         Part(poly((-0.5, 0), (-1.1, -0.5 + wag), (-0.95, wag * 0.6), (-1.1, 0.5 + wag)), "shade"),
         Part(poly((-0.25, -0.45), (0.1, -0.85), (0.35, -0.42)), "shade"),
@@ -150,7 +150,7 @@ def fish(t: float) -> list[Part]:
 
 
 def dog(t: float) -> list[Part]:
-    stride = np.sin(8 * np.pi * t)
+    stride = np.sin(5 * np.pi * t)
     hips = [(-0.62, -1), (-0.44, 1), (0.26, 1), (0.44, -1)]
     legs = [limb(x, 0.2, x + 0.26 * way * stride, 0.86, 0.19) for x, way in hips]
     tail = limb(-0.7, -0.1, -1.08, -0.5 + 0.16 * stride, 0.17)
@@ -184,7 +184,7 @@ def rose(t: float) -> list[Part]:
 
 
 def butterfly(t: float) -> list[Part]:
-    fold = 0.45 + 0.55 * abs(np.cos(6 * np.pi * t))
+    fold = 0.45 + 0.55 * abs(np.cos(3 * np.pi * t))
     parts = []
     for side in (-1, 1):
         x = side * fold
@@ -197,7 +197,7 @@ def butterfly(t: float) -> list[Part]:
 
 
 def hummingbird(t: float) -> list[Part]:
-    beat = np.sin(10 * np.pi * t)
+    beat = np.sin(4 * np.pi * t)
     wing = poly(
         (-0.16, -0.12), (0.2, -0.06), (-0.5, -0.95 * beat - 0.1), (-0.72, -0.6 * beat - 0.12)
     )
@@ -213,7 +213,7 @@ def hummingbird(t: float) -> list[Part]:
 
 
 def lighthouse(t: float) -> list[Part]:
-    sweep = 0.9 * np.sin(2 * np.pi * t - np.pi / 2)
+    sweep = 0.75 * (2 * t - 1)
     beam = rotate(
         poly((0, -0.04), (3.4, -0.5), (3.4, 0.5), (0, 0.04)), sweep - np.pi / 2 * 0.15
     ) + (0, -0.98)
@@ -253,7 +253,7 @@ def aurora(t: float) -> list[Part]:
 
 
 def coffee(t: float) -> list[Part]:
-    sway = 0.1 * np.sin(4 * np.pi * t)
+    sway = 0.1 * np.sin(2 * np.pi * t)
     level = 0.5 - 0.72 * t
     half = 0.55 + 0.15 * (0.5 - level) / 0.75
     parts = [

@@ -171,7 +171,7 @@ def build_optimizers(
             adjust_lr_fn="match_rms_adamw",
         ),
         "adamw": torch.optim.AdamW(
-            others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+            others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         ),
     }
 
