@@ -1,15 +1,15 @@
-"""The pre-training recipe at the smallest size: resumable, exact where it claims to be, loadable."""
+"""The pre-training recipe at the smallest size: resumable, exact where it claims, loadable."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
+from diffusers import CogVideoXPipeline
 
 from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
+from vidgen_lab.training import checkpoints, toy_judge, toy_vae
 from vidgen_lab.training import toy_cogvideox as cogvideox
-from vidgen_lab.training import toy_judge, toy_vae
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 from vidgen_lab.training.toy_report import held_out_prompts
 from vidgen_lab.training.toy_text import build_tokenizer, random_caption, tokenize
@@ -53,50 +53,42 @@ def weights(folder):
 
 
 def assert_same_state(one, other):
-    for name in ("vae", "model", "ema"):
-        if name in one:
-            assert one[name].keys() == other[name].keys()
-            assert all(torch.equal(one[name][key], other[name][key]) for key in one[name])
+    for name in {"vae", "model", "ema"} & one.keys():
+        assert one[name].keys() == other[name].keys()
+        assert all(torch.equal(one[name][key], other[name][key]) for key in one[name])
 
 
-def test_stopping_and_resuming_changes_no_bit_of_the_vae(trained, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
+class Killed(Exception):
+    """Stands in for kill -9 right after a checkpoint."""
 
-    save, saved = toy_vae.save_checkpoint, []
 
-    def save_then_die(*args):
-        save(*args)
-        saved.append(args)
-        raise Killed
+@pytest.fixture
+def dying(monkeypatch):
+    """Make the next training die at its first checkpoint, which comes after two steps."""
+    save = checkpoints.Run.save
 
-    monkeypatch.setattr(toy_vae, "save_checkpoint", save_then_die)
-    monkeypatch.setattr(toy_vae, "CHECKPOINT_EVERY", 1)
+    def save_then_die(run, step):
+        save(run, step)
+        if step < run.total:
+            raise Killed
+
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY", 1)
+    monkeypatch.setattr(checkpoints.Run, "save", save_then_die)
+
+
+def test_stopping_and_resuming_changes_no_bit_of_the_vae(trained, tmp_path, dying):
     with pytest.raises(Killed):
         toy_vae.train_vae(VAE, tmp_path, log_every=2)
     assert weights(tmp_path)["step"] == 2
-    monkeypatch.setattr(toy_vae, "save_checkpoint", save)
     toy_vae.train_vae(VAE, tmp_path, log_every=2)
     assert_same_state(weights(trained / "vae"), weights(tmp_path))
 
 
-def test_stopping_and_resuming_changes_no_bit_of_the_transformer(trained, tmp_path, monkeypatch):
-    class Killed(Exception):
-        pass
-
-    save = cogvideox.save_checkpoint
-
-    def save_then_die(*args):
-        save(*args)
-        raise Killed
-
-    monkeypatch.setattr(cogvideox, "save_checkpoint", save_then_die)
-    monkeypatch.setattr(cogvideox, "CHECKPOINT_EVERY", 1)
+def test_stopping_and_resuming_changes_no_bit_of_the_transformer(trained, tmp_path, dying):
     vae = trained / "vae" / "vae"
     with pytest.raises(Killed):
         cogvideox.train_transformer(MODEL, vae, tmp_path, log_every=2)
     assert weights(tmp_path)["step"] == 2
-    monkeypatch.setattr(cogvideox, "save_checkpoint", save)
     cogvideox.train_transformer(MODEL, vae, tmp_path, log_every=2)
     assert_same_state(weights(trained / "model"), weights(tmp_path))
 
@@ -115,7 +107,11 @@ def test_plain_diffusers_loads_and_runs_what_was_trained(trained):
     assert config.prediction_type == "v_prediction" and config.rescale_betas_zero_snr
     assert config.timestep_spacing == "trailing" and config.snr_shift_scale == 3.0
     size = sum(f.stat().st_size for f in (trained / "model" / "pipeline").rglob("*.safetensors"))
-    count = sum(p.numel() for part in (pipe.vae, pipe.transformer, pipe.text_encoder) for p in part.parameters())
+    count = sum(
+        p.numel()
+        for part in (pipe.vae, pipe.transformer, pipe.text_encoder)
+        for p in part.parameters()
+    )
     assert size < 2.6 * count  # two bytes a weight, and headers
 
 

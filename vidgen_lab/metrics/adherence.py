@@ -58,7 +58,9 @@ def prompt_adherence(clip: Clip, prompt: str, judge: ToyJudge | None = None) -> 
 def adherence_of(
     clips: list[Clip], prompts: list[str], judge: ToyJudge | None = None
 ) -> list[Adherence]:
-    """`prompt_adherence` for many clips at once."""
+    """`prompt_adherence` for many clips at once; ValueError unless there is a prompt for each."""
+    if len(clips) != len(prompts):
+        raise ValueError(f"{len(clips)} clips, but {len(prompts)} prompts")
     named = [parse_prompt(prompt) for prompt in prompts]
     measurable = [i for i, names in enumerate(named) if names]
     tables = dict(zip(measurable, judge_clips([clips[i] for i in measurable], judge), strict=True))

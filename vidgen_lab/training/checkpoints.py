@@ -1,27 +1,75 @@
-"""Checkpoints that a killed run can be continued from."""
+"""A training run's folder: a checkpoint that a killed run continues from, and a log."""
 
+import json
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-
-def save_checkpoint(path: Path, parts: dict[str, Any], step: int) -> None:
-    """Write the state of every part (anything with `state_dict`) and the step; a kill leaves the
-    old file whole."""
-    state = {name: part.state_dict() for name, part in parts.items()} | {"step": step}
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+CHECKPOINT_EVERY = 10  # lines of the log
 
 
-def load_checkpoint(path: Path, parts: dict[str, Any], device: str = "cpu") -> int:
-    """Restore every part from `path` and return the step to continue with; 0 when there is no
-    checkpoint yet."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=device, weights_only=True)
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return state["step"]
+class Run:
+    """Checkpoint and log of one training in `folder`.
+
+    `parts` is everything with a `state_dict` that the next step depends on. Whatever else a step
+    needs (batch, noise, learning rate) must be a function of the step number alone; then a resumed
+    run repeats an uninterrupted one bit by bit.
+    """
+
+    def __init__(self, folder: Path, parts: dict[str, Any], total: int, log_every: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.parts, self.total, self.log_every = folder, parts, total, log_every
+        self.started = time.perf_counter()
+
+    def resume(self, device: str = "cpu") -> int:
+        """Restore every part and return the step to continue with; 0 without a checkpoint."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return 0
+        state = torch.load(path, map_location=device, weights_only=True)
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        return state["step"]
+
+    def save(self, step: int) -> None:
+        """Write the checkpoint; a kill in the middle leaves the old one whole."""
+        state = {name: part.state_dict() for name, part in self.parts.items()} | {"step": step}
+        temporary = self.folder / "checkpoint.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def logs_at(self, step: int) -> bool:
+        return step % self.log_every == 0 or step == self.total
+
+    def checkpoints_at(self, step: int) -> bool:
+        return step % (CHECKPOINT_EVERY * self.log_every) == 0 or step == self.total
+
+    def log(self, step: int, **numbers: float) -> None:
+        """Append a line to log.jsonl and print it."""
+        row = {"step": step} | {
+            name: round(torch.as_tensor(value).item(), 5) for name, value in numbers.items()
+        }
+        row["seconds"] = round(time.perf_counter() - self.started, 1)
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+
+def clip_gradients(module: torch.nn.Module, limit: float, step: int) -> float:
+    """Clip to a norm of `limit` and return the norm; FloatingPointError when it is not finite."""
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit).item()
+    if not math.isfinite(norm):
+        raise FloatingPointError(
+            f"the gradient is not finite at step {step}; lower the learning rate and resume"
+        )
+    return norm
+
+
+def moving_average(module: torch.nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
+    """Exponential moving average of a module's weights; the copy is `.module`."""
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=average)

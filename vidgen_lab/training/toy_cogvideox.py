@@ -3,7 +3,6 @@ world."""
 
 import copy
 import json
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from vidgen_lab.toyworld import Scene, render
-from vidgen_lab.training.checkpoints import load_checkpoint, save_checkpoint
+from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
 from vidgen_lab.training.toy_data import sample_scenes, to_model_range
 from vidgen_lab.training.toy_text import (
     build_text_encoder,
@@ -30,8 +29,6 @@ from vidgen_lab.training.toy_text import (
     random_caption,
     tokenize,
 )
-
-CHECKPOINT_EVERY = 10  # times log_every steps
 
 
 @dataclass(frozen=True)
@@ -200,81 +197,77 @@ def train_transformer(
     device: str = "cpu",
     log_every: int = 50,
 ) -> None:
-    """Train (or resume) transformer and text encoder; writes the diffusers folder `out`/pipeline
-    from the EMA weights."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Train (or resume) transformer and text encoder on latents of the VAE in `vae_folder`.
+
+    `out` gets checkpoint.pt, log.jsonl, the cached latents and, from the EMA weights, pipeline/.
+    """
     torch.manual_seed(config.seed)
     scenes = sample_scenes(config.clips, config.seed + 10)
-    held_out_scenes = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
-    vae, cached = _cached_latents(config, vae_folder, out, scenes + held_out_scenes, device)
-    latents = cached.permute(0, 2, 1, 3, 4)  # [N, T, C, H, W], the transformer's order
-    held_out = latents[config.clips :].float().to(device)
-
-    tokenizer = build_tokenizer(config.max_text_length)
-    text_encoder = build_text_encoder(len(tokenizer), config.text_width, config.text_layers)
-    model = nn.ModuleDict(
-        {
-            "transformer": build_transformer(config, vae.config.latent_channels),
-            "text_encoder": text_encoder,
-        }
-    ).to(device)
-    ema = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)
-    )
+    unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
+    vae, latents = _cached_latents(config, vae_folder, out, scenes + unseen, device)
+    tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler()
+    model = build_model(config, len(tokenizer), vae.config.latent_channels).to(device)
+    ema = moving_average(model, config.ema_decay)
     optimizers = build_optimizers(model, config)
-    scheduler = build_scheduler()
-    parts = {"model": model, "ema": ema, **optimizers}
-    step = load_checkpoint(out / "checkpoint.pt", parts, device)
-    base_rates = {
-        name: optimizer.param_groups[0].setdefault("initial_lr", optimizer.param_groups[0]["lr"])
-        for name, optimizer in optimizers.items()
-    }
-    fixed = _fixed_evaluation(held_out_scenes, tokenizer, held_out, config)
-    started = time.perf_counter()
-    while step < config.steps:
-        rng = np.random.default_rng((config.seed, step))
-        indices = rng.integers(config.clips, size=config.batch)
-        clean = latents[torch.from_numpy(indices)].float().to(device)
-        ids = tokenize(
-            tokenizer, [random_caption(scenes[i], rng) for i in indices], config.max_text_length
-        ).to(device)
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
-        timesteps = torch.from_numpy(
-            rng.integers(scheduler.config.num_train_timesteps, size=config.batch)
-        ).to(device)
+    run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
+    first = run.resume(device)
+    rates = {"muon": config.muon_learning_rate, "adamw": config.learning_rate}
+    fixed = _fixed_evaluation(unseen, tokenizer, latents[config.clips :].to(device), config)
+    for step in range(first, config.steps):
+        batch = _batch(latents, scenes, tokenizer, config, step, device)
         for name, optimizer in optimizers.items():
-            optimizer.param_groups[0]["lr"] = base_rates[name] * learning_rate_factor(step, config)
+            optimizer.param_groups[0]["lr"] = rates[name] * learning_rate_factor(step, config)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = diffusion_loss(model, scheduler, clean, ids, noise, timesteps).mean()
+            loss = diffusion_loss(model, scheduler, *batch).mean()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"gradient is not finite at step {step}; lower the learning rate and resume"
-            )
+        norm = clip_gradients(model, 1.0, step)
         for optimizer in optimizers.values():
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         ema.update_parameters(model)
-        step += 1
-        if step % log_every == 0 or step == config.steps:
-            row = {
-                "step": step,
-                "loss": loss.item(),
-                "grad_norm": norm.item(),
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-            if step % (CHECKPOINT_EVERY * log_every) == 0 or step == config.steps:
-                with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
-                    row["held_out_loss"] = (
-                        diffusion_loss(ema.module, scheduler, held_out, *fixed).mean().item()
-                    )
-                save_checkpoint(out / "checkpoint.pt", parts, step)
+        done = step + 1
+        if run.logs_at(done):
+            row = {"loss": loss, "grad_norm": norm}
+            if run.checkpoints_at(done):
+                with torch.no_grad():
+                    row["held_out_loss"] = diffusion_loss(ema.module, scheduler, *fixed).mean()
+                run.save(done)
                 save_pipeline(out / "pipeline", vae, ema.module, tokenizer, scheduler)
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print(row, flush=True)
+            run.log(done, **row)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+
+
+def build_model(
+    config: ToyCogVideoXConfig, vocabulary_size: int, latent_channels: int
+) -> nn.ModuleDict:
+    """Transformer and text encoder, which learn together."""
+    return nn.ModuleDict(
+        {
+            "transformer": build_transformer(config, latent_channels),
+            "text_encoder": build_text_encoder(
+                vocabulary_size, config.text_width, config.text_layers
+            ),
+        }
+    )
+
+
+def _batch(
+    latents: torch.Tensor,
+    scenes: list[Scene],
+    tokenizer: PreTrainedTokenizerFast,
+    config: ToyCogVideoXConfig,
+    step: int,
+    device: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Clean latents, token ids, noise and timesteps of one step: a function of the step alone."""
+    rng = np.random.default_rng((config.seed, step))
+    indices = rng.integers(config.clips, size=config.batch)
+    texts = [random_caption(scenes[i], rng) for i in indices]
+    clean = latents[torch.from_numpy(indices)].float()
+    noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+    timesteps = torch.from_numpy(rng.integers(1000, size=config.batch))
+    ids = tokenize(tokenizer, texts, config.max_text_length)
+    return clean.to(device), ids.to(device), noise.to(device), timesteps.to(device)
 
 
 def save_pipeline(
@@ -295,25 +288,34 @@ def save_pipeline(
 
 def _cached_latents(
     config: ToyCogVideoXConfig, vae_folder: Path, out: Path, scenes: list[Scene], device: str
-):
-    """The normalised VAE and the latents of all scenes, from `out` when an earlier run left them
-    there."""
-    if not (out / "latents.safetensors").exists():
+) -> tuple[AutoencoderKLCogVideoX, torch.Tensor]:
+    """The VAE with normalised latents, and those of all scenes as fp16 [N, T, C, H, W].
+
+    They are kept in `out`; delete latents.safetensors there after a change of VAE or scenes.
+    """
+    file = out / "latents.safetensors"
+    if not file.exists():
         vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
         latents = normalise_latents(vae, encode_scenes(vae, scenes, config))
         vae.save_pretrained(out / "vae")
-        save_file({"latents": latents.contiguous()}, out / "latents.safetensors")
+        save_file({"latents": latents.contiguous()}, file)
     vae = AutoencoderKLCogVideoX.from_pretrained(out / "vae").to(device)
-    return vae, load_file(out / "latents.safetensors")["latents"]
+    latents = load_file(file)["latents"]
+    if len(latents) != len(scenes):
+        raise ValueError(f"{file} holds {len(latents)} clips, not {len(scenes)}: delete it")
+    return vae, latents.permute(0, 2, 1, 3, 4)
 
 
-def _fixed_evaluation(scenes, tokenizer, held_out: torch.Tensor, config: ToyCogVideoXConfig):
-    """Captions, noise and timesteps that stay the same, so that held-out losses can be compared
-    over a run."""
+def _fixed_evaluation(
+    scenes: list[Scene],
+    tokenizer: PreTrainedTokenizerFast,
+    latents: torch.Tensor,
+    config: ToyCogVideoXConfig,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Captions, noise and timesteps that stay the same, so that losses compare over a run."""
     rng = np.random.default_rng(config.seed + 12)
-    ids = tokenize(
-        tokenizer, [random_caption(s, rng, empty=0.0) for s in scenes], config.max_text_length
-    )
-    noise = torch.from_numpy(rng.standard_normal(held_out.shape, dtype=np.float32))
+    texts = [random_caption(scene, rng, empty=0.0) for scene in scenes]
+    ids = tokenize(tokenizer, texts, config.max_text_length).to(latents.device)
+    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
     timesteps = torch.linspace(0, 999, len(scenes)).round().long()
-    return ids.to(held_out.device), noise.to(held_out.device), timesteps.to(held_out.device)
+    return latents.float(), ids, noise.to(latents.device), timesteps.to(latents.device)

@@ -4,7 +4,6 @@ the video VAE."""
 import json
 import math
 import os
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,12 +12,11 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import save_file
-from torch import nn
 
 from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.training.checkpoints import load_checkpoint, save_checkpoint
+from vidgen_lab.training.checkpoints import Run, clip_gradients
 from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range, to_pixels
 from vidgen_lab.training.toy_vae import reconstruct
 from vidgen_lab.video.clip import Clip
@@ -83,52 +81,38 @@ def degrade(video: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def train_judge(
     config: ToyJudgeConfig, vae_folder: Path, out: Path, device: str = "cpu", log_every: int = 100
 ) -> None:
-    """Train (or resume) the judge and write it to `out`/judge."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Train (or resume) the judge; `out` gets checkpoint.pt, log.jsonl and judge/."""
     torch.manual_seed(config.seed)
     scenes = sample_scenes(config.clips, config.seed + 20, held_out=None)
-    clips = _judge_clips(scenes, config, vae_folder, device)
-    target = labels(scenes)
+    clips, target = _judge_clips(scenes, config, vae_folder, device), labels(scenes)
     judge = ToyJudge().to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=0.02)
-    parts = {"judge": judge, "optimizer": optimizer}
-    step = load_checkpoint(out / "checkpoint.pt", parts, device)
-    started = time.perf_counter()
-    while step < config.steps:
+    run = Run(out, {"judge": judge, "optimizer": optimizer}, config.steps, log_every)
+    for step in range(run.resume(device), config.steps):
         rng = np.random.default_rng((config.seed, step))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         index = torch.from_numpy(rng.integers(config.clips, size=config.batch))
-        video = degrade(to_model_range(clips[index]), generator).to(device)
-        rate = (
-            config.learning_rate
-            * min(1, (step + 1) / 100)
-            * 0.5
-            * (1 + math.cos(math.pi * step / config.steps))
-        )
-        optimizer.param_groups[0]["lr"] = rate
+        noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        video = degrade(to_model_range(clips[index]), noise).to(device)
+        truth = {name: column[index].to(device) for name, column in target.items()}
+        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = judge_loss(
-                judge.train(),
-                video,
-                {name: column[index].to(device) for name, column in target.items()},
-            )
+            loss = judge_loss(judge.train(), video, truth)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(judge.parameters(), 5.0)
+        norm = clip_gradients(judge, 5.0, step)
         optimizer.step()
-        step += 1
-        if step % log_every == 0 or step == config.steps:
-            row = {
-                "step": step,
-                "loss": loss.item(),
-                "seconds": round(time.perf_counter() - started, 1),
-            }
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
-            print(row, flush=True)
-            save_checkpoint(out / "checkpoint.pt", parts, step)
+        if run.logs_at(step + 1):
+            run.log(step + 1, loss=loss, grad_norm=norm)
+        if run.checkpoints_at(step + 1):
+            run.save(step + 1)
     save_judge(judge, out / "judge")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+
+
+def learning_rate(step: int, config: ToyJudgeConfig) -> float:
+    """A short warm-up, then cosine to zero."""
+    warm = min(1.0, (step + 1) / 100)
+    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
 def save_judge(judge: ToyJudge, folder: Path) -> None:

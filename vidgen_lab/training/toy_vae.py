@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,12 +13,9 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders import autoencoder_kl_cogvideox as cogvideox_vae
-from torch import nn
 
-from vidgen_lab.training.checkpoints import load_checkpoint, save_checkpoint
+from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
-
-CHECKPOINT_EVERY = 10  # times log_every steps
 
 
 @dataclass(frozen=True)
@@ -173,65 +169,47 @@ def psnr(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tensor:
 def train_vae(
     config: ToyVAEConfig, out: Path, device: str = "cpu", log_every: int = 50
 ) -> AutoencoderKLCogVideoX:
-    """Train (or resume) the VAE; writes `out`/checkpoint.pt, `out`/log.jsonl and the EMA weights in
-    `out`/vae."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Train (or resume) the VAE; `out` gets checkpoint.pt, log.jsonl and the EMA weights in
+    vae/."""
     torch.manual_seed(config.seed)
     vae = build_vae(config).to(device)
-    ema = torch.optim.swa_utils.AveragedModel(
-        vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema_decay)
-    )
+    ema = moving_average(vae, config.ema_decay)
     optimizer = torch.optim.AdamW(
         vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
     )
-    parts = {"vae": vae, "ema": ema, "optimizer": optimizer}
-    step = load_checkpoint(out / "checkpoint.pt", parts, device)
-    clips = render_clips(
-        sample_scenes(config.clips, config.seed + 1), config.width, config.height, config.num_frames
-    )
-    held_out = render_clips(
-        sample_scenes(24, config.seed + 2, held_out=None),
-        config.width,
-        config.height,
-        config.num_frames,
-    )
-    started = time.perf_counter()
+    run = Run(out, {"vae": vae, "ema": ema, "optimizer": optimizer}, config.steps, log_every)
+    size = config.width, config.height, config.num_frames
+    clips = render_clips(sample_scenes(config.clips, config.seed + 1), *size)
+    held_out = render_clips(sample_scenes(24, config.seed + 2, held_out=None), *size)
     with fast_spatial_norm():
-        while step < config.steps:
-            rng = np.random.default_rng((config.seed, step))
-            stage = config.stage_at(step)
-            video = random_crops(
-                clips, stage.batch, stage.frames, stage.height, stage.width, rng
-            ).to(device)
-            noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
+        for step in range(run.resume(device), config.steps):
+            video, noise = _batch(clips, config, step, device)
+            optimizer.param_groups[0]["lr"] = learning_rate(step, config)
             with torch.autocast(torch.device(device).type, torch.bfloat16):
                 loss, squared = vae_loss(vae, video, config.kl_weight, noise)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-            if not torch.isfinite(norm):
-                raise FloatingPointError(
-                    f"gradient is not finite at step {step}; lower the learning rate and resume"
-                )
+            norm = clip_gradients(vae, 1.0, step)
             optimizer.step()
             ema.update_parameters(vae)
-            step += 1
-            if step % log_every == 0 or step == config.steps:
-                row = {
-                    "step": step,
-                    "loss": loss.item(),
-                    "psnr_batch": -10 * math.log10(squared.item() / 4),
-                    "grad_norm": norm.item(),
-                    "seconds": round(time.perf_counter() - started, 1),
-                }
-                if step % (CHECKPOINT_EVERY * log_every) == 0 or step == config.steps:
-                    row["psnr_held_out"] = psnr(ema.module, held_out).mean().item()
-                    save_checkpoint(out / "checkpoint.pt", parts, step)
-                with (out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(row) + "\n")
-                print(row, flush=True)
+            done = step + 1
+            if run.logs_at(done):
+                row = {"loss": loss, "grad_norm": norm, "psnr": -10 * torch.log10(squared / 4)}
+                if run.checkpoints_at(done):
+                    row["psnr_held_out"] = psnr(ema.module, held_out).mean()
+                    run.save(done)
+                run.log(done, **row)
     ema.module.save_pretrained(out / "vae")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
     return ema.module
+
+
+def _batch(
+    clips: torch.Tensor, config: ToyVAEConfig, step: int, device: str
+) -> tuple[torch.Tensor, torch.Generator]:
+    """The crops and the posterior noise of one step."""
+    rng = np.random.default_rng((config.seed, step))
+    stage = config.stage_at(step)
+    size = stage.batch, stage.frames, stage.height, stage.width
+    video = random_crops(clips, *size, rng).to(device)
+    return video, torch.Generator(device).manual_seed(int(rng.integers(2**62)))
