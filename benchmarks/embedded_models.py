@@ -1,0 +1,52 @@
+"""What the shipped models do: adherence, judge accuracy, VAE quality, seconds a clip.
+
+    python benchmarks/embedded_models.py [PROMPTS]
+
+PROMPTS held-out prompts (default 200, about ten minutes on two cores), a quarter of them
+compositions that no training clip contains. The same measurement writes the model cards.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from vidgen_lab.paths import model_dir
+from vidgen_lab.toyworld import render, sample_scene
+from vidgen_lab.training.toy_judge import judge_accuracy
+from vidgen_lab.training.toy_report import measure
+
+
+def toyworld_speed(clips: int = 100) -> float:
+    """Clips rendered a second by one core, at the training size."""
+    rng = np.random.default_rng(0)
+    scenes = [sample_scene(rng) for _ in range(clips)]
+    begin = time.process_time()
+    for scene in scenes:
+        render(scene)
+    return clips / (time.process_time() - begin)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("prompts", nargs="?", type=int, default=200)
+    count = parser.parse_args().prompts
+    print(f"toy world: {toyworld_speed():.0f} clips a second and core")
+    for name, share in judge_accuracy(model_dir("toy-judge")).items():
+        print(f"judge on fresh renders, {name:<12} {share:7.1%}")
+    numbers, table, _ = measure(model_dir("toy-cogvideox"), model_dir("toy-judge"), count)
+    quality = numbers["vae_psnr_db"]
+    print(f"VAE: {quality['mean']:.2f} dB on average, worst clip {quality['worst']:.2f} dB")
+    first = numbers["first_clip"]
+    print(f"one clip: {numbers['seconds_per_clip']:.2f} s (the first {first:.2f} s)")
+    for name, share in numbers["adherence"].items():
+        if name != "prompts":
+            print(f"adherence, {count} held-out prompts, {name:<17} {share:7.1%}")
+    wrong = table[~table.all_right.astype(bool)]
+    print(f"{len(wrong)} prompts not all right, for example:")
+    for row in wrong.head(5).itertuples():
+        print(f"  {row.prompt}")
+
+
+if __name__ == "__main__":
+    main()
