@@ -9,11 +9,11 @@ from vidgen_lab.workbook.book_map import BookMap, Entry
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = book_map.load_map()
 CHAPTER_1_ERRATA = {14, 16, 59, 60, 61, 62, 63, 68, 78, 80, 90, 91, 92, 93, 94, 95, 97, 98}
-SECTION = "01_first_video#" + next(iter(book_map.headings("01_first_video")), "?")
+SECTION = "01_first_video#Your first video"
 GOOD = Entry(
     id="1.01",
     topic="x",
-    code=("vidgen_lab.video.clip.Clip.num_frames",),
+    code=("vidgen_lab.generation.generate.generate",),
     section=(SECTION,),
     test=("tests/video/test_clip.py::test_properties",),
 )
@@ -51,6 +51,7 @@ def test_a_good_entry_passes():
         ({"code": ("vidgen_lab.video.clip.Clap",)}, "no vidgen_lab.video.clip.Clap"),
         ({"code": ("vidgen_lab.nowhere",)}, "no vidgen_lab.nowhere"),
         ({"section": ("01_first_video#No such heading",)}, "no section"),
+        ({"section": ("01_first_video#Recap",)}, "none of its sections mentions"),
         ({"test": ("tests/video/test_clip.py::test_nothing",)}, "no test"),
         ({"test": ("tests/video/test_clap.py::test_properties",)}, "no test"),
         ({"test": ()}, "needs code, section and test"),
@@ -70,10 +71,10 @@ def test_the_pages_link_sections_and_tests():
     pages = book_map.pages(BookMap((GOOD, left, erratum), {1: 2}))
     heading = SECTION.partition("#")[2]
     place = f"[{heading}](../notebooks/01_first_video.ipynb)"
-    row = f"| 1.01 | x | `video.clip.Clip.num_frames` | {place} |"
+    row = f"| 1.01 | x | `generation.generate.generate` | {place} |"
     assert row in pages["book_map.md"]
     assert "| [test_properties](../tests/video/test_clip.py) |" in pages["book_map.md"]
-    assert "| 1.02 | y | left: too dated | | |" in pages["book_map.md"]
+    assert "| 1.02 | y | too dated |  |  |" in pages["book_map.md"]
     assert "| E14 | x (1.L10) | wrong |" in pages["errata.md"]
 
 

@@ -29,9 +29,8 @@ class Entry:
     """One row of the book, or one erratum.
 
     id: "1.07" or "E14". topic: what it is about, in our words. code: import paths. section:
-    "notebook#Heading" places. test: "file::name" ids. left: why nothing answers it (then the three
-    others are empty). found: for an erratum, what measuring or checking showed. listing: the book's
-    listing, where it has one.
+    "notebook#Heading" places. test: "file::name" ids. left: why there is no code and no test, if
+    so. found: for an erratum, what checking showed. listing: the book's, if it has one.
     """
 
     id: str
@@ -94,15 +93,15 @@ def problems(book: BookMap, root: Path) -> Iterator[str]:
     for entry in book.entries:
         if entry.is_erratum and not entry.found:
             yield f"{entry.id}: says nothing about what was found"
-        if entry.left:
-            if entry.code or entry.section or entry.test:
-                yield f"{entry.id}: either left, with the reason, or answered"
-            continue
-        if not (entry.code and entry.section and entry.test):
+        if entry.left and (entry.code or entry.test):
+            yield f"{entry.id}: either left, with the reason, or answered"
+        if not entry.left and not (entry.code and entry.section and entry.test):
             yield f"{entry.id}: needs code, section and test, or left with the reason"
         yield from (f"{entry.id}: no {p}" for p in entry.code if not _importable(p))
         yield from (f"{entry.id}: no section {s!r}" for s in entry.section if not _heading(s))
         yield from (f"{entry.id}: no test {t}" for t in entry.test if not _test(root, t))
+        if entry.code and entry.section and not _shown(entry):
+            yield f"{entry.id}: none of its sections mentions its code"
 
 
 @cache
@@ -125,20 +124,32 @@ def _importable(path: str) -> bool:
 
 def _heading(section: str) -> bool:
     notebook, _, heading = section.partition("#")
-    return heading in headings(notebook)
+    return heading in sections(notebook)
+
+
+def _shown(entry: Entry) -> bool:
+    """Whether the last name of one of the import paths occurs in one of the sections."""
+    places = [section.partition("#") for section in entry.section]
+    text = " ".join(sections(notebook).get(heading, "") for notebook, _, heading in places)
+    return any(re.search(rf"\b{path.rpartition('.')[2]}\b", text) for path in entry.code)
 
 
 @cache
-def headings(notebook: str) -> tuple[str, ...]:
-    """Headings of a chapter notebook, given by its stem; empty when there is none."""
+def sections(notebook: str) -> dict[str, str]:
+    """Text and code under each heading of a chapter, given by its stem; {} if there is none."""
     import nbformat
 
     path = notebooks_dir() / f"{notebook}.ipynb"
     if not path.is_file():
-        return ()
-    cells = nbformat.read(path, as_version=4).cells
-    sources = [c.source for c in cells if c.cell_type == "markdown"]
-    return tuple(h.strip() for s in sources for h in re.findall(r"^#+ +(.+)$", s, re.M))
+        return {}
+    found, heading = {}, ""
+    for cell in nbformat.read(path, as_version=4).cells:
+        parts = re.split(r"^#+ +(.+)$", cell.source, flags=re.M) if cell.cell_type != "code" else []
+        found[heading] = found.get(heading, "") + (parts[0] if parts else cell.source) + "\n"
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+            heading = heading.strip()
+            found[heading] = text
+    return found
 
 
 def _test(root: Path, test: str) -> bool:
@@ -202,9 +213,7 @@ def errata_page(book: BookMap) -> str:
 
 
 def _places(entry: Entry) -> str:
-    if entry.left:
-        return f"left: {entry.left} | |"
-    code = [f"`{path.removeprefix('vidgen_lab.')}`" for path in entry.code]
+    code = [f"`{path.removeprefix('vidgen_lab.')}`" for path in entry.code] or [entry.left]
     sections = [_link(section) for section in entry.section]
     tests = [f"[{t.partition('::')[2]}](../{t.partition('::')[0]})" for t in entry.test]
     return " | ".join("<br>".join(cell) for cell in (code, sections, tests))
