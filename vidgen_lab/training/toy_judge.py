@@ -18,7 +18,7 @@ from vidgen_lab.toyworld import Scene
 from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.training.checkpoints import Run, clip_gradients
 from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range, to_pixels
-from vidgen_lab.training.toy_vae import reconstruct
+from vidgen_lab.training.toy_vae import fast_spatial_norm, reconstruct
 from vidgen_lab.video.clip import Clip
 
 IGNORE = -100
@@ -151,6 +151,7 @@ def _judge_clips(
         first = config.clips - config.reconstructed
         if start >= first:
             vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
-            full = to_pixels(reconstruct(vae, full))
+            with fast_spatial_norm(), torch.autocast(torch.device(device).type, torch.bfloat16):
+                full = to_pixels(reconstruct(vae, full))
         clips.append(full[:, :, ::2].clone())
     return torch.cat(clips)

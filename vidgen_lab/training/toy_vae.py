@@ -47,8 +47,8 @@ class ToyVAEConfig:
     clips: int = 2500
     stages: tuple[Stage, ...] = (
         Stage(1300, 16, 1, 48, 48),
-        Stage(4700, 2, 9, 48, 64),
-        Stage(300, 1, 17, 64, 96),
+        Stage(2900, 2, 9, 48, 64),
+        Stage(200, 1, 17, 64, 96),
     )
     learning_rate: float = 2e-3
     warmup: int = 100
