@@ -115,6 +115,16 @@ def test_plain_diffusers_loads_and_runs_what_was_trained(trained):
     assert size < 2.6 * count  # two bytes a weight, and headers
 
 
+def test_a_training_can_start_from_shipped_weights(trained, tmp_path):
+    folder = trained / "model" / "pipeline"
+    still = replace(MODEL, steps=1, learning_rate=0.0, muon_learning_rate=0.0)
+    cogvideox.train_transformer(still, trained / "vae" / "vae", tmp_path, init=folder)
+    before, after = (CogVideoXPipeline.from_pretrained(f) for f in (folder, tmp_path / "pipeline"))
+    for part in ("transformer", "text_encoder"):
+        old, new = getattr(before, part).state_dict(), getattr(after, part).state_dict()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+
+
 def test_convolving_before_enlarging_changes_nothing():
     torch.manual_seed(0)
     vae = toy_vae.build_vae(VAE)

@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", choices=RECIPES, help="default: by the device")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="DIR",
+        help="start vae or transformer from this pipeline folder",
+    )
+    parser.add_argument(
         "-p", dest="changes", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="change a number of the part's recipe, e.g. -p steps 2000",
     )  # fmt: skip
@@ -59,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
 
             ship(args.out, data_dir() / "models")
         else:
-            _train(part, changed(recipe[part], args.changes), args.out, device)
+            _train(part, changed(recipe[part], args.changes), args.out, device, args.init)
 
 
 def changed(config: Any, changes: list[tuple[str, str]]) -> Any:
@@ -73,7 +79,7 @@ def changed(config: Any, changes: list[tuple[str, str]]) -> Any:
     return config
 
 
-def _train(part: str, config: Any, out: Path, device: str) -> None:
+def _train(part: str, config: Any, out: Path, device: str, init: Path | None) -> None:
     from vidgen_lab.training.toy_cogvideox import train_transformer
     from vidgen_lab.training.toy_judge import train_judge
     from vidgen_lab.training.toy_vae import train_vae
@@ -82,8 +88,8 @@ def _train(part: str, config: Any, out: Path, device: str) -> None:
     if part != "vae" and not vae.is_dir():
         raise FileNotFoundError(f"{vae} is missing: run `vidgen-lab pretrain vae` first")
     if part == "vae":
-        train_vae(config, out / "vae", device)
+        train_vae(config, out / "vae", device, init=init and init / "vae")
     elif part == "judge":
         train_judge(config, vae, out / "judge", device)
     else:
-        train_transformer(config, vae, out / "transformer", device)
+        train_transformer(config, vae, out / "transformer", device, init=init)

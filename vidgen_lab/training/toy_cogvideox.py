@@ -18,7 +18,7 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
@@ -196,17 +196,24 @@ def train_transformer(
     out: Path,
     device: str = "cpu",
     log_every: int = 50,
+    init: Path | None = None,
 ) -> None:
     """Train (or resume) transformer and text encoder on latents of the VAE in `vae_folder`.
 
     `out` gets checkpoint.pt, log.jsonl, the cached latents and, from the EMA weights, pipeline/.
+    init: a pipeline folder whose transformer and text encoder to start from; it fits only if its
+    VAE has the same latents.
     """
     torch.manual_seed(config.seed)
     scenes = sample_scenes(config.clips, config.seed + 10)
     unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
     vae, latents = _cached_latents(config, vae_folder, out, scenes + unseen, device)
     tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler()
-    model = build_model(config, len(tokenizer), vae.config.latent_channels).to(device)
+    model = build_model(config, len(tokenizer), vae.config.latent_channels)
+    if init:
+        model["transformer"] = CogVideoXTransformer3DModel.from_pretrained(init / "transformer")
+        model["text_encoder"] = T5EncoderModel.from_pretrained(init / "text_encoder")
+    model.to(device)
     ema = moving_average(model, config.ema_decay)
     optimizers = build_optimizers(model, config)
     run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
