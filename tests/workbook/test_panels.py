@@ -5,7 +5,8 @@ import time
 import ipywidgets
 import pytest
 
-from tests.tiny_models import tiny_pipeline
+from tests.tiny_models import build_tiny
+from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest, RequestError
 from vidgen_lab.workbook.panels import HISTORY, PromptPanel, RatingPanel
 
@@ -23,8 +24,8 @@ PATIENCE = 60  # seconds; a generation takes a fraction of one
 
 
 @pytest.fixture(scope="module")
-def pipe():
-    return tiny_pipeline()
+def pipe(tmp_path_factory):
+    return load_pipeline(build_tiny(tmp_path_factory.mktemp("model")), device="cpu")
 
 
 @pytest.fixture
@@ -143,6 +144,6 @@ def test_rating_form_is_blind_and_counts_only_what_was_touched(pipe):
     )
     assert "first" not in shown and "second" not in shown
     form.sliders[1][0].value = 5
-    assert set(form.table.clip) == {form.names[1]}
+    assert set(form.table["clip"]) == {form.names[1]}
     assert form.table.set_index("question").score.to_dict() == {"prompt": 5, "motion": 3}
     assert "1 of 3" in form.summary()

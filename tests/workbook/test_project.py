@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.tiny_models import tiny_pipeline
+from tests.tiny_models import build_tiny
 from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.recipe import save_generation
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.video.clip import Clip
@@ -19,8 +20,9 @@ ANSWERS = {question: "five words are quite enough" for question in QUESTIONS}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     request = GenerationRequest("a ball", "", 1, 1.0, 9, 32, 32)
-    generation = generate(tiny_pipeline(), request)
-    return generation, save_generation(generation, tmp_path_factory.mktemp("p") / "my.mp4")
+    folder = tmp_path_factory.mktemp("project")
+    generation = generate(load_pipeline(build_tiny(folder / "model"), device="cpu"), request)
+    return generation, save_generation(generation, folder / "my.mp4")
 
 
 def test_answers_and_file_are_checked(made):

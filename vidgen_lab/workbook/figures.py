@@ -208,7 +208,8 @@ def attention_masks(masks: Mapping[str, np.ndarray], notes: Sequence[str]) -> tu
         axis.set(title=name, xticks=[], yticks=[])
         axis.set_xlabel(note, fontsize=8.5)
         axis.grid(False)
-    return figure, "; ".join(f"{n}: {note}" for n, note in zip(masks, notes, strict=True))
+    alt = "; ".join(f"{n}: {note}" for n, note in zip(masks, notes, strict=True))
+    return figure, f"Who looks at whom. {alt}."
 
 
 @chart

@@ -49,7 +49,8 @@ def facts(topic: str) -> pd.DataFrame:
     tables = {name: rows for name, rows in _facts().items() if isinstance(rows, list)}
     if topic not in tables:
         raise ValueError(f"no facts on {topic!r}; topics: {', '.join(tables)}")
-    return pd.DataFrame(tables[topic]).fillna("")
+    rows = [{k: "" if v is None else v for k, v in row.items()} for row in tables[topic]]
+    return pd.DataFrame(rows)
 
 
 def read_on() -> str:

@@ -158,26 +158,27 @@ class PromptPanel(_Panel):
                          request.num_frames})  # fmt: skip
         steps = max(60, request.num_inference_steps)
         guidance = max(12.0, request.guidance_scale)
-        wide, look = w.Layout(width=WIDE), {"style": LABEL}
+        wide = {"style": LABEL, "layout": w.Layout(width=WIDE)}
+        half = {"style": LABEL, "layout": w.Layout(width="318px")}
         self.controls: dict[str, Any] = {
             "prompt": w.Textarea(
-                request.prompt, description="prompt", rows=2, layout=wide, **look
+                request.prompt, description="prompt", rows=2, **wide
             ),
             "negative_prompt": w.Text(
-                request.negative_prompt, description="negative prompt", layout=wide, **look
+                request.negative_prompt, description="negative prompt", **wide
             ),
             "num_inference_steps": w.IntSlider(
-                request.num_inference_steps, min=1, max=steps, description="steps", **look
+                request.num_inference_steps, min=1, max=steps, description="steps", **half
             ),
             "guidance_scale": w.FloatSlider(
                 request.guidance_scale, min=1, max=guidance, step=0.5, description="guidance",
-                **look,
+                **half,
             ),
             "num_frames": w.Dropdown(
-                options=frames, value=request.num_frames, description="frames", **look
+                options=frames, value=request.num_frames, description="frames", **half
             ),
             "seed": w.BoundedIntText(
-                request.seed, min=0, max=2**31 - 1, description="seed", **look
+                request.seed, min=0, max=2**31 - 1, description="seed", **half
             ),
         }  # fmt: skip
         self.generate_button = w.Button(description="Generate", button_style="primary")
@@ -192,7 +193,8 @@ class PromptPanel(_Panel):
             c["negative_prompt"],
             w.HBox([c["num_inference_steps"], c["guidance_scale"]]),
             w.HBox([c["num_frames"], c["seed"]]),
-            w.HBox([self.generate_button, self.cancel_button, self.bar, self.status]),
+            w.HBox([self.generate_button, self.cancel_button, self.bar]),
+            self.status,
             self.now,
             self.shelf,
         ]
