@@ -1,0 +1,50 @@
+import pytest
+
+from vidgen_lab.pipeline import gates
+from vidgen_lab.pipeline.gates import Gate, GateSettings
+from vidgen_lab.pipeline.rows import Row
+
+GOOD = {
+    "short_side": 96, "seconds": 2, "fps": 8, "blank": 0, "bright": 0, "dark": 0, "bars": 0,
+    "frozen": 0, "motion": 3, "sharpness": 0.4,
+}  # fmt: skip
+
+
+def row(**metrics) -> Row:
+    return Row("a.mp4", "0", "scenes", "kept", metrics={**GOOD, **metrics})
+
+
+def test_the_first_missed_gate_gives_the_reason_and_all_are_noted():
+    judged = gates.judge(row(sharpness=0.1, frozen=1.0), GateSettings().gates())
+    assert (judged.status, judged.reason, judged.metric) == ("rejected", "frozen", "frozen")
+    assert (judged.value, judged.threshold) == (1.0, GateSettings().max_frozen)
+    assert judged.info["failed_gates"] == ["frozen", "blurred"]
+    assert gates.judge(row(), GateSettings().gates()).status == "kept"
+
+
+def test_a_threshold_itself_passes_and_none_switches_a_gate_off():
+    settings = GateSettings(min_sharpness=0.3)
+    assert gates.judge(row(sharpness=0.3), settings.gates()).status == "kept"
+    off = GateSettings(min_sharpness=None)
+    assert gates.judge(row(sharpness=0.0), off.gates()).status == "kept"
+
+
+def test_what_was_not_measured_is_not_a_low_value():
+    judged = gates.judge(row(motion=None), GateSettings().gates())
+    assert judged.reason == "unmeasured: motion" and judged.value is None
+
+
+def test_thresholds_can_be_looked_at_before_anything_is_dropped():
+    rows = [row(motion=m) for m in range(11)]
+    gate = Gate("static", "motion", 4, least=True)
+    assert gates.quantiles(rows, "motion", (0.5,)) == {0.5: 5}
+    assert gates.what_if(rows, gate, (0, 5.5, 99)) == {0: 1, 5.5: 5 / 11, 99: 0}
+    assert [r.metrics["motion"] for r in gates.borderline(rows, gate, 1)] == [4]
+
+
+def test_calibration_parts_good_from_bad_on_either_side():
+    assert gates.calibrate([5, 6, 7], [1, 2], least=True) == pytest.approx(3.5)
+    assert gates.calibrate([1, 2], [5, 6, 7], least=False) == pytest.approx(3.5)
+    assert 3 < gates.calibrate([3, 6, 7, 8], [1, 2, 3.5], least=True) < 6
+    with pytest.raises(ValueError, match="good and bad"):
+        gates.calibrate([], [1], least=True)

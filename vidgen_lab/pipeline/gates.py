@@ -1,0 +1,142 @@
+"""Gates: one number of a clip against one threshold, and tools to choose the threshold first."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from vidgen_lab.pipeline.rows import Row
+
+STAGE = "quality"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """reason: why a clip that misses `threshold` is rejected; `least`: values below miss it."""
+
+    reason: str
+    metric: str
+    threshold: float
+    least: bool
+
+    def passes(self, value: float) -> bool:
+        return value >= self.threshold if self.least else value <= self.threshold
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Thresholds, from the hard facts to the measured ones; None switches a gate off.
+
+    min_side: pixels of the shorter side. min_sharpness: steepness of the edges, 0.1 blurred .. 0.5
+    a step. min_motion: % of the width per second. max_frozen: share of frames equal to the one
+    before. max_bars, max_bright, max_dark: shares of the picture. max_blank: share of frames that
+    show nothing.
+    """
+
+    min_side: float | None = 64
+    min_seconds: float | None = 1.0
+    max_seconds: float | None = None
+    min_fps: float | None = 6
+    max_blank: float | None = 0.5
+    max_bright: float | None = 0.3
+    max_dark: float | None = 0.8
+    max_bars: float | None = 0.04
+    max_frozen: float | None = 0.8
+    min_motion: float | None = 0.05
+    min_sharpness: float | None = 0.22
+
+    def gates(self) -> list[Gate]:
+        """The gates that are switched on, in the order in which they are asked."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [
+            Gate(*_GATES[name], threshold=value, least=name.startswith("min"))
+            for name, value in values.items()
+            if value is not None
+        ]
+
+
+_GATES = {
+    "min_side": ("too_small", "short_side"),
+    "min_seconds": ("too_short", "seconds"),
+    "max_seconds": ("too_long", "seconds"),
+    "min_fps": ("too_few_frames_per_second", "fps"),
+    "max_blank": ("blank", "blank"),
+    "max_bright": ("over_exposed", "bright"),
+    "max_dark": ("under_exposed", "dark"),
+    "max_bars": ("black_bars", "bars"),
+    "max_frozen": ("frozen", "frozen"),
+    "min_motion": ("static", "motion"),
+    "min_sharpness": ("blurred", "sharpness"),
+}
+
+
+def judge(row: Row, gates: Iterable[Gate]) -> Row:
+    """The row after the gates: kept, or rejected by the first gate it misses.
+
+    What could not be measured is rejected as such and does not pass for a low value.
+    """
+    failed = [gate.reason for gate in gates if not _passes(gate, row.metrics)]
+    first = next((gate for gate in gates if not _passes(gate, row.metrics)), None)
+    if first is None:
+        return row.to(STAGE)
+    value = row.metrics.get(first.metric)
+    reason = first.reason if value is not None else f"unmeasured: {first.metric}"
+    return row.to(STAGE, failed_gates=failed).rejected(
+        STAGE, reason, first.metric, value, first.threshold
+    )
+
+
+def _passes(gate: Gate, metrics: Mapping[str, float | None]) -> bool:
+    value = metrics.get(gate.metric)
+    return value is not None and gate.passes(value)
+
+
+def quantiles(
+    rows: Sequence[Row],
+    metric: str,
+    at: Sequence[float] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99),
+) -> dict[float, float]:
+    """The values of a metric below which these shares of the clips lie; look before you drop."""
+    values = _values(rows, metric)
+    if not len(values):
+        return {}
+    return {share: float(value) for share, value in zip(at, np.quantile(values, at), strict=True)}
+
+
+def what_if(rows: Sequence[Row], gate: Gate, thresholds: Sequence[float]) -> dict[float, float]:
+    """Share of the clips that each threshold would keep, with this gate alone."""
+    values = _values(rows, gate.metric)
+    kept = {}
+    for threshold in thresholds:
+        other = Gate(gate.reason, gate.metric, threshold, gate.least)
+        kept[float(threshold)] = (
+            float(np.mean([other.passes(v) for v in values])) if len(values) else 0.0
+        )
+    return kept
+
+
+def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
+    """The clips nearest to the threshold on either side, nearest first: look at these."""
+    known = [r for r in rows if r.metrics.get(gate.metric) is not None]
+    return sorted(
+        known, key=lambda r: (abs(r.metrics[gate.metric] - gate.threshold), r.source, r.clip_id)
+    )[:count]
+
+
+def calibrate(good: Sequence[float], bad: Sequence[float], least: bool) -> float:
+    """The threshold that best parts labelled examples: the middle of the widest gap among those
+    with the fewest mistakes. Raises ValueError when either side is empty."""
+    if not len(good) or not len(bad):
+        raise ValueError("calibration needs good and bad examples")
+    sign = 1 if least else -1
+    good, bad = sign * np.asarray(good, float), sign * np.asarray(bad, float)
+    points = np.unique(np.concatenate([good, bad]))
+    middles = (points[1:] + points[:-1]) / 2 if len(points) > 1 else points
+    mistakes = [(good < m).sum() + (bad >= m).sum() for m in middles]
+    gaps = np.diff(points) if len(points) > 1 else np.zeros(1)
+    best = min(range(len(middles)), key=lambda i: (mistakes[i], -gaps[i]))
+    return float(sign * middles[best])
+
+
+def _values(rows: Sequence[Row], metric: str) -> np.ndarray:
+    return np.array([r.metrics[metric] for r in rows if r.metrics.get(metric) is not None], float)

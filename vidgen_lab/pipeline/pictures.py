@@ -1,0 +1,103 @@
+"""What a single frame tells: edge steepness, exposure, black bars, a hash and a thumbnail.
+
+All measures work on a small grey or RGB picture (`WORK_SIDE`), so that they cost the same for every
+video and compare between resolutions.
+"""
+
+import cv2
+import numpy as np
+
+WORK_SIDE = 256  # pixels of the shorter side at most; pictures are reduced to it, never enlarged
+THUMB = (16, 9)  # width and height of a thumbnail
+_BLACK, _WHITE = 16, 250  # grey levels at and beyond which a picture holds no detail
+_EDGE_WINDOW = 9  # pixels in which the two sides of an edge are looked for
+_EDGE_CONTRAST = 24  # grey levels between the two sides of an edge, at least
+
+
+def work_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) at which a video of this size is measured."""
+    scale = min(1.0, WORK_SIDE / min(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def edge_steepness(grey: np.ndarray) -> float | None:
+    """How sharp the edges are, uint8 [H, W] -> about 0.1 (blurred) .. 0.5 (a step); None: no edge.
+
+    The largest gradient near an edge over the contrast across it, upper quartile over the picture.
+    Unlike the variance of the Laplacian this depends neither on contrast nor on how many edges
+    there are, and grain does not raise it: edges have to stand out from the noise.
+    """
+    smooth = cv2.GaussianBlur(grey, (3, 3), 0)
+    window = np.ones((_EDGE_WINDOW, _EDGE_WINDOW), np.uint8)
+    contrast = cv2.subtract(cv2.dilate(smooth, window), cv2.erode(smooth, window))
+    edges = contrast > _EDGE_CONTRAST + 6 * _noise(grey)
+    if edges.mean() < 0.005:
+        return None
+    steps = smooth.astype(np.float32)
+    across = (
+        cv2.Sobel(steps, cv2.CV_32F, 1, 0, ksize=1),
+        cv2.Sobel(steps, cv2.CV_32F, 0, 1, ksize=1),
+    )
+    steepest = cv2.dilate(cv2.magnitude(*across) / 2, window)
+    return float(np.percentile(steepest[edges] / contrast[edges], 75))
+
+
+def _noise(grey: np.ndarray) -> float:
+    """Standard deviation of the noise (Immerkaer 1996), from the quieter half of the picture."""
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, mask))
+    return float(np.median(response)) / 0.6745 / 6
+
+
+def laplacian_variance(grey: np.ndarray) -> float:
+    """The usual sharpness: variance of the Laplacian, grey levels squared (book listing 2.L08)."""
+    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
+
+
+def dark_share(grey: np.ndarray) -> float:
+    """Share of the picture that is black, 0..1."""
+    return float((grey <= _BLACK).mean())
+
+
+def bright_share(grey: np.ndarray) -> float:
+    """Share of the picture that is burnt out, 0..1."""
+    return float((grey >= _WHITE).mean())
+
+
+def bar_share(brightest: np.ndarray) -> float:
+    """Share of the picture taken by black bars, 0..1.
+
+    brightest: [H, W], for each pixel the brightest grey it had in the clip: a bar stays black all
+    the time, a night scene does not. Fine lines from compression (up to grey 24) still count as
+    black.
+    """
+    lit = brightest > _BLACK + 8
+    rows, columns = np.nonzero(lit.mean(1) > 0.02)[0], np.nonzero(lit.mean(0) > 0.02)[0]
+    if not len(rows):
+        return 1.0
+    inside = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    return 1 - inside / brightest.size
+
+
+def perceptual_hash(grey: np.ndarray) -> str | None:
+    """64 bits that survive resizing and re-encoding, as 16 hex digits; None for a blank picture.
+
+    pHash: signs of the lowest frequencies of the cosine transform against their median. A blank
+    picture would hash its noise, and every black intro would look alike.
+    """
+    if grey.std() < 6:
+        return None
+    small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:8, :8].flatten()
+    bits = low > np.median(low[1:])
+    return f"{int.from_bytes(np.packbits(bits).tobytes(), 'big'):016x}"
+
+
+def hamming(a: str, b: str) -> int:
+    """Number of bits by which two hashes differ, 0..64."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
+def thumbnail(rgb: np.ndarray) -> np.ndarray:
+    """The picture at 16x9, uint8 [9, 16, 3]: enough to compare two clips, too small to show."""
+    return cv2.resize(rgb, THUMB, interpolation=cv2.INTER_AREA)

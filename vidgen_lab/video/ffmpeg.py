@@ -1,0 +1,41 @@
+"""Run the ffmpeg program: found in one way, never through a shell, never left behind."""
+
+import subprocess
+from functools import lru_cache
+
+
+class FfmpegError(RuntimeError):
+    """ffmpeg said no, or took too long; the message is its last words."""
+
+
+@lru_cache(maxsize=1)
+def ffmpeg_program() -> str:
+    """Path of ffmpeg: IMAGEIO_FFMPEG_EXE, the bundled one, or the system's."""
+    import imageio_ffmpeg
+
+    return imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
+    """Run ffmpeg with these arguments; returns what it wrote to standard output.
+
+    limit: seconds, after which it is killed. Existing outputs are overwritten, so name a temporary
+    file. Exit code 0 is not a verdict: ffmpeg writes empty and shortened files with a smile.
+    Raises FfmpegError.
+    """
+    command = [ffmpeg_program(), "-v", "error", "-nostdin", "-y", *map(str, arguments)]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise FfmpegError(f"ffmpeg took longer than {limit:g} s and was stopped") from None
+    if done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:]
+        raise FfmpegError(f"ffmpeg failed ({done.returncode}): {'; '.join(words) or 'no message'}")
+    return done.stdout
+
+
+def local(path: object) -> str:
+    """A file name as ffmpeg takes it literally: no protocol, no option, no number pattern."""
+    return f"file:{path}"
