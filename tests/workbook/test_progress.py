@@ -17,6 +17,7 @@ def test_time_left_needs_two_steps_and_ends_with_the_work():
     assert "about 16 s left" in str(State("s", 2, 10, seconds=4.0))
     assert State("s", 10, 10, seconds=9.0).seconds_left is None
     assert State("s", 3, None, seconds=9.0).seconds_left is None
+    assert State("s", 2, 10, seconds=4.0, even=False).seconds_left is None
 
 
 def test_a_panel_can_show_the_states_itself():

@@ -55,6 +55,13 @@ def test_a_run_keeps_notebook_html_and_artefacts(chapter, tmp_path, monkeypatch)
     assert states[-1].note == "Work"
 
 
+def test_a_run_says_nothing_on_standard_error(chapter, tmp_path, capfd):
+    run_notebook(chapter(), {}, tmp_path / "out")
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert "09_smäll chapter: 4/4 cells" in out
+
+
 def test_a_failing_cell_fails_the_run_and_keeps_the_copy(chapter, tmp_path):
     with pytest.raises(ChapterError, match="ValueError: no luck"):
         run_notebook(chapter("raise ValueError('no luck')"), {}, tmp_path / "out")

@@ -8,7 +8,7 @@ notebook.
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,7 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class State:
-    """How far the work is. seconds: since the start; note: a word on the present step."""
+    """How far the work is.
+
+    seconds: since the start; note: a word on the present step; even: whether the steps take about
+    equally long, so that the time left can be told from those done.
+    """
 
     label: str
     done: int
@@ -24,6 +28,7 @@ class State:
     seconds: float
     unit: str = "step"
     note: str = ""
+    even: bool = True
 
     @property
     def finished(self) -> bool:
@@ -32,7 +37,7 @@ class State:
     @property
     def seconds_left(self) -> float | None:
         """A forecast from the steps so far; None before two of them, the first is a warm-up."""
-        if self.total is None or self.done < 2 or self.finished:
+        if self.total is None or self.done < 2 or self.finished or not self.even:
             return None
         return self.seconds / self.done * (self.total - self.done)
 
@@ -52,16 +57,21 @@ Show = Callable[[State], None]
 class Progress:
     """Count steps and show them where it suits: ``with Progress(25, "sampling") as p: p.update()``.
 
-    total: number of steps, None when unknown.
+    total: number of steps, None when unknown. even: see State.
     show: called with the State after each step instead of the default display, for a panel that
         has a place of its own.
     """
 
     def __init__(
-        self, total: int | None, label: str, unit: str = "step", show: Show | None = None
+        self,
+        total: int | None,
+        label: str,
+        unit: str = "step",
+        show: Show | None = None,
+        even: bool = True,
     ) -> None:
         self._start = time.perf_counter()
-        self._state = State(label, 0, total, 0.0, unit)
+        self._state = State(label, 0, total, 0.0, unit, even=even)
         self._show = show or _default_show(self._state)
         self._show(self._state)
 
@@ -71,9 +81,8 @@ class Progress:
 
     def update(self, steps: int = 1, note: str = "") -> None:
         """Record `steps` more, with an optional word on what comes next or what was measured."""
-        old = self._state
-        seconds = time.perf_counter() - self._start
-        self._state = State(old.label, old.done + steps, old.total, seconds, old.unit, note)
+        done, seconds = self._state.done + steps, time.perf_counter() - self._start
+        self._state = replace(self._state, done=done, seconds=seconds, note=note)
         self._show(self._state)
 
     def __enter__(self) -> "Progress":
@@ -126,8 +135,13 @@ class _Bar:
     def __init__(self, state: State) -> None:
         from tqdm import tqdm
 
+        shape = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
         self._bar = tqdm(
-            total=state.total, desc=state.label, unit=state.unit, file=sys.stdout, leave=True
+            total=state.total,
+            desc=state.label,
+            unit=state.unit,
+            file=sys.stdout,
+            bar_format=None if state.even else shape,
         )
 
     def __call__(self, state: State) -> None:

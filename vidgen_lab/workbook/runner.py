@@ -7,6 +7,7 @@ declares are there and sound.
 """
 
 import json
+import logging
 import os
 import re
 import time
@@ -142,11 +143,13 @@ def _execute(
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    # Keeps the kernel's debugger from printing a warning about frozen modules into the notebook.
+    # Nothing but the notebook's own words: no warning of the kernel's debugger, nor of papermill
+    # about parameters it cannot parse; `prepare` has checked them.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     node = nbformat.read(source, as_version=4)
     sections = _section_of_each_cell(node)
-    with Progress(len(node.cells), source.stem, "cell", show) as progress:
+    with Progress(len(node.cells), source.stem, "cell", show, even=False) as progress:
 
         def on_cell_executed(cell: Any, cell_index: int, **_: Any) -> None:
             # Papermill skips empty cells and puts one of its own in, so count by position.
@@ -163,6 +166,7 @@ def _execute(
                 cwd=target.parent,
                 progress_bar=False,
                 store_widget_state=False,
+                extra_arguments=["--IPKernelApp.log_level=40"],
                 on_cell_executed=on_cell_executed,
             )
         except papermill.PapermillExecutionError as error:
