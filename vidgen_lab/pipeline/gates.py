@@ -27,7 +27,7 @@ class Gate:
 class GateSettings:
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
-    min_side: pixels of the shorter side. min_sharpness: steepness of the edges, 0.1 blurred .. 0.5
+    min_side: pixels of the shorter side. min_sharpness: steepness of the edges, 0.1 blurred .. 0.4
     a step. min_motion: % of the width per second. max_frozen: share of frames equal to the one
     before. max_bars, max_bright, max_dark: shares of the picture. max_blank: share of frames that
     show nothing.
