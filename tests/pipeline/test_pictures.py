@@ -25,7 +25,7 @@ def test_grain_does_not_make_a_blurred_picture_sharp_but_raises_the_laplacian():
     noise = np.random.default_rng(0).normal(0, 6, soft.shape)
     grainy = np.clip(soft + noise, 0, 255).astype(np.uint8)
     assert pictures.laplacian_variance(grainy) > 10 * pictures.laplacian_variance(soft)
-    assert pictures.edge_steepness(grainy) < 0.75 * pictures.edge_steepness(sharp)
+    assert (pictures.edge_steepness(grainy) or 0) < 0.75 * pictures.edge_steepness(sharp)
 
 
 def test_a_picture_without_edges_has_no_steepness():

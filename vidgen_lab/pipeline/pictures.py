@@ -24,8 +24,9 @@ def edge_steepness(grey: np.ndarray) -> float | None:
     """How sharp the edges are, uint8 [H, W] -> about 0.1 (blurred) .. 0.4 (a step); None: no edge.
 
     Where an edge is the strongest around, its gradient over the contrast across it; the upper tenth
-    of the clearer half of such places. Something in the picture has to be sharp, not everything. Unlike the variance of the Laplacian this depends neither on contrast nor on how many
-    edges there are, and grain does not raise it: edges have to stand out from the noise.
+    of the clearer half of such places, since something has to be sharp, not everything. Unlike the
+    variance of the Laplacian this depends neither on contrast nor on how many edges there are, and
+    grain does not raise it: edges have to stand out from the noise.
     """
     smooth = cv2.GaussianBlur(grey, (3, 3), 0)
     window = np.ones((_EDGE_WINDOW, _EDGE_WINDOW), np.uint8)
