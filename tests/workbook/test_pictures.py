@@ -103,9 +103,11 @@ def test_picture_insists_on_words():
         style.photo(np.zeros((4, 4, 3), np.uint8), "")
 
 
-def test_photo_keeps_its_size():
+def test_photo_keeps_its_size_up_to_the_width_of_a_figure():
     shown = style.photo(np.zeros((40, 100, 3), np.uint8), "black")
     assert Image.open(io.BytesIO(shown.data)).size == (100, 40)
+    wide = style.photo(np.zeros((100, 1720, 3), np.uint8), "black")
+    assert Image.open(io.BytesIO(wide.data)).size == (860, 50)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def swap_grid(rows: Mapping[str, np.ndarray]) -> tuple[Any, str]:
 
 @chart
 def bands(agreement: pd.DataFrame) -> tuple[Any, str]:
-    """How finished each size of detail is, step by step (`anatomy.band_agreement`)."""
+    """How finished each size of detail is, step by step (`watching.band_agreement`)."""
     figure, axis = new_figure(2.7)
     for name, colour in zip(agreement, (BLUE, GREEN, ORANGE, RED), strict=True):
         axis.plot(

@@ -40,6 +40,7 @@ class _Panel:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         return {
             "application/vnd.jupyter.widget-view+json": view,
+            "text/html": f"<em>{html.escape(self.summary())}</em>",
             "text/plain": self.summary(),
         }
 

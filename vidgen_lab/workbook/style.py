@@ -118,12 +118,18 @@ def picture(figure: Any, alt: str, colours: int | None = 96) -> Any:
 
 
 def photo(pixels: Any, alt: str, quality: int = 85) -> Any:
-    """Show a uint8 image [H, W, 3] (film strip, contact sheet) as a small JPEG with alt text."""
+    """Show a uint8 image [H, W, 3] (film strip, contact sheet) as a small JPEG with alt text.
+
+    Wider ones than a figure are reduced to its width.
+    """
     from IPython.display import Image as DisplayImage
     from PIL import Image
 
     if not alt.strip():
         raise ValueError("every figure needs a sentence of alt text that says what it shows")
+    image, limit = Image.fromarray(pixels), round(WIDTH_INCHES * DPI)
+    if image.width > limit:
+        image = image.resize((limit, round(image.height * limit / image.width)), Image.LANCZOS)
     packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, format="jpeg", quality=quality)
-    return DisplayImage(packed.getvalue(), width=min(pixels.shape[1], 860), alt=alt)
+    image.save(packed, format="jpeg", quality=quality)
+    return DisplayImage(packed.getvalue(), width=image.width, alt=alt)
