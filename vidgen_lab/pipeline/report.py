@@ -1,0 +1,127 @@
+"""What a run did, for people: a table, the funnel as a figure, a sheet of borderline clips."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidgen_lab.pipeline.gates import Gate, borderline, quantiles
+from vidgen_lab.pipeline.rows import STAGES, Row, funnel, reasons
+
+# The book's five numbers, in millions of clips. No source for them was found, so they serve as the
+# shape of a funnel and not as a fact about any project.
+BOOK_FUNNEL = (20.0, 12.0, 10.0, 8.5, 7.7)
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Clips in, kept, rejected and error for every stage, then the reasons."""
+    lines = [f"{'stage':<12}{'in':>7}{'kept':>7}{'rejected':>10}{'error':>7}"]
+    for stage, n in funnel(rows).items():
+        lines.append(f"{stage:<12}{n['in']:>7}{n['kept']:>7}{n['rejected']:>10}{n['error']:>7}")
+    lines += [f"{count:>7}  {reason}" for reason, count in reasons(rows).items()]
+    return "\n".join(lines)
+
+
+def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:
+    """For every gate the quantiles of its metric and what it would reject alone."""
+    clips = [row for row in rows if row.stage == "quality"]
+    lines = [f"{'metric':<12}{'5 %':>9}{'median':>9}{'95 %':>9}   {'threshold':<12}{'rejects':>8}"]
+    for gate in gates:
+        found = quantiles(clips, gate.metric, (0.05, 0.5, 0.95))
+        known = [r.metrics[gate.metric] for r in clips if r.metrics.get(gate.metric) is not None]
+        lost = sum(not gate.passes(value) for value in known)
+        shown = "".join(f"{found.get(q, float('nan')):>9.3g}" for q in (0.05, 0.5, 0.95))
+        sign = ">=" if gate.least else "<="
+        lines.append(f"{gate.metric:<12}{shown}   {sign} {gate.threshold:<9g}{lost:>8}")
+    return "\n".join(lines)
+
+
+def retention(counts: Sequence[float]) -> list[float]:
+    """Share kept from each step to the next."""
+    return [
+        after / before if before else 0.0 for before, after in zip(counts, counts[1:], strict=False)
+    ]
+
+
+def funnel_figure(rows: Sequence[Row]) -> Any:
+    """Matplotlib figure: clips kept after every stage, and the book's shape beside it."""
+    from matplotlib.figure import Figure
+
+    counts = funnel(rows)
+    stages = [stage for stage in STAGES if stage in counts and stage != "read"]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    ours, book = figure.subplots(1, 2, width_ratios=(2, 1))
+    if stages:
+        names = ["scenes", *stages[1:]]
+        kept = [counts[s]["kept"] for s in stages]
+        ours.barh(names, kept, color="#3b6fb6")
+        ours.barh(names, [counts[s]["rejected"] for s in stages], left=kept, color="#c9ced6")
+        lost = [k + counts[s]["rejected"] for k, s in zip(kept, stages, strict=True)]
+        ours.barh(names, [counts[s]["error"] for s in stages], left=lost, color="#c0392b")
+        for place, number in enumerate(kept):
+            ours.text(number, place, f" {number}", va="center", fontsize=9)
+        ours.invert_yaxis()
+    ours.set_title("this run: kept (blue), rejected (grey), error (red)", fontsize=10)
+    book.bar(range(len(BOOK_FUNNEL)), BOOK_FUNNEL, color="#d9b36c")
+    book.set_xticks([])
+    book.set_title("the book's example (illustrative), millions", fontsize=10)
+    return figure
+
+
+def write_funnel(rows: Sequence[Row], path: Path) -> Path:
+    """The funnel figure as PNG."""
+    temporary = path.with_name(f".{path.name}.part")
+    funnel_figure(rows).savefig(temporary, format="png", dpi=110)
+    os.replace(temporary, path)
+    return path
+
+
+def borderline_sheet(
+    rows: Sequence[Row], gates: Sequence[Gate], folder: Path, per_gate: int = 6, width: int = 160
+) -> np.ndarray:
+    """Sheet of the clips nearest to each gate's threshold, uint8 [H, W, 3]: one line a gate, each
+    picture with its value, framed green where it passes and red where it does not."""
+    clips = [row for row in rows if row.stage == "quality"]
+    lines = []
+    for gate in gates:
+        chosen = borderline(clips, gate, per_gate)
+        if chosen:
+            lines.append(_line(gate, chosen, folder, per_gate, width))
+    return np.vstack(lines) if lines else np.full((32, width, 3), 255, np.uint8)
+
+
+def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int) -> np.ndarray:
+    import cv2
+
+    height = width * 9 // 16
+    tiles = []
+    for row in rows:
+        value = row.metrics[gate.metric]
+        frame = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
+        picture = cv2.resize(_middle(folder / row.source, row.frames), (width - 8, height - 8))
+        tile = cv2.copyMakeBorder(picture, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=frame)
+        label = np.full((20, width, 3), 255, np.uint8)
+        text = f"{gate.metric} {value:.3g}"
+        cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
+        tiles.append(np.vstack([tile, label]))
+    blank = np.full_like(tiles[0], 255)
+    return np.hstack([*tiles, *[blank] * (places - len(tiles))])
+
+
+def _middle(path: Path, frames: tuple[int, int]) -> np.ndarray:
+    from vidgen_lab.video.reader import VideoReader
+
+    return VideoReader(path).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]
+
+
+def write_sheet(sheet: np.ndarray, path: Path) -> Path:
+    """A sheet as PNG."""
+    import cv2
+
+    temporary = path.with_name(f".{path.stem}.part.png")
+    if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
+        raise OSError(f"could not write {path}")
+    os.replace(temporary, path)
+    return path

@@ -1,0 +1,84 @@
+"""Which files of a folder are videos, and what is known about their rights."""
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
+    ".wmv", ".flv", ".3gp", ".ogv", ".gif",
+})  # fmt: skip
+RIGHTS_FILE = "rights.csv"  # file, licence, url, consent
+_MAGIC = (
+    (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"\x00\x00\x01\xba"),
+    (0, b"0&\xb2u\x8ef\xcf\x11"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to look at. name: its path below the folder, with forward slashes."""
+
+    path: Path
+    name: str
+    wrong_suffix: bool = False
+
+
+def find_videos(folder: str | Path) -> list[Source]:
+    """All files that call themselves a video or begin like one, sorted by name.
+
+    Hidden files and links to folders are left out. Raises FileNotFoundError or NotADirectoryError,
+    and ValueError when there is no video at all.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"no folder {folder}; give the folder that holds the videos")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; give the folder that holds the videos")
+    found = []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            named = path.suffix.lower() in SUFFIXES
+            if named or looks_like_video(path):
+                found.append(Source(path, "/".join(parts), wrong_suffix=not named))
+    if not found:
+        raise ValueError(f"no video in {folder}: looked for {' '.join(sorted(SUFFIXES))}")
+    return sorted(found, key=lambda source: source.name)
+
+
+def looks_like_video(path: Path) -> bool:
+    """Whether the first bytes are those of a video container, whatever the name says."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(189)
+    except OSError:
+        return False
+    packets = len(head) == 189 and head[0] == head[188] == 0x47  # MPEG-TS
+    return packets or any(head[at : at + len(mark)] == mark for at, mark in _MAGIC)
+
+
+def in_shard(source: Source, shard: tuple[int, int]) -> bool:
+    """Whether shard (i, n) has to do with this file; adding files moves none to another shard."""
+    index, count = shard
+    digest = hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % count == index
+
+
+def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
+    """File name -> licence, url, consent, from `rights.csv` in the folder; empty without it.
+
+    A row for the name `*` holds for all files that have none of their own.
+    """
+    path = Path(folder) / RIGHTS_FILE
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if rows and "file" not in rows[0]:
+        raise ValueError(f"{path} needs a column 'file' (and licence, url, consent)")
+    return {
+        row["file"]: {k: (row.get(k) or "").strip() for k in ("licence", "url", "consent")}
+        for row in rows
+    }
