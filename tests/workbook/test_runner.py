@@ -65,7 +65,7 @@ def test_a_run_says_nothing_on_standard_error(chapter, tmp_path, capfd):
 def test_a_failing_cell_fails_the_run_and_keeps_the_copy(chapter, tmp_path):
     with pytest.raises(ChapterError, match="ValueError: no luck"):
         run_notebook(chapter("raise ValueError('no luck')"), {}, tmp_path / "out")
-    assert list((tmp_path / "out").glob("*.html"))
+    assert {p.suffix for p in (tmp_path / "out").glob("*.*")} == {".html", ".ipynb", ".json"}
 
 
 @pytest.mark.parametrize(

@@ -105,12 +105,10 @@ def run_notebook(
     try:
         _execute(notebook, executed, parameters, show)
     finally:
-        html = _export_html(executed)
-    node = nbformat.read(executed, as_version=4)
-    verdicts = json.dumps(results_in(node), indent=2, ensure_ascii=False)
-    (folder / "exercises.json").write_text(verdicts + "\n", encoding="utf-8")
+        html = _export(executed)
     try:
-        found = check_artefacts(artefacts, declared_artefacts(node))
+        globs = declared_artefacts(nbformat.read(notebook, as_version=4))
+        found = check_artefacts(artefacts, globs)
     except ArtefactError as error:
         raise ChapterError(f"{notebook.stem} ran, but: {error}. See {html}") from None
     return ChapterRun(folder, executed, html, found, time.perf_counter() - start)
@@ -193,11 +191,15 @@ def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
     return sections
 
 
-def _export_html(executed: Path) -> Path:
+def _export(executed: Path) -> Path:
+    """Write the HTML copy and the verdicts on the exercises; returns the path of the HTML."""
     from nbconvert import HTMLExporter
 
     html = executed.with_suffix(".html")
     if executed.is_file():
         body, _ = HTMLExporter().from_filename(str(executed))
         html.write_text(body, encoding="utf-8")
+        verdicts = results_in(nbformat.read(executed, as_version=4))
+        text = json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n"
+        executed.with_name("exercises.json").write_text(text, encoding="utf-8")
     return html
