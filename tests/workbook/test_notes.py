@@ -3,6 +3,7 @@
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vidgen_lab.metrics.basics import evaluate_video_basics
@@ -87,3 +88,17 @@ def test_psnr():
     assert demos.psnr(clip, clip) == float("inf")
     other = type(clip)(np.clip(clip.frames.astype(int) + 10, 0, 255).astype(np.uint8), clip.fps)
     assert 28 <= demos.psnr(other, clip) < 29
+
+
+def test_table_aligns_words_left_and_numbers_right():
+    frame = pd.DataFrame({"what": ["a|b", "c"], "n": [1234.5, 2.0], "ok": [True, False]})
+    lines = notes.table(frame, digits=1).data.splitlines()
+    assert lines[0] == "| what | n | ok |"
+    assert lines[1] == "|:---|---:|---:|"
+    assert lines[2] == "| a\\|b | 1,234.5 | yes |"
+    assert lines[3] == "| c | 2 | no |"
+
+
+def test_table_shows_an_index_that_says_something():
+    shown = notes.table(pd.Series([0.5], index=["frozen"], name="score")).data.splitlines()
+    assert shown[-1] == "| frozen | 0.500 |"

@@ -29,6 +29,9 @@ def by_setting(
         unit = (units or {}).get(metric, "")
         axis.set(title=metric + (f" [{unit}]" if unit else ""), xlabel=xlabel)
         axis.set_xticks(range(len(settings)), settings, fontsize=8)
+        axis.ticklabel_format(axis="y", useOffset=False)
+        if metric == "adherence":
+            axis.set_ylim(-0.05, 1.05)
         axis.margins(x=0.15)
         words.append(metric + " " + ", ".join(f"{s}: {means[s]:.3g}" for s in settings))
     return figure, "Means by setting. " + "; ".join(words) + "."
@@ -57,7 +60,7 @@ def flow_of_time(clips: Mapping[str, Sequence[float]], ylabel: str) -> tuple[Any
     for name, values in clips.items():
         axis.plot(range(1, len(values) + 1), values, "o-", ms=3, label=name)
     axis.set(xlabel="frame pair", ylabel=ylabel)
-    axis.legend(ncols=len(clips), loc="best")
+    figure.legend(ncols=len(clips), loc="outside upper right")
     lows = ", ".join(f"{name} {min(values):.2f}" for name, values in clips.items())
     return figure, f"{ylabel} along the clip; lowest values: {lows}."
 

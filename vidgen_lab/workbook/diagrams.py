@@ -258,5 +258,5 @@ def timeline(events: Sequence[dict[str, Any]]) -> Drawing:
         d.text(x - 16, y, str(event["date"])[:7], 12, "#52616d", "end")
         d.dot(x, y, 6, colour)
         d.text(x + 18, y, event["name"], 13, colour, "start", bold=True)
-        d.text(x + 190, y, event["what"], 12, INK, "start")
+        d.text(x + 206, y, event["what"], 12, INK, "start")
     return d

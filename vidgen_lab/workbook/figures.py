@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vidgen_lab.workbook.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, chart, new_figure
+from vidgen_lab.workbook.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    RED,
+    chart,
+    new_figure,
+)
 from vidgen_lab.workbook.toys import Mixture, sample_diffusion, signal_share
 
 
@@ -220,9 +230,10 @@ def memory_bars(peaks: Mapping[str, float], cards: Mapping[str, float]) -> tuple
     values = [peaks[name] for name in names]
     axis.barh(names, values, color=BLUE, height=0.6)
     for y, value in enumerate(values):
-        axis.annotate(f" {value:.1f}", (value, y), va="center", fontsize=8.5)
+        axis.annotate(f" {value:.1f}", (value, y), va="center", fontsize=8.5, zorder=5,
+                      bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5})  # fmt: skip
     for card, gib in cards.items():
-        axis.axvline(gib, color=RED, lw=1, ls="--")
+        axis.axvline(gib, color=RED, lw=1, ls="--", zorder=1)
         axis.annotate(card, (gib, len(names) - 0.45), ha="center", fontsize=8, color=RED)
     axis.set(xlabel="GiB", xlim=(0, max(*values, *cards.values()) * 1.1), ylim=(-0.6, len(names)))
     axis.grid(axis="y", visible=False)

@@ -33,6 +33,34 @@ def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
     return Markdown("\n".join(lines))
 
 
+def table(data: pd.DataFrame | pd.Series, digits: int = 3) -> Any:
+    """Show a table as Markdown, which every viewer renders alike: words left, numbers right.
+
+    digits: after the decimal point. An index that only counts rows is left out.
+    """
+    from IPython.display import Markdown
+
+    frame = data.to_frame() if isinstance(data, pd.Series) else data
+    if not isinstance(frame.index, pd.RangeIndex):
+        frame = frame.rename_axis(index=lambda name: name or " ").reset_index()
+    numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
+    lines = [
+        "| " + " | ".join(str(name) for name in frame.columns) + " |",
+        "|" + "|".join("---:" if number else ":---" for number in numeric) + "|",
+    ]
+    for row in frame.itertuples(index=False):
+        lines.append("| " + " | ".join(_cell(value, digits) for value in row) + " |")
+    return Markdown("\n".join(lines))
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:,.{digits}f}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
 @cache
 def _facts() -> dict[str, Any]:
     import yaml
