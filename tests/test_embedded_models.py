@@ -1,0 +1,79 @@
+"""The shipped models: small, readable by plain diffusers, as good as their cards say."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from diffusers import CogVideoXPipeline
+from safetensors import safe_open
+
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.loading import load_pipeline
+from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.paths import model_dir
+from vidgen_lab.training.toy_judge import judge_accuracy
+
+PIPELINE, JUDGE = "toy-cogvideox", "toy-judge"
+
+
+def test_the_models_are_small_and_stored_in_half_precision():
+    files = [f for name in (PIPELINE, JUDGE) for f in model_dir(name).rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) < 30e6
+    assert max(f.stat().st_size for f in files) < 16 * 2**20
+    for file in files:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as weights:
+                kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+            assert kinds <= {"F16", "I64"}, file
+
+
+def test_plain_diffusers_makes_the_same_clip():
+    """What a script without this package gets from `from_pretrained` is what `generate` gives."""
+    settings = {"num_inference_steps": 2, "guidance_scale": 6.0, "num_frames": 9}
+    prompt = "a red ball bouncing over the ocean"
+    plain = CogVideoXPipeline.from_pretrained(model_dir(PIPELINE))
+    frames = plain(
+        prompt,
+        **settings,
+        height=64,
+        width=96,
+        max_sequence_length=plain.transformer.config.max_text_seq_length,
+        generator=torch.Generator().manual_seed(5),
+        output_type="np",
+    ).frames[0]
+    request = GenerationRequest(prompt, seed=5, **settings)
+    made = generate(load_pipeline(PIPELINE), request)
+    assert np.array_equal(np.rint(frames * 255).astype(np.uint8), made.clip.frames)
+
+
+def test_the_scheduler_is_the_one_of_cogvideox_2b():
+    config = json.loads((model_dir(PIPELINE) / "scheduler/scheduler_config.json").read_text())
+    expected = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "snr_shift_scale": 3.0,
+        "timestep_spacing": "trailing",
+        "clip_sample": False,
+        "set_alpha_to_one": True,
+    }
+    assert config.items() >= expected.items()
+
+
+def test_the_judge_reads_fresh_renders():
+    accuracy = judge_accuracy(model_dir(JUDGE), count=96, seed=7)
+    assert min(accuracy.values()) > 0.96, accuracy
+
+
+@pytest.mark.parametrize("name", [PIPELINE, JUDGE])
+def test_the_cards_state_what_was_measured(name):
+    report = json.loads((model_dir(PIPELINE) / "report.json").read_text())
+    card = (model_dir(name) / "README.md").read_text(encoding="utf-8")
+    numbers = report["adherence"] if name == PIPELINE else report["judge_accuracy"]
+    for attribute in ("subject", "colour", "motion", "background", "style"):
+        assert f"| {attribute} | {numbers[attribute]:.1%} |" in card
+    assert not re.search(r"/(tmp|root|home|work)/", card)
