@@ -37,9 +37,9 @@ class GateSettings:
     min_seconds: float | None = 1.0
     max_seconds: float | None = None
     min_fps: float | None = 6
-    max_blank: float | None = 0.5
     max_bright: float | None = 0.3
     max_dark: float | None = 0.8
+    max_blank: float | None = 0.5
     max_bars: float | None = 0.04
     max_frozen: float | None = 0.8
     min_motion: float | None = 0.05

@@ -10,6 +10,7 @@ import numpy as np
 WORK_SIDE = 256  # pixels of the shorter side at most; pictures are reduced to it, never enlarged
 THUMB = (16, 9)  # width and height of a thumbnail
 _BLACK, _WHITE = 16, 250  # grey levels at and beyond which a picture holds no detail
+_BAR = 8  # grey level up to which a bar may stray from black
 _EDGE_WINDOW = 13  # pixels in which the two sides of an edge are looked for
 _EDGE_CONTRAST = 24  # grey levels between the two sides of an edge, at least
 
@@ -31,12 +32,11 @@ def edge_steepness(grey: np.ndarray) -> float | None:
     smooth = cv2.GaussianBlur(grey, (3, 3), 0)
     window = np.ones((_EDGE_WINDOW, _EDGE_WINDOW), np.uint8)
     contrast = cv2.subtract(cv2.dilate(smooth, window), cv2.erode(smooth, window))
-    x, y = (
-        cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1),
-        cv2.Sobel(smooth, cv2.CV_32F, 0, 1, ksize=1),
-    )
-    gradient = cv2.magnitude(x, y) / 2
-    strongest = gradient >= cv2.dilate(gradient, window)
+    x, y = (cv2.Sobel(smooth, cv2.CV_16S, *d, ksize=1).astype(np.int32) for d in ((1, 0), (0, 1)))
+    # Whole numbers up to here: a last digit that hangs on memory alignment would decide ties.
+    squared = (x * x + y * y).astype(np.float32)
+    strongest = squared >= cv2.dilate(squared, window)
+    gradient = np.sqrt(squared) / 2
     edges = strongest & (gradient > 1) & (contrast > _EDGE_CONTRAST + 6 * _noise(grey))
     if edges.sum() < 4:
         return None
@@ -71,10 +71,9 @@ def bar_share(brightest: np.ndarray) -> float:
     """Share of the picture taken by black bars, 0..1.
 
     brightest: [H, W], for each pixel the brightest grey it had in the clip: a bar stays black all
-    the time, a night scene does not. Fine lines from compression (up to grey 24) still count as
-    black.
+    the time, and blacker than a night sky; what compression adds (up to grey 8) is allowed for.
     """
-    lit = brightest > _BLACK + 8
+    lit = brightest > _BAR
     rows, columns = np.nonzero(lit.mean(1) > 0.02)[0], np.nonzero(lit.mean(0) > 0.02)[0]
     if not len(rows):
         return 1.0
