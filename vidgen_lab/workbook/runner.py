@@ -164,7 +164,8 @@ def _execute(
                 cwd=target.parent,
                 progress_bar=False,
                 store_widget_state=False,
-                extra_arguments=["--IPKernelApp.log_level=40"],
+                start_timeout=300,
+                extra_arguments=["--IPKernelApp.log_level=50"],
                 on_cell_executed=on_cell_executed,
             )
         except papermill.PapermillExecutionError as error:
