@@ -1,4 +1,4 @@
-"""`vidgen-lab toyworld`: captioned clips with ground truth, or the contact sheet of the world."""
+"""`vidgen-lab toyworld`: captioned clips with ground truth, a raw collection, or the sheet."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the clips go")
-    parser.add_argument("--count", type=int, default=50, metavar="N", help="number of clips")
+    parser.add_argument("--count", type=int, metavar="N", help="number of clips (default: 50)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same clips")
     parser.add_argument("--width", type=int, default=96, help="pixels")
     parser.add_argument("--height", type=int, default=64, help="pixels")
@@ -14,20 +14,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held-out", action="store_true", help="only compositions never trained on"
     )
+    parser.add_argument(
+        "--raw", action="store_true", help="a raw collection with planted defects (226 files)"
+    )
     parser.add_argument("--sheet", action="store_true", help="write DIR/world.png, no clips")
 
 
 def run(args: argparse.Namespace) -> None:
     from vidgen_lab.toyworld import dataset
 
-    if args.count < 1:
+    if args.count is not None and args.count < 1:
         raise ValueError(f"--count must be at least 1, not {args.count}")
+    if args.raw:
+        from vidgen_lab.toyworld.raw import write_raw
+
+        number = {} if args.count is None else {"count": args.count}
+        folder = write_raw(args.folder, seed=args.seed, **number)
+        print(f"Videos  {folder / 'videos'}")
+        print(f"Truth   {folder / 'truth.jsonl'}")
+        return
     if args.sheet:
         print(f"Sheet   {dataset.write_world_sheet(args.folder / 'world.png')}")
         return
     size = {"width": args.width, "height": args.height, "num_frames": args.frames}
     folder = dataset.write_dataset(
-        args.folder, args.count, args.seed, held_out=args.held_out, **size
+        args.folder, args.count or 50, args.seed, held_out=args.held_out, **size
     )
     print(f"Clips   {folder / 'videos'}")
     print(f"Lists   {folder / 'metadata.jsonl'}, prompts.txt and videos.txt beside it")

@@ -1,0 +1,66 @@
+import hashlib
+
+import pytest
+
+from vidgen_lab.toyworld import raw
+from vidgen_lab.video.reader import VideoError, probe_video, read_clip
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    folder = raw.write_raw(tmp_path_factory.mktemp("raw"), count=len(raw.SHARES))
+    return folder / "videos", raw.read_truth(folder)
+
+
+def test_every_defect_is_planted_and_every_file_has_its_truth(collection):
+    folder, truth = collection
+    assert {p.kind for p in truth} == set(raw.SHARES)
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert files == {p.file for p in truth}
+
+
+def test_what_is_planted_is_really_there(collection):
+    folder, truth = collection
+    by_kind = {p.kind: p for p in truth}
+
+    def info(kind):
+        return probe_video(folder / by_kind[kind].file)
+
+    assert info("tiny").height < 64 <= info("clean").height
+    assert info("short").duration < 1
+    assert info("rotated").rotation == 90 and info("variable_rate").variable_fps
+    assert info("odd_sound").has_audio
+    still = read_clip(folder / by_kind["frozen"].file).frames
+    assert abs(still[0].astype(int) - still[-1]).max() < 12
+    with pytest.raises(VideoError):
+        info("text")
+    cuts = by_kind["film"].cuts
+    film = read_clip(folder / by_kind["film"].file).frames.astype(int)
+    changes = abs(film[1:] - film[:-1]).mean((1, 2, 3))
+    assert cuts and min(changes[c - 1] for c in cuts) > sorted(changes)[len(changes) // 2]
+
+
+def test_duplicates_name_their_original(collection):
+    folder, truth = collection
+    originals = {p.group: p for p in truth if p.kind == "clean"}
+    copy = next(p for p in truth if p.kind == "exact_duplicate")
+    digest = [
+        hashlib.sha256((folder / p.file).read_bytes()).digest()
+        for p in (copy, originals[copy.group])
+    ]
+    assert digest[0] == digest[1] and copy.file != originals[copy.group].file
+    assert all(p.group in originals for p in truth if p.reason == "duplicate")
+
+
+def test_shares_fill_any_size():
+    for count in (21, 60, 226, 1000):
+        numbers = raw._numbers(count)
+        assert sum(numbers.values()) == count and min(numbers.values()) >= 1
+
+
+def test_wrong_use_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least"):
+        raw.write_raw(tmp_path, count=3)
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(FileExistsError):
+        raw.write_raw(tmp_path)

@@ -1,0 +1,303 @@
+"""A raw collection as one finds it: good clips among every defect a pipeline has to notice.
+
+Every defect is planted and written down in `truth.jsonl` beside the folder of videos, so that
+precision and recall of a gate, of scene cuts and of duplicate groups are numbers and not guesses.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vidgen_lab.toyworld.language import caption
+from vidgen_lab.toyworld.renderer import render
+from vidgen_lab.toyworld.world import Scene, sample_scene
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+from vidgen_lab.video.writer import encode_clip, write_clip
+
+WIDTH, HEIGHT, FPS = 160, 96, 12
+SHARES = {
+    "clean": 80, "blur": 12, "grainy_blur": 4, "frozen": 12, "tiny": 10, "short": 10, "film": 14,
+    "letterbox": 8, "over_exposed": 8, "dark": 4, "exact_duplicate": 10, "reencoded": 7,
+    "resized": 7, "trimmed": 7, "truncated": 6, "text": 3, "wrong_extension": 3, "rotated": 4,
+    "variable_rate": 4, "odd_sound": 6, "hostile_name": 7,
+}  # fmt: skip
+HOSTILE_NAMES = (
+    "café.mp4", "日本の花.mp4", "with  spaces.mp4", "it's 100%.mp4", "-leading.mp4",
+    "quote\"and;semi&amp.mp4" if os.name != "nt" else "semi;amp&.mp4", "#hash%05d.mp4",
+)  # fmt: skip
+_SOUNDS = (
+    (".avi", "pcm_s16le"), (".mkv", "flac"), (".mov", "pcm_alaw"), (".mkv", "wmav2"),
+    (".mkv", "libopus"), (".avi", "libmp3lame"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is true of one file of the collection.
+
+    file: path below the folder of videos. kind: a key of SHARES. expected: kept, rejected or error;
+    reason: the gate that has to reject it, or "duplicate". group: files with equal numbers show
+    the same. cuts: numbers of the frames that begin a shot. text: a caption.
+    """
+
+    file: str
+    kind: str
+    expected: str
+    reason: str
+    group: int
+    cuts: tuple[int, ...] = ()
+    text: str = ""
+    scene: dict[str, Any] = field(default_factory=dict)
+
+
+def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
+    """Write `count` files to folder/videos and their truth to folder/truth.jsonl.
+
+    Every kind of defect appears at least once. The same arguments give the same collection with
+    one version of the encoders. Raises ValueError when `count` is too small for all kinds, and
+    FileExistsError when there is a collection already.
+    """
+    folder = Path(folder)
+    if count < len(SHARES):
+        raise ValueError(f"a raw collection has at least {len(SHARES)} files, one a defect")
+    if (folder / "videos").exists():
+        raise FileExistsError(f"{folder / 'videos'} exists already; choose another folder")
+    building = folder / ".videos.part"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    maker = _Maker(building, np.random.default_rng(seed))
+    for kind, number in _numbers(count).items():
+        for _ in range(number):
+            maker.make(kind)
+    lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
+    (folder / "truth.jsonl.part").write_text(lines, encoding="utf-8")
+    os.replace(folder / "truth.jsonl.part", folder / "truth.jsonl")
+    os.replace(building, folder / "videos")
+    return folder
+
+
+def read_truth(folder: str | Path) -> list[Planted]:
+    """What `write_raw` planted."""
+    lines = (Path(folder) / "truth.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [Planted(**{**row, "cuts": tuple(row["cuts"])}) for row in rows]
+
+
+def _numbers(count: int) -> dict[str, int]:
+    """How many of each kind: in proportion, at least one, `count` together."""
+    total = sum(SHARES.values())
+    numbers = {kind: max(1, share * count // total) for kind, share in SHARES.items()}
+    numbers["clean"] += count - sum(numbers.values())
+    while numbers["clean"] < 1:
+        largest = max((k for k in numbers if k != "clean"), key=numbers.get)
+        numbers[largest], numbers["clean"] = numbers[largest] - 1, numbers["clean"] + 1
+    return numbers
+
+
+class _Maker:
+    """Makes the files one by one; originals are remembered to be copied from."""
+
+    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
+        self.folder, self.rng = folder, rng
+        self.planted: list[Planted] = []
+        self._originals: list[tuple[Planted, Clip]] = []
+        self._names = self._free_names()
+
+    def make(self, kind: str) -> None:
+        if kind in _SPOILERS:
+            spoil, reason = _SPOILERS[kind]
+            scene, clip = self._shot()
+            self._write(kind, spoil(clip, self.rng), scene, "rejected", reason)
+        else:
+            getattr(self, f"_{kind}")()
+
+    def _clean(self) -> None:
+        scene, clip = self._shot()
+        self._originals.append((self._write("clean", clip, scene), clip))
+
+    def _film(self) -> None:
+        """Two to five shots with hard cuts, each long enough to be a clip of its own."""
+        shots = [self._shot() for _ in range(int(self.rng.integers(2, 6)))]
+        lengths = [clip.num_frames for _, clip in shots]
+        film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
+        self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
+
+    def _exact_duplicate(self) -> None:
+        of, _ = self._original()
+        name = next(self._names)
+        path = self.folder / "copies" / f"{name}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(self.folder / of.file, path)
+        self._note(path, "exact_duplicate", "rejected", "duplicate", of)
+
+    def _reencoded(self) -> None:
+        of, clip = self._original()
+        self._copy_of(of, clip, "reencoded", crf=34)
+
+    def _resized(self) -> None:
+        of, clip = self._original()
+        size = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
+        frames = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames]
+        self._copy_of(of, Clip(np.stack(frames), clip.fps), "resized", crf=23)
+
+    def _trimmed(self) -> None:
+        of, clip = self._original()
+        start, end = int(self.rng.integers(1, 4)), int(self.rng.integers(1, 4))
+        self._copy_of(of, Clip(clip.frames[start:-end], clip.fps), "trimmed", crf=23)
+
+    def _truncated(self) -> None:
+        """An upload that broke off: the index at the front promises more than the file holds."""
+        scene, clip = self._shot()
+        data = encode_clip(clip)
+        self._bytes("truncated", data[: int(len(data) * self.rng.uniform(0.5, 0.8))], ".mp4", scene)
+
+    def _text(self) -> None:
+        self._bytes("text", b"<html><body>404 Not Found</body></html>\n" * 40, ".mp4", None)
+
+    def _wrong_extension(self) -> None:
+        scene, clip = self._shot()
+        suffix = (".avi", ".mkv", ".txt")[len(self.planted) % 3]
+        self._bytes("wrong_extension", encode_clip(clip), suffix, scene, "kept")
+
+    def _rotated(self) -> None:
+        self._converted("rotated", ".mp4", ("-display_rotation", 90), ("-c", "copy"))
+
+    def _variable_rate(self) -> None:
+        """Frame times as a phone makes them in the dark: the second half runs at half the rate."""
+        half = "setpts='if(lt(N,12),N,12+(N-12)*2)/(12*TB)'"
+        self._converted("variable_rate", ".mp4", (), ("-vf", half, "-fps_mode", "vfr"))
+
+    def _odd_sound(self) -> None:
+        number = sum(p.kind == "odd_sound" for p in self.planted)
+        suffix, codec = _SOUNDS[number % len(_SOUNDS)]
+        tone = ("-f", "lavfi", "-t", 2, "-i", "sine=440")
+        self._converted(
+            "odd_sound", suffix, (), (*tone, "-map", "0:v", "-map", "1:a", "-c:a", codec)
+        )
+
+    def _hostile_name(self) -> None:
+        number = sum(p.kind == "hostile_name" for p in self.planted)
+        scene, clip = self._shot()
+        name = HOSTILE_NAMES[number % len(HOSTILE_NAMES)]
+        path = self.folder / f"odd {number // len(HOSTILE_NAMES)}" / name
+        write_clip(clip, path)
+        self._note(path, "hostile_name", "kept", "", None, scene)
+
+    # helpers -----------------------------------------------------------------------------------
+
+    def _shot(self) -> tuple[Scene, Clip]:
+        """A clip without defects, two to three seconds long."""
+        scene = sample_scene(self.rng, held_out=None)
+        frames = int(self.rng.integers(2 * FPS, 3 * FPS + 1))
+        return scene, render(scene, WIDTH, HEIGHT, frames, FPS).clip
+
+    def _original(self) -> tuple[Planted, Clip]:
+        return self._originals[int(self.rng.integers(len(self._originals)))]
+
+    def _copy_of(self, of: Planted, clip: Clip, kind: str, crf: int) -> None:
+        path = write_clip(clip, self.folder / f"{next(self._names)}.mp4", crf)
+        self._note(path, kind, "rejected", "duplicate", of)
+
+    def _converted(self, kind: str, suffix: str, before: tuple, after: tuple) -> None:
+        scene, clip = self._shot()
+        source = write_clip(clip, self.folder / ".source.mp4")
+        path = self.folder / f"{next(self._names)}{suffix}"
+        run_ffmpeg(*before, "-i", local(source), *after, local(path))
+        source.unlink()
+        self._note(path, kind, "kept", "", None, scene)
+
+    def _write(
+        self, kind: str, clip: Clip, scene: Scene, expected: str = "kept", reason: str = "",
+        cuts: tuple[int, ...] = (),
+    ) -> Planted:  # fmt: skip
+        path = write_clip(clip, self.folder / f"{next(self._names)}.mp4")
+        return self._note(path, kind, expected, reason, None, scene, cuts)
+
+    def _bytes(
+        self, kind: str, data: bytes, suffix: str, scene: Scene | None, expected: str = "error"
+    ) -> None:
+        path = self.folder / f"{next(self._names)}{suffix}"
+        path.write_bytes(data)
+        self._note(path, kind, expected, "", None, scene)
+
+    def _note(
+        self, path: Path, kind: str, expected: str, reason: str, of: Planted | None,
+        scene: Scene | None = None, cuts: tuple[int, ...] = (),
+    ) -> Planted:  # fmt: skip
+        planted = Planted(
+            file=path.relative_to(self.folder).as_posix(),
+            kind=kind,
+            expected=expected,
+            reason=reason,
+            group=of.group if of else len(self.planted),
+            cuts=cuts,
+            text=caption(scene, "minimal", self.rng) if scene else (of.text if of else ""),
+            scene=dict(vars(scene)) if scene else {},
+        )
+        self.planted.append(planted)
+        return planted
+
+    def _free_names(self) -> Iterator[str]:
+        """Names in random order, so that nothing can be guessed from the alphabet."""
+        while True:
+            yield f"clip_{int(self.rng.integers(16**8)):08x}"
+
+
+def _blur(clip: Clip, rng: np.random.Generator) -> Clip:
+    sigma = rng.uniform(2.5, 4.0)
+    return Clip(np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in clip.frames]), clip.fps)
+
+
+def _grainy_blur(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Blur under grain: a sharp-looking number for many a measure."""
+    noise = rng.normal(0, 5, clip.frames.shape[:3])[..., None]
+    frames = np.clip(_blur(clip, rng).frames + noise, 0, 255)
+    return Clip(np.rint(frames).astype(np.uint8), clip.fps)
+
+
+def _freeze(clip: Clip, rng: np.random.Generator) -> Clip:
+    return Clip(np.repeat(clip.frames[:1], clip.num_frames, axis=0), clip.fps)
+
+
+def _shrink(clip: Clip, rng: np.random.Generator) -> Clip:
+    frames = [cv2.resize(f, (64, 38), interpolation=cv2.INTER_AREA) for f in clip.frames]
+    return Clip(np.stack(frames), clip.fps)
+
+
+def _shorten(clip: Clip, rng: np.random.Generator) -> Clip:
+    return Clip(clip.frames[: int(rng.integers(4, 9))], clip.fps)
+
+
+def _letterbox(clip: Clip, rng: np.random.Generator) -> Clip:
+    frames, bar = clip.frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
+    frames[:, :bar] = frames[:, -bar:] = 0
+    return Clip(frames, clip.fps)
+
+
+def _over_expose(clip: Clip, rng: np.random.Generator) -> Clip:
+    frames = clip.frames.astype(np.float32) * rng.uniform(2.2, 3.0) + 60
+    return Clip(np.clip(frames, 0, 255).astype(np.uint8), clip.fps)
+
+
+def _darken(clip: Clip, rng: np.random.Generator) -> Clip:
+    return Clip((clip.frames * rng.uniform(0.02, 0.05)).astype(np.uint8), clip.fps)
+
+
+_SPOILERS: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], str]] = {
+    "blur": (_blur, "blurred"),
+    "grainy_blur": (_grainy_blur, "blurred"),
+    "frozen": (_freeze, "frozen"),
+    "tiny": (_shrink, "too_small"),
+    "short": (_shorten, "too_short"),
+    "letterbox": (_letterbox, "black_bars"),
+    "over_exposed": (_over_expose, "over_exposed"),
+    "dark": (_darken, "under_exposed"),
+}
