@@ -18,6 +18,7 @@ from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.workbook import runner
 from vidgen_lab.workbook.artefacts import declared_artefacts
 from vidgen_lab.workbook.parameters import ParameterError, read_parameters
+from vidgen_lab.workbook.slim import slim
 
 MAX_BYTES = 500_000
 MAX_LINES = 30  # of one code cell
@@ -28,6 +29,7 @@ CORE_PARAMETERS = ("tier", "seed", runner.OUT_DIR)
 PRIVATE = re.compile(
     r"(?:/home/|/Users/|/root/|/tmp/|/private/var/|/work/|[A-Z]:\\\\?Users\\)[^\s\"'<>\\]*"
 )
+_BASE64 = re.compile(r"[A-Za-z0-9+/=]{200,}")  # embedded media spell any short word somewhere
 _TOKEN = re.compile(r"\b(?:hf_[A-Za-z0-9]{20,}|ghp_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9]{20,})")
 BADGE = re.compile(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/[^/]+/([^)\s\"]+)")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)|<img\b([^>]*)>")
@@ -39,7 +41,7 @@ def lint(path: Path) -> list[str]:
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     faults = [f"{len(text):,} bytes, at most {MAX_BYTES:,}"] if len(text) > MAX_BYTES else []
-    faults += [f"private path {m}" for m in sorted(set(PRIVATE.findall(text)))[:3]]
+    faults += [f"private path {m}" for m in sorted(set(PRIVATE.findall(_BASE64.sub("", text))))[:3]]
     faults += ["looks like an access token"] * bool(_TOKEN.search(text))
     for check in (_metadata, _parameters, _structure, _badge, _code, _outputs, _pictures):
         faults += check(notebook, path)
@@ -198,7 +200,7 @@ def refresh(path: Path, tier: str) -> None:
         shown = f"runs/{path.stem}"
         clean(notebook, {str(run.folder): shown, str(Path(folder).resolve()): shown})
     temporary = path.with_suffix(".part")
-    nbformat.write(notebook, temporary)
+    nbformat.write(slim(notebook, MAX_BYTES), temporary)
     temporary.replace(path)
 
 
