@@ -289,8 +289,16 @@ def save_pipeline(
     vae, transformer, text_encoder = halves
     CogVideoXPipeline(tokenizer, text_encoder, vae, transformer, scheduler).save_pretrained(folder)
     # transformers computes in the type a config names, diffusers in float32: name the same one.
-    config = folder / "text_encoder" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2))
+    _change_config(folder / "text_encoder", dtype="float32")
+    _change_config(folder / "vae")
+
+
+def _change_config(folder: Path, **entries: str) -> None:
+    """Change a saved config.json; it also forgets from which folder the part was loaded."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | entries
+    config.pop("_name_or_path", None)
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _cached_latents(
