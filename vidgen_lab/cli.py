@@ -289,6 +289,12 @@ COMMANDS = (
         *_elsewhere("vidgen_lab.toyworld.command"),
     ),
     Command(
+        "prepare",
+        "make a training set of a folder of videos, with a manifest of every decision",
+        "vidgen-lab prepare videos dataset gates.min_side=256 --workers 4",
+        *_elsewhere("vidgen_lab.pipeline.command"),
+    ),
+    Command(
         "pretrain",
         "train the embedded models anew (hours on a processor, minutes on a GPU)",
         "vidgen-lab pretrain all --out runs/pretrain",

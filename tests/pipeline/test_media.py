@@ -146,3 +146,12 @@ def test_wrong_settings_are_named():
     for wrong in ({"size": (63, 64)}, {"mode": "squash"}, {"crf": 99}, {"fps": 0}):
         with pytest.raises(ValueError):
             MediaSettings(**wrong)
+
+
+def test_messages_of_ffmpeg_are_the_same_every_time(source, tmp_path):
+    messages = set()
+    for _ in range(2):
+        with pytest.raises(FfmpegError) as caught:
+            compress.compress_video(source, tmp_path / "out.mp4", "no_such_codec")
+        messages.add(str(caught.value))
+    assert len(messages) == 1 and ".part" not in messages.pop()

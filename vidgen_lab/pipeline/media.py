@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from vidgen_lab.pipeline.probing import Facts, probe_file
-from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader
 
 Mode = Literal["fit", "pad", "crop"]
@@ -104,7 +104,7 @@ def cut_clip(
     gap = _shortest_gap(reader.times)
     start, stop = float(reader.times[first]), float(reader.times[end - 1]) + gap
     before, window = reader.window(first, end, gap)
-    filters = [window, "setpts=PTS-STARTPTS", resize_filter(facts, settings.size, settings.mode)]
+    filters = [window, reader.clock, resize_filter(facts, settings.size, settings.mode)]
     filters += [f"fps={settings.fps}"] if settings.fps else []
     sound = ("-an",)
     if settings.audio and facts.audio_codec:
@@ -131,6 +131,14 @@ class _Timed(VideoReader):
         """Seconds on the file's own clock at which the first frame is shown."""
         with self._open() as container:
             return int(self._pts[0]) * float(container.streams.video[0].time_base)
+
+    @property
+    def clock(self) -> str:
+        """Filter that gives the frames their times: from 0, or by counting where the file has no
+        time stamps to rely on, since frames with equal ones would be dropped."""
+        if self._seekable or self.info.variable_fps:
+            return "setpts=PTS-STARTPTS"
+        return f"setpts=N/({self.info.fps!r}*TB)"
 
     def window(self, first: int, end: int, gap: float) -> tuple[tuple, str]:
         """(options before the input, trim filter) for frames [first, end).
@@ -197,6 +205,8 @@ def temporary_file(out: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, out)
+    except FfmpegError as error:  # its message should not name a file that nobody will ever see
+        raise FfmpegError(str(error).replace(str(temporary), str(out))) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Run the ffmpeg program: found in one way, never through a shell, never left behind."""
 
+import re
 import subprocess
 from functools import lru_cache
 
@@ -32,7 +33,9 @@ def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
         raise FfmpegError(f"ffmpeg took longer than {limit:g} s and was stopped") from None
     if done.returncode:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:]
-        raise FfmpegError(f"ffmpeg failed ({done.returncode}): {'; '.join(words) or 'no message'}")
+        # Addresses in memory would make every message another one.
+        text = re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(words))
+        raise FfmpegError(f"ffmpeg failed ({done.returncode}): {text or 'no message'}")
     return done.stdout
 
 

@@ -1,0 +1,46 @@
+from vidgen_lab.pipeline.grading import Grade, grade_cuts, grade_duplicates, grade_verdicts, report
+from vidgen_lab.pipeline.rows import Row
+from vidgen_lab.toyworld.raw import Planted
+
+TRUTH = [
+    Planted("good.mp4", "clean", "kept", "", 0),
+    Planted("soft.mp4", "blur", "rejected", "blurred", 1),
+    Planted("soft2.mp4", "blur", "rejected", "blurred", 2),
+    Planted("film.mp4", "film", "kept", "", 3, cuts=(10, 20)),
+    Planted("broken.mp4", "truncated", "error", "", 4),
+    Planted("one.mp4", "clean", "kept", "", 5),
+    Planted("copy.mp4", "exact_duplicate", "rejected", "duplicate", 5),
+]
+
+
+def clip(source: str, frames=(0, 10), stage="scenes") -> Row:
+    return Row(source, f"{source}-{frames[0]}", stage, "kept", span=(0, 1), frames=frames)
+
+
+def rows() -> list[Row]:
+    films = [clip("film.mp4", (a, a + 10)) for a in (0, 11, 25)]
+    clips = [clip(n) for n in ("good.mp4", "soft.mp4", "soft2.mp4", "one.mp4", "copy.mp4")]
+    quality = [c.to("quality") for c in [*films, *clips]]
+    quality[4] = clips[1].rejected("quality", "blurred", "sharpness", 0, 1)
+    kept = [q for q in quality if q.status == "kept"]
+    unique = [q.to("duplicates", group=q.clip_id) for q in kept]
+    unique[-2] = kept[-2].to("duplicates", group="g")
+    unique[-1] = unique[-1].to("duplicates", group="g")
+    unique[-1] = unique[-1].rejected("duplicates", "duplicate: of one.mp4", "copies", 2, 1)
+    broken = Row("broken.mp4", "", "read", "error", reason="truncated: 3 frames")
+    return [broken, *films, *clips, *quality, *unique]
+
+
+def test_verdicts_are_graded_by_reason():
+    grades = grade_verdicts(rows(), TRUTH)
+    assert grades["blurred"] == Grade(planted=2, found=1, right=1)
+    assert grades["kept"] == Grade(planted=2, found=3, right=2)
+    assert grades["error"] == Grade(1, 1, 1)
+    assert grades["blurred"].precision == 1 and grades["blurred"].recall == 0.5
+    assert "soft2.mp4: blurred expected, kept found" in report(rows(), TRUTH)
+
+
+def test_duplicates_are_graded_as_pairs_and_cuts_within_a_frame():
+    assert grade_duplicates(rows(), TRUTH) == Grade(1, 1, 1)
+    assert grade_cuts(rows(), TRUTH) == Grade(2, 2, 1)
+    assert grade_cuts(rows(), TRUTH, slack=5).f1 == 1

@@ -1,0 +1,43 @@
+"""Every bad input ends as kept, rejected or error with the reason expected; nothing hangs."""
+
+import psutil
+import pytest
+
+from tests.pipeline import zoo
+from vidgen_lab.pipeline import rows
+from vidgen_lab.pipeline.prepare import Labour, prepare
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = zoo.build(tmp_path_factory.mktemp("zoo") / "videos")
+    out = folder.parent / "out"
+    table = prepare(folder, out, labour=Labour("process", workers=2))
+    ends = {}
+    for row in rows.sort_rows(table):
+        ends[row.source] = row  # the last stage a file came to
+    return folder, out, table, ends
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_status_and_reason(run, name):
+    status, reason = zoo.ZOO[name][1]
+    end = run[3][name]
+    assert (end.status, end.reason[: len(reason)]) == (status, reason), end
+
+
+def test_nothing_is_missing_and_nothing_invented(run):
+    folder, out, table, ends = run
+    assert set(ends) == set(zoo.ZOO) and len(zoo.ZOO) >= 40
+    rows.check_funnel(rows.read_manifest(out / "manifest.jsonl"))
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 5 * 2**20
+
+
+def test_no_process_is_left(run):
+    assert not [p for p in psutil.Process().children(recursive=True) if "ffmpeg" in p.name()]
+
+
+def test_every_kept_clip_was_written(run):
+    _, out, table, _ = run
+    kept = [r for r in table if r.stage == "split"]
+    assert {p.name for p in (out / "clips").iterdir()} == {f"{r.clip_id}.mp4" for r in kept}

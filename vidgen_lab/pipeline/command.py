@@ -1,0 +1,86 @@
+"""`vidgen-lab prepare`: from a folder of videos to a training set."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+_SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SRC", help="folder with the videos")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder of the training set")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="NAME=VALUE",
+        help="a setting such as gates.min_side=256; the --set may be left out",
+    )  # fmt: skip
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--executor", default="process", choices=("serial", "process", "ray"))
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument(
+        "--score-only", action="store_true", help="measure and judge, but cut nothing yet"
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", help="only score part I of N; a run without it finishes"
+    )
+    parser.add_argument("--retry", choices=("error",), help="try again what ended in an error")
+    _take_settings_anywhere(parser)
+
+
+def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
+    """Read a bare NAME=VALUE as --set NAME=VALUE: argparse itself would want all of them in one
+    place, and refuse one that stands behind an option."""
+    parse = parser.parse_known_args
+
+    def parse_known_args(args=None, namespace=None):
+        words = sys.argv[1:] if args is None else args
+        return parse([f"--set={w}" if _SETTING.match(w) else w for w in words], namespace)
+
+    parser.parse_known_args = parse_known_args
+
+
+def run(args: argparse.Namespace) -> None:
+    from vidgen_lab.pipeline import exports, report, rows
+    from vidgen_lab.pipeline.config import load_config
+    from vidgen_lab.pipeline.prepare import Labour, prepare
+
+    config = load_config(args.config, args.settings)
+    labour = Labour(args.executor, args.workers, args.retry == "error", _show)
+    shard = _shard(args.shard) if args.shard else None
+    table = prepare(args.source, args.out, config, labour, args.score_only, shard)
+    print(report.summary(table))
+    if shard:
+        print(f"Shard {args.shard} is scored; run without --shard when all are")
+        return
+    gates = config.gates.gates()
+    print(report.calibration(table, gates))
+    sheet = report.borderline_sheet(table, gates, args.source)
+    print(f"Manifest    {args.out / 'manifest.jsonl'}")
+    print(f"Funnel      {report.write_funnel(table, args.out / 'funnel.png')}")
+    print(f"Borderline  {report.write_sheet(sheet, args.out / 'borderline.png')}")
+    if not args.score_only:
+        print(f"Dataset     {exports.write_exports(table, args.out)}")
+    try:
+        print(f"Table       {rows.write_parquet(table, args.out / 'manifest.parquet')}")
+        if not args.score_only:
+            print(f"Embeddings  {exports.write_embeddings(args.out)}")
+    except ImportError as error:
+        print(f"note: no parquet tables: {error}", file=sys.stderr)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    try:
+        return int(index), int(count)
+    except ValueError:
+        raise ValueError(f"--shard takes I/N such as 0/4, not {text!r}") from None
+
+
+def _show(stage: str, done: int, total: int) -> None:
+    """One line that is written over on a terminal, one line a stage elsewhere."""
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r{stage:<10} {done}/{total}", end=end, file=sys.stderr, flush=True)
+    elif done == total:
+        print(f"{stage:<10} {done}/{total}", file=sys.stderr)

@@ -1,0 +1,81 @@
+"""What workers do: pure functions from a plain task to a plain result, one per kind of work."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from vidgen_lab.pipeline import annotators, media, pictures, probing, scenes, scoring
+from vidgen_lab.pipeline.annotators import ACTIONS, CAPTIONERS, DETECTORS, EMBEDDERS, make
+from vidgen_lab.pipeline.journal import code_version, file_sha256
+from vidgen_lab.pipeline.media import MediaSettings, cut_clip
+from vidgen_lab.pipeline.scenes import SceneSettings
+from vidgen_lab.pipeline.scoring import ScoreSettings, score_video
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.reader import VideoReader
+
+_LOOKS = 48  # frames at most that an annotator gets to see
+
+
+def hash_source(task: dict[str, Any]) -> str:
+    """{path} -> sha256 of the file."""
+    return file_sha256(Path(task["path"]))
+
+
+def score(task: dict[str, Any]) -> dict[str, Any]:
+    """{path, scenes, score} -> facts and clips of `scoring.score_video`."""
+    settings = SceneSettings(**task["scenes"]), ScoreSettings(**task["score"])
+    with _one_thread():
+        return score_video(task["path"], *settings)
+
+
+def embed(task: dict[str, Any]) -> list[float]:
+    """{path, frames, embedder} -> vector."""
+    clip = _glance(task["path"], task["frames"], 16)
+    return make(EMBEDDERS, task["embedder"]).embed(clip).tolist()
+
+
+def export(task: dict[str, Any]) -> dict[str, Any]:
+    """{path, frames, media, out, limit} -> what is true of the file that was written."""
+    out = Path(task["out"])
+    settings = MediaSettings(**task["media"])
+    facts = cut_clip(task["path"], out, tuple(task["frames"]), settings, task["limit"])
+    names = ("width", "height", "fps", "num_frames", "seconds", "bytes")
+    return {name: getattr(facts, name) for name in names} | {"sha256": file_sha256(out)}
+
+
+def annotate(task: dict[str, Any]) -> dict[str, Any]:
+    """{path, detector, actor, captioner} -> objects, actions, caption, annotators."""
+    clip = _glance(task["path"], None, _LOOKS)
+    who = make(DETECTORS, task["detector"]), make(ACTIONS, task["actor"])
+    with _one_thread():
+        return annotators.annotate_clip(clip, *who, make(CAPTIONERS, task["captioner"]))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV's flow differs in the last digits with the number of threads; the results may not."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
+    """At most `looks` frames, evenly spaced, so that a long clip costs no more than a short one."""
+    reader = VideoReader(path)
+    first, end = frames or (0, reader.info.num_frames)
+    stride = max(1, -(-(end - first) // looks))
+    return reader.read(first, len(range(first, end, stride)), stride)
+
+
+VERSIONS = {
+    "score": code_version(scoring, scenes, pictures, probing),
+    "embed": code_version(annotators),
+    "export": code_version(media),
+    "annotate": code_version(annotators),
+}
