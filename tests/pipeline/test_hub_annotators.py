@@ -1,0 +1,116 @@
+"""The adapters with random models of the real architectures, a few thousand weights each."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.pipeline.samples import moving
+from vidgen_lab.pipeline import hub_annotators as hub
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+class Words:
+    """Stands in for a tokenizer."""
+
+    def __call__(self, texts, **_):
+        from types import SimpleNamespace
+
+        ids = torch.tensor([[1, 2 + len(t) % 20, 3] for t in texts])
+        return SimpleNamespace(input_ids=ids, attention_mask=torch.ones_like(ids))
+
+    def decode(self, tokens, skip_special_tokens=True):
+        return " " + " ".join(str(int(t)) for t in tokens)
+
+
+def test_yolos_boxes_lie_in_pixels_of_the_clip():
+    from transformers import YolosConfig, YolosForObjectDetection
+
+    config = YolosConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
+        image_size=[64, 96], patch_size=16, num_detection_tokens=5, num_labels=3,
+    )  # fmt: skip
+    detector = hub.HubDetector(YolosForObjectDetection(config), "tiny", side=64, looks=3, least=0)
+    found = detector.detect(moving())
+    assert len(found) == 3 * 5 and {f["frame"] for f in found} == {0, 8, 15}
+    assert {f["label"] for f in found} <= set(config.id2label.values())
+    boxes = np.array([f["box"] for f in found])
+    assert (boxes[:, 2] <= 96).all() and (boxes[:, 3] <= 64).all() and (boxes[:, 2:] >= 0).all()
+    scores = [f["score"] for f in found[:5]]
+    assert scores == sorted(scores, reverse=True)
+    assert hub.HubDetector(detector.model, "tiny", 64, least=1.0).detect(moving()) == []
+
+
+def test_xclip_ranks_the_labels():
+    from transformers import XCLIPConfig, XCLIPModel
+
+    text = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 37, "vocab_size": 99, "eos_token_id": 3,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 37, "image_size": 32, "patch_size": 16, "num_frames": 4,
+        "mit_hidden_size": 32, "mit_intermediate_size": 64, "mit_num_attention_heads": 2,
+    }  # fmt: skip
+    config = XCLIPConfig(
+        text_config=text, vision_config=vision, projection_dim=32, prompt_num_attention_heads=2
+    )
+    actor = hub.XClipActions(XCLIPModel(config), Words(), ("running", "a cat sits"), "tiny")
+    ranked = actor.act(moving())
+    assert {a["label"] for a in ranked} == {"running", "a cat sits"}
+    assert sum(a["score"] for a in ranked) == pytest.approx(1, abs=1e-5)
+    assert ranked[0]["score"] >= ranked[1]["score"]
+
+
+def test_blip_writes_a_caption():
+    from transformers import BlipConfig, BlipForConditionalGeneration
+
+    text = {
+        "hidden_size": 32, "encoder_hidden_size": 32, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 37, "vocab_size": 99, "bos_token_id": 1,
+        "sep_token_id": 2, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 37, "image_size": 32, "patch_size": 16,
+    }  # fmt: skip
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=32)
+    captioner = hub.BlipCaptioner(BlipForConditionalGeneration(config), Words(), "tiny", 5)
+    text = captioner.caption(moving(), [], [])
+    assert text and text == text.strip() == captioner.caption(moving(), [], [])
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_embeddings_are_directions(family):
+    from transformers import (
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+        SiglipVisionConfig,
+        SiglipVisionModel,
+    )
+
+    shape = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 37, "image_size": 32, "patch_size": 16,
+    }  # fmt: skip
+    model = (
+        CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, projection_dim=24))
+        if family == "clip"
+        else SiglipVisionModel(SiglipVisionConfig(**shape))
+    )
+    embedder = hub.HubEmbedder(model, "tiny")
+    vector = embedder.embed(moving(1))
+    assert vector.shape == ((24,) if family == "clip" else (32,))
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(vector, embedder.embed(moving(1)))
+
+
+def test_nothing_is_fetched_unasked_and_the_licence_is_named():
+    with pytest.raises(FileNotFoundError, match="26 MB, licence Apache-2.0"):
+        hub.HubDetector.load()
+    with pytest.raises(FileNotFoundError, match="download=True"):
+        hub.HubEmbedder.load("google/siglip-base-patch16-224")
