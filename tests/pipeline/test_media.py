@@ -39,6 +39,15 @@ def test_cuts_hold_exactly_the_frames_asked_for(source, tmp_path, suffix):
     assert numbers(tmp_path / "out.mp4") == list(range(13, 21))
 
 
+def test_cuts_are_exact_where_ffmpeg_guesses_the_times(source, tmp_path):
+    path = tmp_path / "plain.avi"  # mpeg4 as ffmpeg writes it by itself, with sound beside it
+    tone = ("-f", "lavfi", "-t", 5, "-i", "sine=440", "-c:a", "pcm_s16le")
+    run_ffmpeg("-i", local(source), *tone, "-q:v", 2, local(path))
+    for first, end in ((0, FRAMES), (13, 21)):
+        cut_clip(path, tmp_path / "out.mp4", (first, end))
+        assert numbers(tmp_path / "out.mp4") == list(range(first, end))
+
+
 def test_cuts_are_exact_behind_a_seek_and_an_edit_list(source, tmp_path, monkeypatch):
     monkeypatch.setattr(media, "_SEEK_MARGIN", 0.5)
     cut_clip(source, tmp_path / "seek.mp4", (25, 33))

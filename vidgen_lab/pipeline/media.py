@@ -19,6 +19,7 @@ from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader
 
 Mode = Literal["fit", "pad", "crop"]
+_CLOCKED = ("mov,", "matroska")  # containers in which every frame has a time stamp
 _SEEK_MARGIN = 10.0  # seconds before a cut at which decoding begins: more than a group of pictures
 
 
@@ -133,10 +134,17 @@ class _Timed(VideoReader):
             return int(self._pts[0]) * float(container.streams.video[0].time_base)
 
     @property
+    def clocked(self) -> bool:
+        """Whether ffmpeg gives the frames the same times as the index. AVI has none of its own, and
+        ffmpeg guesses them one frame late."""
+        with self._open() as container:
+            return self._seekable and container.format.name.startswith(_CLOCKED)
+
+    @property
     def clock(self) -> str:
         """Filter that gives the frames their times: from 0, or by counting where the file has no
         time stamps to rely on, since frames with equal ones would be dropped."""
-        if self._seekable or self.info.variable_fps:
+        if self.clocked or self.info.variable_fps:
             return "setpts=PTS-STARTPTS"
         return f"setpts=N/({self.info.fps!r}*TB)"
 
@@ -146,7 +154,7 @@ class _Timed(VideoReader):
         Where seeking is exact, decoding starts a little before the cut, and -copyts lets the
         filter see the time stamps that the index has. Elsewhere frames are counted from the start.
         """
-        if not self._seekable:
+        if not self.clocked:
             return (), f"trim=start_frame={first}:end_frame={end}"
         start, last = float(self.times[first]), float(self.times[end - 1])
         seek = start - _SEEK_MARGIN
