@@ -55,7 +55,7 @@ def test_open_sora_table_reads_back(written):
 
 
 def test_webdataset_members_belong_together(written):
-    path = written[0] / "dataset" / "train" / "shards" / "train-000000.tar"
+    path = written[0] / "shards" / "train-000000.tar"
     with tarfile.open(path) as tar:
         names = tar.getnames()
         assert names[:3] == ["id0.json", "id0.mp4", "id0.txt"] and len(names) == 6
@@ -88,14 +88,14 @@ def test_embeddings_read_back(written):
 
 def test_writing_again_replaces_everything_and_is_the_same(written):
     out, table = written
-    tar = out / "dataset" / "train" / "shards" / "train-000000.tar"
+    tar = out / "shards" / "train-000000.tar"
     before = tar.read_bytes()
     (out / "dataset" / "train" / "videos" / "stale.mp4").write_bytes(b"old")
     exports.write_exports(table, out)
     assert tar.read_bytes() == before
     assert not (out / "dataset" / "train" / "videos" / "stale.mp4").exists()
-    assert {p.name for p in out.iterdir()} >= {"clips", "dataset"}
-    assert not [p for p in out.iterdir() if p.name.startswith(".dataset")]
+    assert {p.name for p in out.iterdir()} >= {"clips", "dataset", "shards"}
+    assert not [p for p in out.iterdir() if p.name.startswith((".dataset", ".shards"))]
 
 
 def test_a_missing_clip_leaves_the_old_dataset(written):

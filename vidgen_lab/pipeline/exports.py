@@ -33,27 +33,37 @@ def final_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def write_exports(rows: Iterable[Row], out: str | Path) -> Path:
-    """Write OUT/dataset anew from the rows of a manifest; returns it.
+    """Write OUT/dataset and OUT/shards anew from the rows of a manifest; returns the first.
 
     Raises FileNotFoundError when a clip of the manifest is missing in OUT/clips.
     """
     out = Path(out)
-    building, old, dataset = out / ".dataset.part", out / ".dataset.old", out / "dataset"
-    for leftover in (building, old):
+    dataset, shards = out / ".dataset.part", out / ".shards.part"
+    for leftover in (dataset, shards):
         shutil.rmtree(leftover, ignore_errors=True)
+    shards.mkdir(parents=True)
     splits: dict[str, list[Row]] = {"train": []}
     for row in final_rows(rows):
         splits.setdefault(row.info["split"], []).append(row)
     for name, chosen in splits.items():
-        _write_split(chosen, out, building / name, name)
-    if dataset.exists():
-        dataset.rename(old)
-    building.rename(dataset)
+        _write_split(chosen, out, dataset / name)
+        _write_shards(chosen, out, shards, name)
+    _swap(shards, out / "shards")
+    return _swap(dataset, out / "dataset")
+
+
+def _swap(new: Path, place: Path) -> Path:
+    """Put a finished folder in the place of the old one."""
+    old = place.with_name(f".{place.name}.old")
     shutil.rmtree(old, ignore_errors=True)
-    return dataset
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+    return place
 
 
-def _write_split(rows: Sequence[Row], out: Path, folder: Path, split: str) -> None:
+def _write_split(rows: Sequence[Row], out: Path, folder: Path) -> None:
     (folder / "videos").mkdir(parents=True)
     for row in rows:
         _link(out / row.info["clip"]["file"], folder / "videos" / f"{row.clip_id}.mp4")
@@ -64,7 +74,6 @@ def _write_split(rows: Sequence[Row], out: Path, folder: Path, split: str) -> No
     metadata = "".join(json.dumps(_metadata(r), ensure_ascii=False) + "\n" for r in rows)
     (folder / "metadata.jsonl").write_text(metadata, encoding="utf-8")
     _write_open_sora(rows, folder / "open_sora.csv")
-    _write_shards(rows, out, folder / "shards", split)
 
 
 def _metadata(row: Row) -> dict[str, Any]:
@@ -106,7 +115,6 @@ def _write_open_sora(rows: Sequence[Row], path: Path) -> None:
 
 
 def _write_shards(rows: Sequence[Row], out: Path, folder: Path, split: str) -> None:
-    folder.mkdir()
     for number, start in enumerate(range(0, len(rows), _PER_SHARD)):
         with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as tar:
             for row in rows[start : start + _PER_SHARD]:
