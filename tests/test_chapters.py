@@ -9,6 +9,7 @@ import pytest
 from vidgen_lab import cli
 from vidgen_lab.workbook import runner
 
+pytestmark = pytest.mark.timeout(1800)  # minutes of work where other programs run beside it
 CHAPTERS = pytest.mark.parametrize("path", runner.chapters().values(), ids=lambda path: path.stem)
 
 
@@ -56,3 +57,14 @@ def test_checked_cells_still_show_what_was_committed(path, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_the_python_example_of_the_readme_runs(tmp_path):
+    readme = (runner.notebooks_dir().parent / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["star.json", "star.mp4"]
+    assert "consistency" in done.stdout
