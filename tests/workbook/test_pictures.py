@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook import charts, diagrams, figures, style, toys
 from vidgen_lab.workbook.notes import facts
 
@@ -141,3 +142,13 @@ def test_timeline_refuses_disorder():
     events = facts("timeline").to_dict("records")
     with pytest.raises(ValueError, match="order"):
         diagrams.timeline(events[::-1])
+
+
+def test_strips_show_every_clip_in_a_row_of_its_own():
+    black = Clip(np.zeros((8, 64, 96, 3), np.uint8), 8)
+    white = Clip(np.full((8, 64, 96, 3), 255, np.uint8), 8)
+    shown = style.strips({"a": black, "b": white}, "black over white", num=4, width=400)
+    pixels = np.asarray(Image.open(io.BytesIO(shown.data)).convert("L"))
+    assert 380 <= pixels.shape[1] <= 400
+    upper, lower = np.array_split(pixels, 2)
+    assert upper[30:80, 10:90].max() < 30 and lower[40:80, 10:90].min() > 225

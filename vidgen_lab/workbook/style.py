@@ -4,11 +4,18 @@ Figures carry their own paper-coloured background, so they read the same in a li
 notebook theme, and each is handed over with a description for people who cannot see it.
 """
 
+import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
+
+import numpy as np
+
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.show import film_strip
 
 INK = "#22303c"
 PAPER = "#fbfaf6"
@@ -96,17 +103,40 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -
     return figure, figure.subplots(rows, columns, **options)
 
 
-def picture(figure: Any, alt: str, colours: int | None = 96) -> Any:
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture for a notebook, and the words that stand for it.
+
+    data: the bytes of a PNG or JPEG file. width: in pixels. alt: what it shows. IPython's own Image
+    takes no such words in the version that Colab has.
+    """
+
+    data: bytes
+    width: int
+    alt: str
+    mime: str = "image/png"
+
+    def __post_init__(self) -> None:
+        if not self.alt.strip():
+            raise ValueError("every figure needs a sentence of alt text that says what it shows")
+
+    def __repr__(self) -> str:
+        return f"<picture: {self.alt}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        encoded = base64.b64encode(self.data).decode("ascii")
+        about = {"width": self.width, "alt": self.alt}
+        return {self.mime: encoded, "text/plain": repr(self)}, {self.mime: about}
+
+
+def picture(figure: Any, alt: str, colours: int | None = 48) -> Picture:
     """Turn a matplotlib figure into a small PNG with alt text for the notebook.
 
     colours limits the palette, which keeps a chart near 20 kB; None keeps full colour (photos).
     Raises ValueError for an empty alt text: a figure nobody can hear described is unfinished.
     """
-    from IPython.display import Image as DisplayImage
     from PIL import Image
 
-    if not alt.strip():
-        raise ValueError("every figure needs a sentence of alt text that says what it shows")
     raw = io.BytesIO()
     figure.savefig(raw, format="png")
     image = Image.open(raw).convert("RGB")
@@ -114,22 +144,38 @@ def picture(figure: Any, alt: str, colours: int | None = 96) -> Any:
         image = image.quantize(colours, dither=Image.Dither.NONE)
     packed = io.BytesIO()
     image.save(packed, format="png", optimize=True)
-    return DisplayImage(packed.getvalue(), width=image.width, alt=alt)
+    return Picture(packed.getvalue(), image.width, alt)
 
 
-def photo(pixels: Any, alt: str, quality: int = 85) -> Any:
+def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
     """Show a uint8 image [H, W, 3] (film strip, contact sheet) as a small JPEG with alt text.
 
     Wider ones than a figure are reduced to its width.
     """
-    from IPython.display import Image as DisplayImage
     from PIL import Image
 
-    if not alt.strip():
-        raise ValueError("every figure needs a sentence of alt text that says what it shows")
     image, limit = Image.fromarray(pixels), round(WIDTH_INCHES * DPI)
     if image.width > limit:
         image = image.resize((limit, round(image.height * limit / image.width)), Image.LANCZOS)
     packed = io.BytesIO()
-    image.save(packed, format="jpeg", quality=quality)
-    return DisplayImage(packed.getvalue(), width=image.width, alt=alt)
+    image.save(packed, format="jpeg", quality=quality, optimize=True, progressive=True)
+    return Picture(packed.getvalue(), image.width, alt, "image/jpeg")
+
+
+def strips(clips: Mapping[str, Clip], alt: str, num: int = 5, width: int = 640) -> Picture:
+    """One row of `num` frames per clip under its title, together about `width` pixels wide.
+
+    Frames are scaled smoothly, which suits moving pictures and packs far better than hard pixels.
+    """
+    tile = (width - 4 * (num - 1)) // num
+    scaled = [_scaled(clip, tile) for clip in clips.values()]
+    return photo(film_strip(scaled, list(clips), num, scale=1), alt)
+
+
+def _scaled(clip: Clip, width: int) -> Clip:
+    import cv2
+
+    how = cv2.INTER_CUBIC if width > clip.width else cv2.INTER_AREA
+    size = width, round(clip.height * width / clip.width)
+    frames = np.stack([cv2.resize(frame, size, interpolation=how) for frame in clip.frames])
+    return Clip(frames, clip.fps, clip.meta)
