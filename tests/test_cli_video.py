@@ -113,3 +113,22 @@ def test_evaluate_measures_a_file(here, capsys):
     assert cli.main(["evaluate", "ball.mp4"]) == 0
     assert f"{numbers['consistency']:.3f}" in capsys.readouterr().out
     assert cli.main(["evaluate", "none.mp4"]) == 1
+
+
+def test_evaluate_holds_a_file_against_a_prompt_where_that_can_be_measured(here, capsys):
+    from vidgen_lab.toyworld import Scene, render
+    from vidgen_lab.video.writer import write_clip
+
+    write_clip(render(Scene("ball", "red", "left", "desert", "cartoon", 1)).clip, "ball.mp4")
+
+    def adherence(prompt: str) -> dict:
+        assert cli.main(["evaluate", "ball.mp4", "--prompt", prompt, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)["adherence"]
+
+    right, wrong = adherence("a red ball in a desert"), adherence("a blue ball in a desert")
+    assert right["score"] > 0.9 > wrong["score"]
+    assert wrong["seen"]["colour"] == "red"
+    for prompt in ("a lawyer reading a newspaper", ""):
+        assert adherence(prompt)["measurable"] is False and adherence(prompt)["score"] is None
+    assert cli.main(["evaluate", "ball.mp4", "--prompt", "a lawyer reading a newspaper"]) == 0
+    assert "Prompt: not measurable" in capsys.readouterr().out

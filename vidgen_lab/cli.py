@@ -134,14 +134,14 @@ def _evaluate(args: argparse.Namespace) -> int | None:
     clip = read_clip(args.file)
     result = evaluate_video_basics(clip)
     adherence = None
-    if args.prompt:
+    if args.prompt is not None:
         from vidgen_lab.metrics.adherence import prompt_adherence
 
         adherence = prompt_adherence(clip, args.prompt)
     if args.json:
         import json
 
-        record = result.to_dict() | ({"adherence": vars(adherence)} if adherence else {})
+        record = result.to_dict() | ({"adherence": adherence.to_dict()} if adherence else {})
         print(json.dumps(record, indent=2))
         return None
     print(f"{args.file}: {clip.num_frames} frames, {clip.width}x{clip.height}, {clip.fps:g} fps")

@@ -1,6 +1,7 @@
 """Prompt adherence as a number: does the clip show what the sentence names?"""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from vidgen_lab.metrics.judge import ToyJudge, judge_clips
 from vidgen_lab.toyworld import parse_prompt
@@ -39,6 +40,10 @@ class Adherence:
     def score(self) -> float | None:
         """Mean probability of the named attributes; None when the prompt is not measurable."""
         return sum(self.scores.values()) / len(self.scores) if self.measurable else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, ready for JSON; `score` is None when the prompt is not measurable."""
+        return {"measurable": self.measurable, "score": self.score} | asdict(self)
 
     def __str__(self) -> str:
         if not self.measurable:
