@@ -1,0 +1,275 @@
+"""Pre-train the Latte of chapter 3: a small text-to-video model on a corner of the toy world."""
+
+import copy
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler
+from vidgen_lab.latte.losses import diffusion_loss
+from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
+from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.toy_data import render_clips
+from vidgen_lab.training.toy_frame_vae import encode_frames
+from vidgen_lab.training.toy_text import build_text_encoder, build_tokenizer
+
+# The corner of the world that this model learns; the whole of it is toy-cogvideox's.
+SUBJECTS = ("ball", "cube", "star", "heart", "ring")
+MOTIONS = ("left", "right", "up", "down")
+
+
+@dataclass(frozen=True)
+class ToyLatteConfig:
+    """Recipe of `toy-latte`. Sizes are in pixels; the VAE makes latents four times smaller."""
+
+    hidden_size: int = 144
+    depth: int = 8
+    heads: int = 3
+    patch_size: int = 2
+    text_width: int = 96
+    text_layers: int = 1
+    max_text_length: int = 24
+    width: int = 72
+    height: int = 48
+    num_frames: int = 8
+    clips: int = 2500
+    held_out_clips: int = 64
+    steps: int = 1300
+    batch: int = 16
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 2e-3
+    warmup: int = 50
+    decay_share: float = 0.4
+    ema_decay: float = 0.995
+    seed: int = 0
+
+
+def sample_corner(count: int, seed: int, held_out: bool = False) -> list[Scene]:
+    """`count` scenes of the corner: one of five bodies, in any colour, crossing any place."""
+    rng, scenes = np.random.default_rng(seed), []
+    while len(scenes) < count:
+        names = (str(rng.choice(values)) for values in (SUBJECTS, COLOURS, MOTIONS, BACKGROUNDS))
+        scene = Scene(*names, "cartoon", int(rng.integers(2**31)))
+        if is_held_out(scene) == held_out:
+            scenes.append(scene)
+    return scenes
+
+
+def training_caption(scene: Scene, rng: np.random.Generator, empty: float = 0.1) -> str:
+    """A caption, bare or detailed, or none at all: what classifier-free guidance needs."""
+    if rng.random() < empty:
+        return ""
+    return caption(scene, str(rng.choice(("minimal", "detailed"), p=(0.6, 0.4))), rng)
+
+
+def build_latte(config: ToyLatteConfig, latent_channels: int) -> Latte:
+    """An untrained Latte in diffusers' layout: text in the spatial blocks, learned variance."""
+    return Latte(
+        LatteConfig(
+            sample_size=config.height // 4,
+            num_frames=config.num_frames,
+            in_channels=latent_channels,
+            patch_size=config.patch_size,
+            hidden_size=config.hidden_size,
+            depth=config.depth,
+            num_heads=config.heads,
+            modulation="single",
+            condition="text",
+            text_dim=config.text_width,
+        )
+    )
+
+
+def build_schedulers() -> tuple[NoiseScheduler, DDIMScheduler]:
+    """The same noise levels for training and for the shipped pipeline: Latte's betas, v-prediction,
+    and sampling steps that begin at the noisiest level."""
+    ddim = DDIMScheduler(
+        beta_schedule="linear",
+        beta_start=1e-4,
+        beta_end=0.02,
+        prediction_type="v_prediction",
+        clip_sample=False,
+        timestep_spacing="trailing",
+    )
+    return NoiseScheduler(schedule="linear", prediction="v"), ddim
+
+
+def build_model(config: ToyLatteConfig, vocabulary: int, latent_channels: int) -> nn.ModuleDict:
+    """Transformer and text encoder, which learn together."""
+    text_encoder = build_text_encoder(vocabulary, config.text_width, config.text_layers)
+    latte = build_latte(config, latent_channels)
+    return nn.ModuleDict({"latte": latte, "text_encoder": text_encoder})
+
+
+def build_optimizers(model: nn.ModuleDict, config: ToyLatteConfig) -> dict:
+    """Muon (Jordan 2024) for the matrices inside the blocks, AdamW for everything else."""
+    inside = {
+        id(p) for n, p in model.named_parameters() if ".blocks." in n and n.endswith("weight")
+    }
+    matrices = [p for p in model.parameters() if id(p) in inside]
+    others = [p for p in model.parameters() if id(p) not in inside]
+    muon = torch.optim.Muon(
+        matrices, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
+    adamw = torch.optim.AdamW(
+        others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    return {"muon": muon, "adamw": adamw}
+
+
+def learning_rate_factor(step: int, config: ToyLatteConfig) -> float:
+    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
+    start = config.steps * (1 - config.decay_share)
+    decay = 1.0 if step < start else (config.steps - step) / (config.steps - start)
+    return min(1.0, (step + 1) / config.warmup) * decay
+
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def batch_loss(model: nn.ModuleDict, scheduler: NoiseScheduler, batch: Batch) -> torch.Tensor:
+    """The chapter's loss (target and learned variance) of latents, noise, timesteps and text."""
+    latents, noise, t, ids, mask = batch  # [B, C, T, h, w] x 2, [B], [B, L] x 2
+    text = model["text_encoder"](ids, attention_mask=mask)[0]  # [B, L, D]
+    x_t = scheduler.add_noise(latents, noise, t)
+    output = model["latte"](x_t, t, text=text, text_mask=mask.bool())
+    return diffusion_loss(scheduler, output, latents, noise, x_t, t).total
+
+
+def train_latte(
+    config: ToyLatteConfig, vae_folder: Path, out: Path, device: str = "cpu", log_every: int = 50
+) -> None:
+    """Train (or resume) on latents of the VAE in `vae_folder`.
+
+    `out` gets checkpoint.pt, log.jsonl, config.json, the cached latents and, from the averaged
+    weights, pipeline/, which plain LattePipeline loads.
+    """
+    torch.manual_seed(config.seed)
+    vae = AutoencoderKL.from_pretrained(vae_folder).to(device)
+    scenes = sample_corner(config.clips, config.seed + 20)
+    unseen = sample_corner(config.held_out_clips, config.seed + 21, held_out=True)
+    latents = _cached_latents(config, vae, out, scenes + unseen)
+    tokenizer, (scheduler, ddim) = build_tokenizer(config.max_text_length), build_schedulers()
+    model = build_model(config, len(tokenizer), vae.config.latent_channels).to(device)
+    scheduler.to(device)
+    ema, optimizers = moving_average(model, config.ema_decay), build_optimizers(model, config)
+    run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
+    rates = {"muon": config.muon_learning_rate, "adamw": config.learning_rate}
+    fixed = _evaluation_batch(latents[config.clips :], unseen, tokenizer, config, device)
+    for step in range(run.resume(device), config.steps):
+        batch = _batch(latents, scenes, tokenizer, config, step, device)
+        for name, optimizer in optimizers.items():
+            optimizer.param_groups[0]["lr"] = rates[name] * learning_rate_factor(step, config)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            loss = batch_loss(model, scheduler, batch)
+        loss.backward()
+        norm = clip_gradients(model, 1.0, step)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        ema.update_parameters(model)
+        done = step + 1
+        if run.logs_at(done):
+            row = {"loss": loss, "grad_norm": norm}
+            if run.checkpoints_at(done):
+                with torch.no_grad():
+                    row["held_out_loss"] = batch_loss(ema.module.eval(), scheduler, fixed)
+                run.save(done)
+                save_latte_pipeline(out / "pipeline", vae, ema.module, tokenizer, ddim)
+            run.log(done, **row)
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+
+
+def save_latte_pipeline(
+    folder: Path,
+    vae: AutoencoderKL,
+    model: nn.ModuleDict,
+    tokenizer: PreTrainedTokenizerFast,
+    scheduler: DDIMScheduler,
+) -> None:
+    """Write a folder that plain LattePipeline loads: float16 on disk, float32 in use."""
+    transformer = model["latte"].to_diffusers().half().cpu()
+    halves = [copy.deepcopy(part).half().cpu() for part in (vae, model["text_encoder"])]
+    pipe = LattePipeline(tokenizer, halves[1], halves[0], transformer, scheduler)
+    pipe.save_pretrained(folder)
+    for part in ("text_encoder", "vae"):  # name the type to compute in, forget where it came from
+        file = folder / part / "config.json"
+        config = json.loads(file.read_text())
+        config.pop("_name_or_path", None)
+        if part == "text_encoder":
+            config["dtype"] = "float32"
+        file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _tokens(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask [B, L], padded to the longest text of the batch."""
+    made = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+    return made.input_ids.to(device), made.attention_mask.to(device)
+
+
+def _batch(
+    latents: torch.Tensor,
+    scenes: list[Scene],
+    tokenizer: PreTrainedTokenizerFast,
+    config: ToyLatteConfig,
+    step: int,
+    device: str,
+) -> Batch:
+    """Everything random of one step: a function of the step alone."""
+    rng = np.random.default_rng((config.seed, step))
+    chosen = rng.integers(config.clips, size=config.batch)
+    ids, mask = _tokens(tokenizer, [training_caption(scenes[i], rng) for i in chosen], device)
+    clean = latents[torch.from_numpy(chosen)].float().to(device)
+    noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
+    # one timestep from each sixteenth of the range: every level is equally likely, loss is steadier
+    strata = (np.arange(config.batch) + rng.random(config.batch)) / config.batch
+    t = torch.from_numpy(np.floor(1000 * strata)).long().to(device)
+    return clean, noise, t, ids, mask
+
+
+def _evaluation_batch(
+    latents: torch.Tensor,
+    scenes: list[Scene],
+    tokenizer: PreTrainedTokenizerFast,
+    config: ToyLatteConfig,
+    device: str,
+) -> Batch:
+    """Clips, captions, noise and timesteps that stay the same, so that losses compare."""
+    rng = np.random.default_rng(config.seed + 22)
+    texts = [training_caption(scene, rng, empty=0.0) for scene in scenes]
+    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)).to(device)
+    t = torch.linspace(0, 999, len(scenes)).round().long().to(device)
+    return latents.float().to(device), noise, t, *_tokens(tokenizer, texts, device)
+
+
+def _cached_latents(
+    config: ToyLatteConfig, vae: AutoencoderKL, out: Path, scenes: list[Scene]
+) -> torch.Tensor:
+    """Scaled latents of all scenes, fp16 [N, C, T, h, w], kept in `out` for the next start.
+
+    Delete latents.safetensors there after a change of VAE or scenes.
+    """
+    file = out / "latents.safetensors"
+    if not file.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        parts = []
+        for start in range(0, len(scenes), 100):
+            clips = render_clips(
+                scenes[start : start + 100], config.width, config.height, config.num_frames
+            )
+            parts.append(encode_frames(vae, clips))
+        latents = torch.cat(parts).float() * vae.config.scaling_factor
+        save_file({"latents": latents.half().contiguous()}, file)
+    latents = load_file(file)["latents"]
+    if len(latents) != len(scenes):
+        raise ValueError(f"{file} holds {len(latents)} clips, not {len(scenes)}: delete it")
+    return latents
