@@ -53,6 +53,21 @@ def test_copies_are_found_and_relatives_are_not(clips):
     assert groups["backwards"] == "backwards" and groups["other"] == "other"
 
 
+def test_another_subject_on_the_same_stage_is_no_copy(tmp_path):
+    """A small difference all in all, and a large one where the subject is."""
+    a = moving(0, 24)
+    b = Clip(a.frames.copy(), a.fps)
+    for t in range(24):  # a bright square instead of the dark one in the block
+        b.frames[t, 24:40, 7 + 2 * t : 21 + 2 * t] = (250, 250, 250)
+    one, other = (
+        Signature.of(score_video(save(c, tmp_path / f"{n}.mp4"))["clips"][0])
+        for n, c in (("a", a), ("b", b))
+    )
+    strict, lax = DuplicateSettings(), DuplicateSettings(max_local=255, min_correlation=-1)
+    assert duplicates.same_pictures(one, other, lax)
+    assert not duplicates.same_pictures(one, other, strict)
+
+
 def test_a_black_intro_makes_nobody_alike(tmp_path):
     signatures = []
     for name, seed in (("a", 5), ("b", 6)):

@@ -6,7 +6,7 @@ from vidgen_lab.pipeline.rows import Row
 
 GOOD = {
     "short_side": 96, "seconds": 2, "fps": 8, "blank": 0, "bright": 0, "dark": 0, "bars": 0,
-    "frozen": 0, "motion": 3, "sharpness": 0.4,
+    "frozen": 0, "changing": 0.3, "motion": 3, "sharpness": 0.4,
 }  # fmt: skip
 
 
@@ -30,8 +30,15 @@ def test_a_threshold_itself_passes_and_none_switches_a_gate_off():
 
 
 def test_what_was_not_measured_is_not_a_low_value():
-    judged = gates.judge(row(motion=None), GateSettings().gates())
-    assert judged.reason == "unmeasured: motion" and judged.value is None
+    judged = gates.judge(row(changing=None), GateSettings().gates())
+    assert judged.reason == "unmeasured: changing" and judged.value is None
+
+
+def test_slow_is_a_wish_and_static_a_defect():
+    crawling = row(motion=0.001)
+    assert gates.judge(crawling, GateSettings().gates()).status == "kept"
+    assert gates.judge(crawling, GateSettings(min_motion=0.5).gates()).reason == "slow"
+    assert gates.judge(row(changing=0.0), GateSettings().gates()).reason == "static"
 
 
 def test_thresholds_can_be_looked_at_before_anything_is_dropped():

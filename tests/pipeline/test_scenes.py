@@ -14,6 +14,22 @@ def test_hard_cuts_are_found_to_the_frame(tmp_path):
         assert scenes[1].start == pytest.approx(10 / FPS, abs=1e-6)
 
 
+def test_cuts_in_black_and_white_are_found_by_brightness_alone():
+    """Two of the three measures that the detector averages are zero there."""
+    from vidgen_lab.pipeline.scenes import CutFinder, SceneSettings
+
+    def found(colour):
+        frames = np.full((20, 64, 96, 3), colour, np.uint8)
+        frames[10:] = np.uint8(np.array(colour) * 4 / 3)  # a third of it is below the threshold
+        finder = CutFinder(8, SceneSettings())
+        for frame in frames:
+            finder.add(frame)
+        return finder.cuts()
+
+    assert found((90, 90, 90)) == [10]
+    assert found((90, 60, 30)) == []
+
+
 def test_a_single_shot_is_one_scene(tmp_path):
     path = save(moving(), tmp_path / "shot.mp4")
     (scene,) = SceneDetector().detect_scenes(path)

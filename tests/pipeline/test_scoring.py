@@ -25,6 +25,11 @@ def test_every_metric_reacts_to_its_defect(tmp_path):
     assert metrics(blurred(moving()), tmp_path)["sharpness"] < 0.22
     still = metrics(Clip(np.repeat(moving().frames[:1], 16, axis=0), 8), tmp_path)
     assert still["frozen"] == 1 and still["motion"] < 0.05
+    assert still["changing"] == 0 and good["changing"] > 0.02
+    grain = np.random.default_rng(0).normal(0, 6, (16, 64, 96, 1))
+    grainy = np.repeat(moving().frames[:1], 16, axis=0) + grain
+    noisy = metrics(Clip(np.clip(grainy, 0, 255).astype(np.uint8), 8), tmp_path)
+    assert noisy["frozen"] < 0.8 and noisy["changing"] < 0.01
     barred = moving().frames.copy()
     barred[:, :8] = barred[:, -8:] = 0
     assert metrics(Clip(barred, 8), tmp_path)["bars"] == pytest.approx(0.25, abs=0.05)

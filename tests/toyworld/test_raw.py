@@ -1,5 +1,6 @@
 import hashlib
 
+import numpy as np
 import pytest
 
 from vidgen_lab.toyworld import raw
@@ -32,6 +33,11 @@ def test_what_is_planted_is_really_there(collection):
     assert info("odd_sound").has_audio
     still = read_clip(folder / by_kind["frozen"].file).frames
     assert abs(still[0].astype(int) - still[-1]).max() < 12
+    grain = read_clip(folder / by_kind["grainy_still"].file).frames.astype(float)
+    apart = abs(grain[0] - grain[-1]).mean()
+    assert apart > 1 and abs(grain[:12].mean(0) - grain[-12:].mean(0)).mean() < 0.5 * apart
+    burnt = read_clip(folder / by_kind["over_exposed"].file).frames.min(axis=-1)
+    assert (burnt >= 250).mean() > 0.4
     with pytest.raises(VideoError):
         info("text")
     cuts = by_kind["film"].cuts
@@ -52,8 +58,29 @@ def test_duplicates_name_their_original(collection):
     assert all(p.group in originals for p in truth if p.reason == "duplicate")
 
 
+def test_the_shots_of_a_film_are_in_different_places_and_no_scene_is_shown_twice(
+    collection, monkeypatch, tmp_path
+):
+    shown = []
+    render = raw.render
+
+    def watched(scene, *size):
+        shown.append(scene)
+        return render(scene, *size)
+
+    monkeypatch.setattr(raw, "render", watched)
+    maker = raw._Maker(tmp_path, np.random.default_rng(0))
+    for _ in range(6):
+        before = len(shown)
+        maker.make("film")
+        places = [scene.background for scene in shown[before:]]
+        assert all(a != b for a, b in zip(places, places[1:], strict=False))
+    looks = [tuple(scene.visible.values()) for scene in shown]
+    assert len(set(looks)) == len(looks)
+
+
 def test_shares_fill_any_size():
-    for count in (21, 60, 226, 1000):
+    for count in (len(raw.SHARES), 60, 226, 1000):
         numbers = raw._numbers(count)
         assert sum(numbers.values()) == count and min(numbers.values()) >= 1
 

@@ -30,12 +30,15 @@ _LENGTH = 0.6  # a duplicate keeps at least this share of the longer clip
 class DuplicateSettings:
     """max_bits: hashes of the same picture differ by at most so many of 64 bits.
 
-    max_difference: grey levels by which thumbnails of the same picture may differ on average.
-    min_correlation: of what moves, over time. min_cosine: of embeddings; None: level 3 is off.
+    max_difference: grey levels by which thumbnails of the same picture may differ on average, and
+    max_local at any one place: another subject in the same scene is a small difference all in all
+    and a large one where it stands. min_correlation: of what moves, over time. min_cosine: of
+    embeddings; None: level 3 is off.
     """
 
     max_bits: int = 10
     max_difference: float = 7.0
+    max_local: float = 24.0
     min_correlation: float = 0.8
     min_cosine: float | None = None
 
@@ -86,7 +89,10 @@ def _alike(a: Signature, b: Signature, shift: float, settings: DuplicateSettings
     part = (places - low)[:, None, None, None].astype(np.float32)
     theirs = b.thumbs[low] * (1 - part) + b.thumbs[high] * part
     ours = a.thumbs[inside]
-    if np.abs(ours - theirs).mean() > settings.max_difference:
+    difference = np.abs(ours - theirs)
+    if difference.mean() > settings.max_difference:
+        return False
+    if difference.mean((0, 3)).max() > settings.max_local:
         return False
     ours, theirs = ours - ours.mean(0), theirs - theirs.mean(0)
     energy = np.sqrt((ours**2).sum() * (theirs**2).sum())

@@ -28,9 +28,11 @@ class GateSettings:
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
     min_side: pixels of the shorter side. min_sharpness: steepness of the edges, 0.1 blurred .. 0.4
-    a step. min_motion: % of the width per second. max_frozen: share of frames equal to the one
-    before. max_bars, max_bright, max_dark: shares of the picture. max_blank: share of frames that
-    show nothing.
+    a step. max_frozen: share of frames equal to the one before. min_changing: share of the picture
+    in which anything ever happens; a still under grain has none. min_motion: % of the width per
+    second, off unless set, since how lively a clip should be is a wish and slowness no defect.
+    max_bars, max_bright, max_dark: shares of the picture. max_blank: share of frames that show
+    nothing.
     """
 
     min_side: float | None = 64
@@ -42,7 +44,8 @@ class GateSettings:
     max_blank: float | None = 0.5
     max_bars: float | None = 0.04
     max_frozen: float | None = 0.8
-    min_motion: float | None = 0.05
+    min_changing: float | None = 0.01
+    min_motion: float | None = None
     min_sharpness: float | None = 0.22
 
     def gates(self) -> list[Gate]:
@@ -65,7 +68,8 @@ _GATES = {
     "max_dark": ("under_exposed", "dark"),
     "max_bars": ("black_bars", "bars"),
     "max_frozen": ("frozen", "frozen"),
-    "min_motion": ("static", "motion"),
+    "min_changing": ("static", "changing"),
+    "min_motion": ("slow", "motion"),
     "min_sharpness": ("blurred", "sharpness"),
 }
 

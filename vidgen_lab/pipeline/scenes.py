@@ -18,6 +18,7 @@ from vidgen_lab.video.reader import VideoReader
 
 DETECTORS = ("adaptive", "content", "threshold", "hash", "histogram")
 _SIDE = 128  # pixels: detectors compare whole pictures, details only cost time
+_GREY = 16  # mean saturation (of 255) up to which a picture counts as black and white
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,9 @@ class Span:
 class CutFinder:
     """Takes the frames of a video one by one; `cuts` are the numbers of frames that begin a shot.
 
+    The adaptive and the content detector average the changes of hue, saturation and brightness. In
+    black-and-white footage two of the three are zero, and a plain cut drops below the threshold; so
+    there a second detector looks at brightness alone.
     fps: frames per second, only used for the minimal length of a shot.
     """
 
@@ -72,9 +76,15 @@ class CutFinder:
         from scenedetect import FrameTimecode
 
         self._timecode = FrameTimecode
-        self._detector = _make_detector(settings, max(1, round(settings.min_seconds * fps)))
-        self._number = 0
+        shortest = max(1, round(settings.min_seconds * fps))
+        self._detector = _make_detector(settings, shortest)
+        self._on_grey = None
+        if settings.detector in ("adaptive", "content"):
+            self._on_grey = _make_detector(settings, shortest, luma_only=True)
+        self._number, self._shortest = 0, shortest
         self._cuts: set[int] = set()
+        self._grey_cuts: set[int] = set()
+        self._is_grey: list[bool] = []
 
     def add(self, rgb: np.ndarray) -> None:
         """The next frame, uint8 [H, W, 3]."""
@@ -85,20 +95,37 @@ class CutFinder:
         # The rate is a dummy: frames are counted here, times come from the reader.
         now = self._timecode(self._number, fps=25.0)
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        self._note(self._detector.process_frame(now, bgr))
+        self._note(self._cuts, self._detector.process_frame(now, bgr))
+        if self._on_grey is not None:
+            self._is_grey.append(_saturation(bgr) <= _GREY)
+            self._note(self._grey_cuts, self._on_grey.process_frame(now, bgr))
         self._number += 1
 
     def cuts(self) -> list[int]:
         """Frame numbers at which shots begin, without 0; call it when all frames are in."""
         if self._number:
-            self._note(self._detector.post_process(self._timecode(self._number - 1, fps=25.0)))
-        return sorted(c for c in self._cuts if 0 < c < self._number)
+            last = self._timecode(self._number - 1, fps=25.0)
+            self._note(self._cuts, self._detector.post_process(last))
+            if self._on_grey is not None:
+                self._note(self._grey_cuts, self._on_grey.post_process(last))
+        cuts = {c for c in self._cuts if 0 < c < self._number}
+        for cut in sorted(self._grey_cuts):
+            in_grey = 0 < cut < self._number and self._is_grey[cut - 1] and self._is_grey[cut]
+            if in_grey and all(abs(cut - other) >= self._shortest for other in cuts):
+                cuts.add(cut)
+        return sorted(cuts)
 
-    def _note(self, found: Iterable) -> None:
-        self._cuts |= {cut.frame_num for cut in found or ()}
+    @staticmethod
+    def _note(cuts: set[int], found: Iterable) -> None:
+        cuts |= {cut.frame_num for cut in found or ()}
 
 
-def _make_detector(settings: SceneSettings, min_frames: int):
+def _saturation(bgr: np.ndarray) -> float:
+    """Mean saturation of a picture, 0..255."""
+    return float(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1].mean())
+
+
+def _make_detector(settings: SceneSettings, min_frames: int, **options: bool):
     from scenedetect import detectors
 
     classes = {
@@ -110,7 +137,7 @@ def _make_detector(settings: SceneSettings, min_frames: int):
     }
     kind, name = classes[settings.detector]
     threshold = {} if settings.threshold is None else {name: settings.threshold}
-    return kind(min_scene_len=min_frames, **threshold)
+    return kind(min_scene_len=min_frames, **threshold, **options)
 
 
 def spans_between(cuts: Iterable[int], times: np.ndarray, duration: float) -> list[Span]:

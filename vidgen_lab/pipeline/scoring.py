@@ -22,6 +22,8 @@ from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader
 
 _FROZEN = 3.0  # grey levels: no block of the picture changed more than coding noise does
+_CHANGED = 6.0  # grey levels by which the mean of a block has to move to count as a change
+_BLOCKS = 16  # blocks along each side of a picture
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class _Watch:
             "laplacian": _median([k.laplacian for k in looks]),
             "motion": _mean([k.motion for k in moving]),
             "unexplained": _mean([k.unexplained for k in moving]),
+            "changing": _changing([k.grey for k in looks]),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
             "longest_freeze": _longest(changes < _FROZEN) / self.facts.fps,
             "brightness": _mean([k.brightness for k in looks]),
@@ -195,7 +198,23 @@ def _block_change(before: np.ndarray | None, grey: np.ndarray) -> float:
     if before is None:
         return 0.0
     change = cv2.absdiff(before, grey)
-    return float(cv2.resize(change, (16, 16), interpolation=cv2.INTER_AREA).max())
+    return float(cv2.resize(change, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA).max())
+
+
+def _changing(greys: list[np.ndarray]) -> float | None:
+    """Share of the picture, in blocks, that ever changes in the course of a scene, 0..1; None for
+    fewer than two looks.
+
+    Means of blocks, so that grain averages out; what brightens or darkens everywhere is taken out
+    first. It sees what flow cannot follow: steam, spinning, anything very slow.
+    """
+    if len(greys) < 2:
+        return None
+    means = np.stack(
+        [cv2.resize(g, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA) for g in greys]
+    ).astype(np.float32)
+    means -= np.median(means, axis=(1, 2), keepdims=True)
+    return float((np.ptp(means, axis=0) > _CHANGED).mean())
 
 
 def _longest(flags: np.ndarray) -> int:

@@ -24,7 +24,8 @@ from vidgen_lab.video.writer import encode_clip, write_clip
 
 WIDTH, HEIGHT, FPS = 160, 96, 12
 SHARES = {
-    "clean": 80, "blur": 12, "grainy_blur": 4, "frozen": 12, "tiny": 10, "short": 10, "film": 14,
+    "clean": 80, "blur": 12, "grainy_blur": 4, "frozen": 8, "grainy_still": 4, "tiny": 10,
+    "short": 10, "film": 14,
     "letterbox": 8, "over_exposed": 8, "dark": 4, "exact_duplicate": 10, "reencoded": 7,
     "resized": 7, "trimmed": 7, "truncated": 6, "text": 3, "wrong_extension": 3, "rotated": 4,
     "variable_rate": 4, "odd_sound": 6, "hostile_name": 7,
@@ -109,6 +110,7 @@ class _Maker:
         self.folder, self.rng = folder, rng
         self.planted: list[Planted] = []
         self._originals: list[tuple[Planted, Clip]] = []
+        self._shown: set[tuple[str, ...]] = set()
         self._names = self._free_names()
 
     def make(self, kind: str) -> None:
@@ -124,8 +126,11 @@ class _Maker:
         self._originals.append((self._write("clean", clip, scene), clip))
 
     def _film(self) -> None:
-        """Two to five shots with hard cuts, each long enough to be a clip of its own."""
-        shots = [self._shot() for _ in range(int(self.rng.integers(2, 6)))]
+        """Two to five shots with hard cuts, each long enough to be a clip of its own and in another
+        place than the one before."""
+        shots: list[tuple[Scene, Clip]] = []
+        for _ in range(int(self.rng.integers(2, 6))):
+            shots.append(self._shot(elsewhere=shots[-1][0].background if shots else ""))
         lengths = [clip.num_frames for _, clip in shots]
         film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
         self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
@@ -193,9 +198,18 @@ class _Maker:
 
     # helpers -----------------------------------------------------------------------------------
 
-    def _shot(self) -> tuple[Scene, Clip]:
-        """A clip without defects, two to three seconds long."""
-        scene = sample_scene(self.rng, held_out=None)
+    def _shot(self, elsewhere: str = "") -> tuple[Scene, Clip]:
+        """A clip without defects, two to three seconds long; `elsewhere`: not on this background.
+
+        What can be seen of it was not shown before: a second "red ball moving left in a meadow"
+        would be no copy by its bytes and one by any other measure.
+        """
+        while True:
+            scene = sample_scene(self.rng, held_out=None)
+            look = tuple(scene.visible.values())
+            if scene.background != elsewhere and look not in self._shown:
+                break
+        self._shown.add(look)
         frames = int(self.rng.integers(2 * FPS, 3 * FPS + 1))
         return scene, render(scene, WIDTH, HEIGHT, frames, FPS).clip
 
@@ -267,6 +281,13 @@ def _freeze(clip: Clip, rng: np.random.Generator) -> Clip:
     return Clip(np.repeat(clip.frames[:1], clip.num_frames, axis=0), clip.fps)
 
 
+def _grainy_still(clip: Clip, rng: np.random.Generator) -> Clip:
+    """A photograph of a screen, so to speak: every frame differs from the last, nothing happens."""
+    noise = rng.normal(0, rng.uniform(3, 6), clip.frames.shape[:3])[..., None]
+    frames = np.clip(_freeze(clip, rng).frames + noise, 0, 255)
+    return Clip(np.rint(frames).astype(np.uint8), clip.fps)
+
+
 def _shrink(clip: Clip, rng: np.random.Generator) -> Clip:
     frames = [cv2.resize(f, (64, 38), interpolation=cv2.INTER_AREA) for f in clip.frames]
     return Clip(np.stack(frames), clip.fps)
@@ -283,8 +304,18 @@ def _letterbox(clip: Clip, rng: np.random.Generator) -> Clip:
 
 
 def _over_expose(clip: Clip, rng: np.random.Generator) -> Clip:
-    frames = clip.frames.astype(np.float32) * rng.uniform(2.2, 3.0) + 60
-    return Clip(np.clip(frames, 0, 255).astype(np.uint8), clip.fps)
+    """Opened up until half to four fifths of the picture is burnt out. A gain alone would leave a
+    night dark and call it over-exposed."""
+    share, first, gain = rng.uniform(0.5, 0.8), clip.frames[0].astype(np.float32), 1.0
+    while (_exposed(first, gain).min(axis=-1) < 255).mean() > 1 - share:
+        gain *= 1.1
+    frames = _exposed(clip.frames.astype(np.float32), gain)
+    return Clip(frames.astype(np.uint8), clip.fps)
+
+
+def _exposed(frames: np.ndarray, gain: float) -> np.ndarray:
+    """Light spills over into the other colours, as in a sensor, so that even pure red burns out."""
+    return np.clip(frames * gain + 60 * (gain - 1), 0, 255)
 
 
 def _darken(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -295,6 +326,7 @@ _SPOILERS: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], str]] = 
     "blur": (_blur, "blurred"),
     "grainy_blur": (_grainy_blur, "blurred"),
     "frozen": (_freeze, "frozen"),
+    "grainy_still": (_grainy_still, "static"),
     "tiny": (_shrink, "too_small"),
     "short": (_shorten, "too_short"),
     "letterbox": (_letterbox, "black_bars"),
