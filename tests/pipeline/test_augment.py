@@ -5,6 +5,7 @@ import pytest
 from tests.pipeline.samples import moving, picture
 from vidgen_lab.pipeline.augment import (
     AugmentSettings,
+    ImageToImage,
     VideoAugmentationPipeline,
     classical_restyle,
     move_boxes,
@@ -89,3 +90,54 @@ def test_colour_changes_are_one_value_a_clip_and_stay_in_range():
     assert np.abs(same.frames.astype(int) - moving().frames).max() <= 5  # the way to HSV and back
     made, drawn = VideoAugmentationPipeline().color_augment(still(), rng_for(0, 1, "x"))
     assert (made.frames == made.frames[0]).all() and 0.8 <= drawn["brightness"] <= 1.2
+
+
+@pytest.fixture(scope="module")
+def tiny_pipe():
+    """An image-to-image pipeline of the real kind, with a few thousand random weights."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionImg2ImgPipeline,
+        UNet2DConditionModel,
+    )
+
+    torch.manual_seed(0)
+    blocks = {"block_out_channels": (8, 8), "norm_num_groups": 4}
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, cross_attention_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), attention_head_dim=2,
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), **blocks,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        **blocks,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(clip_sample=False, steps_offset=1)
+    pipe = StableDiffusionImg2ImgPipeline(
+        vae, None, None, unet, scheduler, None, None, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_a_diffusion_pipeline_restyles_all_frames_alike(tiny_pipe):
+    import torch
+
+    words = {"prompt_embeds": torch.ones(1, 3, 8), "guidance_scale": 1.0, "num_inference_steps": 4}
+    restyle = ImageToImage(tiny_pipe, strength=0.5, size=(32, 32), **words)
+    clip = still(3)
+    made = restyle(clip)
+    assert made.frames.shape == clip.frames.shape and made.fps == clip.fps
+    assert (made.frames == made.frames[0]).all() and not np.array_equal(made.frames, clip.frames)
+    assert np.array_equal(restyle(clip).frames, made.frames)
+    pipeline = VideoAugmentationPipeline(AugmentSettings(probability=1), synthetic=restyle)
+    assert pipeline.augment_video(clip, "a").applied["synthetic"]
+    with pytest.raises(ValueError, match="strength"):
+        ImageToImage(tiny_pipe, strength=0)
+
+
+def test_no_restyling_model_is_fetched_unasked():
+    with pytest.raises(FileNotFoundError, match="download=True"):
+        ImageToImage.load("nobody/no-such-model")

@@ -44,6 +44,30 @@ def test_yolos_boxes_lie_in_pixels_of_the_clip():
     assert hub.HubDetector(detector.model, "tiny", 64, least=1.0).detect(moving()) == []
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_rt_detr_boxes_lie_in_pixels_of_the_clip(version):
+    import transformers
+
+    backbone = transformers.RTDetrResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    kind = "RTDetr" if version == 1 else "RTDetrV2"
+    config = getattr(transformers, f"{kind}Config")(
+        backbone_config=backbone, encoder_hidden_dim=16, encoder_in_channels=[8, 16, 16],
+        feat_strides=[8, 16, 32], encoder_layers=1, encoder_ffn_dim=16, encoder_attention_heads=2,
+        d_model=16, num_queries=7, decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16,
+        decoder_layers=2, decoder_attention_heads=2, num_labels=3, num_denoising=0,
+    )  # fmt: skip
+    model = getattr(transformers, f"{kind}ForObjectDetection")(config)
+    detector = hub.HubDetector(model, "tiny", side=64, looks=2, least=0)
+    assert detector.square
+    found = detector.detect(moving())
+    assert len(found) == 2 * 7 and {f["frame"] for f in found} == {0, 15}
+    boxes = np.array([f["box"] for f in found])
+    assert (boxes[:, 2] <= 96).all() and (boxes[:, 3] <= 64).all() and (boxes[:, 2:] >= 0).all()
+
+
 def test_xclip_ranks_the_labels():
     from transformers import XCLIPConfig, XCLIPModel
 
@@ -82,6 +106,50 @@ def test_blip_writes_a_caption():
     captioner = hub.BlipCaptioner(BlipForConditionalGeneration(config), Words(), "tiny", 5)
     text = captioner.caption(moving(), [], [])
     assert text and text == text.strip() == captioner.caption(moving(), [], [])
+
+
+class Look:
+    """Stands in for SmolVLM's processor: two frames of one token each, and three words."""
+
+    def apply_chat_template(self, messages, add_generation_prompt):
+        (message,) = messages
+        kinds = [part["type"] for part in message["content"]]
+        assert kinds[-1] == "text" and add_generation_prompt
+        return " ".join(kinds)
+
+    def __call__(self, text, images, return_tensors):
+        assert text.split().count("image") == len(images)
+        pixels = torch.stack([torch.from_numpy(np.array(i.resize((16, 16)))) for i in images])
+        pixels = pixels.permute(0, 3, 1, 2)[None].float() / 255
+        ids = torch.tensor([[1] + [9] * len(images) + [4, 5]])
+        return {
+            "pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)
+        }  # fmt: skip
+
+    def batch_decode(self, tokens, skip_special_tokens):
+        return [" " + " ".join(str(int(t)) for t in row) for row in tokens]
+
+
+def test_smolvlm_describes_several_frames():
+    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
+
+    text = {
+        "model_type": "llama", "hidden_size": 32, "intermediate_size": 37, "vocab_size": 99,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    vision = {
+        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 37, "image_size": 16, "patch_size": 8,
+    }  # fmt: skip
+    config = SmolVLMConfig(
+        text_config=text, vision_config=vision, image_token_id=9, scale_factor=2, pad_token_id=0
+    )
+    model = SmolVLMForConditionalGeneration(config)
+    captioner = hub.SmolVlmCaptioner(model, Look(), "tiny", looks=2, max_new_tokens=4)
+    words = captioner.caption(moving(), [], [])
+    assert 1 <= len(words.split()) <= 4
+    assert words == captioner.caption(moving(), [], [])
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])

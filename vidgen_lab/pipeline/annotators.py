@@ -148,7 +148,11 @@ class LookEmbedder:
 
 
 class JudgeEmbedder:
-    """The features of the toy world's judge: subject, colour, motion, place and style."""
+    """The features of the toy world's judge: subject, colour, motion, place and style.
+
+    A small network that has seen cartoons only. Of other footage it still tells like from unlike
+    by colours, shapes and motion, but has no idea what it sees.
+    """
 
     name = "toy-judge"
 
@@ -157,8 +161,13 @@ class JudgeEmbedder:
 
         from vidgen_lab.metrics.judge import judge_input, load_judge
 
-        with torch.inference_mode():
-            return load_judge().features(judge_input([clip]))[0].numpy()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums in another order would be other vectors
+        try:
+            with torch.inference_mode():
+                return load_judge().features(judge_input([clip]))[0].numpy()
+        finally:
+            torch.set_num_threads(threads)
 
 
 DETECTORS = {"motion": MotionDetector}

@@ -179,6 +179,59 @@ def classical_restyle(clip: Clip) -> Clip:
     )
 
 
+class ImageToImage:
+    """Restyle a clip with a diffusers image-to-image pipeline, frame by frame.
+
+    Every frame starts from the same noise: whatever the model invents, it invents alike in all of
+    them, which keeps flicker down and does not remove it. pipe: for example
+    `AutoPipelineForImage2Image.from_pretrained(...)`. strength: 0 changes nothing, 1 forgets the
+    frame. inputs: handed to the pipeline with every frame (`prompt`, `guidance_scale`, ...).
+    """
+
+    def __init__(
+        self, pipe: Any, strength: float = 0.35, seed: int = 0, size: tuple[int, int] | None = None,
+        **inputs: Any,
+    ) -> None:  # fmt: skip
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must lie in 0..1, not {strength}")
+        self.pipe, self.strength, self.seed, self.size = pipe, strength, seed, size
+        self.inputs = inputs
+
+    @classmethod
+    def load(
+        cls, hub_id: str = "stabilityai/sd-turbo", download: bool = False, **options: Any
+    ) -> "ImageToImage":
+        """From the cache, or from the hub when `download` allows it; read the model's licence."""
+        import torch
+        from diffusers import AutoPipelineForImage2Image
+
+        try:
+            pipe = AutoPipelineForImage2Image.from_pretrained(hub_id, local_files_only=not download)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"no weights of {hub_id} on this machine; read its licence, then download=True"
+            ) from error
+        return cls(pipe.to("cuda" if torch.cuda.is_available() else "cpu"), **options)
+
+    def __call__(self, clip: Clip) -> Clip:
+        """A new clip of the same size and length."""
+        import torch
+        from PIL import Image
+
+        size = self.size or (clip.width, clip.height)
+        frames = []
+        for frame in clip.frames:
+            picture = Image.fromarray(frame).resize(size, Image.LANCZOS)
+            made = self.pipe(
+                image=picture,
+                strength=self.strength,
+                generator=torch.Generator().manual_seed(self.seed),
+                **self.inputs,
+            ).images[0]
+            frames.append(np.asarray(made.resize((clip.width, clip.height), Image.LANCZOS)))
+        return Clip(np.stack(frames), clip.fps, clip.meta)
+
+
 def _window(
     width: int, height: int, share: float, angle: float, offset: tuple[float, float], flip: bool
 ) -> np.ndarray:

@@ -23,7 +23,7 @@ class AnnotateSettings:
     detector: str = "motion"
     actor: str = "flow"
     captioner: str = "template"
-    embedder: str = "look"
+    embedder: str = "judge"
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,16 @@ class GateSettings:
 
     def gates(self) -> list[Gate]:
         """The gates that are switched on, in the order in which they are asked."""
+        return list(self.by_name().values())
+
+    def by_name(self) -> dict[str, Gate]:
+        """The same by the name of their setting."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return [
-            Gate(*_GATES[name], threshold=value, least=name.startswith("min"))
+        return {
+            name: Gate(*_GATES[name], threshold=value, least=name.startswith("min"))
             for name, value in values.items()
             if value is not None
-        ]
+        }
 
 
 _GATES = {

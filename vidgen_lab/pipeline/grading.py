@@ -1,10 +1,12 @@
 """How right a run was, against the planted truth of `toyworld.raw`: numbers instead of trust."""
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
+from vidgen_lab.pipeline.gates import GateSettings, calibrate
 from vidgen_lab.pipeline.rows import Row
 from vidgen_lab.toyworld.raw import Planted
 
@@ -90,6 +92,41 @@ def grade_cuts(rows: Iterable[Row], truth: Iterable[Planted], slack: int = 1) ->
                 left.remove(near[0])
                 right += 1
     return Grade(sum(map(len, planted.values())), sum(map(len, found.values())), right)
+
+
+def calibration_split(
+    rows: Sequence[Row], truth: Sequence[Planted], share: float = 0.5, seed: int = 0
+) -> tuple[list[Row], list[Row]]:
+    """(rows to choose thresholds on, rows to try them on). Copies of one clip stay together, so
+    that nothing is tried on what it was chosen on."""
+    group = {p.file: p.group for p in truth}
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for row in rows:
+        digest = hashlib.sha256(f"{seed}/{group.get(row.source, row.source)}".encode()).digest()
+        parts[digest[0] / 256 >= share].append(row)
+    return parts
+
+
+def calibrate_gates(
+    rows: Sequence[Row], truth: Sequence[Planted], settings: GateSettings | None = None
+) -> GateSettings:
+    """Thresholds chosen on labelled clips, for every measured gate whose defect is among them.
+
+    rows: with metrics, of any stage. Size, length and rate are wishes, not measurements, and stay.
+    """
+    planted, settings, changes = {p.file: p for p in truth}, settings or GateSettings(), {}
+    for name, gate in settings.by_name().items():
+        if name in ("min_side", "min_seconds", "max_seconds", "min_fps", "min_motion"):
+            continue
+        sides: dict[bool, list[float]] = {True: [], False: []}
+        for row in rows:
+            fact, value = planted[row.source], row.metrics.get(gate.metric)
+            fine = fact.expected == "kept" or fact.reason == "duplicate"
+            if value is not None and (fine or fact.reason == gate.reason):
+                sides[fine].append(value)
+        if sides[True] and sides[False]:
+            changes[name] = calibrate(sides[True], sides[False], gate.least)
+    return replace(settings, **changes)
 
 
 def report(rows: Sequence[Row], truth: Sequence[Planted]) -> str:

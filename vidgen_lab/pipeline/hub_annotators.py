@@ -40,6 +40,7 @@ WEIGHTS = {
         Weights("PekingU/rtdetr_r18vd", 81, "Apache-2.0"),
         Weights("microsoft/xclip-base-patch32", 790, "MIT"),
         Weights("Salesforce/blip-image-captioning-base", 990, "BSD-3-Clause"),
+        Weights("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 1030, "Apache-2.0"),
         Weights("openai/clip-vit-base-patch32", 605, "MIT (repository; the card names none)"),
         Weights("google/siglip-base-patch16-224", 813, "Apache-2.0"),
     )
@@ -173,6 +174,46 @@ class BlipCaptioner:
             pixel_values=pictures(middle, (side, side), _CLIP), max_new_tokens=self.max_new_tokens
         )
         return self.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
+
+
+class SmolVlmCaptioner:
+    """SmolVLM2 looks at several frames in order and describes what happens.
+
+    processor: turns (text, pictures) into the model's input, as transformers' AutoProcessor does.
+    """
+
+    prompt = "Describe this video in one sentence: who or what, doing what, where."
+
+    def __init__(
+        self, model: Any, processor: Any, name: str, looks: int = 6, max_new_tokens: int = 60
+    ) -> None:
+        self.model, self.processor, self.name = model.eval(), processor, name
+        self.looks, self.max_new_tokens = looks, max_new_tokens
+
+    @classmethod
+    def load(
+        cls, hub_id: str = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", download: bool = False
+    ) -> "SmolVlmCaptioner":
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        model = fetch(AutoModelForImageTextToText, hub_id, download)
+        processor = fetch(AutoProcessor, hub_id, download)
+        processor.image_processor.do_image_splitting = False  # a frame is one picture, not many
+        return cls(model, processor, hub_id)
+
+    @torch.inference_mode()
+    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        from PIL import Image
+
+        frames = [Image.fromarray(clip.frames[n]) for n in _looks(clip, self.looks)]
+        ask = [{"type": "image"} for _ in frames] + [{"type": "text", "text": self.prompt}]
+        text = self.processor.apply_chat_template(
+            [{"role": "user", "content": ask}], add_generation_prompt=True
+        )
+        inputs = self.processor(text=text, images=frames, return_tensors="pt")
+        tokens = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+        answer = tokens[:, inputs["input_ids"].shape[1] :]
+        return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
 
 
 class HubEmbedder:

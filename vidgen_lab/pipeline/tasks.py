@@ -32,9 +32,11 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def embed(task: dict[str, Any]) -> list[float]:
-    """{path, frames, embedder} -> vector."""
+    """{path, frames, embedder} -> vector, at four digits: the last ones hang on the machine."""
     clip = _glance(task["path"], task["frames"], 16)
-    return make(EMBEDDERS, task["embedder"]).embed(clip).tolist()
+    with _one_thread():
+        vector = make(EMBEDDERS, task["embedder"]).embed(clip)
+    return [float(f"{x:.4g}") for x in vector.tolist()]
 
 
 def export(task: dict[str, Any]) -> dict[str, Any]:

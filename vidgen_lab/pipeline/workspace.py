@@ -104,3 +104,31 @@ def analyze_raw_video(video_path: str | Path) -> RawVideo:
     facts = probe_file(video_path)
     pixels = facts.width * facts.height * facts.num_frames
     return RawVideo(facts, pixels * 3, pixels * 3 // 2)
+
+
+def tools_available() -> Any:
+    """pandas DataFrame of the tools this chapter stands on: tool, version, and what it is for."""
+    import re
+
+    import av
+    import cv2
+    import pandas as pd
+    import scenedetect
+
+    from vidgen_lab.video.ffmpeg import encoders, run_ffmpeg
+
+    banner = run_ffmpeg("-version").decode("utf-8", "replace")
+    found = re.search(r"ffmpeg version (\S+)", banner)
+    here = encoders()
+    codecs = [n for n in ("libx264", "libx265", "libsvtav1", "libvpx-vp9") if n in here]
+    rows = [
+        ("OpenCV", cv2.__version__, "one frame: measure, resize, warp, optical flow"),
+        ("PyAV", av.__version__, "read: every frame with its time stamp, in this process"),
+        (
+            "FFmpeg",
+            found[1] if found else "?",
+            "write: cut, scale, encode with " + ", ".join(codecs),
+        ),
+        ("PySceneDetect", scenedetect.__version__, "where one shot ends and the next begins"),
+    ]
+    return pd.DataFrame(rows, columns=["tool", "version", "job"]).set_index("tool")

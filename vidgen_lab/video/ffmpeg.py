@@ -39,6 +39,13 @@ def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
     return done.stdout
 
 
+@lru_cache(maxsize=1)
+def encoders() -> frozenset[str]:
+    """Names of the encoders that this ffmpeg was built with; some of them may want hardware."""
+    lines = run_ffmpeg("-encoders").decode("utf-8", "replace").splitlines()
+    return frozenset(w[1] for line in lines if len(w := line.split()) > 2 and w[0][0] in "VA")
+
+
 def local(path: object) -> str:
     """A file name as ffmpeg takes it literally: no protocol, no option, no number pattern."""
     return f"file:{path}"
