@@ -23,7 +23,7 @@ PACKAGE = ROOT / "vidgen_lab"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 FLOORS = (
-    {"paths"},
+    {"paths", "files"},
     {"settings", "video"},
     {"toyworld"},
     {"metrics"},

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from vidgen_lab.files import replacing
 from vidgen_lab.generation.generate import Generation, generate, versions
 from vidgen_lab.generation.request import GenerationRequest, validate_request
 from vidgen_lab.video.clip import Clip
@@ -226,12 +225,7 @@ def _key(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
 def _store(path: Path, generation: Generation) -> None:
     """Frames without loss (an MP4 would change the measurements), written whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(
-                file, frames=generation.clip.frames, recipe=json.dumps(generation.recipe)
-            )
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with replacing(path) as part:
+        np.savez_compressed(
+            part, frames=generation.clip.frames, recipe=json.dumps(generation.recipe)
+        )

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from vidgen_lab.files import write_files
 from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
 from vidgen_lab.generation.request import GenerationRequest
@@ -30,9 +31,11 @@ def save_generation(generation: Generation, path: str | Path, crf: int = 18) -> 
 
     path = check_output(path)
     recipe = json.dumps(generation.recipe, indent=2, ensure_ascii=False) + "\n"
-    _write_together(
-        {path: encode_clip(generation.clip, crf), recipe_path(path): recipe.encode("utf-8")}
-    )
+    contents = {path: encode_clip(generation.clip, crf), recipe_path(path): recipe}
+    try:
+        write_files(contents)
+    except OSError as error:
+        raise _output_error(error, path) from error
     return path
 
 
@@ -130,27 +133,6 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
         if before.get(name) != after.get(name):
             changed.append(f"{name} {before.get(name)} -> {after.get(name)}")
     return changed
-
-
-def _write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write files under temporary names, then rename all of them; on an error leave none."""
-    temporary: dict[Path, Path] = {}
-    try:
-        for path, data in contents.items():
-            handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-            temporary[path] = Path(name)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())  # some disks report only here that they are full
-        for path, part in temporary.items():
-            part.chmod(0o644)
-            part.replace(path)
-    except OSError as error:
-        raise _output_error(error, path) from error
-    finally:
-        for part in temporary.values():
-            part.unlink(missing_ok=True)
 
 
 def _output_error(error: OSError, path: Path) -> OutputError:

@@ -1,7 +1,6 @@
 """Folders of toy clips with captions and ground truth, in the layouts that trainers read."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vidgen_lab.files import replacing, write_files
 from vidgen_lab.toyworld.language import REGISTERS, caption
 from vidgen_lab.toyworld.renderer import Rendered, render
 from vidgen_lab.toyworld.world import (
@@ -61,20 +61,16 @@ def write_dataset(
         "videos.txt": [row["file_name"] for row in rows],
         "metadata.jsonl": [json.dumps(row) for row in rows],
     }
-    for name, lines in lists.items():
-        (folder / f"{name}.tmp").write_text("".join(f"{line}\n" for line in lines), "utf-8")
-    for name in lists:
-        os.replace(folder / f"{name}.tmp", folder / name)
+    write_files({folder / name: "\n".join([*lines, ""]) for name, lines in lists.items()})
     return folder
 
 
 def write_truth(rendered: Rendered, path: Path) -> None:
     """Centres, boxes and masks as one compressed .npz."""
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez_compressed(
-        temporary, centers=rendered.centers, boxes=rendered.boxes, masks=rendered.masks
-    )
-    os.replace(temporary, path)
+    with replacing(path) as part:
+        np.savez_compressed(
+            part, centers=rendered.centers, boxes=rendered.boxes, masks=rendered.masks
+        )
 
 
 def world_clips(seed: int = 0, width: int = 144, height: int = 96) -> list[tuple[str, Clip]]:

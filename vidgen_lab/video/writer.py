@@ -5,8 +5,6 @@ renamed: a full disk or a killed process never leaves a half-written video under
 """
 
 import io
-import os
-import uuid
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,6 +14,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from vidgen_lab.files import write_files
 from vidgen_lab.video.clip import Clip
 
 # Said in the file, so that no player has to guess: sRGB pictures (primaries of BT.709, sRGB curve)
@@ -42,7 +41,8 @@ def write_clip(clip: Clip, path: str | Path, crf: int = 18) -> Path:
         raise IsADirectoryError(f"{path} is a folder; give a file name inside it")
     data = encode_clip(clip, crf)
     try:
-        _replace_file(path, data)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_files({path: data})
     except OSError as err:
         raise type(err)(
             err.errno, f"could not write {len(data)} bytes: {err.strerror}", str(path)
@@ -106,18 +106,3 @@ def _check_frame_count(data: bytes, expected: int) -> None:
         found = sum(1 for _ in container.decode(video=0))
     if found != expected:
         raise RuntimeError(f"the encoder kept {found} of {expected} frames; nothing was written")
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    """Write next to `path`, flush to the disk, rename over it; no temporary file survives."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{uuid.uuid4().hex}.part"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # a full network disk may report only here
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -1,12 +1,12 @@
 """The closing project of chapter 1: a clip of your own, its scores, and an honest look back."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from vidgen_lab.files import write_files
 from vidgen_lab.generation.generate import Generation
 from vidgen_lab.metrics.adherence import prompt_adherence
 from vidgen_lab.metrics.basics import evaluate_video_basics
@@ -44,7 +44,5 @@ def review(generation: Generation, path: Path, answers: Mapping[str, str]) -> pd
 def save_review(path: Path, table: pd.DataFrame, answers: Mapping[str, str]) -> Path:
     """Write the checks and the answers as JSON, whole or not at all."""
     content = {"checks": table.to_dict("records"), "answers": dict(answers)}
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_files({path: json.dumps(content, indent=2, ensure_ascii=False) + "\n"})
     return path

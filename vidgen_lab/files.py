@@ -1,0 +1,44 @@
+"""Files that appear whole or not at all, whatever happens while they are written."""
+
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_files(contents: Mapping[Path, bytes | str]) -> None:
+    """Write some files so that all of them appear together, or none.
+
+    contents: by path; text becomes UTF-8. The folders must exist. On an error (OSError for a full
+    disk or a locked folder, also Ctrl-C) what stood at the paths before is still there.
+    """
+    parts: dict[Path, Path] = {}
+    try:
+        for path, data in contents.items():
+            parts[path] = _beside(path)
+            with parts[path].open("xb") as file:
+                file.write(data.encode("utf-8") if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())  # some disks report only here that they are full
+        for path, part in parts.items():
+            part.replace(path)
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Hand out a temporary path with the same suffix; it becomes `path` if the block succeeds."""
+    part = _beside(path)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """On the same disk, so that renaming is one step; hidden; never the same twice."""
+    return path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
