@@ -40,6 +40,7 @@ test: $(STAMP)
 notebooks: $(STAMP)
 	@$(PY) -m vidgen_lab.workbook.lint --execute tiny $(ARGS)
 	@$(PY) -m vidgen_lab.workbook.book_map --write
+	@$(PY) -m vidgen_lab.workbook.readme --write
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
@@ -51,6 +52,7 @@ lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m vidgen_lab.workbook.lint
 	@$(PY) -m vidgen_lab.workbook.book_map
+	@$(PY) -m vidgen_lab.workbook.readme
 
 clean:
 	@rm -rf .venv .pytest_cache .ruff_cache build dist

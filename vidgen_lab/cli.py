@@ -170,10 +170,14 @@ def _chapter_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/CHAPTER/TIME)"
     )
     parser.add_argument("--list", action="store_true", help="print the parameters and stop")
+    parser.add_argument(
+        "--record", nargs="?", const="", metavar="NOTE",
+        help="add time and memory to the recorded runs, which forecasts come from",
+    )  # fmt: skip
 
 
 def _chapter(args: argparse.Namespace) -> int | None:
-    from vidgen_lab.workbook import runner
+    from vidgen_lab.workbook import recording, runner
 
     try:
         notebook = runner.find_chapter(args.number)
@@ -182,10 +186,13 @@ def _chapter(args: argparse.Namespace) -> int | None:
             return None
         given = dict(args.pairs) | ({"tier": args.tier} if args.tier else {})
         parameters = runner.prepare(notebook, given, _read_yaml(args.file) if args.file else None)
+        tier = None if args.record is None else recording.check_recordable(parameters)
     except ValueError as error:
         raise UsageError(str(error)) from None
     run = runner.run_notebook(notebook, parameters, args.out)
     print(f"Finished in {run.seconds:.0f} s")
+    for one in recording.record_chapter(run, tier, args.record) if tier else ():
+        print(f"Recorded  {one.task} at tier {one.tier}: {one.seconds:.3g} s")
     print(f"Notebook  {run.notebook}")
     print(f"HTML      {run.html}")
     for video in run.videos:

@@ -20,7 +20,7 @@ def _shipped(name: str) -> Path:
 
 
 def data_dir() -> Path:
-    """Return the folder with everything that is shipped: models, sample clips, recorded runs."""
+    """Return the folder with everything that is shipped: models and recorded runs."""
     return _shipped("data")
 
 

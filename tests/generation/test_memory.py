@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -13,3 +15,13 @@ def test_the_peak_is_seen_although_it_is_gone_again():
         time.sleep(0.2)
         del block
     assert peak.gib > idle.gib + 0.07
+
+
+def test_children_count_on_request():
+    hungry = [sys.executable, "-c", "block = bytearray(200 * 2**20); input()"]
+    alone, family = PeakMemory("cpu", 0.01), PeakMemory("cpu", 0.01, children=True)
+    with alone, family, subprocess.Popen(hungry, stdin=subprocess.PIPE) as child:
+        while family.gib < alone.gib + 0.19 and child.poll() is None:
+            time.sleep(0.01)
+        child.communicate(b"\n")
+    assert child.returncode == 0 and family.gib > alone.gib + 0.19

@@ -1,6 +1,7 @@
 """The most memory a piece of work used."""
 
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 from vidgen_lab.settings.hardware import GIB
@@ -11,12 +12,14 @@ class PeakMemory:
 
     On CUDA: the most GPU memory that PyTorch had allocated. Elsewhere: the largest resident
     memory of this process, weights and libraries included, looked at every `interval` seconds
-    (the system's own high-water mark would remember earlier work, too).
+    (the system's own high-water mark would remember earlier work, too). children: count the
+    processes it started, too, such as the kernel of a notebook.
     """
 
-    def __init__(self, device: str, interval: float = 0.02) -> None:
+    def __init__(self, device: str, interval: float = 0.02, children: bool = False) -> None:
         self.device = device
         self.gib = 0.0
+        self._children = children
         self._interval = interval
         self._done = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -54,4 +57,9 @@ class PeakMemory:
     def _look(self) -> None:
         import psutil
 
-        self.gib = max(self.gib, psutil.Process().memory_info().rss / GIB)
+        own = psutil.Process()
+        total = own.memory_info().rss
+        for child in own.children(recursive=True) if self._children else ():
+            with suppress(psutil.Error):  # it may end while it is looked at
+                total += child.memory_info().rss
+        self.gib = max(self.gib, total / GIB)

@@ -1,7 +1,8 @@
 """Keep the chapter notebooks fit to be committed: check them, clean them, run them afresh.
 
 ``python -m vidgen_lab.workbook.lint`` checks every chapter and lists what is wrong;
-``--execute tiny`` runs each from a clean kernel at that tier, cleans it and writes it back.
+``--execute tiny`` runs each from a clean kernel at that tier, cleans it and writes it back;
+``--record`` also adds time and memory to the recorded runs.
 """
 
 import argparse
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import nbformat
 
+from vidgen_lab.files import write_files
 from vidgen_lab.paths import notebooks_dir
-from vidgen_lab.workbook import runner
+from vidgen_lab.settings.tiers import load_tiers
+from vidgen_lab.workbook import recording, runner
 from vidgen_lab.workbook.artefacts import declared_artefacts
 from vidgen_lab.workbook.parameters import ParameterError, read_parameters
 from vidgen_lab.workbook.slim import slim
@@ -192,16 +195,19 @@ def _replace_text(output: nbformat.NotebookNode, private: dict[str, str]) -> Non
                 holder[key] = value
 
 
-def refresh(path: Path, tier: str) -> None:
-    """Run a chapter at a tier from a clean kernel and write the cleaned result over it."""
+def refresh(path: Path, tier: str, record: str | None = None) -> None:
+    """Run a chapter at a tier from a clean kernel and write the cleaned result over it.
+
+    record: a note with which the run is added to the recorded runs; None does not add it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         run = runner.run_notebook(path, runner.prepare(path, {"tier": tier}), Path(folder))
         notebook = nbformat.read(run.notebook, as_version=4)
         shown = f"runs/{path.stem}"
         clean(notebook, {str(run.folder): shown, str(Path(folder).resolve()): shown})
-    temporary = path.with_suffix(".part")
-    nbformat.write(slim(notebook, MAX_BYTES), temporary)
-    temporary.replace(path)
+        if record is not None:
+            recording.record_chapter(run, load_tiers()[tier], record)
+    write_files({path: nbformat.writes(slim(notebook, MAX_BYTES)) + "\n"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,11 +215,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vidgen_lab.workbook.lint", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--execute", metavar="TIER", help="run and clean the notebooks first")
+    parser.add_argument(
+        "--record", nargs="?", const="", metavar="NOTE", help="add these runs to the recorded ones"
+    )
     args = parser.parse_args(argv)
     unfit = 0
     for path in args.files or runner.chapters().values():
         if args.execute:
-            refresh(path, args.execute)
+            refresh(path, args.execute, args.record)
         faults = lint(path)
         unfit += bool(faults)
         print(f"{path.name}: " + ("fit" if not faults else "".join(f"\n  {f}" for f in faults)))

@@ -19,6 +19,7 @@ from typing import Any
 
 import nbformat
 
+from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
 from vidgen_lab.workbook.exercises import results_in
@@ -35,13 +36,17 @@ class ChapterError(RuntimeError):
 
 @dataclass(frozen=True)
 class ChapterRun:
-    """What one run left behind; all paths absolute, seconds of wall time."""
+    """What one run left behind; all paths absolute.
+
+    seconds: wall time. peak_memory_gib: resident memory of the runner and the notebook's kernel.
+    """
 
     folder: Path
     notebook: Path
     html: Path
     artefacts: tuple[Path, ...]
     seconds: float
+    peak_memory_gib: float
 
     @property
     def videos(self) -> tuple[Path, ...]:
@@ -103,7 +108,8 @@ def run_notebook(
     parameters = {**parameters, OUT_DIR: str(artefacts)}
     start = time.perf_counter()
     try:
-        _execute(notebook, executed, parameters, show)
+        with PeakMemory("cpu", interval=0.5, children=True) as peak:
+            _execute(notebook, executed, parameters, show)
     finally:
         html = _export(executed)
     try:
@@ -111,7 +117,7 @@ def run_notebook(
         found = check_artefacts(artefacts, globs)
     except ArtefactError as error:
         raise ChapterError(f"{notebook.stem} ran, but: {error}. See {html}") from None
-    return ChapterRun(folder, executed, html, found, time.perf_counter() - start)
+    return ChapterRun(folder, executed, html, found, time.perf_counter() - start, peak.gib)
 
 
 def _make_folder(stem: str, folder: Path | None) -> Path:
