@@ -3,8 +3,9 @@
     python benchmarks/latte_vs_diffusers.py                          S/2 shapes on the CPU
     python benchmarks/latte_vs_diffusers.py --size XL/2 --device cuda --dtype bfloat16 --compile
 
-Three columns: diffusers, ours, ours with the written-out attention. Each is measured in rounds
-that take turns, so a slow moment of the machine hits all alike; the ratio is of medians. Peak
+Three columns: diffusers, ours, ours with the written-out attention; with --compile two more, both
+libraries through torch.compile. Each is measured in rounds that take turns, so a slow moment of the
+machine hits all alike; the ratio is of medians. Peak
 memory: on a GPU what the allocator saw; on a CPU a fresh process per column, its peak resident
 size less what it held before the first step.
 
@@ -30,6 +31,10 @@ from vidgen_lab.latte import Latte, latte_config
 from vidgen_lab.latte.measure import forward_flops, model_flops_utilization, saved_bytes
 
 COLUMNS = ("diffusers", "ours", "ours, naive attention")
+COMPILED = ("diffusers, compiled", "ours, compiled")
+
+# dense bfloat16, from the makers' sheets
+PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L4": 121.0, "4090": 165.0}
 
 
 def parse() -> argparse.Namespace:
@@ -42,12 +47,23 @@ def parse() -> argparse.Namespace:
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--device", default="cpu")
     p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    p.add_argument("--compile", action="store_true", help="torch.compile both libraries' models")
+    p.add_argument("--compile", action="store_true", help="two more columns, through torch.compile")
     p.add_argument("--threads", type=int, help="CPU threads")
-    p.add_argument("--peak-tflops", type=float, default=989.0, help="of the GPU, for the MFU")
+    p.add_argument("--peak-tflops", type=float, help="of the GPU, for the MFU (default: by name)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    p.add_argument("--only", choices=COLUMNS, help=argparse.SUPPRESS)  # a memory process
+    p.add_argument("--only", choices=COLUMNS + COMPILED, help=argparse.SUPPRESS)  # for memory
     return p.parse_args()
+
+
+def columns(args: argparse.Namespace) -> tuple[str, ...]:
+    return COLUMNS + COMPILED if args.compile else COLUMNS
+
+
+def peak_tflops(args: argparse.Namespace) -> float | None:
+    """The GPU's peak, given or known by its name; None where neither helps."""
+    name = torch.cuda.get_device_name()
+    known = next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None)
+    return args.peak_tflops or known
 
 
 def build(column: str, args: argparse.Namespace) -> tuple[Callable[[], None], torch.nn.Module]:
@@ -66,19 +82,20 @@ def build(column: str, args: argparse.Namespace) -> tuple[Callable[[], None], to
     with torch.no_grad():
         for p in model.parameters():
             p.normal_(std=0.02)
-    if column == "diffusers":
+    theirs = column.startswith("diffusers")
+    if theirs:
         model = model.to_diffusers()
     if (args.device, args.dtype) != ("cpu", "float32"):
         model = model.to(args.device, getattr(torch, args.dtype))
     model.train()
-    call = torch.compile(model) if args.compile else model
+    call = torch.compile(model) if column in COMPILED else model
     first = next(model.parameters())
     x = torch.randn(args.batch, 4, args.frames, args.latent, args.latent).to(first)
     t = torch.full((args.batch,), 500, device=args.device)
     text = torch.zeros(args.batch, 1, 1).to(first)
 
     def forward() -> torch.Tensor:
-        if column == "diffusers":
+        if theirs:
             return call(x, encoder_hidden_states=text, timestep=t).sample
         return call(x, t)
 
@@ -96,8 +113,8 @@ def synchronise(args: argparse.Namespace) -> None:
 
 def times(args: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds of every round of every column, the columns taking turns."""
-    steps = {column: build(column, args)[0] for column in COLUMNS}
-    result: dict[str, list[float]] = {column: [] for column in COLUMNS}
+    steps = {column: build(column, args)[0] for column in columns(args)}
+    result: dict[str, list[float]] = {column: [] for column in steps}
     for round_number in range(args.rounds + 1):
         for column, step in steps.items():
             synchronise(args)
@@ -128,7 +145,7 @@ def memory(column: str, args: argparse.Namespace) -> dict[str, int]:
         torch.cuda.reset_peak_memory_stats()
         step()
         peak = torch.cuda.max_memory_allocated()
-    if not args.compile:
+    if column not in COMPILED:
         model.zero_grad(set_to_none=True)
         saved = saved_bytes(step.forward, model)
     return {"peak": peak, "saved": saved}
@@ -147,7 +164,7 @@ def main() -> None:
     if args.only:
         print(json.dumps(memory(args.only, args)))
         return
-    spaces = {column: memory_in_fresh_process(column) for column in COLUMNS}
+    spaces = {column: memory_in_fresh_process(column) for column in columns(args)}
     seconds = times(args)
     extra = {} if args.depth is None else {"depth": args.depth}
     config = latte_config(
@@ -155,7 +172,8 @@ def main() -> None:
     )
     flops = 3 * args.batch * forward_flops(config, args.latent, args.latent)
     rows = []
-    for column in COLUMNS:
+    peak = None if args.device == "cpu" else peak_tflops(args)
+    for column in columns(args):
         median = statistics.median(seconds[column])
         rows.append(
             {
@@ -167,9 +185,9 @@ def main() -> None:
                 "TFLOP/s": round(flops / median / 1e12, 3),
             }
         )
-        if args.device != "cpu":
+        if peak:
             share = model_flops_utilization(
-                config, args.latent, args.latent, args.batch / median, args.peak_tflops * 1e12
+                config, args.latent, args.latent, args.batch / median, peak * 1e12
             )
             rows[-1]["MFU"] = round(share, 3)
     report = {

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.training_utils import compute_snr
 
 from vidgen_lab.latte import FlowMatchingPath, LatteInputError, NoiseScheduler
@@ -181,3 +181,21 @@ def test_flow_shift_moves_levels_to_noise():
     middle = plain.sample_levels(5000, g, logit_normal=True)
     assert ((middle > 0.25) & (middle < 0.75)).float().mean() > 0.6
     assert shifted.warp(torch.tensor([0.0, 1.0])).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("kind", ["ddim", "cosine", "zero"])
+def test_levels_of_a_saved_scheduler(tmp_path, kind):
+    theirs = {
+        "ddim": DDIMScheduler(prediction_type="v_prediction"),
+        "cosine": DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+        "zero": DDIMScheduler(prediction_type="sample", rescale_betas_zero_snr=True),
+    }[kind]
+    theirs.save_pretrained(tmp_path)
+    ours = NoiseScheduler.from_diffusers(tmp_path)
+    names = {"v_prediction": "v", "sample": "x0", "epsilon": "epsilon"}
+    assert ours.prediction == names[theirs.config.prediction_type]
+    torch.testing.assert_close(ours.alphas_cumprod, theirs.alphas_cumprod, atol=1e-6, rtol=0)
+    file = tmp_path / "scheduler_config.json"
+    file.write_text(file.read_text().replace(theirs.config.beta_schedule, "laplace"))
+    with pytest.raises(LatteInputError, match="beta_schedule"):
+        NoiseScheduler.from_diffusers(tmp_path)

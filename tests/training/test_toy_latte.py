@@ -5,7 +5,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, LattePipeline
 
-from vidgen_lab.latte import DDIMSampler, FrameVAE, Latte, TextEncoder, VideoGenerator
+from vidgen_lab.latte import DDIMSampler, FrameVAE, NoiseScheduler, VideoGenerator
 from vidgen_lab.latte.text import stock_pair
 from vidgen_lab.toyworld import is_held_out, parse_prompt
 from vidgen_lab.training import checkpoints, toy_frame_vae, toy_latte
@@ -124,12 +124,9 @@ def test_plain_diffusers_samples_what_was_trained_and_so_do_we(trained):
         prompt, num_inference_steps=3, guidance_scale=4.0, video_length=3, height=16, width=24,
         clean_caption=False, output_type="pt", generator=torch.Generator().manual_seed(4),
     ).frames.transpose(1, 2)  # fmt: skip
-    ours = VideoGenerator(
-        Latte.from_diffusers(folder),
-        FrameVAE.from_diffusers(folder),
-        TextEncoder(pipe.tokenizer, pipe.text_encoder),
-    )
-    scheduler = toy_latte.build_schedulers()[0]
+    ours, scheduler = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
+    assert torch.equal(scheduler.alphas_cumprod, toy_latte.build_schedulers()[0].alphas_cumprod)
+    assert ours.text_encoder.max_length == LATTE.max_text_length
     text, null = stock_pair(ours.text_encoder, prompt)
     sampler = DDIMSampler(scheduler, 3, spacing="trailing")
     made = ours(None, sampler, 4.0, 4, text=text, null=null, height=16, width=24).frames

@@ -53,7 +53,7 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-class _AttentionCore(nn.Module):
+class AttentionCore(nn.Module):
     """What self- and cross-attention share: which implementation runs, and whether the weights are
     kept.
     """
@@ -80,7 +80,7 @@ class _AttentionCore(nn.Module):
         return out
 
 
-class SelfAttention(_AttentionCore):
+class SelfAttention(AttentionCore):
     """Tokens of a video look at one another, along one axis of the grid.
 
     `along="space"`: patches of one frame; `"time"`: one place in all frames; `"both"`: everything
@@ -131,7 +131,7 @@ class SelfAttention(_AttentionCore):
         return self.out(y.transpose(1, 2).reshape(x.shape))  # [B, T, N, D]
 
 
-class CrossAttention(_AttentionCore):
+class CrossAttention(AttentionCore):
     """The video asks, the text answers (book listing 3.L07, with the padding masked).
 
     All frames of a clip share one text, so keys and values are made once per clip and the frames'
@@ -210,7 +210,7 @@ def capture_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     cross-attention [B, heads, T*N, L]. The layers run the written-out attention meanwhile, so
     memory grows with the square of the length.
     """
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, _AttentionCore)}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, AttentionCore)}
     maps: dict[str, list[Tensor]] = {name: [] for name in layers}
     try:
         for name, layer in layers.items():

@@ -85,7 +85,7 @@ class Modulation(NamedTuple):
     gate_mlp: Tensor
 
 
-def _vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
+def vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
     """[B, count*D] -> count tensors [B, 1, 1, D]."""
     return x[:, None, None, :].chunk(count, dim=-1)
 
@@ -107,7 +107,7 @@ class AdaLN(nn.Module):
         self.linear = nn.Linear(cond_dim or dim, 2 * dim)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        shift, scale = _vectors(self.linear(nn.functional.silu(cond)), 2)  # 2 x [B, 1, 1, D]
+        shift, scale = vectors(self.linear(nn.functional.silu(cond)), 2)  # 2 x [B, 1, 1, D]
         return self.norm(x) * (1 + scale) + shift  # [B, T, N, D]
 
 
@@ -123,7 +123,7 @@ class AdaLNZero(nn.Module):
         self.linear = nn.Linear(dim, 6 * dim)
 
     def forward(self, cond: Tensor) -> Modulation:
-        return Modulation(*_vectors(self.linear(nn.functional.silu(cond)), 6))  # 6 x [B, 1, 1, D]
+        return Modulation(*vectors(self.linear(nn.functional.silu(cond)), 6))  # 6 x [B, 1, 1, D]
 
 
 class AdaLNSingle(nn.Module):
@@ -139,7 +139,7 @@ class AdaLNSingle(nn.Module):
         self.table = nn.Parameter(torch.zeros(6, dim))
 
     def forward(self, cond: Tensor) -> Modulation:
-        return Modulation(*_vectors(cond + self.table.flatten(), 6))  # 6 x [B, 1, 1, D]
+        return Modulation(*vectors(cond + self.table.flatten(), 6))  # 6 x [B, 1, 1, D]
 
 
 MODULATIONS = {"block": AdaLNZero, "single": AdaLNSingle}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from .checks import LatteInputError, require, require_finite
 from .model import Latte
 from .samplers import Guidance, Sampler, Step, sample
-from .text import TextEmbedding, TextEncoder
+from .text import MAX_TOKENS, TextEmbedding, TextEncoder
 
 if TYPE_CHECKING:
     from vidgen_lab.video.clip import Clip
@@ -55,6 +56,23 @@ class VideoGenerator:
 
     def __init__(self, model: Latte, vae: Decoder, text_encoder: TextEncoder | None = None) -> None:
         self.model, self.vae, self.text_encoder = model.eval(), vae, text_encoder
+
+    @classmethod
+    def from_diffusers(cls, folder: str | Path) -> VideoGenerator:
+        """Our own parts with the weights of a saved text-to-video LattePipeline.
+
+        A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
+        scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
+        """
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        from .frame_vae import FrameVAE
+
+        tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
+        words = T5EncoderModel.from_pretrained(Path(folder) / "text_encoder")
+        length = min(tokenizer.model_max_length, MAX_TOKENS["latte"])
+        encoder = TextEncoder(tokenizer, words, length)
+        return cls(Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder), encoder)
 
     # 1. text
     def encode_prompt(self, prompts: str | Sequence[str]) -> TextEmbedding:

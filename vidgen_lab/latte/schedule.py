@@ -11,7 +11,9 @@ abar_t):
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,15 @@ from .checks import require
 
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
 PREDICTIONS = ("epsilon", "x0", "v")
+_DIFFUSERS = {  # their names, ours
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid",
+    "epsilon": "epsilon",
+    "sample": "x0",
+    "v_prediction": "v",
+}
 
 
 def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
@@ -103,6 +114,26 @@ class NoiseScheduler(nn.Module):
             betas = rescale_to_zero_snr(betas)
         self.register_buffer("betas", betas, persistent=False)
         self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0), persistent=False)
+
+    @classmethod
+    def from_diffusers(cls, folder: str | Path) -> NoiseScheduler:
+        """The noise levels of a saved pipeline, or of a folder with scheduler_config.json."""
+        file = Path(folder) / "scheduler" / "scheduler_config.json"
+        file = file if file.is_file() else Path(folder) / file.name
+        c = json.loads(file.read_text(encoding="utf-8"))
+        schedule, prediction = c["beta_schedule"], c["prediction_type"]
+        require(schedule in _DIFFUSERS, "beta_schedule", f"one of {set(_DIFFUSERS)}", schedule)
+        require(
+            prediction in _DIFFUSERS, "prediction_type", f"one of {set(_DIFFUSERS)}", prediction
+        )
+        return cls(
+            c["num_train_timesteps"],
+            _DIFFUSERS[schedule],
+            c["beta_start"],
+            c["beta_end"],
+            _DIFFUSERS[prediction],
+            c.get("rescale_betas_zero_snr", False),
+        )
 
     def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """(sqrt(abar_t), sqrt(1 - abar_t)), shaped to multiply x: [B, 1, ..., 1], in float32 at

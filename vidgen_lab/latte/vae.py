@@ -48,23 +48,23 @@ class FrameGroupNorm(nn.GroupNorm):
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)  # [B, C, T, H, W]
 
 
-def _same(inputs: int, outputs: int) -> nn.Conv3d:
+def same(inputs: int, outputs: int) -> nn.Conv3d:
     """Keeps height and width."""
     return nn.Conv3d(inputs, outputs, (1, 3, 3), padding=(0, 1, 1))
 
 
-def _halve(inputs: int, outputs: int) -> nn.Conv3d:
+def halve(inputs: int, outputs: int) -> nn.Conv3d:
     """Halves height and width. A kernel of 4 at stride 2 weighs every pixel equally often; 3 would
     not.
     """
     return nn.Conv3d(inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1))
 
 
-def _double(inputs: int, outputs: int) -> nn.Module:
+def double(inputs: int, outputs: int) -> nn.Module:
     """Doubles height and width: repeat pixels, then smooth (a transposed convolution leaves a
     checkerboard).
     """
-    return nn.Sequential(nn.Upsample(scale_factor=(1, 2, 2)), _same(inputs, outputs))
+    return nn.Sequential(nn.Upsample(scale_factor=(1, 2, 2)), same(inputs, outputs))
 
 
 class VideoVAEEncoder(nn.Module):
@@ -80,23 +80,22 @@ class VideoVAEEncoder(nn.Module):
         super().__init__()
         require(base_channels % 8 == 0, "base_channels", "a multiple of 8", base_channels)
         c = base_channels
-        self.conv1 = _same(in_channels, c)
-        self.conv2 = _halve(c, 2 * c)
-        self.conv3 = _halve(2 * c, 4 * c)
-        self.conv4 = _halve(4 * c, 4 * c)
+        self.conv1 = same(in_channels, c)
+        self.conv2 = halve(c, 2 * c)
+        self.conv3 = halve(2 * c, 4 * c)
+        self.conv4 = halve(4 * c, 4 * c)
         self.norm = FrameGroupNorm(32, 4 * c)
-        self.conv_mu = _same(4 * c, latent_channels)
-        self.conv_logvar = _same(4 * c, latent_channels)
+        self.conv_mu = same(4 * c, latent_channels)
+        self.conv_logvar = same(4 * c, latent_channels)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents."""
         require_rank(x, "B C T H W", "clip")
-        height, width = x.shape[-2:]
         require(
-            height % 8 == 0 and width % 8 == 0,
+            x.shape[-2] % 8 == 0 and x.shape[-1] % 8 == 0,
             "height and width of the clip",
             "multiples of 8",
-            f"{height}x{width}",
+            f"{x.shape[-2]}x{x.shape[-1]}",
         )
         h = F.silu(self.conv1(x))  # [B, c, T, H, W]
         h = F.silu(self.conv2(h))  # [B, 2c, T, H/2, W/2]
@@ -125,12 +124,12 @@ class VideoVAEDecoder(nn.Module):
     ) -> None:
         super().__init__()
         c = base_channels
-        self.conv_in = _same(latent_channels, 4 * c)
+        self.conv_in = same(latent_channels, 4 * c)
         self.norm = FrameGroupNorm(32, 4 * c)
-        self.up1 = _double(4 * c, 4 * c)
-        self.up2 = _double(4 * c, 2 * c)
-        self.up3 = _double(2 * c, c)
-        self.conv_out = _same(c, out_channels)
+        self.up1 = double(4 * c, 4 * c)
+        self.up2 = double(4 * c, 2 * c)
+        self.up3 = double(2 * c, c)
+        self.conv_out = same(c, out_channels)
 
     def forward(self, z: Tensor) -> Tensor:
         require_rank(z, "B C T H W", "latents")

@@ -1,0 +1,89 @@
+"""Every exercise of chapter 3: its solution passes, likely slips are told what they are."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vidgen_lab.workbook.exercises import check, exercises
+
+
+def ddim(x, eps, a, b):
+    return (x - (1 - a).sqrt() * eps) / a.sqrt()
+
+
+SLIPS = [
+    ("3.1", lambda h, w, t, p: t * (h // p) * (w // p), "8 times smaller"),
+    ("3.1", lambda h, w, t, p: t * (h // 8) * (w // 8), "joins p×p"),
+    ("3.1", lambda h, w, t, p: (h // 8 // p) * (w // 8 // p), "one frame"),
+    ("3.1", lambda h, w, t, p: t * (h // (8 * p)) ** 2, "may differ"),
+    ("3.1", lambda h, w, t, p: t * h * w / (64 * p * p) + 0.5, "whole numbers"),
+    ("3.2", lambda y: y.reshape(y.shape[0], y.shape[2], -1), "shuffled"),
+    ("3.2", lambda y: y.permute(0, 2, 3, 1).flatten(2), "lie together"),
+    ("3.2", lambda y: y.flatten(1), "wanted shape"),
+    ("3.2", lambda y: 3, "a tensor is wanted"),
+    ("3.3", lambda n, c: torch.ones(n, n).tril().bool(), "everyone sees everyone"),
+    ("3.3", lambda n, c: torch.ones(n, n).tril(), "dtype"),
+    ("3.3", lambda n, c: torch.ones(n, n).triu().bool(), "transposed"),
+    ("3.3", lambda n, c: ~torch.ones(n, n).tril().bool(), "inside out"),
+    ("3.4", lambda h: 18 * h * h, "biases"),
+    ("3.4", lambda h: 12 * h * h + 9 * h, "modulation is missing"),
+    ("3.4", lambda h: 17 * h * h + 14 * h, "four matrices"),
+    ("3.5", lambda x, n, a: x * a.view(-1, 1, 1, 1, 1) ** 0.5, "numbers differ"),
+    ("3.5", lambda x, n, a: a.sqrt() * x + (1 - a).sqrt() * n, "do not line up"),
+    (
+        "3.5",
+        lambda x, n, a: a.sqrt().view(-1, 1, 1, 1, 1) * x + (1 - a).sqrt().view(-1, 1, 1, 1, 1) * n,
+        "mixed up",
+    ),
+    (
+        "3.5",
+        lambda x, n, a: (
+            a.view(-1, *[1] * (x.ndim - 1)) * x + (1 - a.view(-1, *[1] * (x.ndim - 1))) * n
+        ),
+        "square roots",
+    ),
+    ("3.6", ddim, "noise it again"),
+    ("3.6", lambda x, eps, a, b: x - eps, "no sampler"),
+    ("3.6", lambda x, e, a, b: b.sqrt() * ddim(x, e, a, b) + (1 - a).sqrt() * e, "abar_prev"),
+    (
+        "3.7",
+        lambda x, f, shift, scale, gate: (
+            F.layer_norm(x, (8,)) * (1 + scale) + shift + gate * f(F.layer_norm(x, (8,)))
+        ),
+        "overwritten",
+    ),
+    (
+        "3.7",
+        lambda x, f, shift, scale, gate: x + gate * f(F.layer_norm(x, (8,)) * scale + shift),
+        "1 + scale",
+    ),
+    (
+        "3.7",
+        lambda x, f, shift, scale, gate: x + gate * f(x * (1 + scale) + shift),
+        "normalised",
+    ),
+    ("3.7", lambda x, f, shift, scale, gate: x + f(x), "with gate 0"),
+]
+
+
+def test_there_are_seven():
+    assert list(exercises(3)) == [f"3.{n}" for n in range(1, 8)]
+
+
+@pytest.mark.parametrize("exercise", exercises(3))
+def test_the_solution_is_right(exercise):
+    space: dict = {}
+    exec(exercises(3)[exercise].solution, space)
+    result = check(exercise, space["answer"])
+    assert result.status == "right", result.message
+
+
+@pytest.mark.parametrize(("exercise", "answer", "hint"), SLIPS)
+def test_likely_slips_get_their_own_hint(exercise, answer, hint):
+    result = check(exercise, answer)
+    assert result.status == "wrong"
+    assert hint in result.message
+
+
+def test_open_answers_state_the_task():
+    assert check("3.4", ...).status == "open"

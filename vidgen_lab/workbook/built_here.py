@@ -1,0 +1,68 @@
+"""Does a piece that a notebook builds in view equal the package's?
+
+Cells tagged `build-it` write functions and classes a second time, so that the reader sees them
+grow. They may leave out what the package adds around the idea: docstrings, type hints, and the
+checks of its input.
+"""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any
+
+CHECKS = ("require", "require_rank", "require_finite")
+
+
+class _Bare(ast.NodeTransformer):
+    """Take away docstrings, annotations and input checks."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
+        self.generic_visit(node)
+        node.returns = None
+        return self._without_words(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        self.generic_visit(node)
+        return self._without_words(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = None
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        call = node.value
+        checks = isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        return None if checks and call.func.id in CHECKS else node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    @staticmethod
+    def _without_words(node: Any) -> Any:
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            node.body = node.body[1:]
+        return node
+
+
+def bare(source: str) -> dict[str, str]:
+    """The functions and classes of a piece of source, by name, in a form that compares."""
+    tree = _Bare().visit(ast.parse(source))
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {n.name: ast.dump(n) for n in tree.body if isinstance(n, kinds)}
+
+
+def differing(cells: Iterable[str], modules: Iterable[str | ModuleType]) -> Iterator[str]:
+    """Yield the names built in the cells that differ from the modules' or are not in them."""
+    package: dict[str, str] = {}
+    for module in modules:
+        module = importlib.import_module(module) if isinstance(module, str) else module
+        package |= bare(inspect.getsource(module))
+    for cell in cells:
+        for name, form in bare(cell).items():
+            if package.get(name) != form:
+                yield name
