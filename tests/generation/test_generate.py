@@ -277,3 +277,21 @@ def test_bfloat16_on_the_cpu_makes_nearly_the_same_clip(pipe, folders, request_)
     assert made.recipe["dtype"] == "bfloat16"
     exact = generate(pipe, request_).clip.frames.astype(float)
     assert np.abs(made.clip.frames - exact).mean() < 0.5 * exact.std()
+
+
+def test_two_threads_with_one_pipeline_take_turns(pipe, request_):
+    """Both would step through the one scheduler, and neither clip would be right."""
+    other = request_.with_(seed=1)
+    alone = [generate(pipe, request).clip.frames for request in (request_, other)]
+    made = []
+    thread = threading.Thread(target=lambda: made.append(generate(pipe, other).clip.frames))
+
+    def on_step(step):
+        if step.step == 1:
+            thread.start()
+            thread.join(0.3)  # long enough to interfere, if it could
+
+    made.insert(0, generate(pipe, request_, on_step=on_step).clip.frames)
+    thread.join()
+    for frames, expected in zip(made, alone, strict=True):
+        np.testing.assert_array_equal(frames, expected)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError
 from vidgen_lab.generation.memory import PeakMemory
@@ -17,10 +18,15 @@ from vidgen_lab.settings.hardware import processor_name
 from vidgen_lab.video.clip import Clip
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from diffusers import CogVideoXPipeline
 
 PREVIEWS = ("latents", "estimate")
+
+# A scheduler keeps the state of the clip it works on, so a pipeline makes one clip at a time: a
+# panel's thread and the cells of its notebook take turns.
+_TURNS: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -82,20 +88,34 @@ def generate(
         shows the clip the model expects at that step, a blur that sharpens.
     should_stop: asked before every step; true ends the work at once.
     Raises RequestError before any work, GenerationCancelled, and NonFiniteError when the model
-    produces NaN or infinity. The noise is drawn on the CPU, so a seed means the same noise on
-    every device. (book listing 1.L07)
+    produces NaN or infinity. Threads that share a pipeline take turns. The noise is drawn on the
+    CPU, so a seed means the same noise on every device. (book listing 1.L07)
     """
-    import torch
-
     if preview_of not in PREVIEWS:
         raise ValueError(f"preview_of must be one of {PREVIEWS}, not {preview_of!r}")
     limits = validate_request(request, pipe)
     device = str(pipe._execution_device)
-    reporter = _Reporter(pipe, request, on_step, preview_every, preview_of, should_stop)
-    reporter.stop_if_asked()
+    with _TURNS.setdefault(pipe, threading.RLock()), PeakMemory(device) as peak:
+        reporter = _Reporter(pipe, request, on_step, preview_every, preview_of, should_stop)
+        reporter.stop_if_asked()
+        frames = _sample(pipe, request, limits.max_text_tokens, reporter)
+        seconds = reporter.seconds()
+    clip = _to_clip(frames, request.fps, pipe)
+    if clip.num_frames != request.num_frames:
+        raise RuntimeError(f"asked for {request.num_frames} frames, got {clip.num_frames}")
+    recipe = _recipe(pipe, request, device, seconds, peak.gib)
+    return Generation(replace(clip, meta={"prompt": request.prompt, "seed": request.seed}), recipe)
+
+
+def _sample(
+    pipe: "CogVideoXPipeline", request: GenerationRequest, text_tokens: int, reporter: "_Reporter"
+) -> "np.ndarray":
+    """Call the pipeline -> [T, H, W, 3] floats in 0..1."""
+    import torch
+
     try:
-        with PeakMemory(device) as peak, reporter.listening():
-            frames = pipe(
+        with reporter.listening():
+            return pipe(
                 prompt=request.prompt,
                 negative_prompt=request.negative_prompt,
                 height=request.height,
@@ -105,19 +125,13 @@ def generate(
                 guidance_scale=request.guidance_scale,
                 generator=torch.Generator("cpu").manual_seed(request.seed),
                 # A 2B-type model reads a text of exactly this length.
-                max_sequence_length=limits.max_text_tokens,
+                max_sequence_length=text_tokens,
                 callback_on_step_end=reporter.after_step,
                 output_type="np",
-            ).frames[0]  # [T, H, W, 3] floats in 0..1
-            seconds = reporter.seconds()
+            ).frames[0]
     except BaseException:
         pipe.maybe_free_model_hooks()  # an interrupted call leaves offloaded parts on the GPU
         raise
-    clip = _to_clip(frames, request.fps, pipe)
-    if clip.num_frames != request.num_frames:
-        raise RuntimeError(f"asked for {request.num_frames} frames, got {clip.num_frames}")
-    recipe = _recipe(pipe, request, device, seconds, peak.gib)
-    return Generation(replace(clip, meta={"prompt": request.prompt, "seed": request.seed}), recipe)
 
 
 def decode(pipe: "CogVideoXPipeline", latents: "torch.Tensor", num_frames: int, fps: float) -> Clip:
