@@ -8,6 +8,7 @@ import pytest
 from tests.pipeline.samples import FPS, blurred, film, moving, save
 from vidgen_lab.pipeline.annotators import (
     FlowActions,
+    JudgeEmbedder,
     LookEmbedder,
     MotionDetector,
     TemplateCaptioner,
@@ -16,7 +17,12 @@ from vidgen_lab.pipeline.annotators import (
 )
 from vidgen_lab.pipeline.quality import OpenCVQualityAssessor, ScalableFilteringPipeline
 from vidgen_lab.pipeline.streaming import FrameBuffer, stream_video
-from vidgen_lab.pipeline.workspace import Gallery, Workspace, analyze_raw_video
+from vidgen_lab.pipeline.workspace import (
+    Gallery,
+    Workspace,
+    analyze_raw_video,
+    tools_available,
+)
 from vidgen_lab.video.clip import Clip
 
 
@@ -123,6 +129,26 @@ def test_embeddings_of_alike_clips_are_alike():
         return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
     assert a.shape == c.shape and cosine(a, b) > 0.95 > cosine(a, c)
+
+
+def test_the_judge_embeds_any_clip_the_same_way_with_any_number_of_threads():
+    import torch
+
+    threads = torch.get_num_threads()
+    a = JudgeEmbedder().embed(moving(1))
+    torch.set_num_threads(2 if threads == 1 else 1)
+    try:
+        assert np.array_equal(JudgeEmbedder().embed(moving(1)), a)
+        other = JudgeEmbedder().embed(moving(4, num_frames=3))
+    finally:
+        torch.set_num_threads(threads)
+    assert a.shape == (256,) == other.shape and not np.allclose(a, other, atol=1e-3)
+
+
+def test_the_tools_are_named_with_their_versions():
+    table = tools_available()
+    assert list(table.index) == ["OpenCV", "PyAV", "FFmpeg", "PySceneDetect"]
+    assert "libx264" in table.loc["FFmpeg", "job"] and "?" not in set(table["version"])
 
 
 def test_colours_have_common_names():

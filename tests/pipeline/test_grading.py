@@ -1,4 +1,16 @@
-from vidgen_lab.pipeline.grading import Grade, grade_cuts, grade_duplicates, grade_verdicts, report
+import pytest
+
+from vidgen_lab.pipeline.gates import GateSettings
+from vidgen_lab.pipeline.grading import (
+    Grade,
+    all_grades,
+    calibrate_gates,
+    calibration_split,
+    grade_cuts,
+    grade_duplicates,
+    grade_verdicts,
+    report,
+)
 from vidgen_lab.pipeline.rows import Row
 from vidgen_lab.toyworld.raw import Planted
 
@@ -44,3 +56,35 @@ def test_duplicates_are_graded_as_pairs_and_cuts_within_a_frame():
     assert grade_duplicates(rows(), TRUTH) == Grade(1, 1, 1)
     assert grade_cuts(rows(), TRUTH) == Grade(2, 2, 1)
     assert grade_cuts(rows(), TRUTH, slack=5).f1 == 1
+
+
+def measured(source: str, **metrics) -> Row:
+    return Row(source, source, "quality", "kept", span=(0, 1), frames=(0, 10), metrics=metrics)
+
+
+def test_thresholds_are_chosen_on_labelled_clips_and_wishes_are_left_alone():
+    table = [
+        measured("good.mp4", sharpness=0.5, bright=0.0, short_side=96),
+        measured("one.mp4", sharpness=0.4, bright=0.1, short_side=96),
+        measured("soft.mp4", sharpness=0.2, bright=0.0, short_side=96),
+        measured("soft2.mp4", sharpness=None, bright=0.0, short_side=96),
+    ]
+    chosen = calibrate_gates(table, TRUTH)
+    assert chosen.min_sharpness == pytest.approx(0.25)
+    assert chosen.max_bright == GateSettings().max_bright  # nothing over-exposed was seen
+    assert chosen.min_side == GateSettings().min_side
+
+
+def test_the_calibration_split_keeps_copies_together_and_loses_nothing():
+    table = [measured(p.file) for p in TRUTH]
+    for seed in range(6):
+        learn, rest = calibration_split(table, TRUTH, 0.5, seed)
+        assert sorted(r.source for r in [*learn, *rest]) == sorted(p.file for p in TRUTH)
+        side = {r.source: "learn" for r in learn} | {r.source: "rest" for r in rest}
+        assert side["one.mp4"] == side["copy.mp4"]
+    assert len({len(calibration_split(table, TRUTH, 0.5, seed)[0]) for seed in range(6)}) > 1
+
+
+def test_nothing_is_graded_where_nothing_is_known():
+    assert all_grades(rows(), ()) == {}
+    assert list(all_grades(rows(), TRUTH))[-2:] == ["duplicate pairs", "cuts"]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.pipeline.samples import moving
+from vidgen_lab.pipeline import annotators
 from vidgen_lab.pipeline import hub_annotators as hub
 
 
@@ -175,6 +176,26 @@ def test_embeddings_are_directions(family):
     assert vector.shape == ((24,) if family == "clip" else (32,))
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert np.array_equal(vector, embedder.embed(moving(1)))
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        (annotators.DETECTORS, "rtdetr"), (annotators.DETECTORS, "yolos"),
+        (annotators.ACTIONS, "xclip"), (annotators.CAPTIONERS, "blip"),
+        (annotators.CAPTIONERS, "smolvlm"), (annotators.EMBEDDERS, "clip"),
+        (annotators.EMBEDDERS, "siglip"),
+    ],
+)  # fmt: skip
+def test_trained_annotators_have_short_names_and_wait_for_permission(table, name):
+    assert table[name].hub_id in hub.WEIGHTS
+    with pytest.raises(FileNotFoundError, match="MB, licence"):
+        annotators.make(table, name)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="motion, yolos, rtdetr"):
+        annotators.make(annotators.DETECTORS, "yolo11")
 
 
 def test_nothing_is_fetched_unasked_and_the_licence_is_named():

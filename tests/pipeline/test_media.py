@@ -151,6 +151,19 @@ def test_compression_is_measured(tmp_path):
     assert names == ["libx264"]
 
 
+def test_vmaf_ranks_as_people_do(tmp_path):
+    from vidgen_lab.pipeline.compress import vmaf
+
+    clip = moving(3, 12)
+    source = save(clip, tmp_path / "source.mp4", crf=2)
+    fine = save(clip, tmp_path / "fine.mp4", crf=16)
+    coarse = save(clip, tmp_path / "coarse.mp4", crf=44)
+    marks = [vmaf(path, source) for path in (fine, coarse)]
+    if marks[0] is None:
+        pytest.skip("this ffmpeg has no libvmaf")
+    assert 0 <= marks[1] < marks[0] <= 100
+
+
 def test_wrong_settings_are_named():
     for wrong in ({"size": (63, 64)}, {"mode": "squash"}, {"crf": 99}, {"fps": 0}):
         with pytest.raises(ValueError):

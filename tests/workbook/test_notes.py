@@ -19,6 +19,20 @@ def test_dated_facts_have_a_date_and_a_source(topic):
         assert "2013" <= str(day)[:4] <= notes.read_on()[:4]
 
 
+def test_chapter_2_facts_are_complete():
+    assert list(notes.facts("video_types").type) == ["raw", "compressed", "annotated", "streaming"]
+    codecs = notes.facts("standards").set_index("codec")
+    assert "coding tree" in codecs.loc["H.265 / HEVC", "blocks"]
+    assert "DVD" in codecs.loc["MPEG-2", "where"] and "Alliance" in codecs.loc["AV1", "by"]
+    pipelines = notes.facts("pipelines").set_index("stage")
+    assert {"quality", "scenes", "duplicates", "balance", "annotation"} <= set(pipelines.index)
+    assert "arXiv" in pipelines.loc["source", "hunyuan"]
+    sets = notes.facts("datasets").set_index("name")
+    assert "Kay" in sets.loc["Kinetics-400", "source"]
+    assert "Carreira" in sets.loc["Kinetics-700", "source"]
+    assert sets.source.str.len().min() > 5
+
+
 def test_read_on_is_a_day():
     assert date.fromisoformat(notes.read_on())
 

@@ -6,7 +6,9 @@ colours. `hub_annotators` has trained models behind the same interfaces.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import cv2
@@ -125,7 +127,7 @@ class TemplateCaptioner:
             return f"{place[0].upper()}{place[1:]} in which hardly anything moves."
         largest = max(objects, key=lambda o: o["box"][2] * o["box"][3])
         x, y, w, h = largest["box"]
-        colour = _common_colour(clip.frames[largest["frame"]][y : y + h, x : x + w])
+        colour = _colour_of_thing(clip.frames[largest["frame"]], (x, y, w, h))
         noun = largest["label"] if largest["label"] != "moving" else "shape"
         way = "moves in place" if label == "in place" else f"moves {label}"
         article = "an" if colour[0] in "aeiou" else "a"
@@ -170,17 +172,55 @@ class JudgeEmbedder:
             torch.set_num_threads(threads)
 
 
-DETECTORS = {"motion": MotionDetector}
-ACTIONS = {"flow": FlowActions}
-CAPTIONERS = {"template": TemplateCaptioner}
-EMBEDDERS = {"look": LookEmbedder, "judge": JudgeEmbedder}
+@dataclass(frozen=True)
+class Trained:
+    """A trained annotator: the class of `hub_annotators` that wraps it, and its weights."""
+
+    kind: str
+    hub_id: str
 
 
-def make(table: dict[str, type], name: str) -> Any:
-    """An annotator by its short name; `table` is DETECTORS, ACTIONS, CAPTIONERS or EMBEDDERS."""
+Table = Mapping[str, type | Trained]
+
+DETECTORS: Table = {
+    "motion": MotionDetector,
+    "yolos": Trained("HubDetector", "hustvl/yolos-tiny"),
+    "rtdetr": Trained("HubDetector", "PekingU/rtdetr_r18vd"),
+}
+ACTIONS: Table = {
+    "flow": FlowActions,
+    "xclip": Trained("XClipActions", "microsoft/xclip-base-patch32"),
+}
+CAPTIONERS: Table = {
+    "template": TemplateCaptioner,
+    "blip": Trained("BlipCaptioner", "Salesforce/blip-image-captioning-base"),
+    "smolvlm": Trained("SmolVlmCaptioner", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"),
+}
+EMBEDDERS: Table = {
+    "look": LookEmbedder,
+    "judge": JudgeEmbedder,
+    "clip": Trained("HubEmbedder", "openai/clip-vit-base-patch32"),
+    "siglip": Trained("HubEmbedder", "google/siglip-base-patch16-224"),
+}
+
+
+def make(table: Table, name: str, download: bool = False) -> Any:
+    """An annotator by its short name; `table` is DETECTORS, ACTIONS, CAPTIONERS or EMBEDDERS.
+
+    Trained ones are loaded once a process, and fetched only if `download` allows it. Raises
+    ValueError for an unknown name, FileNotFoundError naming size and licence of missing weights.
+    """
     if name not in table:
         raise ValueError(f"no annotator {name!r}; one of {', '.join(table)}")
-    return table[name]()
+    entry = table[name]
+    return _load_trained(entry, download) if isinstance(entry, Trained) else entry()
+
+
+@lru_cache(maxsize=4)
+def _load_trained(entry: Trained, download: bool) -> Any:
+    from vidgen_lab.pipeline import hub_annotators
+
+    return getattr(hub_annotators, entry.kind).load(hub_id=entry.hub_id, download=download)
 
 
 def annotate_clip(
@@ -214,6 +254,27 @@ def _common_colour(picture: np.ndarray) -> str:
     """The word that most of a picture's pixels would get; a mean would mix them to mud."""
     pixels = cv2.resize(picture, (12, 12), interpolation=cv2.INTER_NEAREST).reshape(-1, 3)
     return Counter(colour_name(pixel) for pixel in pixels).most_common(1)[0][0]
+
+
+def _colour_of_thing(frame: np.ndarray, box: Sequence[int]) -> str:
+    """The commonest colour in a box that is not also the commonest just around it: a thing rarely
+    fills its box, so without this it would get the colour of the sky behind it."""
+    x, y, w, h = box
+    margin = max(2, min(w, h) // 6)
+    top, left = max(0, y - margin), max(0, x - margin)
+    outer = frame[top : y + h + margin, left : x + w + margin]
+    around = np.ones(outer.shape[:2], bool)
+    around[y - top : y - top + h, x - left : x - left + w] = False
+    ground = _names(outer[around])
+    inside = _names(frame[y : y + h, x : x + w].reshape(-1, 3))
+    behind = ground.most_common(1)[0][0] if ground else ""
+    others = [(name, n) for name, n in inside.most_common() if name != behind]
+    return others[0][0] if others and others[0][1] > 0.1 * inside.total() else behind
+
+
+def _names(pixels: np.ndarray) -> Counter:
+    """How many of at most 300 of these pixels have which colour."""
+    return Counter(colour_name(pixel) for pixel in pixels[:: max(1, len(pixels) // 300)])
 
 
 def _light(frame: np.ndarray) -> str:

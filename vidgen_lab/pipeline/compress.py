@@ -1,6 +1,7 @@
 """Recode a video and measure what it costs and what it saves (book listing 2.L05)."""
 
 import json
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -107,16 +108,18 @@ def vmaf(distorted: str | Path, reference: str | Path) -> float | None:
     facts = probe_file(reference)
     # Frame by frame, whatever the time stamps say.
     same = f"scale={facts.width}:{facts.height}:flags=bicubic,settb=1/25,setpts=N"
-    graph = f"[0:v]{same}[a];[1:v]{same}[b];[a][b]libvmaf=log_fmt=json:log_path=-:n_threads=1"
-    try:
-        log = run_ffmpeg(
-            *("-i", local(distorted), "-i", local(reference)), *("-lavfi", graph, "-f", "null", "-")
-        )
-    except FfmpegError as error:
-        if "No such filter" in str(error):
-            return None
-        raise
-    found = json.loads(log.decode("utf-8"))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "vmaf.json"
+        name = log.as_posix().replace(":", "\\\\:")
+        graph = f"[0:v]{same}[a];[1:v]{same}[b];[a][b]libvmaf=log_fmt=json:log_path={name}"
+        files = ("-i", local(distorted), "-i", local(reference))
+        try:
+            run_ffmpeg(*files, "-lavfi", graph, "-f", "null", "-")
+        except FfmpegError as error:
+            if "No such filter" in str(error):
+                return None
+            raise
+        found = json.loads(log.read_text(encoding="utf-8"))
     return round(float(found["pooled_metrics"]["vmaf"]["mean"]), 1)
 
 

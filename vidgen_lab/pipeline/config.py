@@ -18,12 +18,13 @@ from vidgen_lab.pipeline.split import SplitSettings
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Short names of the annotators; see `annotators`."""
+    """Short names of the annotators; see `annotators`. download: trained ones may be fetched."""
 
     detector: str = "motion"
     actor: str = "flow"
     captioner: str = "template"
     embedder: str = "judge"
+    download: bool = False
 
 
 @dataclass(frozen=True)

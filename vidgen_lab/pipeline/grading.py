@@ -129,10 +129,17 @@ def calibrate_gates(
     return replace(settings, **changes)
 
 
+def all_grades(rows: Sequence[Row], truth: Sequence[Planted]) -> dict[str, Grade]:
+    """Every reason, then duplicate pairs and cuts; empty where nothing is known."""
+    if not truth:
+        return {}
+    pairs, cuts = grade_duplicates(rows, truth), grade_cuts(rows, truth)
+    return {**grade_verdicts(rows, truth), "duplicate pairs": pairs, "cuts": cuts}
+
+
 def report(rows: Sequence[Row], truth: Sequence[Planted]) -> str:
     """All grades as a table, and every file on which run and truth differ."""
-    grades = grade_verdicts(rows, truth)
-    grades |= {"duplicate pairs": grade_duplicates(rows, truth), "cuts": grade_cuts(rows, truth)}
+    grades = all_grades(rows, truth)
     lines = [f"{'':<26}{'planted':>8}{'found':>7}{'right':>7}{'precision':>11}{'recall':>8}"]
     for name, g in grades.items():
         numbers = f"{g.planted:>8}{g.found:>7}{g.right:>7}{g.precision:>11.3f}{g.recall:>8.3f}"

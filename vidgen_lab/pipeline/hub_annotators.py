@@ -56,13 +56,18 @@ def fetch(kind: Any, hub_id: str, download: bool) -> Any:
     if download:
         print(about)
     try:
-        return kind.from_pretrained(hub_id, local_files_only=not download)
+        loaded = kind.from_pretrained(hub_id, local_files_only=not download)
+        return loaded.to(_device()) if isinstance(loaded, torch.nn.Module) else loaded
     except OSError as error:
         if download:
             raise
         raise FileNotFoundError(
             f"the weights are not on this machine; allow it with download=True. {about}"
         ) from error
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def pictures(
@@ -99,11 +104,13 @@ class HubDetector:
         if not self.square:
             scale = self.side / min(clip.height, clip.width)
             size, norm = (round(clip.height * scale), round(clip.width * scale)), _IMAGENET
-        out = self.model(pixel_values=pictures(clip.frames[numbers], size, norm))
+        x = pictures(clip.frames[numbers], size, norm).to(self.model.device)
+        out = self.model(pixel_values=x)
+        logits, placed = out.logits.cpu(), out.pred_boxes.cpu()
         # RT-DETR scores every class by itself; YOLOS has one class more, for "nothing here".
-        scores = out.logits.sigmoid() if self.square else out.logits.softmax(-1)[..., :-1]
+        scores = logits.sigmoid() if self.square else logits.softmax(-1)[..., :-1]
         best, label = scores.max(-1)  # [T, Q]
-        centre, extent = out.pred_boxes[..., :2], out.pred_boxes[..., 2:]
+        centre, extent = placed[..., :2], placed[..., 2:]
         corner = torch.cat([centre - extent / 2, extent], -1)
         boxes = corner * torch.tensor([clip.width, clip.height] * 2)  # [T, Q, 4] x, y, w, h
         names = self.model.config.id2label
@@ -118,6 +125,13 @@ class HubDetector:
         return found
 
 
+ACTION_LABELS = (
+    "a person walking", "a person running", "a person talking", "people dancing", "cooking",
+    "playing a sport", "playing music", "driving", "an animal moving", "water flowing",
+    "a camera moving through a landscape", "a still scene",
+)  # fmt: skip
+
+
 class XClipActions:
     """X-CLIP: which of some sentences fits the clip best."""
 
@@ -127,8 +141,8 @@ class XClipActions:
 
     @classmethod
     def load(
-        cls, labels: Sequence[str], hub_id: str = "microsoft/xclip-base-patch32",
-        download: bool = False,
+        cls, labels: Sequence[str] = ACTION_LABELS,
+        hub_id: str = "microsoft/xclip-base-patch32", download: bool = False,
     ) -> "XClipActions":  # fmt: skip
         from transformers import AutoTokenizer, XCLIPModel
 
@@ -140,12 +154,15 @@ class XClipActions:
         vision = self.model.config.vision_config
         numbers = np.linspace(0, clip.num_frames - 1, vision.num_frames).round().astype(int)
         size = (vision.image_size, vision.image_size)
+        device = self.model.device
         video = pictures(clip.frames[numbers], size, _IMAGENET)[None]  # [1, T, 3, H, W]
         words = self.tokenizer(list(self.labels), padding=True, return_tensors="pt")
         out = self.model(
-            pixel_values=video, input_ids=words.input_ids, attention_mask=words.attention_mask
+            pixel_values=video.to(device),
+            input_ids=words.input_ids.to(device),
+            attention_mask=words.attention_mask.to(device),
         )
-        shares = out.logits_per_video[0].softmax(-1)
+        shares = out.logits_per_video[0].softmax(-1).cpu()
         order = shares.argsort(descending=True).tolist()
         return [{"label": self.labels[i], "score": float(shares[i])} for i in order]
 
@@ -170,9 +187,8 @@ class BlipCaptioner:
     def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
         side = self.model.config.vision_config.image_size
         middle = clip.frames[clip.num_frames // 2][None]
-        tokens = self.model.generate(
-            pixel_values=pictures(middle, (side, side), _CLIP), max_new_tokens=self.max_new_tokens
-        )
+        x = pictures(middle, (side, side), _CLIP).to(self.model.device)
+        tokens = self.model.generate(pixel_values=x, max_new_tokens=self.max_new_tokens)
         return self.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
 
 
@@ -210,7 +226,8 @@ class SmolVlmCaptioner:
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": ask}], add_generation_prompt=True
         )
-        inputs = self.processor(text=text, images=frames, return_tensors="pt")
+        given = self.processor(text=text, images=frames, return_tensors="pt")
+        inputs = {name: value.to(self.model.device) for name, value in given.items()}
         tokens = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
         answer = tokens[:, inputs["input_ids"].shape[1] :]
         return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
@@ -236,10 +253,11 @@ class HubEmbedder:
     def embed(self, clip: Clip) -> np.ndarray:
         side = self.model.config.image_size
         frames = clip.frames[_looks(clip, self.looks)]
-        out = self.model(pixel_values=pictures(frames, (side, side), self.norm))
+        x = pictures(frames, (side, side), self.norm).to(self.model.device)
+        out = self.model(pixel_values=x)
         vectors = out.image_embeds if hasattr(out, "image_embeds") else out.pooler_output
         mean = F.normalize(vectors, dim=-1).mean(0)
-        return F.normalize(mean, dim=0).numpy()
+        return F.normalize(mean, dim=0).cpu().numpy()
 
 
 def _looks(clip: Clip, count: int) -> list[int]:

@@ -171,11 +171,9 @@ def _embed(
     rows: Sequence[Row], paths: dict[str, Path], work: "_Work"
 ) -> tuple[dict[tuple, list[float]], list[Row]]:
     """Vectors by identity, and the rows that could not be embedded as errors."""
-    name = work.config.annotate.embedder
-    todo = [
-        {"path": str(paths[row.source]), "frames": list(row.frames), "embedder": name}
-        for row in rows
-    ]
+    names = work.config.annotate
+    who = {"embedder": names.embedder, "download": names.download}
+    todo = [{"path": str(paths[row.source]), "frames": list(row.frames), **who} for row in rows]
     vectors, failed = {}, []
     for row, outcome in zip(rows, work.do("embed", todo, [r.clip_id for r in rows]), strict=True):
         if "error" in outcome:
@@ -230,7 +228,7 @@ def _sweep(folder: Path, wanted: set[str]) -> None:
 
 def _annotate(rows: Sequence[Row], work: "_Work", out: Path) -> list[Row]:
     names = asdict(work.config.annotate)
-    who = {name: names[name] for name in ("detector", "actor", "captioner")}
+    who = {name: names[name] for name in ("detector", "actor", "captioner", "download")}
     todo = [{"path": str(out / row.info["clip"]["file"]), **who} for row in rows]
     done = work.do("annotate", todo, [row.info["clip"]["sha256"] for row in rows])
     return [
@@ -298,7 +296,8 @@ class _Work:
 
 
 def _key(stage: str, content: str, task: Task) -> str:
-    settings = {k: v for k, v in task.items() if k not in ("path", "out", "limit")}
+    how = ("path", "out", "limit", "download")  # changes nothing about the result
+    settings = {k: v for k, v in task.items() if k not in how}
     return key_of(stage, tasks.VERSIONS[stage], versions(), content, settings)
 
 

@@ -38,6 +38,25 @@ def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:
     return "\n".join(lines)
 
 
+def oddities(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Files that are not what they seem, with what is odd about them, in words."""
+    found: dict[str, list[str]] = {}
+    for row in (r for r in rows if r.stage == "read"):
+        facts = row.info.get("facts", {})
+        notes = [row.reason] if row.status == "error" else list(facts.get("disagreements", ()))
+        if row.info.get("wrong_suffix"):
+            notes.append("another kind of file than its name says")
+        if facts.get("rotation"):
+            notes.append(f"stored turned by {facts['rotation']} degrees")
+        if facts.get("variable_fps"):
+            notes.append("variable frame rate")
+        if facts.get("sample_aspect", 1) != 1:
+            notes.append("pixels that are not square")
+        if notes:
+            found[row.source] = notes
+    return found
+
+
 def retention(counts: Sequence[float]) -> list[float]:
     """Share kept from each step to the next."""
     return [

@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 
+from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline import annotators, media, pictures, probing, scenes, scoring
 from vidgen_lab.pipeline.annotators import ACTIONS, CAPTIONERS, DETECTORS, EMBEDDERS, make
 from vidgen_lab.pipeline.journal import code_version, file_sha256
@@ -32,10 +33,10 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def embed(task: dict[str, Any]) -> list[float]:
-    """{path, frames, embedder} -> vector, at four digits: the last ones hang on the machine."""
+    """{path, frames, embedder, download} -> vector, at four digits: more hang on the machine."""
     clip = _glance(task["path"], task["frames"], 16)
     with _one_thread():
-        vector = make(EMBEDDERS, task["embedder"]).embed(clip)
+        vector = make(EMBEDDERS, task["embedder"], task.get("download", False)).embed(clip)
     return [float(f"{x:.4g}") for x in vector.tolist()]
 
 
@@ -49,11 +50,12 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
-    """{path, detector, actor, captioner} -> objects, actions, caption, annotators."""
-    clip = _glance(task["path"], None, _LOOKS)
-    who = make(DETECTORS, task["detector"]), make(ACTIONS, task["actor"])
+    """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
+    clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
+    tables = {"detector": DETECTORS, "actor": ACTIONS, "captioner": CAPTIONERS}
+    who = [make(table, task[role], fetch) for role, table in tables.items()]
     with _one_thread():
-        return annotators.annotate_clip(clip, *who, make(CAPTIONERS, task["captioner"]))
+        return annotators.annotate_clip(clip, *who)
 
 
 @contextmanager
@@ -75,9 +77,14 @@ def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
     return reader.read(first, len(range(first, end, stride)), stride)
 
 
+def _judge_version() -> str:
+    """Other weights, other embeddings."""
+    return file_sha256(model_dir("toy-judge") / "model.safetensors")[:12]
+
+
 VERSIONS = {
     "score": code_version(scoring, scenes, pictures, probing),
-    "embed": code_version(annotators),
+    "embed": code_version(annotators) + _judge_version(),
     "export": code_version(media),
     "annotate": code_version(annotators),
 }

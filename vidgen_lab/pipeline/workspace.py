@@ -1,5 +1,6 @@
 """The folders of a project, a gallery of what is in one, and what raw video would weigh."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +73,17 @@ def _tile(path: Path, name: str, facts: Facts, width: int) -> np.ndarray:
     tile = np.full((height + 22, width, 3), 255, np.uint8)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     tile[top : top + size[1], left : left + size[0]] = small
-    text = name.encode("ascii", "replace").decode()[-width // 7 :]
+    text = _label(name, width // 7)
     cv2.putText(tile, text, (3, height + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (60,) * 3, 1, 16)
     return tile
+
+
+def _label(name: str, room: int) -> str:
+    """What of a file name fits into so many letters of OpenCV's font, which knows ASCII alone."""
+    plain = unicodedata.normalize("NFKD", name)
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    plain = plain.encode("ascii", "replace").decode()
+    return plain if len(plain) <= room else Path(plain).stem[-room:]
 
 
 @dataclass(frozen=True)

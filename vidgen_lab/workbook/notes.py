@@ -72,7 +72,7 @@ def _facts() -> dict[str, Any]:
 def facts(topic: str) -> pd.DataFrame:
     """A table of dated facts from landscape.yaml.
 
-    topic: timeline, models, codecs, uses, prompts or rubric. ValueError names the topics.
+    topic: timeline, models, codecs, video_types, ... ValueError names them all.
     """
     tables = {name: rows for name, rows in _facts().items() if isinstance(rows, list)}
     if topic not in tables:

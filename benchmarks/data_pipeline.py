@@ -1,0 +1,155 @@
+"""The data pipeline: scoring against the usual way, two workers against one, memory over time.
+
+    python benchmarks/data_pipeline.py
+    python benchmarks/data_pipeline.py --clips 6 --repeat 60      quicker
+
+Ratios of one run on one machine; the first two in processor time, all threads together, so that a
+busy machine changes little. Clips: 720x480, 5 s at 30 fps, B-frames, one key frame in 250.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+
+from vidgen_lab.pipeline import executors, tasks
+from vidgen_lab.pipeline.scenes import SceneSettings
+from vidgen_lab.pipeline.scoring import ScoreSettings, SmallReader, score_video
+from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+
+SAMPLES = 8  # frames a quality measure of the book looks at
+
+
+def make_videos(folder: Path, count: int) -> list[Path]:
+    made = []
+    for number in range(count):
+        source = ("testsrc2", "mandelbrot")[number % 2]
+        path = folder / f"{number:02d}.mp4"
+        encode = ("-c:v", "libx264", "-preset", "veryfast", "-g", 250, "-bf", 3)
+        run_ffmpeg(
+            *("-f", "lavfi", "-i", f"{source}=s=720x480:r=30", "-ss", number, "-t", 5),
+            *(*encode, "-pix_fmt", "yuv420p", local(path)),
+        )
+        made.append(path)
+    return made
+
+
+def score_the_books_way(path: Path) -> dict[str, float]:
+    """Probe, sharpness, motion, cuts and a hash, each by itself and a seek for every frame."""
+    from scenedetect import ContentDetector, SceneManager, open_video
+
+    capture = cv2.VideoCapture(str(path))
+    total = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def frame_at(number: int) -> np.ndarray:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, number)
+        return cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2GRAY)
+
+    numbers = np.linspace(0, total - 1, SAMPLES).astype(int).tolist()
+    sharp = [cv2.Laplacian(frame_at(n), cv2.CV_64F).var() for n in numbers]
+    before, speeds = None, []
+    for number in numbers:
+        grey = frame_at(number)
+        if before is not None:
+            flow = cv2.calcOpticalFlowFarneback(before, grey, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+            speeds.append(float(np.linalg.norm(flow, axis=2).mean()))
+        before = grey
+    manager = SceneManager()
+    manager.add_detector(ContentDetector())
+    manager.detect_scenes(open_video(str(path)))
+    middle = cv2.resize(frame_at(total // 2), (9, 8)).astype(int)
+    digest = int((np.diff(middle, axis=1) > 0).sum())
+    return {"sharpness": float(np.mean(sharp)), "motion": float(np.mean(speeds)), "hash": digest}
+
+
+def processor_seconds(work: Callable[[Path], Any], paths: Sequence[Path]) -> float:
+    began = time.process_time()
+    for path in paths:
+        work(path)
+    return time.process_time() - began
+
+
+def scoring(paths: Sequence[Path]) -> None:
+    """Every measure from one pass over each file, against the book's way."""
+    for work in (score_the_books_way, score_video):  # imports and caches
+        work(paths[0])
+    book, ours = (processor_seconds(work, paths) for work in (score_the_books_way, score_video))
+    decoding = processor_seconds(lambda path: sum(1 for _ in SmallReader(path).pictures()), paths)
+    print(f"scoring, the book's way          {book / len(paths):6.2f} s a clip")
+    print(f"scoring, one pass                {ours / len(paths):6.2f} s a clip")
+    print(f"  ratio {book / ours:.1f}, {len(paths) / ours:.2f} clips a second and core, "
+          f"{decoding / ours:.0%} of the time is decoding")  # fmt: skip
+
+
+def workers(paths: Sequence[Path]) -> None:
+    """The same clips with one worker process and with two, started beforehand."""
+    settings = {"scenes": asdict(SceneSettings()), "score": asdict(ScoreSettings())}
+    todo = [{"path": str(path), **settings} for path in paths]
+    seconds = {}
+    for count in (1, 2):
+        staff = [executors.Worker(tasks.score, 600) for _ in range(count)]
+        try:
+            for worker in staff:
+                worker(todo[0])
+            seconds[count] = _share_out(staff, todo)
+        finally:
+            for worker in staff:
+                worker.close()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"one worker {seconds[1]:.1f} s, two workers {seconds[2]:.1f} s: "
+          f"ratio {seconds[1] / seconds[2]:.2f} on {cores} cores")  # fmt: skip
+
+
+def _share_out(staff: Sequence[executors.Worker], todo: Sequence[dict]) -> float:
+    from concurrent.futures import ThreadPoolExecutor
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(len(staff)) as pool:
+        parts = [todo[n :: len(staff)] for n in range(len(staff))]
+        list(
+            pool.map(lambda job: [job[0](task) for task in job[1]], zip(staff, parts, strict=True))
+        )
+    return time.perf_counter() - began
+
+
+def memory(path: Path, repeat: int) -> None:
+    """Resident memory while one process scores `repeat` clips."""
+    process, held = psutil.Process(), []
+    for number in range(repeat):
+        score_video(path)
+        if number + 1 in (repeat // 6, repeat // 2, repeat):
+            held.append((number + 1, process.memory_info().rss / 2**20))
+    files = len(process.open_files())
+    shown = ", ".join(f"{mib:.0f} MiB after {number}" for number, mib in held)
+    print(f"memory: {shown}: {held[-1][1] - held[0][1]:+.0f} MiB; {files} files open")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--repeat", type=int, default=300, help="clips for the memory curve")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    folder = Path(tempfile.mkdtemp())
+    try:
+        paths = make_videos(folder, args.clips)
+        scoring(paths)
+        workers(paths)
+        small = folder / "small.mp4"
+        run_ffmpeg("-i", local(paths[0]), "-t", 1, "-vf", "scale=320:240", local(small))
+        memory(small, args.repeat)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
