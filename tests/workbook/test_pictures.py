@@ -1,5 +1,6 @@
 """Figures and drawings: right numbers in the alt text, fixed size, small, valid."""
 
+import base64
 import io
 import xml.etree.ElementTree as ET
 
@@ -44,6 +45,7 @@ def _pictures() -> dict:
         "masks": figures.attention_masks({"a": np.eye(4), "b": np.ones((4, 4))}, ["4", "16"]),
         "memory": figures.memory_bars({"plain": 30.0}, {"T4": 15}),
         "setting": charts.by_setting(table, ["adherence", "seconds"], "steps"),
+        "wording": charts.by_setting(styles, ["adherence"], "wording"),
         "rating": charts.rating_bars(pd.Series({"a": 1100.0, "b": 900.0})),
         "time": charts.flow_of_time({"a": [0.9, 0.4], "b": [1, 1]}, "similarity"),
         "summary": charts.learning_summary(
@@ -72,6 +74,7 @@ def test_alt_texts_carry_the_numbers(pictures):
     assert "text 30%" in pictures["attention"].alt
     assert "wild ends with 2" in pictures["hopping"].alt
     assert "plain 30.0" in pictures["memory"].alt
+    assert "plain: 0.2, rich: 0.4, poem: 1" in pictures["wording"].alt
     assert "b 0.40" not in pictures["time"].alt and "a 0.40" in pictures["time"].alt
 
 
@@ -102,6 +105,15 @@ def test_picture_insists_on_words():
         style.picture(figure, " ")
     with pytest.raises(ValueError, match="alt text"):
         style.photo(np.zeros((4, 4, 3), np.uint8), "")
+
+
+def test_a_notebook_gets_the_file_its_width_and_the_words():
+    """IPython 7 to 9 and nbconvert read this, and no other way of passing the words suits all."""
+    shown = style.photo(np.zeros((40, 100, 3), np.uint8), "a black bar")
+    data, about = shown._repr_mimebundle_(include=None, exclude=None)
+    assert base64.b64decode(data["image/jpeg"]) == shown.data
+    assert data["text/plain"] == "<picture: a black bar>"
+    assert about == {"image/jpeg": {"width": 100, "alt": "a black bar"}}
 
 
 def test_photo_keeps_its_size_up_to_the_width_of_a_figure():

@@ -61,10 +61,11 @@ class Forecast:
         last = max(self.runs, key=lambda r: r.date)
         seconds = [r.seconds for r in self.runs]
         spread = "" if len(seconds) == 1 else f" ({min(seconds):.3g} to {max(seconds):.3g} s)"
+        count = "1 recorded run" if len(self.runs) == 1 else f"{len(self.runs)} recorded runs"
         caution = " Not this device: expect another time." if self.same_device is False else ""
         return (
             f"{self.task} at tier {self.tier}: about {self.seconds:.3g} s{spread}, "
-            f"{self.peak_memory_gib:.1f} GiB memory; {len(self.runs)} recorded run(s), "
+            f"{self.peak_memory_gib:.1f} GiB memory; {count}, "
             f"the last on {last.date}, {last.device}, {last.cores} cores.{caution}"
         )
 

@@ -206,7 +206,8 @@ def errata_page(book: BookMap) -> str:
         "| | topic | what was found | code | section | test |",
         "|---|---|---|---|---|---|",
     ]
-    for entry in (e for e in book.entries if e.is_erratum):
+    errata = (e for e in book.entries if e.is_erratum)
+    for entry in sorted(errata, key=lambda e: (len(e.id), e.id)):  # chapters add theirs at the end
         topic = f"{entry.topic} ({entry.listing})" if entry.listing else entry.topic
         lines.append(f"| {entry.id} | {topic} | {entry.found} | {_places(entry)} |")
     return "\n".join(lines) + "\n"

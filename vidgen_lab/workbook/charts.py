@@ -13,8 +13,9 @@ from vidgen_lab.workbook.style import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, cha
 def by_setting(
     table: pd.DataFrame, metrics: Sequence[str], xlabel: str, units: Mapping[str, str] | None = None
 ) -> tuple[Any, str]:
-    """Every clip as a dot, the mean of each setting as a line: one panel for each metric.
+    """Every clip as a dot, with the mean of each setting: one panel for each metric.
 
+    Means are joined by a line where the settings are numbers, for between words lies nothing.
     table: columns `setting`, `seed` and the metrics (`experiments.Experiment.table`).
     """
     figure, axes = new_figure(2.55, 1, len(metrics))
@@ -25,7 +26,10 @@ def by_setting(
         for x, setting in enumerate(settings):
             dots = table.loc[table.setting == setting, metric]
             axis.plot([x] * len(dots), dots, "o", color=colour, alpha=0.35, ms=5, mew=0)
-        axis.plot(range(len(settings)), means, "-", color=colour, lw=2)
+        if pd.api.types.is_numeric_dtype(table.setting):
+            axis.plot(range(len(settings)), means, "-", color=colour, lw=2)
+        else:
+            axis.plot(range(len(settings)), means, "_", color=colour, ms=26, mew=2.5)
         unit = (units or {}).get(metric, "")
         axis.set(title=metric + (f" [{unit}]" if unit else ""), xlabel=xlabel)
         axis.set_xticks(range(len(settings)), settings, fontsize=8)

@@ -234,7 +234,8 @@ def memory_bars(peaks: Mapping[str, float], cards: Mapping[str, float]) -> tuple
                       bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5})  # fmt: skip
     for card, gib in cards.items():
         axis.axvline(gib, color=RED, lw=1, ls="--", zorder=1)
-        axis.annotate(card, (gib, len(names) - 0.45), ha="center", fontsize=8, color=RED)
+        axis.annotate(card, (gib, len(names) - 0.45), ha="center", fontsize=8, color=RED,
+                      bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5})  # fmt: skip
     axis.set(xlabel="GiB", xlim=(0, max(*values, *cards.values()) * 1.1), ylim=(-0.6, len(names)))
     axis.grid(axis="y", visible=False)
     return figure, "Peak GiB: " + "; ".join(f"{n} {v:.1f}" for n, v in peaks.items())

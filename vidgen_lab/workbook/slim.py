@@ -21,7 +21,7 @@ from vidgen_lab.video.reader import read_clip
 from vidgen_lab.video.writer import encode_clip
 
 # (JPEG quality, scale, H.264 rate factor), from fine to coarse.
-STEPS = ((75, 1.0, 24), (60, 0.85, 28), (50, 0.7, 32), (40, 0.6, 36), (30, 0.5, 38), (25, 0.4, 42))
+STEPS = ((60, 1.0, 24), (55, 0.85, 28), (50, 0.7, 32), (40, 0.6, 36), (30, 0.5, 38), (25, 0.4, 42))
 _VIDEO = re.compile(r"(data:video/mp4;base64,)([A-Za-z0-9+/=]+)")
 
 
@@ -51,8 +51,8 @@ def _picture(encoded: str, quality: int, scale: float) -> str:
     image = Image.open(io.BytesIO(base64.b64decode(encoded)))
     image = image.resize([round(side * scale) for side in image.size], Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True)
+    return min(encoded, base64.b64encode(buffer.getvalue()).decode(), key=len)
 
 
 def _chart(encoded: str) -> str:
@@ -70,4 +70,4 @@ def _video(encoded: str, crf: int, scale: float) -> str:
     size = [2 * round(side * scale / 2) for side in (clip.width, clip.height)]
     frames = [np.asarray(Image.fromarray(frame).resize(size)) for frame in clip.frames]
     data = encode_clip(replace(clip, frames=np.stack(frames)), crf)
-    return base64.b64encode(data).decode()
+    return min(encoded, base64.b64encode(data).decode(), key=len)
