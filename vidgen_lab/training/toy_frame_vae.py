@@ -31,7 +31,7 @@ class ToyFrameVAEConfig:
     frames_per_clip: int = 3
     crop: int = 48
     batch: int = 16
-    steps: int = 1200
+    steps: int = 2000
     learning_rate: float = 2e-3
     warmup: int = 50
     kl_weight: float = 1e-4
@@ -58,7 +58,7 @@ def build_frame_vae(config: ToyFrameVAEConfig) -> AutoencoderKL:
     )
     with torch.no_grad():
         vae.quant_conv.weight[config.latent_channels :] *= 0.1
-        vae.quant_conv.bias[config.latent_channels :] = -4.0
+        vae.quant_conv.bias[config.latent_channels :] = -6.0
     return vae
 
 
