@@ -8,9 +8,10 @@ import torch
 from diffusers import CogVideoXPipeline
 
 from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
-from vidgen_lab.training import checkpoints, toy_judge, toy_vae
+from vidgen_lab.training import checkpoints, toy_diffusion, toy_judge, toy_text_encoder, toy_vae
 from vidgen_lab.training import toy_cogvideox as cogvideox
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
+from vidgen_lab.training.toy_latents import normalise_latents
 from vidgen_lab.training.toy_report import held_out_prompts
 from vidgen_lab.training.toy_text import build_tokenizer, random_caption, tokenize
 
@@ -23,20 +24,29 @@ VAE = toy_vae.ToyVAEConfig(
     stages=(toy_vae.Stage(2, 2, 1, 16, 16), toy_vae.Stage(2, 1, 9, 16, 16)),
     warmup=2,
 )
+TEXT = toy_text_encoder.ToyTextConfig(width=32, layers=1, steps=4, batch=2, warmup=2)
 MODEL = cogvideox.ToyCogVideoXConfig(
     heads=1,
     head_dim=32,
     layers=1,
     time_embed_dim=16,
     text_width=32,
-    text_layers=1,
     width=32,
     height=32,
     clips=6,
     held_out_clips=2,
     steps=4,
     batch=2,
+    dense_steps=1,
+    dense_batch=1,
+    warmup=2,
 )
+
+
+def train_model(folder, out, config=MODEL, **options):
+    """The transformer's training on the VAE and the text encoder in `folder`."""
+    vae, text = folder / "vae" / "vae", folder / "text" / "text_encoder"
+    toy_diffusion.train_transformer(config, vae, text, out, log_every=2, **options)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,8 @@ def trained(tmp_path_factory):
     """A VAE and a pipeline after four steps each, trained in one go."""
     folder = tmp_path_factory.mktemp("trained")
     toy_vae.train_vae(VAE, folder / "vae", log_every=2)
-    cogvideox.train_transformer(MODEL, folder / "vae" / "vae", folder / "model", log_every=2)
+    toy_text_encoder.train_text_encoder(TEXT, folder / "text", log_every=2)
+    train_model(folder, folder / "model")
     return folder
 
 
@@ -85,12 +96,18 @@ def test_stopping_and_resuming_changes_no_bit_of_the_vae(trained, tmp_path, dyin
 
 
 def test_stopping_and_resuming_changes_no_bit_of_the_transformer(trained, tmp_path, dying):
-    vae = trained / "vae" / "vae"
     with pytest.raises(Killed):
-        cogvideox.train_transformer(MODEL, vae, tmp_path, log_every=2)
+        train_model(trained, tmp_path)
     assert weights(tmp_path)["step"] == 2
-    cogvideox.train_transformer(MODEL, vae, tmp_path, log_every=2)
+    train_model(trained, tmp_path)
     assert_same_state(weights(trained / "model"), weights(tmp_path))
+
+
+def test_stopping_and_resuming_changes_no_bit_of_the_text_encoder(trained, tmp_path, dying):
+    with pytest.raises(Killed):
+        toy_text_encoder.train_text_encoder(TEXT, tmp_path, log_every=2)
+    toy_text_encoder.train_text_encoder(TEXT, tmp_path, log_every=2)
+    assert_same_state(weights(trained / "text"), weights(tmp_path))
 
 
 def test_plain_diffusers_loads_and_runs_what_was_trained(trained):
@@ -118,11 +135,25 @@ def test_plain_diffusers_loads_and_runs_what_was_trained(trained):
 def test_a_training_can_start_from_shipped_weights(trained, tmp_path):
     folder = trained / "model" / "pipeline"
     still = replace(MODEL, steps=1, learning_rate=0.0, muon_learning_rate=0.0)
-    cogvideox.train_transformer(still, trained / "vae" / "vae", tmp_path, init=folder)
+    train_model(trained, tmp_path, still, init=folder / "transformer")
     before, after = (CogVideoXPipeline.from_pretrained(f) for f in (folder, tmp_path / "pipeline"))
-    for part in ("transformer", "text_encoder"):
-        old, new = getattr(before, part).state_dict(), getattr(after, part).state_dict()
-        assert all(torch.equal(old[name], new[name]) for name in old)
+    old, new = before.transformer.state_dict(), after.transformer.state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_wider_vae_starts_out_equal_to_the_narrow_one():
+    torch.manual_seed(0)
+    narrow, wide = (toy_vae.build_vae(replace(VAE, latent_channels=c)) for c in (4, 6))
+    toy_vae.widen_latents(narrow, wide)
+    video = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    with torch.no_grad():
+        few, many = (vae.encode(video).latent_dist for vae in (narrow, wide))
+        assert torch.allclose(many.mean[:, :4], few.mean) and torch.allclose(
+            many.std[:, :4], few.std
+        )
+        assert many.mean[:, 4:].abs().max() > 1e-3  # something new to learn from
+        same = wide.decode(many.mean).sample
+        assert torch.allclose(same, narrow.decode(few.mean).sample, atol=1e-6)
 
 
 def test_convolving_before_enlarging_changes_nothing():
@@ -146,7 +177,7 @@ def test_folding_the_scale_into_the_vae_keeps_what_it_decodes():
     with torch.no_grad():
         before = vae.encode(video).latent_dist
         decoded, latents, spread = vae.decode(before.mode()).sample, before.mode(), before.std
-        scaled = cogvideox.normalise_latents(vae, latents)
+        scaled = normalise_latents(vae, latents)
         after = vae.encode(video).latent_dist
     assert scaled.float().pow(2).mean((0, 2, 3, 4)) == pytest.approx(1, abs=1e-2)
     assert torch.allclose(after.mode(), scaled.float(), atol=5e-3)
@@ -164,29 +195,66 @@ def test_the_loss_is_plain_v_prediction():
     timesteps = torch.tensor([100, 900])
     velocity = scheduler.get_velocity(clean, noise, timesteps)
 
-    class Oracle(torch.nn.Module):
-        def __init__(self, answer):
-            super().__init__()
-            self.answer = answer
-
-        def forward(self, *_):
-            return type("Output", (), {"sample": self.answer})
-
-    class Text(torch.nn.Module):
-        def forward(self, ids):
-            return (ids,)
-
     def loss(answer):
-        model = {"transformer": Oracle(answer), "text_encoder": Text()}
-        return cogvideox.diffusion_loss(model, scheduler, clean, None, noise, timesteps)
+        model = cogvideox.build_transformer(replace(MODEL, width=16, height=16), 4)
+        oracle = lambda *_: toy_diffusion.tokens_of(answer, 2)  # noqa: E731
+        parts = model, scheduler, clean, None, noise, timesteps
+        return toy_diffusion.diffusion_loss(*parts, predict=oracle)
 
     assert loss(velocity).max() < 1e-10
     assert loss(noise).min() > 0.05
 
 
+def test_predicting_tokens_is_the_forward_pass_of_diffusers():
+    torch.manual_seed(0)
+    model = cogvideox.build_transformer(MODEL, 4)
+    noisy, text = torch.randn(2, 5, 4, 8, 8), torch.randn(2, 32, 32)
+    timesteps = torch.tensor([10, 900])
+    with torch.no_grad():
+        whole = toy_diffusion.tokens_of(model(noisy, text, timesteps).sample, 2)
+        assert torch.equal(toy_diffusion.predict_tokens(model, noisy, text, timesteps), whole)
+        every = torch.arange(whole.shape[1]).expand(2, -1)
+        with toy_diffusion.plain_attention("cpu"):
+            again = toy_diffusion.predict_tokens(model, noisy, text, timesteps, every)
+        assert torch.allclose(again, whole, atol=1e-5)
+        some = every[:, 3::7]
+        few = toy_diffusion.predict_tokens(model, noisy, text, timesteps, some)
+    assert few.shape == (2, some.shape[1], 16)
+    assert not torch.allclose(few, whole[:, 3::7], atol=1e-4)  # the others were not looked at
+
+
+def test_tokens_are_cut_in_the_order_of_the_transformer():
+    latents = torch.arange(2 * 3 * 4 * 4.0).view(1, 2, 3, 4, 4)
+    tokens = toy_diffusion.tokens_of(latents, 2)
+    assert tokens.shape == (1, 8, 12)
+    assert torch.equal(tokens[0, 5], latents[0, 1, :, 0:2, 2:4].flatten())
+
+
+def test_every_token_learns_what_the_caption_names():
+    names = toy_text_encoder.labels_of("a red ball moving left in a desert")
+    chosen = [
+        values[i - 1] if i else None for i, values in zip(names, ATTRIBUTES.values(), strict=True)
+    ]
+    assert chosen == ["ball", "red", "left", "desert", None]
+    assert toy_text_encoder.labels_of("") == [0] * 5
+    torch.manual_seed(0)
+    config = replace(TEXT, batch=16)
+    tokenizer = build_tokenizer(32)
+    model = toy_text_encoder.Reading(toy_text_encoder.build_text_encoder(len(tokenizer), 32, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    ids, labels = toy_text_encoder._batch(tokenizer, config, 0, "cpu")
+    for _ in range(120):
+        loss = toy_text_encoder.reading_loss(model(ids), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert toy_text_encoder.accuracy(model, ids, labels) > 0.9
+    assert toy_text_encoder.accuracy(model, ids, labels.flip(0)) < 0.5
+
+
 def test_learning_rates_warm_up_and_end_at_zero():
     config = replace(MODEL, steps=1000, warmup=100, decay_share=0.5)
-    factors = [cogvideox.learning_rate_factor(s, config) for s in (0, 99, 500, 750, 1000)]
+    factors = [toy_diffusion.learning_rate_factor(s, config) for s in (0, 99, 500, 750, 1000)]
     assert factors == pytest.approx([0.01, 1, 1, 0.5, 0])
     vae = replace(VAE, stages=(toy_vae.Stage(1000, 1, 1, 16, 16),), warmup=100)
     rates = [toy_vae.learning_rate(s, vae) / vae.learning_rate for s in (0, 99, 550, 1000)]

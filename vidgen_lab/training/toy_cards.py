@@ -22,7 +22,8 @@ def ship(trained: Path, models: Path, prompts: int = 200) -> dict:
     pipeline, judge = models / "toy-cogvideox", models / "toy-judge"
     _copy(trained / "transformer" / "pipeline", pipeline)
     _copy(trained / "judge" / "judge", judge)
-    for part, folder in (("vae", pipeline), ("transformer", pipeline), ("judge", judge)):
+    sources = {"vae": pipeline, "text": pipeline, "transformer": pipeline, "judge": judge}
+    for part, folder in sources.items():
         for name in ("log.jsonl", "config.json"):
             target = folder / "recipe" / f"{part}_{name}"
             target.parent.mkdir(exist_ok=True)
@@ -48,7 +49,7 @@ def pipeline_card(numbers: dict, recipe: Path) -> str:
     parts = numbers["parameters"]
     config = {
         part: json.loads((recipe / f"{part}_config.json").read_text())
-        for part in ("vae", "transformer")
+        for part in ("vae", "text", "transformer")
     }
     rows = "\n".join(f"| {name} | {adherence[name]:.1%} |" for name in (*ATTRIBUTES, "all_right"))
     weak = sorted(ATTRIBUTES, key=adherence.get)[:2]
@@ -94,10 +95,12 @@ table of all prompts, `adherence.csv`.
   clips.
 - Transformer: `CogVideoXTransformer3DModel` in the layout of CogVideoX-2B,
   {parts["transformer"] / 1e6:.2f} M parameters; v-prediction with CogVideoX-2B's schedule;
-  {config["transformer"]["steps"]} steps of {config["transformer"]["batch"]} clips; Muon and AdamW;
-  EMA.
-- Text: a T5 encoder of {parts["text_encoder"] / 1e6:.2f} M parameters, trained together with the
-  transformer; one token a word, at most 32; a tenth of the captions left empty for guidance.
+  {config["transformer"]["steps"]} steps of {config["transformer"]["batch"]} clips, all but the last
+  {config["transformer"]["dense_steps"]} on a random {config["transformer"]["keep"]:.0%} of
+  the tokens; Muon and AdamW; EMA.
+- Text: a T5 encoder of {parts["text_encoder"] / 1e6:.2f} M parameters, trained first to tell at
+  every token what a caption names, then frozen; one token a word, at most 32; a tenth of the
+  captions left empty for guidance.
 - Logs and settings of every stage: `recipe/`. Again: `vidgen-lab pretrain all`.
 
 ## What it cannot do

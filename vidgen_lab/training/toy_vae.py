@@ -40,17 +40,17 @@ class ToyVAEConfig:
     """
 
     block_out_channels: tuple[int, ...] = (16, 32, 64)
-    latent_channels: int = 8
+    latent_channels: int = 16
     width: int = 96
     height: int = 64
     num_frames: int = 17
     clips: int = 2500
     stages: tuple[Stage, ...] = (
-        Stage(1300, 16, 1, 48, 48),
-        Stage(2900, 2, 9, 48, 64),
-        Stage(200, 1, 17, 64, 96),
+        Stage(400, 16, 1, 48, 48),
+        Stage(4200, 2, 9, 48, 64),
+        Stage(250, 1, 17, 64, 96),
     )
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     warmup: int = 100
     kl_weight: float = 1e-4
     ema_decay: float = 0.995
@@ -93,6 +93,26 @@ def build_vae(config: ToyVAEConfig) -> AutoencoderKLCogVideoX:
         last.weight[config.latent_channels :] *= 0.1
         last.bias[config.latent_channels :] = -4.0
     return vae
+
+
+@torch.no_grad()
+def widen_latents(narrow: AutoencoderKLCogVideoX, vae: AutoencoderKLCogVideoX) -> None:
+    """Start `vae` from the weights of `narrow`, which is alike but has fewer latent channels.
+
+    The decoder does not read the new channels yet, so that both reconstruct alike.
+    """
+    old, new = narrow.config.latent_channels, vae.config.latent_channels
+    state = vae.state_dict()
+    for name, weights in narrow.state_dict().items():
+        target = state[name]
+        if target.shape == weights.shape:
+            target.copy_(weights)
+        elif name.startswith("encoder.conv_out"):  # means, then log variances
+            target[:old] = weights[:old]
+            target[new : new + old] = weights[old:]
+        else:  # convolutions that read latents
+            target.zero_()
+            target[:, :old] = weights
 
 
 def learning_rate(step: int, config: ToyVAEConfig) -> float:
@@ -167,12 +187,21 @@ def psnr(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def train_vae(
-    config: ToyVAEConfig, out: Path, device: str = "cpu", log_every: int = 50
+    config: ToyVAEConfig,
+    out: Path,
+    device: str = "cpu",
+    log_every: int = 50,
+    init: Path | None = None,
 ) -> AutoencoderKLCogVideoX:
-    """Train (or resume) the VAE; `out` gets checkpoint.pt, log.jsonl and the EMA weights in
-    vae/."""
+    """Train (or resume) the VAE; `out` gets checkpoint.pt, log.jsonl and the EMA weights in vae/.
+
+    init: a folder of VAE weights to start from, which may have fewer latent channels.
+    """
     torch.manual_seed(config.seed)
-    vae = build_vae(config).to(device)
+    vae = build_vae(config)
+    if init:
+        widen_latents(AutoencoderKLCogVideoX.from_pretrained(init), vae)
+    vae.to(device)
     ema = moving_average(vae, config.ema_decay)
     optimizer = torch.optim.AdamW(
         vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0

@@ -1,0 +1,244 @@
+"""Train the embedded text-to-video transformer on cached latents of the toy world."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from torch import nn
+from transformers import PreTrainedTokenizerFast, T5EncoderModel
+
+from vidgen_lab.toyworld import Scene
+from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.toy_cogvideox import (
+    ToyCogVideoXConfig,
+    build_scheduler,
+    build_transformer,
+    save_pipeline,
+)
+from vidgen_lab.training.toy_data import sample_scenes
+from vidgen_lab.training.toy_latents import cached_latents
+from vidgen_lab.training.toy_text import build_tokenizer, random_caption, tokenize
+
+
+def learning_rate_factor(step: int, config: ToyCogVideoXConfig) -> float:
+    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
+    start = config.steps * (1 - config.decay_share)
+    decay = 1.0 if step < start else (config.steps - step) / (config.steps - start)
+    return min(1.0, (step + 1) / config.warmup) * decay
+
+
+def build_optimizers(
+    model: nn.Module, config: ToyCogVideoXConfig
+) -> dict[str, torch.optim.Optimizer]:
+    """Muon (Jordan 2024) for the matrices inside the transformer's blocks, AdamW for everything
+    else."""
+    matrices = [
+        p
+        for name, p in model.named_parameters()
+        if p.ndim == 2 and name.startswith("transformer_blocks.") and ".norm" not in name
+    ]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return {
+        "muon": torch.optim.Muon(
+            matrices,
+            lr=config.muon_learning_rate,
+            weight_decay=0.01,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        "adamw": torch.optim.AdamW(
+            others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+        ),
+    }
+
+
+def tokens_of(latents: torch.Tensor, patch_size: int) -> torch.Tensor:
+    """Cut latents [B, T, C, H, W] into the tokens [B, T*H/p*W/p, C*p*p] that the transformer
+    predicts, in its order."""
+    b, t, c, h, w = latents.shape
+    p = patch_size
+    cut = latents.reshape(b, t, c, h // p, p, w // p, p)
+    return cut.permute(0, 1, 3, 5, 2, 4, 6).reshape(b, t * (h // p) * (w // p), c * p * p)
+
+
+def predict_tokens(
+    transformer: CogVideoXTransformer3DModel,
+    noisy: torch.Tensor,
+    text: torch.Tensor,
+    timesteps: torch.Tensor,
+    kept: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The transformer's forward pass, on the chosen tokens only.
+
+    noisy: [B, T, C, H, W]; text: [B, L, D]; kept: indices [B, K] of video tokens, None for all.
+    Returns the prediction for those tokens, [B, K, C*p*p].
+    """
+    temb = transformer.time_embedding(transformer.time_proj(timesteps).to(noisy.dtype))
+    joint = transformer.patch_embed(text, noisy)
+    text, video = joint[:, : text.shape[1]], joint[:, text.shape[1] :]
+    if kept is not None:
+        video = video.gather(1, kept[..., None].expand(-1, -1, video.shape[-1]))
+    for block in transformer.transformer_blocks:
+        video, text = block(hidden_states=video, encoder_hidden_states=text, temb=temb)
+    video = transformer.norm_out(transformer.norm_final(video), temb=temb)
+    return transformer.proj_out(video)
+
+
+def diffusion_loss(
+    transformer: CogVideoXTransformer3DModel,
+    scheduler: CogVideoXDDIMScheduler,
+    latents: torch.Tensor,
+    text: torch.Tensor,
+    noise: torch.Tensor,
+    timesteps: torch.Tensor,
+    kept: torch.Tensor | None = None,
+    predict=predict_tokens,
+) -> torch.Tensor:
+    """Mean squared error on v (Salimans and Ho 2022) per sample [B]; latents and noise are
+    [B, T, C, H, W]."""
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    target = tokens_of(
+        scheduler.get_velocity(latents, noise, timesteps), transformer.config.patch_size
+    )
+    if kept is not None:
+        target = target.gather(1, kept[..., None].expand(-1, -1, target.shape[-1]))
+    predicted = predict(transformer, noisy, text, timesteps, kept)
+    return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+
+
+@contextmanager
+def plain_attention(device: str) -> Iterator[None]:
+    """On a CPU, let attention be two matrix products: at this length faster than the fused
+    kernel, above all backwards."""
+
+    def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(-1) @ value
+
+    if torch.device(device).type != "cpu":
+        yield
+        return
+    with patch.object(F, "scaled_dot_product_attention", attend):
+        yield
+
+
+def train_transformer(
+    config: ToyCogVideoXConfig,
+    vae_folder: Path,
+    text_folder: Path,
+    out: Path,
+    device: str = "cpu",
+    log_every: int = 50,
+    init: Path | None = None,
+    compiled: bool = False,
+) -> None:
+    """Train (or resume) the transformer on latents of one VAE and outputs of one text encoder.
+
+    `out` gets checkpoint.pt, log.jsonl, the cached latents and, from the EMA weights, pipeline/.
+    init: a folder of transformer weights to start from; it fits only if its VAE has the same
+    latents. compiled: use torch.compile, which needs a C++ compiler and saves a third.
+    """
+    torch.manual_seed(config.seed)
+    scenes = sample_scenes(config.clips, config.seed + 10)
+    unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
+    vae, latents = cached_latents(vae_folder, out, scenes + unseen, config.size, device)
+    tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler()
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().to(device).eval()
+    model = build_transformer(config, vae.config.latent_channels)
+    if init:
+        model = CogVideoXTransformer3DModel.from_pretrained(init)
+    model.to(device)
+    ema = moving_average(model, config.ema_decay)
+    optimizers = build_optimizers(model, config)
+    run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
+    rates = {"muon": config.muon_learning_rate, "adamw": config.learning_rate}
+    fixed = _fixed_evaluation(unseen, tokenizer, encoder, latents[config.clips :], config, device)
+    predict = torch.compile(predict_tokens) if compiled else predict_tokens
+    for step in range(run.resume(device), config.steps):
+        ids, *batch = _batch(latents, scenes, tokenizer, config, step, device)
+        clean, noise, timesteps, kept = batch
+        for name, optimizer in optimizers.items():
+            optimizer.param_groups[0]["lr"] = rates[name] * learning_rate_factor(step, config)
+        text = _encoded(encoder, ids)
+        with torch.autocast(torch.device(device).type, torch.bfloat16), plain_attention(device):
+            loss = diffusion_loss(model, scheduler, clean, text, noise, timesteps, kept, predict)
+            loss = loss.mean()
+        loss.backward()
+        norm = clip_gradients(model, 1.0, step)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        ema.update_parameters(model)
+        done = step + 1
+        if run.logs_at(done):
+            row = {"loss": loss, "grad_norm": norm}
+            if run.checkpoints_at(done):
+                with torch.no_grad():
+                    row["held_out_loss"] = diffusion_loss(ema.module, scheduler, *fixed).mean()
+                run.save(done)
+                save_pipeline(out / "pipeline", vae, ema.module, encoder, tokenizer, scheduler)
+            run.log(done, **row)
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+
+
+@torch.no_grad()
+def _encoded(encoder: T5EncoderModel, token_ids: torch.Tensor) -> torch.Tensor:
+    return encoder(token_ids)[0].float()  # [B, L, D]
+
+
+def _batch(
+    latents: torch.Tensor,
+    scenes: list[Scene],
+    tokenizer: PreTrainedTokenizerFast,
+    config: ToyCogVideoXConfig,
+    step: int,
+    device: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Token ids, clean latents, noise, timesteps and kept tokens of one step: a function of the
+    step alone."""
+    rng = np.random.default_rng((config.seed, step))
+    dense = step >= config.steps - config.dense_steps
+    size = config.dense_batch if dense else config.batch
+    indices = rng.integers(config.clips, size=size)
+    texts = [random_caption(scenes[i], rng) for i in indices]
+    clean = latents[torch.from_numpy(indices)].float()
+    noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
+    # One timestep from each of `size` equal parts: every batch sees all noise levels.
+    timesteps = torch.from_numpy((rng.permutation(size) + rng.random(size)) / size * 1000).long()
+    ids = tokenize(tokenizer, texts, config.max_text_length)
+    kept = None if dense else _kept(clean, config, rng).to(device)
+    return ids.to(device), clean.to(device), noise.to(device), timesteps.to(device), kept
+
+
+def _kept(
+    latents: torch.Tensor, config: ToyCogVideoXConfig, rng: np.random.Generator
+) -> torch.Tensor:
+    """Indices [B, K] of a random share of each sample's tokens, in order."""
+    b, t, _, h, w = latents.shape
+    count = t * (h // config.patch_size) * (w // config.patch_size)
+    order = rng.random((b, count)).argsort(axis=1)[:, : max(1, round(config.keep * count))]
+    return torch.from_numpy(np.sort(order, axis=1))
+
+
+def _fixed_evaluation(
+    scenes: list[Scene],
+    tokenizer: PreTrainedTokenizerFast,
+    encoder: T5EncoderModel,
+    latents: torch.Tensor,
+    config: ToyCogVideoXConfig,
+    device: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Captions, noise and timesteps that stay the same, so that losses compare over a run."""
+    rng = np.random.default_rng(config.seed + 12)
+    texts = [random_caption(scene, rng, empty=0.0) for scene in scenes]
+    text = _encoded(encoder, tokenize(tokenizer, texts, config.max_text_length).to(device))
+    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
+    timesteps = torch.linspace(0, 999, len(scenes)).round().long()
+    return latents.float().to(device), text, noise.to(device), timesteps.to(device)
