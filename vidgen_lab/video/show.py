@@ -12,7 +12,7 @@ from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import probe_video, read_clip
 from vidgen_lab.video.writer import encode_clip
 
-_QUALITIES = (20, 26, 32, 38)  # x264 crf, tried in turn until the size fits
+_QUALITIES = (24, 28, 33, 38)  # x264 crf, tried in turn until the size fits
 _TILE = (160, 320)  # a tile of a sheet is made at least, at most this wide
 _GAP, _TITLE_HEIGHT, _FONT_SIZE = 4, 22, 14  # pixels
 

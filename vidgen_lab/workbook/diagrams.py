@@ -33,7 +33,7 @@ class Drawing:
         weight = " font-weight='bold'" if bold else ""
         self.parts.append(
             f"<text x='{x:g}' y='{y + size * 0.35:g}' font-size='{size}' fill='{colour}' "
-            f"text-anchor='{anchor}'{weight} {FONT}>{escape(line)}</text>"
+            f"text-anchor='{anchor}'{weight}>{escape(line)}</text>"
         )
 
     def box(
@@ -82,7 +82,7 @@ class Drawing:
         """The whole drawing as SVG text, with its description inside."""
         return (
             f"<svg xmlns='http://www.w3.org/2000/svg' width='{self.width}' height='{self.height}' "
-            f"viewBox='0 0 {self.width} {self.height}' role='img'>"
+            f"viewBox='0 0 {self.width} {self.height}' role='img' {FONT}>"
             f"<title>{escape(self.alt)}</title>"
             "<defs><marker id='tip' viewBox='0 0 10 10' refX='9' refY='5' markerWidth='7' "
             f"markerHeight='7' orient='auto'><path d='M0 0L10 5L0 10z' fill='{INK}'/></marker>"

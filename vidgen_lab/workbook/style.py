@@ -129,7 +129,7 @@ class Picture:
         return {self.mime: encoded, "text/plain": repr(self)}, {self.mime: about}
 
 
-def picture(figure: Any, alt: str, colours: int | None = 48) -> Picture:
+def picture(figure: Any, alt: str, colours: int | None = 32) -> Picture:
     """Turn a matplotlib figure into a small PNG with alt text for the notebook.
 
     colours limits the palette, which keeps a chart near 20 kB; None keeps full colour (photos).
@@ -162,7 +162,7 @@ def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
     return Picture(packed.getvalue(), image.width, alt, "image/jpeg")
 
 
-def strips(clips: Mapping[str, Clip], alt: str, num: int = 5, width: int = 640) -> Picture:
+def strips(clips: Mapping[str, Clip], alt: str, num: int = 5, width: int = 580) -> Picture:
     """One row of `num` frames per clip under its title, together about `width` pixels wide.
 
     Frames are scaled smoothly, which suits moving pictures and packs far better than hard pixels.
