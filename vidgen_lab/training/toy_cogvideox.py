@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,10 +99,15 @@ def save_pipeline(
     tokenizer: PreTrainedTokenizerFast,
     scheduler: CogVideoXDDIMScheduler,
 ) -> None:
-    """Write a folder that plain CogVideoXPipeline loads: float16 on disk, float32 in use."""
+    """Write a folder that plain CogVideoXPipeline loads: float16 on disk, float32 in use.
+
+    Weights come in files of at most 12 MB, which every host of git repositories takes.
+    """
     halves = [copy.deepcopy(part).half() for part in (vae, transformer, text_encoder)]
     vae, transformer, text_encoder = halves
-    CogVideoXPipeline(tokenizer, text_encoder, vae, transformer, scheduler).save_pretrained(folder)
+    pipe = CogVideoXPipeline(tokenizer, text_encoder, vae, transformer, scheduler)
+    shutil.rmtree(folder, ignore_errors=True)  # no shard of an earlier save stays
+    pipe.save_pretrained(folder, max_shard_size="12MB")
     # transformers computes in the type a config names, diffusers in float32: name the same one.
     _change_config(folder / "text_encoder", dtype="float32")
     _change_config(folder / "vae")
