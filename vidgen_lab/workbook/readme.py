@@ -36,9 +36,9 @@ def _time(tier: str, task: str, runs: Sequence[Run]) -> str:
     found = forecast(tier, task, runs=runs).runs
     if not found:
         return "not recorded yet"
-    device, cores = found[-1].device, found[-1].cores
+    device, cores, note = found[-1].device, found[-1].cores, found[-1].note
     alike = forecast(tier, task, runs=[r for r in found if (r.device, r.cores) == (device, cores)])
-    return f"{duration(alike.seconds)} ({device}, {cores} cores)"
+    return f"{duration(alike.seconds)} ({device}, {cores} cores{', ' * bool(note)}{note})"
 
 
 def model_part(report: Mapping[str, Any]) -> str:
