@@ -34,12 +34,12 @@ class ToyCogVideoXConfig:
     width: int = 96
     height: int = 64
     num_frames: int = 17
-    clips: int = 5000
+    clips: int = 4000
     held_out_clips: int = 64
-    steps: int = 4600
+    steps: int = 3100
     batch: int = 32
     keep: float = 0.25
-    dense_steps: int = 700
+    dense_steps: int = 1600
     dense_batch: int = 16
     learning_rate: float = 1e-3
     muon_learning_rate: float = 2e-3
