@@ -8,7 +8,13 @@ from diffusers import AutoencoderKL, LattePipeline
 from vidgen_lab.latte import DDIMSampler, FrameVAE, NoiseScheduler, VideoGenerator
 from vidgen_lab.latte.text import stock_pair
 from vidgen_lab.toyworld import is_held_out, parse_prompt
-from vidgen_lab.training import checkpoints, toy_frame_vae, toy_latte
+from vidgen_lab.training import (
+    checkpoints,
+    pretrain_latte,
+    toy_frame_vae,
+    toy_latte,
+    toy_latte_cards,
+)
 from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range
 
 VAE = toy_frame_vae.ToyFrameVAEConfig(
@@ -152,3 +158,37 @@ def test_another_number_of_clips_is_not_mixed_with_the_cache(trained, tmp_path):
     copy(trained / "latte" / "latents.safetensors", tmp_path)
     with pytest.raises(ValueError, match="holds 7 clips, not 8: delete it"):
         toy_latte.train_latte(replace(LATTE, clips=6), trained / "vae" / "vae", tmp_path)
+
+
+def test_shipping_measures_what_it_copies_and_writes_the_cards(trained, tmp_path):
+    import json
+    import shutil
+
+    shutil.copytree(trained / "vae", tmp_path / "trained" / "frame-vae")
+    shutil.copytree(trained / "latte", tmp_path / "trained" / "latte")
+    models = tmp_path / "models"
+    numbers = toy_latte_cards.ship_latte(tmp_path / "trained", models, prompts=2, clips=2)
+    assert AutoencoderKL.from_pretrained(models / "toy-frame-vae").config.latent_channels == 4
+    assert VideoGenerator.from_diffusers(models / "toy-latte").model.config.hidden_size == 16
+    assert json.loads((models / "toy-latte" / "report.json").read_text()) == numbers
+    card = (models / "toy-latte" / "README.md").read_text()
+    assert f"{numbers['adherence']['colour']:.1%}" in card and "2 prompts" in card
+    assert (
+        f"{numbers['psnr_db']['96x64']:.1f} dB" in (models / "toy-frame-vae/README.md").read_text()
+    )
+    for name in ("toy-frame-vae", "toy-latte"):
+        assert {p.name for p in (models / name / "recipe").iterdir()} == {
+            "log.jsonl",
+            "config.json",
+        }
+    assert not list(models.rglob("checkpoint.pt"))
+
+
+def test_parts_out_of_order_say_what_to_do_first(tmp_path):
+    recipe = pretrain_latte.RECIPES["cpu"]["latte"]
+    with pytest.raises(FileNotFoundError, match="make the part 'frame-vae' first"):
+        pretrain_latte.run_part("latte", recipe, tmp_path, "cpu")
+    with pytest.raises(ValueError, match="unknown setting 'stepz'"):
+        pretrain_latte.main(["latte", "--out", str(tmp_path), "-p", "stepz", "3"])
+    for part in ("frame-vae", "latte"):
+        assert pretrain_latte.RECIPES["gpu"][part].steps > pretrain_latte.RECIPES["cpu"][part].steps

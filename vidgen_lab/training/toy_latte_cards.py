@@ -22,7 +22,7 @@ MEASURED = ("subject", "colour", "motion", "background")
 SHEET_CLIPS = 16
 
 
-def ship_latte(trained: Path, models: Path, prompts: int = 96) -> dict:
+def ship_latte(trained: Path, models: Path, prompts: int = 96, clips: int = 40) -> dict:
     """Copy the VAE and the pipeline that are in `trained` into `models`, measure
     both there and write their cards; returns the numbers."""
     vae, pipeline = models / "toy-frame-vae", models / "toy-latte"
@@ -37,12 +37,12 @@ def ship_latte(trained: Path, models: Path, prompts: int = 96) -> dict:
         (target / "recipe").mkdir()
         for name in ("log.jsonl", "config.json"):
             shutil.copy(trained / part / name, target / "recipe" / name)
-    numbers = {"psnr_db": measure_frame_vae(vae)}
-    report, clips, texts = measure_latte(pipeline, prompts)
+    numbers = {"psnr_db": measure_frame_vae(vae, clips)}
+    report, made, texts = measure_latte(pipeline, prompts)
     numbers |= report
     for folder in (vae, pipeline):
         (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n")
-    _write_sheet(clips, texts, pipeline / "held_out_prompts.png")
+    _write_sheet(made, texts, pipeline / "held_out_prompts.png")
     (vae / "README.md").write_text(vae_card(numbers, vae), "utf-8")
     (pipeline / "README.md").write_text(latte_card(numbers, pipeline), "utf-8")
     return numbers
