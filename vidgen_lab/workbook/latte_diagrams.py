@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from vidgen_lab.workbook.diagrams import Drawing
-from vidgen_lab.workbook.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from vidgen_lab.workbook.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED
 
 NOTE = "#52616d"
 
@@ -27,7 +27,7 @@ def system(shapes: dict[str, Sequence[int]]) -> Drawing:
     d.arrow(310, 174, 344, 174)
     d.box(346, 148, 120, 52, "2 patches", GREEN, dims("tokens"))
     d.arrow(466, 174, 500, 174)
-    d.arrow(310, 56, 552, 56)
+    d.line(310, 56, 552, 56, INK)
     d.arrow(552, 56, 552, 110)
     d.box(502, 112, 158, 124, "3 Latte", BLUE, "spatial, temporal,\nspatial, temporal …")
     d.arrow(660, 174, 692, 174)
@@ -36,10 +36,10 @@ def system(shapes: dict[str, Sequence[int]]) -> Drawing:
     d.box(788, 148, 60, 52, "clip", GREY)
     d.text(848, 216, dims("video"), 11, NOTE, "end")
     d.parts.append(
-        "<path d='M566 236 C566 268 235 268 235 202' fill='none' stroke='#22303c' "
+        f"<path d='M566 236 C566 268 235 268 235 202' fill='none' stroke='{INK}' "
         "stroke-width='1.5' stroke-dasharray='5 4' marker-end='url(#tip)'/>"
     )
-    d.text(400, 246, "4 sampler: a step less noise, again and again", 11, NOTE)
+    d.text(400, 222, "4 sampler: a step less noise, again and again", 11, NOTE)
     return d
 
 
@@ -65,7 +65,9 @@ def views(frames: int = 3, side: int = 3) -> Drawing:
                     colour = RED if here else BLUE if seen else GREY
                     x = x0 + t * (side * cell + gap) + c * cell
                     d.square(x, 56 + r * cell, cell - 3, colour, strong=here or seen)
-        d.text(x0 + width / 2, 140, "frame 1        frame 2        frame 3", 11, NOTE)
+        for t in range(frames):
+            middle = x0 + t * (side * cell + gap) + side * cell / 2
+            d.text(middle, 136, f"frame {t + 1}", 11, NOTE)
         d.text(x0 + width / 2, 166, note, 12)
     d.text(430, 196, "red asks, blue answers; grey is not looked at", 11, NOTE)
     return d
@@ -74,7 +76,7 @@ def views(frames: int = 3, side: int = 3) -> Drawing:
 def block() -> Drawing:
     """One spatial-temporal pair: residual stream, branches, and where the conditions enter."""
     d = Drawing(860, 286, "A spatial and a temporal block: branches beside a straight stream.")
-    d.line(24, 150, 836, 150, "#22303c")
+    d.line(24, 150, 836, 150, INK)
     d.arrow(800, 150, 842, 150)
     d.text(24, 136, "stream", 12, NOTE, "start")
     stations = (

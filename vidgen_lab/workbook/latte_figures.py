@@ -19,6 +19,8 @@ from vidgen_lab.workbook.style import (
     new_figure,
 )
 
+RICH = 256  # colours of a figure with a colour scale, so that its text keeps its own
+
 
 @chart
 def impulses(responses: Mapping[str, np.ndarray]) -> tuple[Any, str]:
@@ -59,7 +61,7 @@ def rate_quality(
 
 
 @chart
-def position_maps(maps: Mapping[str, np.ndarray], query: tuple[int, int]) -> tuple[Any, str]:
+def position_maps(maps: Mapping[str, np.ndarray], query: tuple[int, int]) -> tuple[Any, str, int]:
     """How alike the codes of all places are to the code of one place: grids side by side."""
     figure, axes = new_figure(2.75, 1, len(maps))
     for axis, (name, grid) in zip(np.atleast_1d(axes), maps.items(), strict=True):
@@ -69,18 +71,19 @@ def position_maps(maps: Mapping[str, np.ndarray], query: tuple[int, int]) -> tup
         axis.grid(False)
     figure.colorbar(image, ax=axes, shrink=0.85, label="cosine similarity")
     words = [f"{n}: lowest {g.min():.2f}" for n, g in maps.items()]
-    return figure, f"Similarity of positions to place {query}. " + "; ".join(words) + "."
+    return figure, f"Similarity of positions to place {query}. " + "; ".join(words) + ".", RICH
 
 
 @chart
-def codes(table: np.ndarray, title: str, ylabel: str) -> tuple[Any, str]:
+def codes(table: np.ndarray, title: str, ylabel: str) -> tuple[Any, str, int]:
     """Sinusoidal codes [positions, channels] as a picture."""
     figure, axis = new_figure(2.1)
     axis.imshow(table, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
     axis.set(title=title, xlabel="channel", ylabel=ylabel)
     axis.grid(False)
     rows, columns = table.shape
-    return figure, f"{title}: {rows} rows of {columns} channels, slow waves beside fast ones."
+    alt = f"{title}: {rows} rows of {columns} channels, slow waves beside fast ones."
+    return figure, alt, RICH
 
 
 @chart
@@ -95,11 +98,12 @@ def kept_memory(measured: pd.DataFrame) -> tuple[Any, str]:
     }
     for column, (colour, mark, label) in looks.items():
         axis.plot(measured.tokens, measured[column], mark, color=colour, label=label)
+        if column == "space, fused":
+            continue  # lies on the line of the full one
         slope = np.polyfit(np.log(measured.tokens), np.log(measured[column]), 1)[0]
         axis.annotate(f" ~ tokens^{slope:.1f}",
                       (measured.tokens.iloc[-1], measured[column].iloc[-1]),
-                      va="bottom" if column == "both, fused" else "center",
-                      fontsize=8.5, color=colour)  # fmt: skip
+                      va="center", fontsize=8.5, color=colour)  # fmt: skip
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
     axis.set_xticks(measured.tokens, [f"{n:,}" for n in measured.tokens])
@@ -121,7 +125,7 @@ def fading(table: pd.DataFrame) -> tuple[Any, str]:
     for column, colour in zip(table, (RED, GREEN), strict=False):
         axis.plot(table.index, table[column], "o-", color=colour, label=column)
     axis.set(xlabel="blocks", ylabel="output like input", ylim=(-0.05, 1.1), xticks=table.index)
-    axis.legend(loc="center right")
+    axis.legend(loc="lower left")
     ends = "; ".join(f"{c} {table[c].iloc[-1]:.2f}" for c in table)
     return figure, f"After {table.index[-1]} blocks the output still resembles the input: {ends}."
 
@@ -219,7 +223,7 @@ def token_costs(table: pd.DataFrame) -> tuple[Any, str]:
     axis.set(yticks=y, yticklabels=labels, xlabel="TFLOP per forward pass")
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper right")
     share = table.attention / (table.attention + table["products"])
     words = "; ".join(f"patch {p} {s:.0%}" for p, s in share.items())
     return figure, f"Share of attention in the work: {words}."
