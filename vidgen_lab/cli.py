@@ -75,7 +75,7 @@ def _video(args: argparse.Namespace) -> int | None:
         reproduce,
         save_generation,
     )
-    from vidgen_lab.generation.request import GenerationRequest
+    from vidgen_lab.generation.request import GenerationRequest, validate_request
     from vidgen_lab.settings.tiers import resolve_tier
     from vidgen_lab.workbook.progress import Progress
 
@@ -95,6 +95,8 @@ def _video(args: argparse.Namespace) -> int | None:
         request = GenerationRequest.for_tier(choice.tier, **changes)
     out = check_output(args.out or _free_name(request.prompt))
     pipe = None if repeat else load_pipeline(request.model, tier=choice.tier)
+    if pipe:
+        validate_request(request, pipe)
 
     with Progress(request.num_inference_steps, "Denoising") as progress:
 
