@@ -30,6 +30,21 @@ def test_cuts_in_black_and_white_are_found_by_brightness_alone():
     assert found((90, 60, 30)) == []
 
 
+def test_a_cut_in_black_and_white_stands_out_from_motion_around_it():
+    from vidgen_lab.pipeline.scenes import CutFinder
+
+    def finder(jump):
+        found, rng = CutFinder(8), np.random.default_rng(0)
+        ground = rng.integers(60, 120, (64, 96))
+        for t in range(24):
+            grey = ground + (9 if t % 2 else 0) + (jump if t >= 12 else 0)  # restless by itself
+            found.add(np.repeat(grey[..., None], 3, axis=2).astype(np.uint8))
+        return found.cuts()
+
+    assert finder(jump=33) == [12]  # 24 grey levels where there are 9 all the time
+    assert finder(jump=0) == []
+
+
 def test_a_single_shot_is_one_scene(tmp_path):
     path = save(moving(), tmp_path / "shot.mp4")
     (scene,) = SceneDetector().detect_scenes(path)

@@ -6,7 +6,7 @@ scene. Hard cuts are what these detectors find; of slow fades they miss most.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from vidgen_lab.video.reader import VideoReader
 DETECTORS = ("adaptive", "content", "threshold", "hash", "histogram")
 _SIDE = 128  # pixels: detectors compare whole pictures, details only cost time
 _GREY = 16  # mean saturation (of 255) up to which a picture counts as black and white
+_GREY_SHARE = 2 / 3  # of the adaptive threshold, in black and white
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class CutFinder:
 
     The adaptive and the content detector average the changes of hue, saturation and brightness. In
     black-and-white footage two of the three are zero, and a plain cut drops below the threshold; so
-    there a second detector looks at brightness alone.
+    there a second detector looks at brightness alone. Motion, too, changes nothing but brightness,
+    so that a cut stands out less; hence its lower threshold.
     fps: frames per second, only used for the minimal length of a shot.
     """
 
@@ -79,7 +81,10 @@ class CutFinder:
         shortest = max(1, round(settings.min_seconds * fps))
         self._detector = _make_detector(settings, shortest)
         self._on_grey = None
-        if settings.detector in ("adaptive", "content"):
+        if settings.detector == "adaptive":
+            lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
+            self._on_grey = _make_detector(lower, shortest, luma_only=True)
+        elif settings.detector == "content":
             self._on_grey = _make_detector(settings, shortest, luma_only=True)
         self._number, self._shortest = 0, shortest
         self._cuts: set[int] = set()
