@@ -287,9 +287,9 @@ def measures_of_motion(table: Mapping[str, Mapping[str, float]]) -> tuple[Any, s
             axis.text(value, y, f" {value:.2f}", va="center", fontsize=8.5)
         axis.set_yticks(places, list(values))
         axis.set(title=way)
-        axis.invert_yaxis()
         axis.margins(x=0.18)
         axis.grid(axis="y", visible=False)
+    np.atleast_1d(axes)[0].invert_yaxis()  # the axes share it
     words = "; ".join(
         f"{way}: " + ", ".join(f"{k} {v:.2f}" for k, v in values.items())
         for way, values in table.items()
