@@ -4,6 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from vidgen_lab.workbook import runner
 from vidgen_lab.workbook.parameters import ParameterError
 from vidgen_lab.workbook.runner import ChapterError, prepare, run_notebook
 
@@ -82,6 +83,13 @@ def test_artefacts_of_an_earlier_run_do_not_count(chapter, tmp_path):
     (tmp_path / "out" / "artefacts" / "t.csv").write_text("name,rate\nold,1\n")
     with pytest.raises(FileExistsError, match="not empty"):
         run_notebook(chapter("pass"), {}, tmp_path / "out")
+
+
+def test_a_full_disk_is_noticed_before_the_run(chapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "free_disk_gib", lambda folder: 0.01)
+    with pytest.raises(ChapterError, match="disk of .* is full: 10 MiB are free"):
+        run_notebook(chapter(), {}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_parameters_are_found_before_anything_runs(chapter):

@@ -21,12 +21,14 @@ import nbformat
 
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.paths import notebooks_dir
+from vidgen_lab.settings.hardware import free_disk_gib
 from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
 from vidgen_lab.workbook.exercises import results_in
 from vidgen_lab.workbook.parameters import Parameter, check_parameters, read_parameters
 from vidgen_lab.workbook.progress import Progress, Show
 
 OUT_DIR = "out_dir"
+ROOM_GIB = 0.0625  # notebook, HTML and videos of a run; checked before minutes of work go into it
 HEADING = re.compile(r"^#+ +(.+)$", re.M)
 
 
@@ -129,6 +131,12 @@ def _make_folder(stem: str, folder: Path | None) -> Path:
                 break
             folder = parent / f"{folder.name.partition('~')[0]}~{n}"
     folder = Path(folder).absolute()
+    free = free_disk_gib(folder)
+    if free < ROOM_GIB:
+        raise ChapterError(
+            f"the disk of {folder} is full: {free * 1024:.0f} MiB are free, a run needs "
+            f"{ROOM_GIB * 1024:.0f}. Free some space, or choose another folder with --out"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
