@@ -32,7 +32,8 @@ def test_every_row_and_erratum_of_the_chapters_built_is_there():
 
 def test_little_is_left():
     left = [entry.id for entry in BOOK.entries if entry.left]
-    assert len(left) <= 3, left
+    chapters = [entry_id.partition(".")[0] for entry_id in left]
+    assert all(chapters.count(chapter) <= 2 for chapter in chapters), left
 
 
 @pytest.mark.parametrize("name", ["book_map.md", "errata.md"])
