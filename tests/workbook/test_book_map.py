@@ -1,4 +1,5 @@
-from dataclasses import replace
+from dataclasses from collections import Counter
+import replace
 from pathlib import Path
 
 import pytest

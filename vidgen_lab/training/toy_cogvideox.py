@@ -110,7 +110,8 @@ def save_pipeline(
     pipe.save_pretrained(folder, max_shard_size="12MB")
     # transformers computes in the type a config names, diffusers in float32: name the same one.
     _change_config(folder / "text_encoder", dtype="float32")
-    _change_config(folder / "vae")
+    for part in ("vae", "transformer"):
+        _change_config(folder / part)
 
 
 def _change_config(folder: Path, **entries: str) -> None:
