@@ -1,5 +1,4 @@
-from dataclasses from collections import Counter
-import replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
