@@ -5,11 +5,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, LattePipeline
 
+from tests.training.conftest import Killed
 from vidgen_lab.latte import DDIMSampler, FrameVAE, NoiseScheduler, VideoGenerator
 from vidgen_lab.latte.text import stock_pair
 from vidgen_lab.toyworld import is_held_out, parse_prompt
 from vidgen_lab.training import (
-    checkpoints,
     pretrain_latte,
     toy_frame_vae,
     toy_latte,
@@ -51,24 +51,6 @@ def trained(tmp_path_factory):
     toy_frame_vae.train_frame_vae(VAE, folder / "vae", log_every=2)
     toy_latte.train_latte(LATTE, folder / "vae" / "vae", folder / "latte", log_every=2)
     return folder
-
-
-class Killed(Exception):
-    """Stands in for kill -9 right after a checkpoint."""
-
-
-@pytest.fixture
-def dying(monkeypatch):
-    """Make the next training die at its first checkpoint, which comes after two steps."""
-    save = checkpoints.Run.save
-
-    def save_then_die(run, step):
-        save(run, step)
-        if step < run.total:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY", 1)
-    monkeypatch.setattr(checkpoints.Run, "save", save_then_die)
 
 
 def same_weights(one, other):

@@ -7,9 +7,10 @@ import pytest
 import torch
 from diffusers import CogVideoXPipeline
 
+from tests.training.conftest import Killed
 from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
-from vidgen_lab.training import checkpoints, toy_diffusion, toy_judge, toy_text_encoder, toy_vae
 from vidgen_lab.training import toy_cogvideox as cogvideox
+from vidgen_lab.training import toy_diffusion, toy_judge, toy_text_encoder, toy_vae
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 from vidgen_lab.training.toy_latents import normalise_latents
 from vidgen_lab.training.toy_report import held_out_prompts
@@ -67,24 +68,6 @@ def assert_same_state(one, other):
     for name in {"vae", "model", "ema"} & one.keys():
         assert one[name].keys() == other[name].keys()
         assert all(torch.equal(one[name][key], other[name][key]) for key in one[name])
-
-
-class Killed(Exception):
-    """Stands in for kill -9 right after a checkpoint."""
-
-
-@pytest.fixture
-def dying(monkeypatch):
-    """Make the next training die at its first checkpoint, which comes after two steps."""
-    save = checkpoints.Run.save
-
-    def save_then_die(run, step):
-        save(run, step)
-        if step < run.total:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY", 1)
-    monkeypatch.setattr(checkpoints.Run, "save", save_then_die)
 
 
 def test_stopping_and_resuming_changes_no_bit_of_the_vae(trained, tmp_path, dying):

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.optimizers import muon_and_adamw, warmup_stable_decay
 from vidgen_lab.training.toy_cogvideox import (
     ToyCogVideoXConfig,
     build_scheduler,
@@ -29,34 +30,19 @@ from vidgen_lab.training.toy_text import build_tokenizer, random_caption, tokeni
 
 def learning_rate_factor(step: int, config: ToyCogVideoXConfig) -> float:
     """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
-    start = config.steps * (1 - config.decay_share)
-    decay = 1.0 if step < start else (config.steps - step) / (config.steps - start)
-    return min(1.0, (step + 1) / config.warmup) * decay
+    return warmup_stable_decay(step, config.steps, config.warmup, config.decay_share)
 
 
 def build_optimizers(
     model: nn.Module, config: ToyCogVideoXConfig
 ) -> dict[str, torch.optim.Optimizer]:
-    """Muon (Jordan 2024) for the matrices inside the transformer's blocks, AdamW for everything
-    else."""
-    matrices = [
-        p
-        for name, p in model.named_parameters()
-        if p.ndim == 2 and name.startswith("transformer_blocks.") and ".norm" not in name
-    ]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    return {
-        "muon": torch.optim.Muon(
-            matrices,
-            lr=config.muon_learning_rate,
-            weight_decay=0.01,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        "adamw": torch.optim.AdamW(
-            others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-        ),
-    }
+    """Muon for the matrices inside the transformer's blocks, AdamW for everything else."""
+
+    def is_muon(name: str, parameter: nn.Parameter) -> bool:
+        inside = name.startswith("transformer_blocks.") and ".norm" not in name
+        return inside and parameter.ndim == 2
+
+    return muon_and_adamw(model, is_muon, config.muon_learning_rate, config.learning_rate)
 
 
 def tokens_of(latents: torch.Tensor, patch_size: int) -> torch.Tensor:

@@ -2,7 +2,6 @@
 world."""
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tqdm.auto import tqdm
 
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.optimizers import warmup_cosine
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 
 
@@ -64,10 +64,7 @@ def build_frame_vae(config: ToyFrameVAEConfig) -> AutoencoderKL:
 
 def learning_rate(step: int, config: ToyFrameVAEConfig) -> float:
     """Linear warm-up, then cosine to zero: a pure function of the step."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.learning_rate * warmup_cosine(step, config.steps, config.warmup)
 
 
 def frame_vae_loss(

@@ -16,6 +16,7 @@ from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler
 from vidgen_lab.latte.losses import diffusion_loss
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
 from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.optimizers import muon_and_adamw, warmup_stable_decay
 from vidgen_lab.training.toy_data import render_clips
 from vidgen_lab.training.toy_frame_vae import encode_frames
 from vidgen_lab.training.toy_text import build_text_encoder, build_tokenizer
@@ -109,26 +110,17 @@ def build_model(config: ToyLatteConfig, vocabulary: int, latent_channels: int) -
 
 
 def build_optimizers(model: nn.ModuleDict, config: ToyLatteConfig) -> dict:
-    """Muon (Jordan 2024) for the matrices inside the blocks, AdamW for everything else."""
-    inside = {
-        id(p) for n, p in model.named_parameters() if ".blocks." in n and n.endswith("weight")
-    }
-    matrices = [p for p in model.parameters() if id(p) in inside]
-    others = [p for p in model.parameters() if id(p) not in inside]
-    muon = torch.optim.Muon(
-        matrices, lr=config.muon_learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-    )
-    adamw = torch.optim.AdamW(
-        others, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    return {"muon": muon, "adamw": adamw}
+    """Muon for the matrices inside the blocks, AdamW for everything else."""
+
+    def is_muon(name: str, parameter: nn.Parameter) -> bool:
+        return ".blocks." in name and name.endswith("weight")
+
+    return muon_and_adamw(model, is_muon, config.muon_learning_rate, config.learning_rate)
 
 
 def learning_rate_factor(step: int, config: ToyLatteConfig) -> float:
     """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
-    start = config.steps * (1 - config.decay_share)
-    decay = 1.0 if step < start else (config.steps - step) / (config.steps - start)
-    return min(1.0, (step + 1) / config.warmup) * decay
+    return warmup_stable_decay(step, config.steps, config.warmup, config.decay_share)
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]

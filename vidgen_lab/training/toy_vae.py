@@ -1,7 +1,6 @@
 """Pre-train the embedded video VAE: a small AutoencoderKLCogVideoX on clips of the toy world."""
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders import autoencoder_kl_cogvideox as cogvideox_vae
 
 from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.optimizers import warmup_cosine
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 
 
@@ -117,10 +117,7 @@ def widen_latents(narrow: AutoencoderKLCogVideoX, vae: AutoencoderKLCogVideoX) -
 
 def learning_rate(step: int, config: ToyVAEConfig) -> float:
     """Linear warm-up, then cosine to zero: a pure function of the step."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    progress = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.learning_rate * warmup_cosine(step, config.steps, config.warmup)
 
 
 @contextmanager
