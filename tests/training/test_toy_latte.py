@@ -10,10 +10,10 @@ from vidgen_lab.latte import DDIMSampler, FrameVAE, NoiseScheduler, VideoGenerat
 from vidgen_lab.latte.text import stock_pair
 from vidgen_lab.toyworld import is_held_out, parse_prompt
 from vidgen_lab.training import (
-    pretrain_latte,
     toy_frame_vae,
     toy_latte,
     toy_latte_cards,
+    toy_text_encoder,
 )
 from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range
 
@@ -44,12 +44,24 @@ LATTE = toy_latte.ToyLatteConfig(
 )
 
 
+TEXT = toy_text_encoder.ToyTextConfig(
+    width=32, layers=1, max_length=24, masked=True, steps=4, batch=2, warmup=2
+)
+
+
+def train_model(folder, out, config=LATTE):
+    """The Latte's training on the VAE and the text encoder in `folder`."""
+    vae, text = folder / "vae" / "vae", folder / "text" / "text_encoder"
+    toy_latte.train_latte(config, vae, text, out, log_every=2)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """VAE and Latte after four steps each, trained in one go."""
+    """VAE, text encoder and Latte after four steps each, trained in one go."""
     folder = tmp_path_factory.mktemp("trained")
     toy_frame_vae.train_frame_vae(VAE, folder / "vae", log_every=2)
-    toy_latte.train_latte(LATTE, folder / "vae" / "vae", folder / "latte", log_every=2)
+    toy_text_encoder.train_text_encoder(TEXT, folder / "text", log_every=2)
+    train_model(folder, folder / "latte")
     return folder
 
 
@@ -65,7 +77,7 @@ def test_stopping_and_resuming_changes_no_bit(trained, tmp_path, dying, part):
         if part == "vae":
             toy_frame_vae.train_frame_vae(VAE, tmp_path, log_every=2)
         else:
-            toy_latte.train_latte(LATTE, trained / "vae" / "vae", tmp_path, log_every=2)
+            train_model(trained, tmp_path)
 
     with pytest.raises(Killed):
         train()
@@ -139,7 +151,7 @@ def test_another_number_of_clips_is_not_mixed_with_the_cache(trained, tmp_path):
 
     copy(trained / "latte" / "latents.safetensors", tmp_path)
     with pytest.raises(ValueError, match="holds 7 clips, not 8: delete it"):
-        toy_latte.train_latte(replace(LATTE, clips=6), trained / "vae" / "vae", tmp_path)
+        train_model(trained, tmp_path, replace(LATTE, clips=6))
 
 
 def test_shipping_measures_what_it_copies_and_writes_the_cards(trained, tmp_path):
@@ -164,13 +176,3 @@ def test_shipping_measures_what_it_copies_and_writes_the_cards(trained, tmp_path
             "config.json",
         }
     assert not list(models.rglob("checkpoint.pt"))
-
-
-def test_parts_out_of_order_say_what_to_do_first(tmp_path):
-    recipe = pretrain_latte.RECIPES["cpu"]["latte"]
-    with pytest.raises(FileNotFoundError, match="make the part 'frame-vae' first"):
-        pretrain_latte.run_part("latte", recipe, tmp_path, "cpu")
-    with pytest.raises(ValueError, match="unknown setting 'stepz'"):
-        pretrain_latte.main(["latte", "--out", str(tmp_path), "-p", "stepz", "3"])
-    for part in ("frame-vae", "latte"):
-        assert pretrain_latte.RECIPES["gpu"][part].steps > pretrain_latte.RECIPES["cpu"][part].steps

@@ -57,8 +57,15 @@ def test_yaml_values_take_the_annotated_type():
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("steps", "2.5"), ("steps", "many"), ("rate", "fast"), ("sizes", "64"), ("sizes", "[a]"),
-     ("rate", "true"), ("rate", "null")],
+    [
+        ("steps", "2.5"),
+        ("steps", "many"),
+        ("rate", "fast"),
+        ("sizes", "64"),
+        ("sizes", "[a]"),
+        ("rate", "true"),
+        ("rate", "null"),
+    ],
 )
 def test_value_that_does_not_fit_is_refused(name, text):
     with pytest.raises(ParameterError, match=name):

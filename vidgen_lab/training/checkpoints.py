@@ -1,7 +1,6 @@
 """A training run's folder: a checkpoint that a killed run continues from, and a log."""
 
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -57,19 +56,3 @@ class Run:
         with (self.folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(row) + "\n")
         print(row, flush=True)
-
-
-def clip_gradients(module: torch.nn.Module, limit: float, step: int) -> float:
-    """Clip to a norm of `limit` and return the norm; FloatingPointError when it is not finite."""
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), limit).item()
-    if not math.isfinite(norm):
-        raise FloatingPointError(
-            f"the gradient is not finite at step {step}; lower the learning rate and resume"
-        )
-    return norm
-
-
-def moving_average(module: torch.nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel:
-    """Exponential moving average of a module's weights; the copy is `.module`."""
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=average)

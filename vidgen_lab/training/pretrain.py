@@ -8,11 +8,27 @@ from typing import Any
 
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.toy_cogvideox import ToyCogVideoXConfig
+from vidgen_lab.training.toy_frame_vae import ToyFrameVAEConfig
 from vidgen_lab.training.toy_judge import ToyJudgeConfig
+from vidgen_lab.training.toy_latte import ToyLatteConfig
 from vidgen_lab.training.toy_text_encoder import ToyTextConfig
 from vidgen_lab.training.toy_vae import Stage, ToyVAEConfig
 
-PARTS = ("vae", "text", "judge", "transformer", "ship")
+# toy-cogvideox and toy-judge, then chapter 3's toy-frame-vae and toy-latte.
+PARTS = (
+    *("vae", "text", "judge", "transformer", "ship"),
+    *("frame-vae", "latte-text", "latte", "ship-latte"),
+)
+
+# What a part reads: the parts it needs first, and where in their folders they leave their model.
+NEEDS = {
+    "judge": ("vae",),
+    "transformer": ("vae", "text"),
+    "latte": ("frame-vae", "latte-text"),
+}
+MADE = {"vae": "vae", "text": "text_encoder", "frame-vae": "vae", "latte-text": "text_encoder"}
+
+LATTE_TEXT = ToyTextConfig(width=96, max_length=24, masked=True)
 
 # On a GPU the same recipe runs longer, on more clips, in larger batches.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -21,6 +37,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "text": ToyTextConfig(),
         "judge": ToyJudgeConfig(),
         "transformer": ToyCogVideoXConfig(),
+        "frame-vae": ToyFrameVAEConfig(),
+        "latte-text": LATTE_TEXT,
+        "latte": ToyLatteConfig(),
     },
     "gpu": {
         "vae": ToyVAEConfig(
@@ -36,6 +55,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "transformer": ToyCogVideoXConfig(
             clips=20000, steps=24000, batch=128, keep=0.5, dense_steps=8000, dense_batch=64
         ),
+        "frame-vae": ToyFrameVAEConfig(clips=6000, steps=8000, batch=64),
+        "latte-text": LATTE_TEXT,
+        "latte": ToyLatteConfig(clips=12000, steps=15000, batch=128),
     },
 }
 
@@ -54,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile the transformer's training: a third faster, needs a C++ compiler",
+        help="torch.compile transformer and latte: a third faster, needs a C++ compiler",
     )
     parser.add_argument(
         "-p", dest="changes", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
@@ -74,6 +96,10 @@ def run(args: argparse.Namespace) -> None:
             from vidgen_lab.training.toy_cards import ship
 
             ship(args.out, data_dir() / "models")
+        elif part == "ship-latte":
+            from vidgen_lab.training.toy_latte_cards import ship_latte
+
+            ship_latte(args.out, data_dir() / "models")
         else:
             config = changed(recipe[part], args.changes)
             _train(part, config, args.out, device, args.init, args.compile)
@@ -93,23 +119,35 @@ def changed(config: Any, changes: list[tuple[str, str]]) -> Any:
 def _train(
     part: str, config: Any, out: Path, device: str, init: Path | None, compiled: bool
 ) -> None:
-    from vidgen_lab.training.toy_diffusion import train_transformer
-    from vidgen_lab.training.toy_judge import train_judge
-    from vidgen_lab.training.toy_text_encoder import train_text_encoder
-    from vidgen_lab.training.toy_vae import train_vae
-
-    vae, text = out / "vae" / "vae", out / "text" / "text_encoder"
-    needed = {"judge": {"vae": vae}, "transformer": {"vae": vae, "text": text}}
-    for name, folder in needed.get(part, {}).items():
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is missing: run `vidgen-lab pretrain {name}` first")
+    folders = []
+    for name in NEEDS.get(part, ()):
+        folders.append(out / name / MADE[name])
+        if not folders[-1].is_dir():
+            raise FileNotFoundError(
+                f"{folders[-1]} is missing: run `vidgen-lab pretrain {name}` first"
+            )
     if part == "vae":
-        train_vae(config, out / "vae", device, init=init and init / "vae")
-    elif part == "text":
-        train_text_encoder(config, out / "text", device)
+        from vidgen_lab.training.toy_vae import train_vae
+
+        train_vae(config, out / part, device, init=init and init / "vae")
+    elif part in ("text", "latte-text"):
+        from vidgen_lab.training.toy_text_encoder import train_text_encoder
+
+        train_text_encoder(config, out / part, device)
     elif part == "judge":
-        train_judge(config, vae, out / "judge", device)
+        from vidgen_lab.training.toy_judge import train_judge
+
+        train_judge(config, *folders, out / part, device)
+    elif part == "transformer":
+        from vidgen_lab.training.toy_diffusion import train_transformer
+
+        options = {"init": init and init / "transformer", "compiled": compiled}
+        train_transformer(config, *folders, out / part, device, **options)
+    elif part == "frame-vae":
+        from vidgen_lab.training.toy_frame_vae import train_frame_vae
+
+        train_frame_vae(config, out / part, device)
     else:
-        init = init and init / "transformer"
-        options = {"init": init, "compiled": compiled}
-        train_transformer(config, vae, text, out / "transformer", device, **options)
+        from vidgen_lab.training.toy_latte import train_latte
+
+        train_latte(config, *folders, out / part, device, compiled=compiled)

@@ -1,11 +1,9 @@
 """Train the embedded text-to-video transformer on cached latents of the toy world."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -15,7 +13,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from vidgen_lab.toyworld import Scene
-from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.checkpoints import Run
+from vidgen_lab.training.loop import Numbers, moving_average, plain_attention, train
 from vidgen_lab.training.optimizers import muon_and_adamw, warmup_stable_decay
 from vidgen_lab.training.toy_cogvideox import (
     ToyCogVideoXConfig,
@@ -26,11 +25,6 @@ from vidgen_lab.training.toy_cogvideox import (
 from vidgen_lab.training.toy_data import sample_scenes
 from vidgen_lab.training.toy_latents import cached_latents
 from vidgen_lab.training.toy_text import build_tokenizer, random_caption, tokenize
-
-
-def learning_rate_factor(step: int, config: ToyCogVideoXConfig) -> float:
-    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
-    return warmup_stable_decay(step, config.steps, config.warmup, config.decay_share)
 
 
 def build_optimizers(
@@ -99,22 +93,6 @@ def diffusion_loss(
     return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
 
 
-@contextmanager
-def plain_attention(device: str) -> Iterator[None]:
-    """On a CPU, let attention be two matrix products: at this length faster than the fused
-    kernel, above all backwards."""
-
-    def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False):
-        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-        return scores.softmax(-1) @ value
-
-    if torch.device(device).type != "cpu":
-        yield
-        return
-    with patch.object(F, "scaled_dot_product_attention", attend):
-        yield
-
-
 def train_transformer(
     config: ToyCogVideoXConfig,
     vae_folder: Path,
@@ -144,39 +122,36 @@ def train_transformer(
     ema = moving_average(model, config.ema_decay)
     optimizers = build_optimizers(model, config)
     run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
-    rates = {"muon": config.muon_learning_rate, "adamw": config.learning_rate}
     fixed = _fixed_evaluation(unseen, tokenizer, encoder, latents[config.clips :], config, device)
     predict = torch.compile(predict_tokens) if compiled else predict_tokens
-    for step in range(run.resume(device), config.steps):
+    factor = partial(
+        warmup_stable_decay,
+        steps=config.steps, warmup=config.warmup, decay_share=config.decay_share,
+    )  # fmt: skip
+
+    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
         ids, *batch = _batch(latents, scenes, tokenizer, config, step, device)
         clean, noise, timesteps, kept = batch
-        for name, optimizer in optimizers.items():
-            optimizer.param_groups[0]["lr"] = rates[name] * learning_rate_factor(step, config)
         text = _encoded(encoder, ids)
-        with torch.autocast(torch.device(device).type, torch.bfloat16), plain_attention(device):
-            loss = diffusion_loss(model, scheduler, clean, text, noise, timesteps, kept, predict)
-            loss = loss.mean()
-        loss.backward()
-        norm = clip_gradients(model, 1.0, step)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        ema.update_parameters(model)
-        done = step + 1
-        if run.logs_at(done):
-            row = {"loss": loss, "grad_norm": norm}
-            if run.checkpoints_at(done):
-                with torch.no_grad():
-                    row["held_out_loss"] = diffusion_loss(ema.module, scheduler, *fixed).mean()
-                run.save(done)
-                save_pipeline(out / "pipeline", vae, ema.module, encoder, tokenizer, scheduler)
-            run.log(done, **row)
+        losses = diffusion_loss(model, scheduler, clean, text, noise, timesteps, kept, predict)
+        return losses.mean(), {}
+
+    def at_checkpoint() -> Numbers:
+        save_pipeline(out / "pipeline", vae, ema.module, encoder, tokenizer, scheduler)
+        return {"held_out_loss": diffusion_loss(ema.module, scheduler, *fixed).mean()}
+
+    with plain_attention(device):
+        train(
+            run, model, optimizers, factor, loss_at,
+            ema=ema, at_checkpoint=at_checkpoint, device=device,
+        )  # fmt: skip
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
 
 
 @torch.no_grad()
 def _encoded(encoder: T5EncoderModel, token_ids: torch.Tensor) -> torch.Tensor:
-    return encoder(token_ids)[0].float()  # [B, L, D]
+    with torch.autocast(token_ids.device.type, enabled=False):  # as the pipeline will
+        return encoder(token_ids)[0]  # [B, L, D]
 
 
 def _batch(

@@ -3,6 +3,7 @@ world."""
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from diffusers import AutoencoderKL
 from tqdm.auto import tqdm
 
 from vidgen_lab.toyworld import Scene
-from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.checkpoints import Run
+from vidgen_lab.training.loop import Numbers, moving_average, train
 from vidgen_lab.training.optimizers import warmup_cosine
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 
@@ -60,11 +62,6 @@ def build_frame_vae(config: ToyFrameVAEConfig) -> AutoencoderKL:
         vae.quant_conv.weight[config.latent_channels :] *= 0.1
         vae.quant_conv.bias[config.latent_channels :] = -6.0
     return vae
-
-
-def learning_rate(step: int, config: ToyFrameVAEConfig) -> float:
-    """Linear warm-up, then cosine to zero: a pure function of the step."""
-    return config.learning_rate * warmup_cosine(step, config.steps, config.warmup)
 
 
 def frame_vae_loss(
@@ -147,23 +144,20 @@ def train_frame_vae(
     run = Run(out, {"vae": vae, "ema": ema, "optimizer": optimizer}, config.steps, log_every)
     stacks = render_frames(sample_scenes(config.clips, config.seed + 1), config)
     held_out = render_frames(sample_scenes(16, config.seed + 2, held_out=None), config)
-    for step in range(run.resume(device), config.steps):
+    factor = partial(warmup_cosine, steps=config.steps, warmup=config.warmup)
+
+    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
         frames, noise = _batch(stacks, config, step, device)
-        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss, squared = frame_vae_loss(vae, frames, config.kl_weight, noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = clip_gradients(vae, 1.0, step)
-        optimizer.step()
-        ema.update_parameters(vae)
-        done = step + 1
-        if run.logs_at(done):
-            row = {"loss": loss, "grad_norm": norm, "psnr": -10 * torch.log10(squared / 4)}
-            if run.checkpoints_at(done):
-                row["psnr_held_out"] = frame_psnr(ema.module, held_out[0]).mean()
-                run.save(done)
-            run.log(done, **row)
+        loss, squared = frame_vae_loss(vae, frames, config.kl_weight, noise)
+        return loss, {"psnr": -10 * torch.log10(squared / 4)}
+
+    def at_checkpoint() -> Numbers:
+        return {"psnr_held_out": frame_psnr(ema.module, held_out[0]).mean()}
+
+    train(
+        run, vae, {"optimizer": optimizer}, factor, loss_at,
+        ema=ema, at_checkpoint=at_checkpoint, device=device,
+    )  # fmt: skip
     return _save(config, ema.module, out)
 
 

@@ -2,9 +2,9 @@
 the video VAE."""
 
 import json
-import math
 import os
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from safetensors.torch import save_file
 from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.training.checkpoints import Run, clip_gradients
+from vidgen_lab.training.checkpoints import Run
+from vidgen_lab.training.loop import Numbers, train
+from vidgen_lab.training.optimizers import warmup_cosine
 from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range, to_pixels
 from vidgen_lab.training.toy_vae import fast_spatial_norm, reconstruct
 from vidgen_lab.video.clip import Clip
@@ -88,31 +90,19 @@ def train_judge(
     judge = ToyJudge().to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=0.02)
     run = Run(out, {"judge": judge, "optimizer": optimizer}, config.steps, log_every)
-    for step in range(run.resume(device), config.steps):
+
+    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
         rng = np.random.default_rng((config.seed, step))
         index = torch.from_numpy(rng.integers(config.clips, size=config.batch))
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
         video = degrade(to_model_range(clips[index]), noise).to(device)
         truth = {name: column[index].to(device) for name, column in target.items()}
-        optimizer.param_groups[0]["lr"] = learning_rate(step, config)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = judge_loss(judge.train(), video, truth)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = clip_gradients(judge, 5.0, step)
-        optimizer.step()
-        if run.logs_at(step + 1):
-            run.log(step + 1, loss=loss, grad_norm=norm)
-        if run.checkpoints_at(step + 1):
-            run.save(step + 1)
+        return judge_loss(judge.train(), video, truth), {}
+
+    factor = partial(warmup_cosine, steps=config.steps, warmup=100)
+    train(run, judge, {"optimizer": optimizer}, factor, loss_at, device=device, clip=5.0)
     save_judge(judge, out / "judge")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
-
-
-def learning_rate(step: int, config: ToyJudgeConfig) -> float:
-    """A short warm-up, then cosine to zero."""
-    warm = min(1.0, (step + 1) / 100)
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
 def save_judge(judge: ToyJudge, folder: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import T5EncoderModel
 
-from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler
+from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler, TextEncoder
 from vidgen_lab.latte.losses import diffusion_loss
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
-from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.checkpoints import Run
+from vidgen_lab.training.loop import Numbers, moving_average, plain_attention, train
 from vidgen_lab.training.optimizers import muon_and_adamw, warmup_stable_decay
 from vidgen_lab.training.toy_data import render_clips
 from vidgen_lab.training.toy_frame_vae import encode_frames
-from vidgen_lab.training.toy_text import build_text_encoder, build_tokenizer
+from vidgen_lab.training.toy_text import build_tokenizer
 
 # The corner of the world that this model learns; the whole of it is toy-cogvideox's.
 SUBJECTS = ("ball", "cube", "star", "heart", "ring")
@@ -35,7 +37,6 @@ class ToyLatteConfig:
     heads: int = 3
     patch_size: int = 2
     text_width: int = 96
-    text_layers: int = 1
     max_text_length: int = 24
     width: int = 72
     height: int = 48
@@ -102,94 +103,85 @@ def build_schedulers() -> tuple[NoiseScheduler, DDIMScheduler]:
     return NoiseScheduler(schedule="linear", prediction="v"), ddim
 
 
-def build_model(config: ToyLatteConfig, vocabulary: int, latent_channels: int) -> nn.ModuleDict:
-    """Transformer and text encoder, which learn together."""
-    text_encoder = build_text_encoder(vocabulary, config.text_width, config.text_layers)
-    latte = build_latte(config, latent_channels)
-    return nn.ModuleDict({"latte": latte, "text_encoder": text_encoder})
-
-
-def build_optimizers(model: nn.ModuleDict, config: ToyLatteConfig) -> dict:
+def build_optimizers(model: Latte, config: ToyLatteConfig) -> dict:
     """Muon for the matrices inside the blocks, AdamW for everything else."""
 
     def is_muon(name: str, parameter: nn.Parameter) -> bool:
-        return ".blocks." in name and name.endswith("weight")
+        return name.startswith("blocks.") and name.endswith("weight")
 
     return muon_and_adamw(model, is_muon, config.muon_learning_rate, config.learning_rate)
-
-
-def learning_rate_factor(step: int, config: ToyLatteConfig) -> float:
-    """Warm-up, constant, then linear to zero over the last `decay_share` of the run."""
-    return warmup_stable_decay(step, config.steps, config.warmup, config.decay_share)
 
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def batch_loss(model: nn.ModuleDict, scheduler: NoiseScheduler, batch: Batch) -> torch.Tensor:
+def batch_loss(model: Latte, scheduler: NoiseScheduler, batch: Batch) -> torch.Tensor:
     """The chapter's loss (target and learned variance) of latents, noise, timesteps and text."""
-    latents, noise, t, ids, mask = batch  # [B, C, T, h, w] x 2, [B], [B, L] x 2
-    text = model["text_encoder"](ids, attention_mask=mask)[0]  # [B, L, D]
+    latents, noise, t, text, mask = batch  # [B, C, T, h, w] x 2, [B], [B, L, D], [B, L]
     x_t = scheduler.add_noise(latents, noise, t)
-    output = model["latte"](x_t, t, text=text, text_mask=mask.bool())
+    output = model(x_t, t, text=text, text_mask=mask)
     return diffusion_loss(scheduler, output, latents, noise, x_t, t).total
 
 
 def train_latte(
-    config: ToyLatteConfig, vae_folder: Path, out: Path, device: str = "cpu", log_every: int = 50
+    config: ToyLatteConfig,
+    vae_folder: Path,
+    text_folder: Path,
+    out: Path,
+    device: str = "cpu",
+    log_every: int = 50,
+    compiled: bool = False,
 ) -> None:
-    """Train (or resume) on latents of the VAE in `vae_folder`.
+    """Train (or resume) on latents of one VAE and outputs of one text encoder.
 
     `out` gets checkpoint.pt, log.jsonl, config.json, the cached latents and, from the averaged
-    weights, pipeline/, which plain LattePipeline loads.
+    weights, pipeline/, which plain LattePipeline loads. compiled: use torch.compile.
     """
     torch.manual_seed(config.seed)
     vae = AutoencoderKL.from_pretrained(vae_folder).to(device)
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().to(device).eval()
+    texts = TextEncoder(build_tokenizer(config.max_text_length), encoder, config.max_text_length)
     scenes = sample_corner(config.clips, config.seed + 20)
     unseen = sample_corner(config.held_out_clips, config.seed + 21, held_out=True)
     latents = _cached_latents(config, vae, out, scenes + unseen)
-    tokenizer, (scheduler, ddim) = build_tokenizer(config.max_text_length), build_schedulers()
-    model = build_model(config, len(tokenizer), vae.config.latent_channels).to(device)
+    model, (scheduler, ddim) = build_latte(config, vae.config.latent_channels), build_schedulers()
+    model.to(device)
     scheduler.to(device)
     ema, optimizers = moving_average(model, config.ema_decay), build_optimizers(model, config)
     run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
-    rates = {"muon": config.muon_learning_rate, "adamw": config.learning_rate}
-    fixed = _evaluation_batch(latents[config.clips :], unseen, tokenizer, config, device)
-    for step in range(run.resume(device), config.steps):
-        batch = _batch(latents, scenes, tokenizer, config, step, device)
-        for name, optimizer in optimizers.items():
-            optimizer.param_groups[0]["lr"] = rates[name] * learning_rate_factor(step, config)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = batch_loss(model, scheduler, batch)
-        loss.backward()
-        norm = clip_gradients(model, 1.0, step)
-        for optimizer in optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        ema.update_parameters(model)
-        done = step + 1
-        if run.logs_at(done):
-            row = {"loss": loss, "grad_norm": norm}
-            if run.checkpoints_at(done):
-                with torch.no_grad():
-                    row["held_out_loss"] = batch_loss(ema.module.eval(), scheduler, fixed)
-                run.save(done)
-                save_latte_pipeline(out / "pipeline", vae, ema.module, tokenizer, ddim)
-            run.log(done, **row)
+    fixed = _evaluation_batch(latents[config.clips :], unseen, texts, config)
+    forward = torch.compile(model) if compiled else model
+    factor = partial(
+        warmup_stable_decay,
+        steps=config.steps, warmup=config.warmup, decay_share=config.decay_share,
+    )  # fmt: skip
+
+    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
+        return batch_loss(forward, scheduler, _batch(latents, scenes, texts, config, step)), {}
+
+    def at_checkpoint() -> Numbers:
+        save_latte_pipeline(out / "pipeline", vae, ema.module, texts, ddim)
+        return {"held_out_loss": batch_loss(ema.module.eval(), scheduler, fixed)}
+
+    with plain_attention(device):
+        train(
+            run, model, optimizers, factor, loss_at,
+            ema=ema, at_checkpoint=at_checkpoint, device=device,
+        )  # fmt: skip
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
 
 
 def save_latte_pipeline(
     folder: Path,
     vae: AutoencoderKL,
-    model: nn.ModuleDict,
-    tokenizer: PreTrainedTokenizerFast,
+    model: Latte,
+    text: TextEncoder,
     scheduler: DDIMScheduler,
 ) -> None:
     """Write a folder that plain LattePipeline loads: float16 on disk, float32 in use."""
-    transformer = model["latte"].to_diffusers().half().cpu()
-    halves = [copy.deepcopy(part).half().cpu() for part in (vae, model["text_encoder"])]
-    pipe = LattePipeline(tokenizer, halves[1], halves[0], transformer, scheduler)
+    transformer = model.to_diffusers().half().cpu()
+    halves = [copy.deepcopy(part).half().cpu() for part in (vae, text.model)]
+    pipe = LattePipeline(text.tokenizer, halves[1], halves[0], transformer, scheduler)
     pipe.save_pretrained(folder)
     for part in ("text_encoder", "vae"):  # name the type to compute in, forget where it came from
         file = folder / part / "config.json"
@@ -200,47 +192,47 @@ def save_latte_pipeline(
         file.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _tokens(
-    tokenizer: PreTrainedTokenizerFast, texts: list[str], device: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask [B, L], padded to the longest text of the batch."""
-    made = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
-    return made.input_ids.to(device), made.attention_mask.to(device)
-
-
 def _batch(
     latents: torch.Tensor,
     scenes: list[Scene],
-    tokenizer: PreTrainedTokenizerFast,
+    texts: TextEncoder,
     config: ToyLatteConfig,
     step: int,
-    device: str,
 ) -> Batch:
     """Everything random of one step: a function of the step alone."""
     rng = np.random.default_rng((config.seed, step))
     chosen = rng.integers(config.clips, size=config.batch)
-    ids, mask = _tokens(tokenizer, [training_caption(scenes[i], rng) for i in chosen], device)
-    clean = latents[torch.from_numpy(chosen)].float().to(device)
-    noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
+    captions = [training_caption(scenes[i], rng) for i in chosen]
     # one timestep from each sixteenth of the range: every level is equally likely, loss is steadier
     strata = (np.arange(config.batch) + rng.random(config.batch)) / config.batch
-    t = torch.from_numpy(np.floor(1000 * strata)).long().to(device)
-    return clean, noise, t, ids, mask
+    t = torch.from_numpy(np.floor(1000 * strata)).long()
+    return _assembled(latents[torch.from_numpy(chosen)], captions, t, texts, rng)
 
 
 def _evaluation_batch(
-    latents: torch.Tensor,
-    scenes: list[Scene],
-    tokenizer: PreTrainedTokenizerFast,
-    config: ToyLatteConfig,
-    device: str,
+    latents: torch.Tensor, scenes: list[Scene], texts: TextEncoder, config: ToyLatteConfig
 ) -> Batch:
     """Clips, captions, noise and timesteps that stay the same, so that losses compare."""
     rng = np.random.default_rng(config.seed + 22)
-    texts = [training_caption(scene, rng, empty=0.0) for scene in scenes]
-    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32)).to(device)
-    t = torch.linspace(0, 999, len(scenes)).round().long().to(device)
-    return latents.float().to(device), noise, t, *_tokens(tokenizer, texts, device)
+    captions = [training_caption(scene, rng, empty=0.0) for scene in scenes]
+    t = torch.linspace(0, 999, len(scenes)).round().long()
+    return _assembled(latents, captions, t, texts, rng)
+
+
+def _assembled(
+    latents: torch.Tensor,
+    captions: list[str],
+    t: torch.Tensor,
+    texts: TextEncoder,
+    rng: np.random.Generator,
+) -> Batch:
+    """Latents with fresh noise, timesteps and encoded captions, where the text encoder is."""
+    device = next(texts.model.parameters()).device
+    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
+    with torch.autocast(device.type, enabled=False):  # as the pipeline will
+        text = texts.encode(captions)
+    clean = latents.float().to(device)
+    return clean, noise.to(device), t.to(device), text.embeddings, text.mask
 
 
 def _cached_latents(

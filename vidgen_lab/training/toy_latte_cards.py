@@ -31,7 +31,9 @@ def ship_latte(trained: Path, models: Path, prompts: int = 96, clips: int = 40) 
         (trained / "latte" / "pipeline", pipeline, "latte"),
     ):
         if not source.is_dir():
-            raise FileNotFoundError(f"{source} is missing: train it first")
+            raise FileNotFoundError(
+                f"{source} is missing: train it with `vidgen-lab pretrain` first"
+            )
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(source, target)
         (target / "recipe").mkdir()
@@ -164,7 +166,8 @@ One clip took {numbers["seconds_per_clip"]:.1f} s on the machine that wrote this
   {config["hidden_size"]}, patch {config["patch_size"]}, adaLN-single, text in the spatial blocks,
   learned variance; v-prediction on Latte's linear betas.
 - VAE: `toy-frame-vae`, {parts["vae"] / 1e6:.2f} M. Text: a T5 encoder of
-  {parts["text_encoder"] / 1e6:.2f} M, trained together with the transformer.
+  {parts["text_encoder"] / 1e6:.2f} M,
+  trained first to tell what a caption names, then frozen.
 - {config["clips"]} clips, {config["steps"]} steps of {config["batch"]}; a tenth of the captions
   left empty; Muon and AdamW; EMA. Settings and log: `recipe/`.
 

@@ -8,6 +8,7 @@ wherever it looks, instead of having to learn reading and painting at once.
 
 import json
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
 from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
-from vidgen_lab.training.checkpoints import Run, clip_gradients
+from vidgen_lab.training.checkpoints import Run
+from vidgen_lab.training.loop import Numbers, train
+from vidgen_lab.training.optimizers import warmup_stable_decay
 from vidgen_lab.training.toy_data import sample_scenes
 from vidgen_lab.training.toy_text import (
     UNKNOWN,
@@ -30,7 +33,10 @@ from vidgen_lab.training.toy_text import (
 
 @dataclass(frozen=True)
 class ToyTextConfig:
-    """Recipe of the embedded text encoder."""
+    """Recipe of an embedded text encoder.
+
+    masked: keep attention off the padding, as LattePipeline does and CogVideoXPipeline does not.
+    """
 
     width: int = 128
     layers: int = 2
@@ -39,6 +45,7 @@ class ToyTextConfig:
     batch: int = 64
     learning_rate: float = 2e-3
     warmup: int = 50
+    masked: bool = False
     seed: int = 0
 
 
@@ -53,16 +60,17 @@ def labels_of(text: str) -> list[int]:
 class Reading(nn.Module):
     """A text encoder and one linear reading per attribute from each of its output tokens."""
 
-    def __init__(self, encoder: T5EncoderModel):
+    def __init__(self, encoder: T5EncoderModel, masked: bool):
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.masked = encoder, masked
         self.heads = nn.ModuleList(
             nn.Linear(encoder.config.d_model, len(values) + 1) for values in ATTRIBUTES.values()
         )
 
     def forward(self, token_ids: torch.Tensor) -> list[torch.Tensor]:
         """Logits [B, L, values + 1] per attribute for token ids [B, L]."""
-        hidden = self.encoder(token_ids)[0]  # [B, L, D]
+        mask = (token_ids != self.encoder.config.pad_token_id) if self.masked else None
+        hidden = self.encoder(token_ids, attention_mask=mask)[0]  # [B, L, D]
         return [head(hidden) for head in self.heads]
 
 
@@ -83,27 +91,24 @@ def train_text_encoder(
     """Train (or resume) the encoder; `out` gets checkpoint.pt, log.jsonl and text_encoder/."""
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer(config.max_length)
-    model = Reading(build_text_encoder(len(tokenizer), config.width, config.layers)).to(device)
+    encoder = build_text_encoder(len(tokenizer), config.width, config.layers)
+    model = Reading(encoder, config.masked).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     run = Run(out, {"model": model, "optimizer": optimizer}, config.steps, log_every)
     fresh = _batch(tokenizer, config, config.steps + 1, device)
-    for step in range(run.resume(device), config.steps):
+
+    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
         ids, labels = _batch(tokenizer, config, step, device)
-        left = 1 - step / config.steps
-        optimizer.param_groups[0]["lr"] = config.learning_rate * min(
-            1.0, (step + 1) / config.warmup, 2 * left
-        )
-        loss = reading_loss(model(ids), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        clip_gradients(model, 1.0, step)
-        optimizer.step()
-        if run.logs_at(step + 1):
-            row = {"loss": loss}
-            if run.checkpoints_at(step + 1):
-                row["fresh_accuracy"] = accuracy(model, *fresh)
-                run.save(step + 1)
-            run.log(step + 1, **row)
+        return reading_loss(model(ids), labels), {}
+
+    def at_checkpoint() -> Numbers:
+        return {"fresh_accuracy": accuracy(model, *fresh)}
+
+    factor = partial(warmup_stable_decay, steps=config.steps, warmup=config.warmup, decay_share=0.5)
+    train(
+        run, model, {"optimizer": optimizer}, factor, loss_at,
+        at_checkpoint=at_checkpoint, device=device,
+    )  # fmt: skip
     model.encoder.save_pretrained(out / "text_encoder")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
     return model.encoder

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,7 +14,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders import autoencoder_kl_cogvideox as cogvideox_vae
 
-from vidgen_lab.training.checkpoints import Run, clip_gradients, moving_average
+from vidgen_lab.training.checkpoints import Run
+from vidgen_lab.training.loop import Numbers, moving_average, train
 from vidgen_lab.training.optimizers import warmup_cosine
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
 
@@ -115,11 +117,6 @@ def widen_latents(narrow: AutoencoderKLCogVideoX, vae: AutoencoderKLCogVideoX) -
             target[:, :old] = weights
 
 
-def learning_rate(step: int, config: ToyVAEConfig) -> float:
-    """Linear warm-up, then cosine to zero: a pure function of the step."""
-    return config.learning_rate * warmup_cosine(step, config.steps, config.warmup)
-
-
 @contextmanager
 def fast_spatial_norm() -> Iterator[None]:
     """Let the decoder's spatial norm convolve before it enlarges.
@@ -207,24 +204,21 @@ def train_vae(
     size = config.width, config.height, config.num_frames
     clips = render_clips(sample_scenes(config.clips, config.seed + 1), *size)
     held_out = render_clips(sample_scenes(24, config.seed + 2, held_out=None), *size)
+    factor = partial(warmup_cosine, steps=config.steps, warmup=config.warmup)
+
+    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
+        video, noise = _batch(clips, config, step, device)
+        loss, squared = vae_loss(vae, video, config.kl_weight, noise)
+        return loss, {"psnr": -10 * torch.log10(squared / 4)}
+
+    def at_checkpoint() -> Numbers:
+        return {"psnr_held_out": psnr(ema.module, held_out).mean()}
+
     with fast_spatial_norm():
-        for step in range(run.resume(device), config.steps):
-            video, noise = _batch(clips, config, step, device)
-            optimizer.param_groups[0]["lr"] = learning_rate(step, config)
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
-                loss, squared = vae_loss(vae, video, config.kl_weight, noise)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = clip_gradients(vae, 1.0, step)
-            optimizer.step()
-            ema.update_parameters(vae)
-            done = step + 1
-            if run.logs_at(done):
-                row = {"loss": loss, "grad_norm": norm, "psnr": -10 * torch.log10(squared / 4)}
-                if run.checkpoints_at(done):
-                    row["psnr_held_out"] = psnr(ema.module, held_out).mean()
-                    run.save(done)
-                run.log(done, **row)
+        train(
+            run, vae, {"optimizer": optimizer}, factor, loss_at,
+            ema=ema, at_checkpoint=at_checkpoint, device=device,
+        )  # fmt: skip
     ema.module.save_pretrained(out / "vae")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
     return ema.module
