@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.pipeline.rows import Row, plain
+from vidgen_lab.pipeline.rows import Row, plain, write_table
 
 _PER_SHARD = 500  # clips in one tar
 
@@ -139,13 +139,7 @@ def write_embeddings(out: str | Path) -> Path:
     out = Path(out)
     with np.load(out / "embeddings.npz") as saved:
         ids, vectors = saved["ids"].tolist(), saved["vectors"].tolist()
-    temporary, path = out / ".embeddings.parquet.part", out / "embeddings.parquet"
-    try:
-        pd.DataFrame({"id": ids, "embedding": vectors}).to_parquet(temporary, index=False)
-    except ImportError as error:
-        raise ImportError("parquet needs pyarrow: pip install pyarrow") from error
-    os.replace(temporary, path)
-    return path
+    return write_table(pd.DataFrame({"id": ids, "embedding": vectors}), out / "embeddings.parquet")
 
 
 def _link(source: Path, target: Path) -> None:

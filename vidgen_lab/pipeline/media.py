@@ -4,8 +4,6 @@ ffmpeg's exit code is not a verdict: it ends with 0 on a file without a picture.
 written under a temporary name, read back, compared with what was asked for, and only then renamed.
 """
 
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.probing import Facts, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader
@@ -209,14 +208,11 @@ def temporary_file(out: str | Path) -> Iterator[Path]:
     """A name beside `out`; renamed to it when the block ends well, removed when not."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{uuid.uuid4().hex}.part{out.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, out)
-    except FfmpegError as error:  # its message should not name a file that nobody will ever see
-        raise FfmpegError(str(error).replace(str(temporary), str(out))) from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(out) as temporary:
+        try:
+            yield temporary
+        except FfmpegError as error:  # its message should not name a file that nobody will ever see
+            raise FfmpegError(str(error).replace(str(temporary), str(out))) from None
 
 
 class FFmpegExporter:

@@ -7,7 +7,6 @@ from them anew on every run. So a run that was killed goes on where it stopped, 
 costs no decoding, and no order of work can change the manifest.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from vidgen_lab.files import replacing
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.balance import balance_rows
 from vidgen_lab.pipeline.config import Config
@@ -186,10 +186,9 @@ def _embed(
 def _save_vectors(vectors: dict[str, list[float]], out: Path) -> None:
     """OUT/embeddings.npz: ids [N] and vectors [N, D] of all clips that passed the gates."""
     ids = sorted(vectors)
-    temporary = out / ".embeddings.part.npz"
     out.mkdir(parents=True, exist_ok=True)
-    np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
-    os.replace(temporary, out / "embeddings.npz")
+    with replacing(out / "embeddings.npz") as temporary:
+        np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
 
 
 def _export(rows: Sequence[Row], paths: dict[str, Path], work: "_Work", folder: Path) -> list[Row]:

@@ -1,12 +1,12 @@
 """What a run did, for people: a table, the funnel as a figure, a sheet of borderline clips."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.gates import Gate, borderline, quantiles
 from vidgen_lab.pipeline.rows import STAGES, Row, funnel, reasons
 
@@ -91,9 +91,8 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
 
 def write_funnel(rows: Sequence[Row], path: Path) -> Path:
     """The funnel figure as PNG."""
-    temporary = path.with_name(f".{path.name}.part")
-    funnel_figure(rows).savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        funnel_figure(rows).savefig(temporary, format="png", dpi=110)
     return path
 
 
@@ -139,8 +138,7 @@ def write_sheet(sheet: np.ndarray, path: Path) -> Path:
     """A sheet as PNG."""
     import cv2
 
-    temporary = path.with_name(f".{path.stem}.part.png")
-    if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
-        raise OSError(f"could not write {path}")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
+            raise OSError(f"could not write {path}")
     return path

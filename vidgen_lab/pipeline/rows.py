@@ -7,12 +7,16 @@ never a low score.
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from vidgen_lab.files import replacing, write_files
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Status = Literal["kept", "rejected", "error"]
 STATUSES = ("kept", "rejected", "error")
@@ -128,29 +132,24 @@ def write_parquet(rows: Iterable[Row], path: str | Path) -> Path:
     """The same table as parquet, one column a metric (`metrics.sharpness`); needs pyarrow."""
     import pandas as pd
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
     table = pd.json_normalize([json.loads(row.to_json()) for row in sort_rows(rows)], max_level=1)
-    try:
-        table.to_parquet(temporary, index=False)
-    except ImportError as error:
-        raise ImportError("parquet needs pyarrow: pip install pyarrow") from error
-    os.replace(temporary, path)
+    return write_table(table, Path(path))
+
+
+def write_table(table: "pd.DataFrame", path: Path) -> Path:
+    """A table as parquet, without its index; ImportError when pyarrow is missing."""
+    with replacing(path) as temporary:
+        try:
+            table.to_parquet(temporary, index=False)
+        except ImportError as error:
+            raise ImportError("parquet needs pyarrow: pip install pyarrow") from error
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text beside `path`, then rename it over; the parent folder is made."""
+    """Write UTF-8 text, whole or not at all; the parent folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_files({path: text})
     return path
 
 

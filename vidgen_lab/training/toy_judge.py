@@ -2,7 +2,6 @@
 the video VAE."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import save_file
 
+from vidgen_lab.files import replacing, write_files
 from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.toyworld.world import ATTRIBUTES
@@ -106,14 +106,14 @@ def train_judge(
 
 
 def save_judge(judge: ToyJudge, folder: Path) -> None:
-    """Write config.json and half-precision model.safetensors, each to a temporary name first."""
+    """Write config.json and half-precision model.safetensors, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         n: v.half() if v.is_floating_point() else v for n, v in judge.cpu().state_dict().items()
     }
-    save_file(state, folder / "model.tmp")
-    os.replace(folder / "model.tmp", folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(judge.settings, indent=2))
+    with replacing(folder / "model.safetensors") as temporary:
+        save_file(state, temporary)
+    write_files({folder / "config.json": json.dumps(judge.settings, indent=2)})
 
 
 @torch.inference_mode()

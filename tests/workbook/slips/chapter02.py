@@ -1,9 +1,6 @@
-"""Every exercise: its solution passes, likely slips are told what they are, all in seconds."""
+"""Chapter 2: answers that readers are likely to give, and the hint that each gets."""
 
 import numpy as np
-import pytest
-
-from vidgen_lab.workbook.exercises import check, exercises
 
 
 def _without_end(total, wanted):
@@ -53,28 +50,9 @@ SLIPS = [
     ("2.3", _no_merge, "join what is"),
     ("2.4", lambda good, bad: max(bad), "mistakes"),
     ("2.4", lambda good, bad: sorted(good)[len(good) // 2], "mistakes"),
-    ("2.5", _pairs_only, ""),
+    ("2.5", _pairs_only, "the order decides"),
     ("2.5", _first_wins, "the order decides"),
     ("2.6", _by_count, "leak"),
     ("2.6", _by_source, "leak"),
     ("2.6", lambda clips: {c["clip"]: "train" for c in clips}, "both"),
 ]
-
-
-def test_there_are_six():
-    assert list(exercises(2)) == ["2.1", "2.2", "2.3", "2.4", "2.5", "2.6"]
-
-
-@pytest.mark.parametrize("exercise", exercises(2))
-def test_the_solution_is_right(exercise):
-    space: dict = {}
-    exec(exercises(2)[exercise].solution, space)
-    result = check(exercise, space["answer"])
-    assert result.status == "right", result.message
-
-
-@pytest.mark.parametrize(("exercise", "answer", "hint"), SLIPS)
-def test_likely_slips_get_their_own_hint(exercise, answer, hint):
-    result = check(exercise, answer)
-    assert result.status == "wrong"
-    assert hint in result.message

@@ -1,0 +1,53 @@
+"""Every exercise of every chapter: its solution passes, likely slips are told what they are."""
+
+import importlib
+
+import pytest
+
+from vidgen_lab.metrics.flow import analyse_flow
+from vidgen_lab.workbook import runner
+from vidgen_lab.workbook.exercises import check, exercises
+
+CHAPTERS = list(runner.chapters())
+EXERCISES = [name for chapter in CHAPTERS for name in exercises(chapter)]
+SLIPS = [
+    slip
+    for chapter in CHAPTERS
+    for slip in importlib.import_module(f"tests.workbook.slips.chapter{chapter:02}").SLIPS
+]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_they_are_numbered_through_and_all_have_slips(chapter):
+    numbers = [name for name in EXERCISES if name.startswith(f"{chapter}.")]
+    assert numbers == [f"{chapter}.{n + 1}" for n in range(len(numbers))] and len(numbers) >= 4
+    assert {name for name, *_ in SLIPS} >= set(numbers)
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_the_solution_is_right(exercise):
+    solution, space = exercises(int(exercise[0]))[exercise].solution, {}
+    exec(solution, space)
+    result = check(exercise, space["answer"])
+    assert result.status == "right", result.message
+
+
+@pytest.mark.parametrize(("exercise", "answer", "hint"), SLIPS)
+def test_likely_slips_get_their_own_hint(exercise, answer, hint):
+    result = check(exercise, answer)
+    assert result.status == "wrong"
+    assert hint in result.message
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_open_answers_state_the_task(exercise):
+    assert check(exercise, ...).status == "open"
+    assert check(exercise, ...).message
+
+
+def test_another_honest_score_passes():
+    def answer(clip):  # not the printed solution: steadiness as a factor instead of a penalty
+        flow = analyse_flow(clip)
+        return flow.speed.mean() * (flow.unexplained.mean() < 0.1)
+
+    assert check("1.4", answer).status == "right"
