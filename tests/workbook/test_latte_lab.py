@@ -145,7 +145,7 @@ FIGURES = {
         {"VAE": (0.1, 22.0)},
     ),
     "position_maps": lambda: latte_figures.position_maps({"a": np.eye(4)}, (1, 1)),
-    "codes": lambda: latte_figures.codes(np.eye(4), "codes", "frame"),
+    "codes": lambda: latte_figures.codes(np.eye(4), "codes", "frame", 3),
     "kept_memory": lambda: latte_figures.kept_memory(
         pd.DataFrame(
             {"tokens": [8, 32]}

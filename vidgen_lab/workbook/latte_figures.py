@@ -75,13 +75,15 @@ def position_maps(maps: Mapping[str, np.ndarray], query: tuple[int, int]) -> tup
 
 
 @chart
-def codes(table: np.ndarray, title: str, ylabel: str) -> tuple[Any, str, int]:
-    """Sinusoidal codes [positions, channels] as a picture."""
+def codes(table: np.ndarray, title: str, ylabel: str, last: int) -> tuple[Any, str, int]:
+    """Sinusoidal codes [positions, channels] of even positions from 0 to `last`, as a picture."""
     figure, axis = new_figure(2.1)
-    axis.imshow(table, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+    rows, columns = table.shape
+    half = last / (rows - 1) / 2  # a row is centred on its position
+    axis.imshow(table, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto", interpolation="nearest",
+                extent=(-0.5, columns - 0.5, last + half, -half))  # fmt: skip
     axis.set(title=title, xlabel="channel", ylabel=ylabel)
     axis.grid(False)
-    rows, columns = table.shape
     alt = f"{title}: {rows} rows of {columns} channels, slow waves beside fast ones."
     return figure, alt, RICH
 
