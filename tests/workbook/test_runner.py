@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -90,6 +92,24 @@ def test_a_full_disk_is_noticed_before_the_run(chapter, tmp_path, monkeypatch):
     with pytest.raises(ChapterError, match="disk of .* is full: 10 MiB are free"):
         run_notebook(chapter(), {}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_up_on_the_way_leaves_no_broken_file(chapter, tmp_path, monkeypatch):
+    from papermill.iorw import LocalHandler
+
+    written = []
+
+    def write(handler, text, path, **options):  # like a disk with room for two and a half saves
+        written.append(path)
+        full = len(written) > 2
+        Path(path).write_text(text[: len(text) // 2] if full else text, encoding="utf-8")
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalHandler, "write", write)
+    with pytest.raises(ChapterError, match="No space left on device. Free some space"):
+        run_notebook(chapter(), {}, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["artefacts"]
 
 
 def test_wrong_parameters_are_found_before_anything_runs(chapter):

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import nbformat
 
+from vidgen_lab.files import write_files
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.settings.hardware import free_disk_gib
@@ -112,8 +114,11 @@ def run_notebook(
     try:
         with PeakMemory("cpu", interval=0.5, children=True) as peak:
             _execute(notebook, executed, parameters, show)
-    finally:
-        html = _export(executed)
+    except BaseException:
+        with suppress(OSError):  # a full disk must not hide what went wrong
+            _export(executed)
+        raise
+    html = _export(executed)
     try:
         globs = declared_artefacts(nbformat.read(notebook, as_version=4))
         found = check_artefacts(artefacts, globs)
@@ -194,6 +199,11 @@ def _execute(
                 "memory; close other programs or take a smaller tier. "
                 f"Everything up to there is in {target}"
             ) from None
+        except OSError as error:  # papermill saves after every cell
+            raise ChapterError(
+                f"{source.stem} stopped because {target.parent} cannot be written any more: "
+                f"{error.strerror or error}. Free some space, or choose another folder with --out"
+            ) from None
 
 
 def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
@@ -207,14 +217,20 @@ def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
 
 
 def _export(executed: Path) -> Path:
-    """Write the HTML copy and the verdicts on the exercises; returns the path of the HTML."""
+    """Write the HTML copy and the verdicts on the exercises; returns the path of the HTML.
+
+    A notebook that a full disk cut short is removed: it would not open.
+    """
     from nbconvert import HTMLExporter
 
     html = executed.with_suffix(".html")
     if executed.is_file():
-        body, _ = HTMLExporter().from_filename(str(executed))
-        html.write_text(body, encoding="utf-8")
-        verdicts = results_in(nbformat.read(executed, as_version=4))
-        text = json.dumps(verdicts, indent=2, ensure_ascii=False) + "\n"
-        executed.with_name("exercises.json").write_text(text, encoding="utf-8")
+        try:
+            node = nbformat.read(executed, as_version=4)
+        except (nbformat.reader.NotJSONError, nbformat.ValidationError):
+            executed.unlink()
+            return html
+        body, _ = HTMLExporter().from_notebook_node(node, {"metadata": {"name": executed.stem}})
+        verdicts = json.dumps(results_in(node), indent=2, ensure_ascii=False) + "\n"
+        write_files({html: body, executed.with_name("exercises.json"): verdicts})
     return html
