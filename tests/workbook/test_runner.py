@@ -66,8 +66,8 @@ def test_a_run_says_nothing_on_standard_error(chapter, tmp_path, capfd):
 
 
 def test_a_failing_cell_fails_the_run_and_keeps_the_copy(chapter, tmp_path):
-    with pytest.raises(ChapterError, match="ValueError: no luck"):
-        run_notebook(chapter("raise ValueError('no luck')"), {}, tmp_path / "out")
+    with pytest.raises(ChapterError, match=r"ValueError: no luck\. Everything"):
+        run_notebook(chapter("raise ValueError('no luck.')"), {}, tmp_path / "out")
     assert {p.suffix for p in (tmp_path / "out").glob("*.*")} == {".html", ".ipynb", ".json"}
 
 

@@ -190,7 +190,7 @@ def _execute(
         except papermill.PapermillExecutionError as error:
             raise ChapterError(
                 f"{source.stem} stopped in cell {error.exec_count} with "
-                f"{error.ename}: {error.evalue.strip() or 'no message'}. "
+                f"{error.ename}: {error.evalue.strip().rstrip('.') or 'no message'}. "
                 f"Everything up to there is in {target}"
             ) from None
         except DeadKernelError:
