@@ -93,8 +93,8 @@ def threshold(rows: Sequence[Row], gate: Gate, truth: Sequence[Planted] = ()) ->
     names = ["fine", f"planted: {gate.reason.replace('_', ' ')}"] if bad.any() else ["clips"]
     axis.hist(parts, edges, stacked=True, color=[BLUE, RED][: len(parts)], label=names)
     low, high = edges[0], edges[-1]
-    side = (low, gate.threshold) if gate.least else (gate.threshold, high)
-    axis.axvspan(*side, color=TINTS[RED], zorder=0)
+    reach = min(low, gate.threshold) if gate.least else max(high, gate.threshold)
+    axis.axvspan(reach, gate.threshold, color=TINTS[RED], zorder=0)  # what is dropped
     axis.axvline(gate.threshold, color=RED, lw=1.6)
     axis.set_yscale("symlog", linthresh=4)
     axis.set_yticks([1, 4, 10, 40], ["1", "4", "10", "40"])
@@ -102,8 +102,9 @@ def threshold(rows: Sequence[Row], gate: Gate, truth: Sequence[Planted] = ()) ->
     words = f"{int(passes.sum())} kept, {int((~passes).sum())} dropped at {gate.threshold:.3g}"
     if bad.any():
         hits = int((~passes & bad).sum())
-        precision = hits / max(1, int((~passes).sum()))
-        words += f"; precision {precision:.2f}, recall {hits / bad.sum():.2f}"
+        if not passes.all():
+            words += f"; precision {hits / (~passes).sum():.2f}"
+        words += f"; recall {hits / bad.sum():.2f}"
     axis.set_title(words)
     axis.legend(loc="upper center")
     return figure, f"Histogram of {gate.metric}: {words}."
