@@ -70,7 +70,7 @@ def test_alt_texts_carry_the_numbers(pictures):
     assert "shots found 12, quality 8, duplicates 7" in alt["funnels"]
     assert "60%, 83%, 85%, 91%" in alt["funnels"]
     assert "quality: blurred 4" in alt["why"] and "read: truncated 1" in alt["why"]
-    assert "8 kept, 4 dropped at 0.22; precision 1.00; recall 0.80" in alt["threshold"]
+    assert "8 kept, 4 dropped at 0.22; precision 1.00, recall 0.80" in alt["threshold"]
     assert "precision" not in alt["threshold without truth"]
     assert "sharpness 4 out" in alt["gates"]
     assert "a crf 20: 20 kB, SSIM 0.900" in alt["codecs"]

@@ -102,9 +102,9 @@ def threshold(rows: Sequence[Row], gate: Gate, truth: Sequence[Planted] = ()) ->
     words = f"{int(passes.sum())} kept, {int((~passes).sum())} dropped at {gate.threshold:.3g}"
     if bad.any():
         hits = int((~passes & bad).sum())
-        if not passes.all():
-            words += f"; precision {hits / (~passes).sum():.2f}"
-        words += f"; recall {hits / bad.sum():.2f}"
+        # nothing dropped has no precision
+        precision = "" if passes.all() else f"precision {hits / (~passes).sum():.2f}, "
+        words += f"; {precision}recall {hits / bad.sum():.2f}"
     axis.set_title(words)
     axis.legend(loc="upper center")
     return figure, f"Histogram of {gate.metric}: {words}."
