@@ -12,15 +12,21 @@ from safetensors import safe_open
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
+from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.paths import model_dir
 from vidgen_lab.training.toy_judge import judge_accuracy
+from vidgen_lab.training.toy_latte_cards import measure_frame_vae
 
 PIPELINE, JUDGE = "toy-cogvideox", "toy-judge"
+FRAME_VAE, LATTE = "toy-frame-vae", "toy-latte"
 
 
 def test_the_models_are_small_and_stored_in_half_precision():
-    files = [f for name in (PIPELINE, JUDGE) for f in model_dir(name).rglob("*") if f.is_file()]
-    assert sum(f.stat().st_size for f in files) < 30e6
+    every = (PIPELINE, JUDGE, FRAME_VAE, LATTE)
+    files = [f for name in every for f in model_dir(name).rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) < 40e6
+    assert sum(f.stat().st_size for f in model_dir(PIPELINE).rglob("*") if f.is_file()) < 30e6
     assert max(f.stat().st_size for f in files) < 16 * 2**20
     for file in files:
         if file.suffix == ".safetensors":
@@ -77,3 +83,36 @@ def test_the_cards_state_what_was_measured(name):
     for attribute in ("subject", "colour", "motion", "background", "style"):
         assert f"| {attribute} | {numbers[attribute]:.1%} |" in card
     assert not re.search(r"/(tmp|root|home|work)/", card)
+
+
+def test_the_frame_vae_gives_frames_back():
+    quality = measure_frame_vae(model_dir(FRAME_VAE), clips=12)
+    assert min(quality.values()) > 28, quality
+    sizes = [f.stat().st_size for f in model_dir(FRAME_VAE).rglob("*") if f.is_file()]
+    assert sum(sizes) < 6e6
+
+
+def test_the_toy_latte_does_what_the_prompt_says():
+    """Four prompts in ten steps: the card's many prompts in small."""
+    prompts = [
+        "a red cube moving left in the desert",
+        "a blue star moving up in the snow",
+        "a green ball moving down over the ocean",
+        "a yellow heart moving right in a forest",
+    ]
+    folder = model_dir(LATTE)
+    generator, levels = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
+    sampler = DDIMSampler(levels, 10, spacing="trailing")
+    clips = generator(prompts, sampler, 3.0, seed=0, height=48, width=72).clips()
+    right = [mark.right for mark in adherence_of(clips, prompts)]
+    for name, least in {"colour": 3, "motion": 3, "background": 3, "subject": 2}.items():
+        assert sum(r[name] for r in right) >= least, (name, right)
+
+
+def test_the_cards_of_chapter_3_state_what_was_measured():
+    report = json.loads((model_dir(LATTE) / "report.json").read_text())
+    card = (model_dir(LATTE) / "README.md").read_text(encoding="utf-8")
+    for attribute in ("subject", "colour", "motion", "background", "all_right"):
+        assert f"| {attribute} | {report['adherence'][attribute]:.1%} |" in card
+    card = (model_dir(FRAME_VAE) / "README.md").read_text(encoding="utf-8")
+    assert f"| {report['psnr_db']['96x64']:.1f} dB |" in card

@@ -33,7 +33,7 @@ class ToyFrameVAEConfig:
     frames_per_clip: int = 3
     crop: int = 48
     batch: int = 16
-    steps: int = 2000
+    steps: int = 4500
     learning_rate: float = 2e-3
     warmup: int = 50
     kl_weight: float = 1e-4

@@ -43,7 +43,7 @@ class ToyLatteConfig:
     num_frames: int = 8
     clips: int = 2500
     held_out_clips: int = 64
-    steps: int = 1300
+    steps: int = 2000
     batch: int = 16
     learning_rate: float = 1e-3
     muon_learning_rate: float = 2e-3

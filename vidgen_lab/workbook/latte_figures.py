@@ -192,7 +192,8 @@ def modulation(strength: Mapping[str, np.ndarray], timesteps: Sequence[int]) -> 
     for axis, (name, values) in zip(axes, strength.items(), strict=True):
         for row, t, colour in zip(values, timesteps, (GREEN, BLUE, PURPLE, RED), strict=False):
             axis.plot(range(1, len(row) + 1), row, "o-", ms=3.5, color=colour, label=f"t = {t}")
-        axis.set(title=name, xlabel="block", ylim=0, xticks=range(1, values.shape[1] + 1))
+        axis.set(title=name, xlabel="block", xticks=range(1, values.shape[1] + 1))
+        axis.set_ylim(0, 1.12 * values.max() + 1e-9)
     axes[0].set_ylabel("mean size")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=4)
@@ -207,7 +208,7 @@ def sweep(table: pd.DataFrame, xlabel: str) -> tuple[Any, str]:
     figure, axes = new_figure(2.2, 1, table.shape[1])
     for axis, column, colour in zip(np.atleast_1d(axes), table, CYCLE, strict=False):
         axis.plot(table.index, table[column], "o-", color=colour)
-        axis.set(title=column, xlabel=xlabel, ylim=(0, None))
+        axis.set(title=column, xlabel=xlabel, ylim=(0, 1.12 * table[column].max() + 1e-9))
         axis.set_xticks(table.index)
     words = "; ".join(f"{c} from {table[c].iloc[0]:.2f} to {table[c].iloc[-1]:.2f}" for c in table)
     return figure, f"Over {xlabel} {table.index[0]} to {table.index[-1]}: {words}."
