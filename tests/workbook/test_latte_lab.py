@@ -239,6 +239,7 @@ def test_the_panel_needs_no_click_and_follows_its_controls(maps):
     bundle = panel._repr_mimebundle_()
     assert bundle["text/plain"] == panel.summary()
     panel.controls["row"].value = 2
+    assert panel.controls["head"].label == "mean of all" and panel.choice["head"] is None
     panel.controls["head"].value = 1
     assert bytes(panel.view.value) != first and "row 2, column 3" in panel.text.value
     assert panel.choice["row"] == 1 and panel.picture().alt == panel.summary()

@@ -16,6 +16,8 @@ from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook.panels import LABEL, _Panel
 from vidgen_lab.workbook.style import DPI, WIDTH_INCHES, photo
 
+ALL = -1  # a menu whose value is None shows nothing as chosen
+
 
 @dataclass(frozen=True)
 class AttentionMaps:
@@ -169,7 +171,7 @@ class AttentionPanel(_Panel):
         self.clip, self.levels, self.words = clip, levels, words
         first = next(iter(levels.values()))
         half = {"style": LABEL, "layout": w.Layout(width="318px"), "continuous_update": False}
-        heads = [("mean of all", None), *((str(i + 1), i) for i in range(first.heads))]
+        heads = [("mean of all", ALL), *((str(i + 1), i) for i in range(first.heads))]
         blocks = [(f"{i + 1} of {first.pairs}", i) for i in range(first.pairs)]
         choice = {"style": LABEL, "layout": w.Layout(width="318px")}
         self.controls: dict[str, Any] = {
@@ -181,7 +183,7 @@ class AttentionPanel(_Panel):
             "pair": w.Dropdown(
                 options=blocks, value=first.pairs // 2, description="block", **choice
             ),
-            "head": w.Dropdown(options=heads, value=None, description="head", **choice),
+            "head": w.Dropdown(options=heads, value=ALL, description="head", **choice),
             "level": w.Dropdown(
                 options=[(f"t = {t}", t) for t in levels], description="noise level", **choice
             ),
@@ -199,7 +201,8 @@ class AttentionPanel(_Panel):
     def choice(self) -> dict[str, Any]:
         """What the controls say, counted from zero."""
         values = {name: control.value for name, control in self.controls.items()}
-        return values | {name: values[name] - 1 for name in ("frame", "row", "col")}
+        values |= {name: values[name] - 1 for name in ("frame", "row", "col")}
+        return values | {"head": None if values["head"] == ALL else values["head"]}
 
     def picture(self) -> Any:
         """The current view as a still image with alt text."""
