@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError
 from vidgen_lab.generation.memory import PeakMemory
-from vidgen_lab.generation.request import GenerationRequest, validate_request
+from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
 from vidgen_lab.settings.hardware import processor_name
 from vidgen_lab.video.clip import Clip
 
@@ -53,8 +53,6 @@ class Generation:
 
     @property
     def request(self) -> GenerationRequest:
-        from vidgen_lab.generation.recipe import request_of
-
         return request_of(self.recipe)
 
 

@@ -6,14 +6,14 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
-from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.generation.request import GenerationRequest, request_of
 from vidgen_lab.settings.hardware import GIB, free_disk_gib
 from vidgen_lab.settings.tiers import load_tiers
 
@@ -86,16 +86,6 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 def load_recipe(path: str | Path) -> GenerationRequest:
     """The request of a recipe; its `model` says what to load. See `reproduce` for all of it."""
     return request_of(read_recipe(path))
-
-
-def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
-    """The part of a recipe that is the request."""
-    if not isinstance(recipe, Mapping):
-        raise ValueError("it should hold a JSON object")
-    names = {f.name for f in fields(GenerationRequest)}
-    if missing := sorted(names - set(recipe)):
-        raise ValueError(f"it lacks {', '.join(missing)}")
-    return GenerationRequest(**{name: recipe[name] for name in names})
 
 
 def reproduce(path: str | Path, download: bool = False, **options: Any) -> Generation:

@@ -3,6 +3,7 @@
 import json
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,16 @@ class GenerationRequest:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
+    """The part of a recipe that is the request."""
+    if not isinstance(recipe, Mapping):
+        raise ValueError("it should hold a JSON object")
+    names = {f.name for f in fields(GenerationRequest)}
+    if missing := sorted(names - set(recipe)):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    return GenerationRequest(**{name: recipe[name] for name in names})
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from datetime import date
 from typing import Any
 
 from vidgen_lab.generation.generate import versions
-from vidgen_lab.generation.recipe import read_recipe, request_of
-from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.generation.recipe import read_recipe
+from vidgen_lab.generation.request import GenerationRequest, request_of
 from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.runs import Run, record_run
 from vidgen_lab.settings.tiers import Tier, resolve_tier
