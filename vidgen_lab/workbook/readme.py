@@ -16,29 +16,37 @@ from vidgen_lab.paths import model_dir, notebooks_dir
 from vidgen_lab.settings.runs import Run, forecast, load_runs
 from vidgen_lab.settings.tiers import load_tiers
 from vidgen_lab.workbook.progress import duration
+from vidgen_lab.workbook.runner import chapters
 
 PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def tiers_part(runs: Sequence[Run]) -> str:
     """The table of tiers, with the times of the device that was recorded last."""
-    lines = ["| tier | for | clip | one clip takes | chapter 1 takes |", "|---|---|---|---|---|"]
+    lines = ["| tier | for | clip | one clip takes | the chapters take |", "|---|---|---|---|---|"]
+    whole = {f"{n}: ": f"chapter {n}" for n in chapters()}
     for tier in load_tiers().values():
         size = f"{tier.width}×{tier.height}, {tier.num_frames} frames"
         steps = f"{tier.num_inference_steps} steps"
-        times = [_time(tier.name, task, runs) for task in ("clip", "chapter 1")]
+        times = [_times(tier.name, tasks, runs) for tasks in ({"": "clip"}, whole)]
         cells = (f"`{tier.name}`", tier.summary, f"{size}, {steps}", *times)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _time(tier: str, task: str, runs: Sequence[Run]) -> str:
-    found = forecast(tier, task, runs=runs).runs
-    if not found:
-        return "not recorded yet"
-    device, cores, note = found[-1].device, found[-1].cores, found[-1].note
-    alike = forecast(tier, task, runs=[r for r in found if (r.device, r.cores) == (device, cores)])
-    return f"{duration(alike.seconds)} ({device}, {cores} cores{', ' * bool(note)}{note})"
+def _times(tier: str, tasks: Mapping[str, str], runs: Sequence[Run]) -> str:
+    """How long some tasks took, each after its label, and where that was measured."""
+    times, places = [], []
+    for label, task in tasks.items():
+        found = forecast(tier, task, runs=runs).runs
+        if not found:
+            continue
+        device, cores, note = found[-1].device, found[-1].cores, found[-1].note
+        alike = [r for r in found if (r.device, r.cores) == (device, cores)]
+        times.append(label + duration(forecast(tier, task, runs=alike).seconds))
+        places.append(f"{device}, {cores} cores{', ' * bool(note)}{note}")
+    where = "; ".join(dict.fromkeys(places))
+    return f"{', '.join(times)} ({where})" if times else "not recorded yet"
 
 
 def model_part(report: Mapping[str, Any]) -> str:
