@@ -22,6 +22,8 @@ def work(task: dict) -> dict:
             return "quiet"
         case "die":
             os._exit(3)
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         case "hang":  # with a child of its own, as a stuck ffmpeg would be
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
             with open(task["note"], "w") as file:
@@ -63,6 +65,12 @@ def test_a_hanging_and_a_dying_task_stop_nobody_and_leave_no_orphan(tmp_path):
     assert found[1].error == "crash: the worker ended with code 3"
     assert [o.value["value"] for o in found[2:]] == [0, 1, 4]
     assert all(gone(int(pid)) for pid in note.read_text().split())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX thing")
+def test_a_kill_from_outside_is_told_from_a_crash():
+    (found,) = outcomes([{"do": "killed"}], executor="process", workers=1)
+    assert found.error == "killed: signal 9 from outside ended the worker"
 
 
 def test_stopping_half_way_ends_the_workers():

@@ -49,6 +49,19 @@ def test_thresholds_can_be_looked_at_before_anything_is_dropped():
     assert [r.metrics["motion"] for r in gates.borderline(rows, gate, 1)] == [4]
 
 
+def test_the_borderline_shows_both_sides():
+    gate = Gate("static", "changing", 0.1, least=True)
+    rows = [row(changing=c) for c in (0, 0, 0, 0, 0.5, 0.6, 0.7, None)]
+
+    def shown(count):
+        return [r.metrics["changing"] for r in gates.borderline(rows, gate, count)]
+
+    assert shown(4) == [0, 0, 0.5, 0.6]
+    assert shown(7) == [0, 0, 0, 0, 0.5, 0.6, 0.7] == shown(99)
+    one_side = [row(changing=c) for c in (0.5, 0.6, 0.7)]
+    assert len(gates.borderline(one_side, gate, 3)) == 3
+
+
 def test_calibration_parts_good_from_bad_on_either_side():
     assert gates.calibrate([5, 6], [1, 2], least=True) == pytest.approx(3.5)
     assert gates.calibrate([1, 2], [5, 6], least=False) == pytest.approx(3.5)

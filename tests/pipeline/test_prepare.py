@@ -13,6 +13,7 @@ import pytest
 from tests.pipeline.samples import blurred, film, moving, save
 from vidgen_lab.pipeline import rows, tasks
 from vidgen_lab.pipeline.config import Config, load_config
+from vidgen_lab.pipeline.executors import Outcome
 from vidgen_lab.pipeline.gates import GateSettings
 from vidgen_lab.pipeline.media import MediaSettings
 from vidgen_lab.pipeline.prepare import Labour, prepare
@@ -184,6 +185,38 @@ def test_errors_are_remembered_until_asked_to_retry(whole, videos, tmp_path, cal
     shutil.copytree(whole[0], out)
     prepare(videos, out, labour=Labour("serial", retry_errors=True))
     assert calls == [("score", "broken.mp4")]
+
+
+@pytest.fixture
+def single(tmp_path):
+    """A folder with one good video, and a place for what is made of it."""
+    save(moving(1), tmp_path / "videos" / "good.mp4")
+    return tmp_path / "videos", tmp_path / "out"
+
+
+def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
+    def embed(task):
+        if not task["download"]:
+            raise FileNotFoundError("the weights are not on this machine")
+        return [1.0, 0.0]
+
+    monkeypatch.setattr(tasks, "embed", embed)
+    lacking = prepare(*single, labour=SERIAL)
+    assert last(lacking, "good.mp4")[0].reason.startswith("FileNotFoundError: the weights")
+    allowed = load_config(None, ["annotate.download=true"])
+    assert last(prepare(*single, allowed, SERIAL), "good.mp4")[0].stage == "split"
+
+
+def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypatch):
+    def lost(function, todo, *how):
+        return ((n, Outcome(error="killed: signal 9")) for n in range(len(todo)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vidgen_lab.pipeline.prepare.run_tasks", lost)
+        (row,) = prepare(*single, labour=SERIAL, score_only=True)
+        assert (row.status, row.reason[:6]) == ("error", "killed")
+    again = prepare(*single, labour=SERIAL, score_only=True)
+    assert last(again, "good.mp4")[-1].status == "kept"
 
 
 def test_shards_together_are_the_whole(whole, videos, tmp_path, calls):

@@ -30,6 +30,13 @@ def test_the_closest_decisions_come_first_and_each_clip_once():
     assert len(queue) == 4 and len(review_queue(rows, GATES, count=1)) == 1
 
 
+def test_no_gate_fills_the_queue_by_itself():
+    rows = [row(f"still{n}", sharpness=0.6, changing=0.0) for n in range(5)]
+    rows += [row("soft", sharpness=0.15, changing=1.0), row("fine", sharpness=0.4, changing=1.0)]
+    queue = review_queue(rows, GATES, count=4)
+    assert [d.row.clip_id for d in queue] == ["still0", "soft", "still1", "fine"]
+
+
 def test_verdicts_are_appended_and_the_last_one_counts(tmp_path):
     log = tmp_path / "verdicts.jsonl"
     for verdict in (

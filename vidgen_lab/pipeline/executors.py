@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,9 @@ from vidgen_lab.pipeline.rows import plain
 
 EXECUTORS = ("serial", "process", "ray")
 _RECYCLE = 200  # tasks after which a worker is replaced, so that leaks of libraries stay bounded
+# Nothing that a task does to itself: a cluster that takes the machine back, a lack of memory.
+_FROM_OUTSIDE = (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
+KILLED = "killed"  # begins the reason of a task that may well succeed another time
 
 Task = dict[str, Any]
 Function = Callable[[Task], Any]
@@ -102,7 +106,10 @@ class Worker:
             return Outcome(**json.loads(line))
         if late.is_set():
             return Outcome(error=f"timeout: not finished within {self.limit:g} s, killed")
-        return Outcome(error=f"crash: the worker ended with code {process.wait()}")
+        code = process.wait()
+        if code in _FROM_OUTSIDE:
+            return Outcome(error=f"{KILLED}: signal {-code} from outside ended the worker")
+        return Outcome(error=f"crash: the worker ended with code {code}")
 
     def close(self) -> None:
         """End the process and what it started."""

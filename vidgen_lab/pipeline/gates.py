@@ -124,11 +124,18 @@ def what_if(rows: Sequence[Row], gate: Gate, thresholds: Sequence[float]) -> dic
 
 
 def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
-    """The clips nearest to the threshold on either side, nearest first: look at these."""
-    known = [r for r in rows if r.metrics.get(gate.metric) is not None]
-    return sorted(
-        known, key=lambda r: (abs(r.metrics[gate.metric] - gate.threshold), r.source, r.clip_id)
-    )[:count]
+    """The clips nearest to the threshold, nearest first: look at these. Half of them from either
+    side, as far as there are any, so that what is dropped can be compared with what is kept."""
+
+    def distance(row: Row) -> tuple:
+        return abs(row.metrics[gate.metric] - gate.threshold), row.source, row.clip_id
+
+    near = sorted((r for r in rows if r.metrics.get(gate.metric) is not None), key=distance)
+    passes = [gate.passes(r.metrics[gate.metric]) for r in near]
+    sides = [[n for n, p in enumerate(passes) if p is side][: count // 2] for side in (True, False)]
+    chosen = {*sides[0], *sides[1]}
+    others = [n for n in range(len(near)) if n not in chosen]
+    return [near[n] for n in sorted([*chosen, *others[: count - len(chosen)]])]
 
 
 def calibrate(good: Sequence[float], bad: Sequence[float], least: bool) -> float:

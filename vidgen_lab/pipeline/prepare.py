@@ -19,7 +19,7 @@ from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.balance import balance_rows
 from vidgen_lab.pipeline.config import Config
 from vidgen_lab.pipeline.duplicates import Signature, drop_duplicates
-from vidgen_lab.pipeline.executors import Task, run_tasks
+from vidgen_lab.pipeline.executors import KILLED, Task, run_tasks
 from vidgen_lab.pipeline.gates import judge
 from vidgen_lab.pipeline.journal import Journal, file_sha256, key_of
 from vidgen_lab.pipeline.rows import (
@@ -282,16 +282,22 @@ class _Work:
             key = order[number]
             known[key] = {"value": outcome.value}
             if outcome.error:
-                known[key] = {"error": _plain_reason(outcome.error, missing[key])}
-            if journal:
+                reason = _plain_reason(outcome.error, missing[key])
+                known[key] = {"error": reason, "under": self._under(missing[key])}
+            if journal and not outcome.error.startswith(KILLED):
                 journal.add(key, known[key])
             self.labour.progress(stage, len(known), total)
         return [known[key] for key in keys]
 
     def _holds(self, result: dict[str, Any], task: Task, intact: Callable) -> bool:
         if "error" in result:
-            return not self.labour.retry_errors
+            same = result.get("under") == self._under(task)
+            return same and not self.labour.retry_errors
         return intact(task, result["value"])
+
+    def _under(self, task: Task) -> list:
+        """What changes no result, yet may turn an error into one."""
+        return [self.config.limit, task.get("download", False)]
 
 
 def _key(stage: str, content: str, task: Task) -> str:

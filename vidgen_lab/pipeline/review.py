@@ -1,6 +1,7 @@
 """People where machines are unsure: a queue, least certain first, and a log of their verdicts."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +23,11 @@ class Doubt:
 
 
 def review_queue(rows: Sequence[Row], gates: Sequence[Gate], count: int = 20) -> list[Doubt]:
-    """The clips that some gate nearly decided otherwise, nearest first.
+    """The clips that some gate nearly decided otherwise.
 
-    rows: after the quality stage. Each clip comes once, with the gate it is nearest to.
+    rows: after the quality stage. Each clip comes once, with the gate it is nearest to. First the
+    nearest clip of every gate, then every gate's second, and so on: a gate at which many clips have
+    the same value would fill the queue otherwise.
     """
     nearest: dict[tuple[str, str], Doubt] = {}
     for gate in gates:
@@ -39,7 +42,13 @@ def review_queue(rows: Sequence[Row], gates: Sequence[Gate], count: int = 20) ->
                 row.identity not in nearest
             ):
                 nearest[row.identity] = doubt
-    return sorted(nearest.values(), key=lambda d: (d.margin, d.row.source, d.row.clip_id))[:count]
+    queue = sorted(nearest.values(), key=lambda d: (d.margin, d.row.source, d.row.clip_id))
+    before: Counter[Gate] = Counter()
+    turns = []
+    for doubt in queue:
+        turns.append(before[doubt.gate])
+        before[doubt.gate] += 1
+    return [queue[n] for n in sorted(range(len(queue)), key=lambda n: (turns[n], n))][:count]
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,11 @@ class ThresholdPanel(_Panel):
         return self.settings.by_name()[self.gate_menu.value]
 
     def summary(self) -> str:
-        kept = sum(map(self.gate.passes, self._values(self.gate_menu.value)))
-        g = self.gate
+        g, values = self.gate, self._values(self.gate_menu.value)
+        kept, unknown = sum(map(g.passes, values)), len(self.rows) - len(values)
         sign = ">=" if g.least else "<="
-        return f"Panel: {g.metric} {sign} {g.threshold:.3g} keeps {kept} of {len(self.rows)} clips"
+        words = f"Panel: {g.metric} {sign} {g.threshold:.3g} keeps {kept} of {len(values)} clips"
+        return f"{words}; {unknown} could not be measured" if unknown else words
 
     def _values(self, name: str) -> list[float]:
         metric = self.settings.by_name()[name].metric
