@@ -194,6 +194,21 @@ def single(tmp_path):
     return tmp_path / "videos", tmp_path / "out"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
+def test_a_name_that_is_no_text_stops_nobody(single, capsys):
+    from vidgen_lab import cli
+
+    videos, out = single
+    name = os.fsdecode(b"caf\xe9.mp4")  # as an archive from an old computer leaves it
+    (videos / "good.mp4").rename(videos / name)
+    assert cli.main(["prepare", str(videos), str(out), "--executor", "serial"]) == 0
+    (row,) = [r for r in rows.read_manifest(out / "manifest.jsonl") if r.stage == "split"]
+    assert row.source == name and (videos / row.source).exists()
+    lines = (out / "dataset" / "train" / "metadata.jsonl").read_text(encoding="utf-8")
+    assert json.loads(lines)["source"] == r"caf\udce9.mp4"
+    assert len(capsys.readouterr().err.splitlines()) == 5  # a line a stage, no note of a failure
+
+
 def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
     def embed(task):
         if not task["download"]:

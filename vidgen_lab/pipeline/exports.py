@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.pipeline.rows import Row, plain, write_table
+from vidgen_lab.pipeline.rows import Row, plain, readable, write_table
 
 _PER_SHARD = 500  # clips in one tar
 
@@ -82,7 +82,7 @@ def _metadata(row: Row) -> dict[str, Any]:
         "file_name": f"videos/{row.clip_id}.mp4",
         "text": row.info["caption"],
         "clip_id": row.clip_id,
-        "source": row.source,
+        "source": readable(row.source),
         "start": row.span[0],
         "end": row.span[1],
         "weight": row.info.get("weight", 1.0),

@@ -102,7 +102,8 @@ def calibration_split(
     group = {p.file: p.group for p in truth}
     parts: tuple[list[Row], list[Row]] = ([], [])
     for row in rows:
-        digest = hashlib.sha256(f"{seed}/{group.get(row.source, row.source)}".encode()).digest()
+        name = f"{seed}/{group.get(row.source, row.source)}"
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
         parts[digest[0] / 256 >= share].append(row)
     return parts
 

@@ -7,6 +7,7 @@ never a low score.
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Status = Literal["kept", "rejected", "error"]
 STATUSES = ("kept", "rejected", "error")
+_NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8
 STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annotate", "split")
 
 
@@ -87,7 +89,9 @@ class Row:
         return replace(self.to(stage), status="error", reason=reason)
 
     def to_json(self) -> str:
-        return json.dumps(plain(asdict(self)), ensure_ascii=False, sort_keys=True)
+        """One line; names of files that are not UTF-8 have escapes and read back as they are."""
+        text = json.dumps(plain(asdict(self)), ensure_ascii=False, sort_keys=True)
+        return _NO_LETTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     @classmethod
     def from_json(cls, line: str) -> "Row":
@@ -132,8 +136,17 @@ def write_parquet(rows: Iterable[Row], path: str | Path) -> Path:
     """The same table as parquet, one column a metric (`metrics.sharpness`); needs pyarrow."""
     import pandas as pd
 
-    table = pd.json_normalize([json.loads(row.to_json()) for row in sort_rows(rows)], max_level=1)
+    named = (
+        replace(row, source=readable(row.source), reason=readable(row.reason))
+        for row in sort_rows(rows)
+    )
+    table = pd.json_normalize([json.loads(row.to_json()) for row in named], max_level=1)
     return write_table(table, Path(path))
+
+
+def readable(name: str) -> str:
+    """A file name as text for other programs: bytes that are not UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def write_table(table: "pd.DataFrame", path: Path) -> Path:
