@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -5,7 +9,14 @@ import pytest
 from tests.pipeline.samples import moving, save
 from vidgen_lab.pipeline.media import OutputError
 from vidgen_lab.pipeline.prepare import Labour, prepare
-from vidgen_lab.pipeline.provenance import check_history, history, rebuild_clip, without_licence
+from vidgen_lab.pipeline.provenance import (
+    check_checksums,
+    check_history,
+    history,
+    rebuild_clip,
+    without_licence,
+    write_checksums,
+)
 from vidgen_lab.pipeline.rows import read_manifest
 
 
@@ -56,3 +67,25 @@ def test_the_manifest_rebuilds_a_clip_and_refuses_another_source(run, tmp_path):
 
 def test_clips_without_a_licence_are_listed(run):
     assert without_licence(run[1]) == ["2.mp4"]
+
+
+def test_a_hand_over_is_checked_by_anyone(tmp_path):
+    names = ["a/x.mp4", "日本 two.mp4"]
+    names += ["new\nline \\n.mp4"] if os.name != "nt" else []
+    names += ["caf\udce9.mp4"] if sys.platform == "linux" else []
+    for name in names:
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(repr(name).encode())
+    listing = write_checksums(tmp_path / "videos", tmp_path / "list.sha256")
+    assert check_checksums(tmp_path / "videos", listing) == {}
+    if shutil.which("sha256sum"):
+        tool = ["sha256sum", "--check", "--strict", str(listing)]
+        subprocess.run(tool, cwd=tmp_path / "videos", check=True, capture_output=True)
+    (tmp_path / "videos" / "a" / "x.mp4").write_bytes(b"another cut")
+    (tmp_path / "videos" / "日本 two.mp4").rename(tmp_path / "videos" / "moved.mp4")
+    assert check_checksums(tmp_path / "videos", listing) == {
+        "a/x.mp4": "changed",
+        "moved.mp4": "not listed",
+        "日本 two.mp4": "missing",
+    }

@@ -6,13 +6,16 @@ cannot: whoever has the sources makes the very same clips of it.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidgen_lab.files import write_files
 from vidgen_lab.pipeline.journal import file_sha256
 from vidgen_lab.pipeline.media import MediaSettings, OutputError, cut_clip
 from vidgen_lab.pipeline.rows import Row, sort_rows
+from vidgen_lab.pipeline.sources import find_videos
 
 
 @dataclass(frozen=True)
@@ -98,3 +101,31 @@ def rebuild_clip(
     if file_sha256(out) != row.info["clip"]["sha256"]:
         raise OutputError(f"{out.name} differs from the published clip; compare {row.versions}")
     return out
+
+
+def write_checksums(folder: str | Path, path: str | Path) -> Path:
+    """List the videos of a folder for a hand-over: sha256 and name, as `sha256sum --check` reads
+    it. Raises what `find_videos` raises."""
+    lines = []
+    for source in find_videos(folder):
+        name = source.name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        mark = "\\" if name != source.name else ""  # says that the name is written in another way
+        lines.append(f"{mark}{file_sha256(source.path)}  {name}\n")
+    write_files({Path(path): "".join(lines).encode("utf-8", "surrogateescape")})
+    return Path(path)
+
+
+def check_checksums(folder: str | Path, path: str | Path) -> dict[str, str]:
+    """Names that differ from a list of `write_checksums`: "missing", "changed" or "not listed"."""
+    plain, listed = {"n": "\n", "r": "\r", "\\": "\\"}, {}
+    text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    for line in filter(None, text.split("\n")):
+        digest, _, name = line.partition("  ")
+        if digest.startswith("\\"):
+            name = re.sub(r"\\(.)", lambda found: plain[found[1]], name)
+        listed[name] = digest.lstrip("\\")
+    here = {source.name: file_sha256(source.path) for source in find_videos(folder)}
+    wrong = {name: "missing" for name in listed.keys() - here.keys()}
+    wrong |= {name: "not listed" for name in here.keys() - listed.keys()}
+    wrong |= {n: "changed" for n in here.keys() & listed.keys() if here[n] != listed[n]}
+    return dict(sorted(wrong.items()))

@@ -2,14 +2,18 @@
 
 import csv
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
     ".wmv", ".flv", ".3gp", ".ogv", ".gif",
 })  # fmt: skip
-RIGHTS_FILE = "rights.csv"  # file, licence, url, consent
+RIGHTS_FILE = "rights.csv"
+_RIGHTS = ("licence", "url", "consent")
 _MAGIC = (
     (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"\x00\x00\x01\xba"),
     (0, b"0&\xb2u\x8ef\xcf\x11"),
@@ -69,7 +73,8 @@ def in_shard(source: Source, shard: tuple[int, int]) -> bool:
 def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     """File name -> licence, url, consent, from `rights.csv` in the folder; empty without it.
 
-    A row for the name `*` holds for all files that have none of their own.
+    A row for the name `*` holds for all files that have none of their own; rows without a name, as
+    a capture plan has them, hold for nothing.
     """
     path = Path(folder) / RIGHTS_FILE
     if not path.exists():
@@ -79,6 +84,30 @@ def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     if rows and "file" not in rows[0]:
         raise ValueError(f"{path} needs a column 'file' (and licence, url, consent)")
     return {
-        row["file"]: {k: (row.get(k) or "").strip() for k in ("licence", "url", "consent")}
-        for row in rows
+        row["file"]: {k: (row.get(k) or "").strip() for k in _RIGHTS} for row in rows if row["file"]
     }
+
+
+def capture_plan(factors: Mapping[str, Sequence[str]], takes: int = 1) -> Any:
+    """A sheet for a shoot, pandas DataFrame: a line for every take of every combination of factors.
+
+    factors: what is to vary, {"light": ("day", "night"), ...}. The first columns are those of
+    `rights.csv`, empty: filled in at the camera and saved under that name, the sheet states the
+    rights, and its lines without a file say what is still missing. Raises ValueError for no takes,
+    a factor without a value, or one that has the name of another column.
+    """
+    import pandas as pd
+
+    columns = ("file", *_RIGHTS, "take")
+    for name, values in factors.items():
+        if name in columns or not values:
+            raise ValueError(f"{name!r} needs values, and another name than {', '.join(columns)}")
+    if takes < 1:
+        raise ValueError(f"at least one take, not {takes}")
+    blank = dict.fromkeys(columns[:-1], "")
+    lines = [
+        blank | dict(zip(factors, chosen, strict=True)) | {"take": take}
+        for chosen in product(*factors.values())
+        for take in range(1, takes + 1)
+    ]
+    return pd.DataFrame(lines)
