@@ -193,8 +193,8 @@ class Latte(nn.Module):
 
     @classmethod
     def from_diffusers(cls, model: LatteTransformer3DModel | str | Path) -> Latte:
-        """Take over a diffusers LatteTransformer3DModel, given as an object, a folder or a hub
-        name.
+        """Take over a diffusers LatteTransformer3DModel: an object, its folder, or a pipeline's
+        folder.
         """
         from .interop import from_diffusers
 

@@ -58,21 +58,31 @@ class VideoGenerator:
         self.model, self.vae, self.text_encoder = model.eval(), vae, text_encoder
 
     @classmethod
-    def from_diffusers(cls, folder: str | Path) -> VideoGenerator:
-        """Our own parts with the weights of a saved text-to-video LattePipeline.
+    def from_diffusers(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        text_dtype: torch.dtype = torch.float32,
+    ) -> VideoGenerator:
+        """Our own parts with the weights of a saved text-to-video LattePipeline: the toy world's,
+        or Latte-1 with its T5-XXL.
 
         A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
         scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
+
+        text_dtype: of the text encoder alone. T5-XXL takes 18 GiB in float32, 9 in bfloat16;
+            Latte and VAE stay in float32, in which the sampler calculates.
         """
         from transformers import AutoTokenizer, T5EncoderModel
 
         from .frame_vae import FrameVAE
 
         tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
-        words = T5EncoderModel.from_pretrained(Path(folder) / "text_encoder")
+        words = T5EncoderModel.from_pretrained(Path(folder) / "text_encoder", dtype=text_dtype)
         length = min(tokenizer.model_max_length, MAX_TOKENS["latte"])
-        encoder = TextEncoder(tokenizer, words, length)
-        return cls(Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder), encoder)
+        encoder = TextEncoder(tokenizer, words.to(device), length)
+        model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)
+        return cls(model.to(device), vae.to(device), encoder)
 
     # 1. text
     def encode_prompt(self, prompts: str | Sequence[str]) -> TextEmbedding:
