@@ -181,6 +181,25 @@ def test_drawings_have_a_title_and_fit_their_sheet():
         assert drawing.alt in drawing.svg() and drawing.width == 860
 
 
+def test_no_writing_runs_over_the_edge_of_a_box():
+    shapes = dict.fromkeys(("text", "latents", "tokens", "video"), (16, 256, 1152))
+    for drawing in (latte_diagrams.system(shapes), latte_diagrams.block()):
+        boxes = [box(p, "x", "y", "width", "height") for p in drawing.parts if "<rect" in p]
+        texts = [p for p in drawing.parts if "<text" in p and "'middle'" in p]
+        assert boxes and texts
+        for part in texts:
+            x, y, size = box(part, "x", "y", "font-size")
+            half = 0.24 * size * len(part.split(">")[1].split("<")[0])  # of a slim letter
+            for left, top, w, h in boxes:
+                if top < y < top + h:
+                    inside = left <= x - half and x + half <= left + w
+                    assert inside or x + half < left or x - half > left + w, part
+
+
+def box(part, *names):
+    return [float(part.split(f" {name}='")[1].split("'")[0]) for name in names]
+
+
 def test_exploded_frames_keep_every_pixel():
     frame = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     sheet = latte_figures.exploded(frame, 2, scale=1, gap=1)

@@ -39,7 +39,7 @@ def system(shapes: dict[str, Sequence[int]]) -> Drawing:
         f"<path d='M566 236 C566 268 235 268 235 202' fill='none' stroke='{INK}' "
         "stroke-width='1.5' stroke-dasharray='5 4' marker-end='url(#tip)'/>"
     )
-    d.text(400, 222, "4 sampler: a step less noise, again and again", 11, NOTE)
+    d.text(370, 222, "4 sampler: step by step less noise", 11, NOTE)
     return d
 
 
