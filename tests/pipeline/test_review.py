@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from vidgen_lab.pipeline.gates import Gate
@@ -30,11 +32,21 @@ def test_the_closest_decisions_come_first_and_each_clip_once():
     assert len(queue) == 4 and len(review_queue(rows, GATES, count=1)) == 1
 
 
-def test_no_gate_fills_the_queue_by_itself():
+def test_what_is_the_same_everywhere_is_no_doubt():
+    """Stills have no change at all: near the line in numbers, and not in doubt."""
     rows = [row(f"still{n}", sharpness=0.6, changing=0.0) for n in range(5)]
-    rows += [row("soft", sharpness=0.15, changing=1.0), row("fine", sharpness=0.4, changing=1.0)]
-    queue = review_queue(rows, GATES, count=4)
-    assert [d.row.clip_id for d in queue] == ["still0", "soft", "still1", "fine"]
+    rows += [row("soft", sharpness=0.18, changing=1.0), row("fine", sharpness=0.4, changing=0.9)]
+    queue = review_queue(rows, GATES)
+    assert [d.row.clip_id for d in queue[:2]] == ["soft", "fine"]
+    assert all(d.gate.reason == "static" and d.margin == math.inf for d in queue[2:])
+
+
+def test_a_clip_that_misses_two_gates_hangs_on_the_one_it_misses_further():
+    rows = [row("both", sharpness=0.19, changing=0.02), row("a", sharpness=0.1, changing=0.08)]
+    rows += [row("b", sharpness=0.5, changing=0.5), row("on", sharpness=0.2, changing=0.9)]
+    queue = review_queue(rows, GATES)
+    assert [d.gate.reason for d in queue if d.row.clip_id == "both"] == ["static"]
+    assert (queue[0].row.clip_id, queue[0].margin) == ("on", 0.0)
 
 
 def test_verdicts_are_appended_and_the_last_one_counts(tmp_path):

@@ -1,10 +1,11 @@
 """People where machines are unsure: a queue, least certain first, and a log of their verdicts."""
 
 import json
-from collections import Counter
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import pstdev
 
 from vidgen_lab.pipeline.gates import Gate
 from vidgen_lab.pipeline.rows import Row
@@ -14,8 +15,11 @@ VERDICTS = ("accept", "edit", "reject")
 
 @dataclass(frozen=True)
 class Doubt:
-    """A clip to look at. margin: how far it is from its nearest threshold, 0 = on it; in shares of
-    the range that the metric has in this set."""
+    """A clip to look at, and the gate on which its fate hangs.
+
+    margin: its distance from the threshold, in standard deviations of the clips on its own side of
+    it. 0: on the line; inf: all clips of that side have the same value, none of them strays.
+    """
 
     row: Row
     gate: Gate
@@ -23,32 +27,33 @@ class Doubt:
 
 
 def review_queue(rows: Sequence[Row], gates: Sequence[Gate], count: int = 20) -> list[Doubt]:
-    """The clips that some gate nearly decided otherwise.
+    """The clips that were nearly decided otherwise, nearest first, each once.
 
-    rows: after the quality stage. Each clip comes once, with the gate it is nearest to. First the
-    nearest clip of every gate, then every gate's second, and so on: a gate at which many clips have
-    the same value would fill the queue otherwise.
+    rows: after the quality stage. A clip that passes hangs on the gate it is nearest to missing;
+    one that misses several would have to pass them all, so it hangs on the one it misses furthest.
     """
-    nearest: dict[tuple[str, str], Doubt] = {}
-    for gate in gates:
-        values = [r.metrics[gate.metric] for r in rows if r.metrics.get(gate.metric) is not None]
-        spread = (max(values) - min(values)) if values else 0
-        for row in rows:
+    spread = {gate: _spread(rows, gate) for gate in gates}
+    queue = []
+    for row in rows:
+        near, missed = [], []
+        for gate in gates:
             value = row.metrics.get(gate.metric)
-            if value is None or not spread:
-                continue
-            doubt = Doubt(row, gate, abs(value - gate.threshold) / spread)
-            if doubt.margin < nearest.get(row.identity, doubt).margin or (
-                row.identity not in nearest
-            ):
-                nearest[row.identity] = doubt
-    queue = sorted(nearest.values(), key=lambda d: (d.margin, d.row.source, d.row.clip_id))
-    before: Counter[Gate] = Counter()
-    turns = []
-    for doubt in queue:
-        turns.append(before[doubt.gate])
-        before[doubt.gate] += 1
-    return [queue[n] for n in sorted(range(len(queue)), key=lambda n: (turns[n], n))][:count]
+            if value is not None:
+                side, distance = gate.passes(value), abs(value - gate.threshold)
+                margin = distance / spread[gate][side] if spread[gate][side] else math.inf
+                (near if side else missed).append(Doubt(row, gate, margin if distance else 0.0))
+        if near or missed:
+            choose, among = (max, missed) if missed else (min, near)
+            queue.append(choose(among, key=lambda doubt: doubt.margin))
+    return sorted(queue, key=lambda d: (d.margin, d.row.source, d.row.clip_id))[:count]
+
+
+def _spread(rows: Sequence[Row], gate: Gate) -> dict[bool, float]:
+    """Standard deviation of the values that pass a gate (True) and of those that miss it; one value
+    alone has none, and takes that of all."""
+    values = [r.metrics[gate.metric] for r in rows if r.metrics.get(gate.metric) is not None]
+    sides = {side: [v for v in values if gate.passes(v) is side] for side in (True, False)}
+    return {side: pstdev(v if len(v) > 1 else values) if v else 0.0 for side, v in sides.items()}
 
 
 @dataclass(frozen=True)
