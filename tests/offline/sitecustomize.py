@@ -1,4 +1,4 @@
-"""No network: this process may reach itself and nothing else.
+"""No network: this process may reach its own machine and nothing else.
 
 Python imports a module of this name at start when its folder is on PYTHONPATH, so the rule also
 holds in every process that a test starts, notebook kernels included. See tests/conftest.py.
@@ -12,12 +12,23 @@ class NetworkBlocked(OSError):
     """A test tried to leave the machine."""
 
 
+def _is_own(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Only a machine's own addresses can be bound; Ray, for one, talks to itself through them."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True
+
+
 def _check(host) -> None:
     if host in (None, "", "localhost", b"localhost"):
         return
     try:
         text = host.decode() if isinstance(host, bytes) else str(host)
-        if ipaddress.ip_address(text.partition("%")[0]).is_loopback or text == "0.0.0.0":
+        if _is_own(ipaddress.ip_address(text.partition("%")[0])):
             return
     except ValueError:  # a name
         pass

@@ -123,13 +123,8 @@ def test_a_worker_is_replaced_after_many_tasks(monkeypatch):
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_as_serial():
-    ray = pytest.importorskip("ray")
+def test_ray_gives_the_same_as_serial(ray_node):
     tasks = [{"do": "square", "x": x} for x in range(4)] + [{"do": "raise"}, {"do": "die"}]
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        found = outcomes(tasks, executor="ray", workers=1)
-    finally:
-        ray.shutdown()
+    found = outcomes(tasks, executor="ray", workers=1)
     assert found[:5] == outcomes(tasks[:5], executor="serial")
     assert found[5].error.startswith("crash")

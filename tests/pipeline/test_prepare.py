@@ -101,13 +101,8 @@ def test_processes_write_the_same_bytes(whole, videos, tmp_path):
 
 
 @pytest.mark.slow
-def test_ray_writes_the_same_bytes(whole, videos, tmp_path):
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    try:
-        prepare(videos, tmp_path, labour=Labour("ray", workers=1))
-    finally:
-        ray.shutdown()
+def test_ray_writes_the_same_bytes(ray_node, whole, videos, tmp_path):
+    prepare(videos, tmp_path, labour=Labour("ray", workers=1))
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 
 
