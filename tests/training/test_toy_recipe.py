@@ -1,5 +1,6 @@
 """The pre-training recipe at the smallest size: resumable, exact where it claims, loadable."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -80,8 +81,11 @@ def test_stopping_and_resuming_changes_no_bit_of_the_vae(trained, tmp_path, dyin
     with pytest.raises(Killed):
         toy_vae.train_vae(VAE, tmp_path, log_every=2)
     assert weights(tmp_path)["step"] == 2
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1}\n{"step": 3}\n{"step": 4}\n')  # written beyond the checkpoint
     toy_vae.train_vae(VAE, tmp_path, log_every=2)
     assert_same_state(weights(trained / "vae"), weights(tmp_path))
+    assert [json.loads(line)["step"] for line in log.read_text().splitlines()] == [1, 4]
 
 
 def test_stopping_and_resuming_changes_no_bit_of_the_transformer(trained, tmp_path, dying):

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from vidgen_lab.files import write_files
+
 CHECKPOINT_EVERY = 10  # lines of the log
 
 
@@ -32,7 +34,15 @@ class Run:
         state = torch.load(path, map_location=device, weights_only=True)
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
+        self._forget_after(state["step"])
         return state["step"]
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the lines of the log that will be written again."""
+        log = self.folder / "log.jsonl"
+        lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_files({log: "".join(kept)})
 
     def save(self, step: int) -> None:
         """Write the checkpoint; a kill in the middle leaves the old one whole."""
