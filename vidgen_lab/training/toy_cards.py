@@ -18,7 +18,10 @@ SHEET_CLIPS = 24
 
 
 def ship(trained: Path, models: Path, prompts: int = 200) -> dict:
-    """Copy pipeline and judge from `trained` into `models`, measure both, write the cards."""
+    """Copy pipeline and judge from `trained` into `models`, measure both, write the cards.
+
+    `trained`/notes.md may tell, as a list, what the settings do not: it becomes part of the card.
+    """
     pipeline, judge = models / "toy-cogvideox", models / "toy-judge"
     _copy(trained / "transformer" / "pipeline", pipeline)
     _copy(trained / "judge" / "judge", judge)
@@ -28,6 +31,8 @@ def ship(trained: Path, models: Path, prompts: int = 200) -> dict:
             target = folder / "recipe" / f"{part}_{name}"
             target.parent.mkdir(exist_ok=True)
             shutil.copy(trained / part / name, target)
+    if (trained / "notes.md").exists():
+        shutil.copy(trained / "notes.md", pipeline / "recipe" / "notes.md")
     numbers, table, clips = measure(pipeline, judge, prompts)
     numbers["judge_accuracy"] = judge_accuracy(judge)
     table.to_csv(pipeline / "adherence.csv", index=False)
@@ -53,6 +58,7 @@ def pipeline_card(numbers: dict, recipe: Path) -> str:
     }
     rows = "\n".join(f"| {name} | {adherence[name]:.1%} |" for name in (*ATTRIBUTES, "all_right"))
     weak = sorted(ATTRIBUTES, key=adherence.get)[:2]
+    notes = (recipe / "notes.md").read_text("utf-8") if (recipe / "notes.md").exists() else ""
     return f"""# toy-cogvideox
 
 A complete `CogVideoXPipeline` of {sum(parts.values()) / 1e6:.1f} million parameters that turns a
@@ -101,7 +107,7 @@ table of all prompts, `adherence.csv`.
 - Text: a T5 encoder of {parts["text_encoder"] / 1e6:.2f} M parameters, trained first to tell at
   every token what a caption names, then frozen; one token a word, at most 32; a tenth of the
   captions left empty for guidance.
-- Logs and settings of every stage: `recipe/`. Again: `vidgen-lab pretrain all`.
+{notes}- Logs and settings of every stage: `recipe/`. Again: `vidgen-lab pretrain all`.
 
 ## What it cannot do
 
