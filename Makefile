@@ -50,6 +50,7 @@ gpu: $(STAMP)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
 	@$(PY) -m vidgen_lab.workbook.lint
 	@$(PY) -m vidgen_lab.workbook.book_map
 	@$(PY) -m vidgen_lab.workbook.readme

@@ -1,8 +1,14 @@
-"""What the tests of the recipes share: a training that is killed half-way."""
+"""What the tests of training share: a folder of clips, and a training that is killed half-way."""
 
+import numpy as np
 import pytest
 
+from tests.pipeline.samples import moving, save
+from tests.training.samples import LONG, TALL, WIDE
 from vidgen_lab.training import checkpoints
+from vidgen_lab.training.buckets import assign
+from vidgen_lab.training.clips import read_clips
+from vidgen_lab.video.clip import Clip
 
 
 class Killed(Exception):
@@ -21,3 +27,25 @@ def dying(monkeypatch):
 
     monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY", 1)
     monkeypatch.setattr(checkpoints.Run, "save", save_then_die)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Six clips: four of 96x64 and 16 frames, one upright, one of 7 frames."""
+    folder = tmp_path_factory.mktemp("clips")
+    made = [moving(n) for n in range(4)]
+    made += [
+        Clip(np.ascontiguousarray(moving(4).frames.transpose(0, 2, 1, 3)), 8),
+        moving(5, num_frames=7),
+    ]
+    names = [f"{n}.mp4" for n in range(len(made))]
+    for name, clip in zip(names, made, strict=True):
+        save(clip, folder / name)
+    (folder / "videos.txt").write_text("\n".join(names))
+    (folder / "prompts.txt").write_text("\n".join(f"clip {n}" for n in names))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(folder):
+    return assign(read_clips(folder), (WIDE, TALL, LONG)).clips

@@ -7,13 +7,14 @@ from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch.utils.data import DataLoader
 
 from vidgen_lab.training import latent_cache
-from vidgen_lab.training.buckets import Bucket, ClipDataset
+from vidgen_lab.training.buckets import Bucket
 from vidgen_lab.training.clip_encoding import ClipSpan, spans_of, vae_identity
+from vidgen_lab.training.clip_loader import ClipDataset
 from vidgen_lab.training.clips import ClipRecord
 from vidgen_lab.training.latent_cache import CorruptEntry, EncodingError, LatentCache
-from vidgen_lab.training.toy_data import to_model_range
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import read_clip
+from vidgen_lab.video.tensors import to_model_range
 from vidgen_lab.video.writer import write_clip
 
 

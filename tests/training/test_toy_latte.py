@@ -15,7 +15,8 @@ from vidgen_lab.training import (
     toy_latte_cards,
     toy_text_encoder,
 )
-from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range
+from vidgen_lab.training.toy_data import render_clips, sample_scenes
+from vidgen_lab.video.tensors import to_model_range
 
 VAE = toy_frame_vae.ToyFrameVAEConfig(
     block_out_channels=(4, 8, 8),

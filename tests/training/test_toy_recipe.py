@@ -13,8 +13,8 @@ from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
 from vidgen_lab.training import toy_cogvideox as cogvideox
 from vidgen_lab.training import toy_diffusion, toy_judge, toy_text_encoder, toy_vae
 from vidgen_lab.training.optimizers import warmup_cosine, warmup_stable_decay
-from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
-from vidgen_lab.training.toy_latents import normalise_latents
+from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes
+from vidgen_lab.training.toy_latents import latent_cells, normalise_latents
 from vidgen_lab.training.toy_report import held_out_prompts
 from vidgen_lab.training.toy_text import (
     build_text_encoder,
@@ -22,6 +22,7 @@ from vidgen_lab.training.toy_text import (
     random_caption,
     tokenize,
 )
+from vidgen_lab.video.tensors import to_model_range
 
 VAE = toy_vae.ToyVAEConfig(
     block_out_channels=(4, 8, 8),
@@ -188,14 +189,27 @@ def test_the_loss_is_plain_v_prediction():
     timesteps = torch.tensor([100, 900])
     velocity = scheduler.get_velocity(clean, noise, timesteps)
 
-    def loss(answer):
+    def loss(answer, weights=None):
         model = cogvideox.build_transformer(replace(MODEL, width=16, height=16), 4)
         oracle = lambda *_: toy_diffusion.tokens_of(answer, 2)  # noqa: E731
         parts = model, scheduler, clean, None, noise, timesteps
-        return toy_diffusion.diffusion_loss(*parts, predict=oracle)
+        return toy_diffusion.diffusion_loss(*parts, weights=weights, predict=oracle)
 
     assert loss(velocity).max() < 1e-10
     assert loss(noise).min() > 0.05
+    weights = torch.ones(2, 3, 1, 4, 4)
+    assert torch.allclose(loss(noise, weights), loss(noise))
+    weights[:, 1] = 3.0  # frame 1 of three counts three times: three fifths of the mean
+    errors = (noise - velocity).pow(2).mean((2, 3, 4))  # [B, T]
+    expected = (errors * torch.tensor([0.2, 0.6, 0.2])).sum(1)
+    assert torch.allclose(loss(noise, weights), expected)
+
+
+def test_a_latent_cell_shows_the_subject_if_one_of_its_pixels_does():
+    masks = torch.zeros(1, 9, 8, 12, dtype=torch.bool)
+    masks[0, 0, 0, 0] = masks[0, 4, 7, 11] = True  # the first frame; the last of the next four
+    cells = latent_cells(masks, (3, 2, 3))
+    assert cells.nonzero().tolist() == [[0, 0, 0, 0], [0, 1, 1, 2]]
 
 
 def test_predicting_tokens_is_the_forward_pass_of_diffusers():

@@ -13,6 +13,7 @@ from torch import nn
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.tensors import to_model_range
 
 FRAMES, HEIGHT, WIDTH = 9, 64, 96
 
@@ -72,7 +73,7 @@ def judge_input(clips: list[Clip]) -> torch.Tensor:
         frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [9, 3, H, W]
         if frames.shape[-2:] != (HEIGHT, WIDTH):
             frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
-        batch.append(frames.transpose(0, 1) / 127.5 - 1)
+        batch.append(to_model_range(frames.transpose(0, 1)))
     return torch.stack(batch)
 
 

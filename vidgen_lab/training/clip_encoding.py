@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vidgen_lab.pipeline.rows import plain
-from vidgen_lab.training.buckets import ClipDataset, cover
+from vidgen_lab.training.clip_loader import ClipDataset, cover
 from vidgen_lab.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ClipSpan:
     """What a model sees of a video file.
 
     frames: numbers of the frames as shown, any sequence (`range(0, 98, 2)`). height, width: pixels
-    after `buckets.cover`.
+    after `clip_loader.cover`.
     """
 
     path: Path

@@ -32,7 +32,7 @@ from vidgen_lab.training.clip_encoding import (
     read_batches,
     vae_identity,
 )
-from vidgen_lab.training.toy_data import to_model_range
+from vidgen_lab.video.tensors import to_model_range
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, AutoencoderKLCogVideoX

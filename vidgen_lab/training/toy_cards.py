@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from vidgen_lab.toyworld import ATTRIBUTES
-from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_pixels
+from vidgen_lab.training.toy_data import render_clips, sample_scenes
 from vidgen_lab.training.toy_judge import judge_accuracy
 from vidgen_lab.training.toy_report import confusion, measure, prompt_sheet
 from vidgen_lab.training.toy_vae import reconstruct
+from vidgen_lab.video.tensors import to_pixels
 
 SHEET_CLIPS = 24
 
@@ -68,8 +69,9 @@ sentence about the toy world into 17 frames of 96x64 at 8 frames per second, on 
 from diffusers import CogVideoXPipeline
 
 pipe = CogVideoXPipeline.from_pretrained("data/models/toy-cogvideox")
-video = pipe("a red ball bouncing over the ocean", num_inference_steps=25,
-             max_sequence_length=32).frames[0]
+video = pipe(
+    "a red ball bouncing over the ocean", num_inference_steps=25, max_sequence_length=32
+).frames[0]
 ```
 
 ![24 held-out prompts, five frames each](held_out_prompts.png)

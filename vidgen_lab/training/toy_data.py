@@ -5,6 +5,7 @@ import torch
 from tqdm.auto import tqdm
 
 from vidgen_lab.toyworld import Scene, render, sample_scene
+from vidgen_lab.video.tensors import to_model_range
 
 
 def sample_scenes(count: int, seed: int, held_out: bool | None = False) -> list[Scene]:
@@ -20,16 +21,6 @@ def render_clips(scenes: list[Scene], width: int, height: int, num_frames: int) 
         frames = render(scene, width, height, num_frames).clip.frames  # [T, H, W, 3]
         slot.copy_(torch.from_numpy(frames).permute(3, 0, 1, 2))
     return clips
-
-
-def to_model_range(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 pixels to float in [-1, 1], the range of every diffusers video model."""
-    return pixels.float() / 127.5 - 1
-
-
-def to_pixels(video: torch.Tensor) -> torch.Tensor:
-    """Float video in [-1, 1] to uint8."""
-    return ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def random_crops(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from torch import nn
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
@@ -79,18 +78,27 @@ def diffusion_loss(
     noise: torch.Tensor,
     timesteps: torch.Tensor,
     kept: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
     predict=predict_tokens,
 ) -> torch.Tensor:
-    """Mean squared error on v (Salimans and Ho 2022) per sample [B]; latents and noise are
-    [B, T, C, H, W]."""
+    """Weighted mean of the squared error on v (Salimans and Ho 2022) per sample [B].
+
+    latents, noise: [B, T, C, H, W]; weights: [B, T, 1, H, W], None for all alike.
+    """
     noisy = scheduler.add_noise(latents, noise, timesteps)
-    target = tokens_of(
-        scheduler.get_velocity(latents, noise, timesteps), transformer.config.patch_size
-    )
-    if kept is not None:
-        target = target.gather(1, kept[..., None].expand(-1, -1, target.shape[-1]))
-    predicted = predict(transformer, noisy, text, timesteps, kept)
-    return F.mse_loss(predicted.float(), target, reduction="none").flatten(1).mean(1)
+    velocity = scheduler.get_velocity(latents, noise, timesteps)
+    weights = torch.ones_like(latents) if weights is None else weights.expand_as(latents)
+
+    def chosen(cells: torch.Tensor) -> torch.Tensor:
+        tokens = tokens_of(cells, transformer.config.patch_size)
+        if kept is None:
+            return tokens
+        return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
+
+    predicted = predict(transformer, noisy, text, timesteps, kept).float()
+    weights = chosen(weights)
+    squared = weights * (predicted - chosen(velocity)) ** 2
+    return squared.flatten(1).sum(1) / weights.flatten(1).sum(1)
 
 
 def train_transformer(
@@ -112,7 +120,7 @@ def train_transformer(
     torch.manual_seed(config.seed)
     scenes = sample_scenes(config.clips, config.seed + 10)
     unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
-    vae, latents = cached_latents(vae_folder, out, scenes + unseen, config.size, device)
+    vae, latents, subject = cached_latents(vae_folder, out, scenes + unseen, config.size, device)
     tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler()
     encoder = T5EncoderModel.from_pretrained(text_folder).float().to(device).eval()
     model = build_transformer(config, vae.config.latent_channels)
@@ -130,10 +138,9 @@ def train_transformer(
     )  # fmt: skip
 
     def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
-        ids, *batch = _batch(latents, scenes, tokenizer, config, step, device)
-        clean, noise, timesteps, kept = batch
-        text = _encoded(encoder, ids)
-        losses = diffusion_loss(model, scheduler, clean, text, noise, timesteps, kept, predict)
+        ids, *batch = _batch(latents, subject, scenes, tokenizer, config, step, device)
+        clean, *rest = batch
+        losses = diffusion_loss(model, scheduler, clean, _encoded(encoder, ids), *rest, predict)
         return losses.mean(), {}
 
     def at_checkpoint() -> Numbers:
@@ -156,26 +163,29 @@ def _encoded(encoder: T5EncoderModel, token_ids: torch.Tensor) -> torch.Tensor:
 
 def _batch(
     latents: torch.Tensor,
+    subject: torch.Tensor,
     scenes: list[Scene],
     tokenizer: PreTrainedTokenizerFast,
     config: ToyCogVideoXConfig,
     step: int,
     device: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Token ids, clean latents, noise, timesteps and kept tokens of one step: a function of the
-    step alone."""
+) -> tuple[torch.Tensor | None, ...]:
+    """Token ids, clean latents, noise, timesteps, kept tokens and weights of one step: a function
+    of the step alone."""
     rng = np.random.default_rng((config.seed, step))
     dense = step >= config.steps - config.dense_steps
     size = config.dense_batch if dense else config.batch
     indices = rng.integers(config.clips, size=size)
     texts = [random_caption(scenes[i], rng) for i in indices]
     clean = latents[torch.from_numpy(indices)].float()
+    weights = 1 + (config.subject_weight - 1) * subject[torch.from_numpy(indices)].float()
     noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
     # One timestep from each of `size` equal parts: every batch sees all noise levels.
     timesteps = torch.from_numpy((rng.permutation(size) + rng.random(size)) / size * 1000).long()
     ids = tokenize(tokenizer, texts, config.max_text_length)
     kept = None if dense else _kept(clean, config, rng).to(device)
-    return ids.to(device), clean.to(device), noise.to(device), timesteps.to(device), kept
+    batch = [part.to(device) for part in (ids, clean, noise, timesteps)]
+    return *batch, kept, weights.to(device)
 
 
 def _kept(

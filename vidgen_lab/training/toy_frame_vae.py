@@ -15,7 +15,8 @@ from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.checkpoints import Run
 from vidgen_lab.training.loop import Numbers, moving_average, train
 from vidgen_lab.training.optimizers import warmup_cosine
-from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes, to_model_range
+from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes
+from vidgen_lab.video.tensors import to_model_range
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.training.checkpoints import Run
 from vidgen_lab.training.loop import Numbers, train
 from vidgen_lab.training.optimizers import warmup_cosine
-from vidgen_lab.training.toy_data import render_clips, sample_scenes, to_model_range, to_pixels
+from vidgen_lab.training.toy_data import render_clips, sample_scenes
 from vidgen_lab.training.toy_vae import fast_spatial_norm, reconstruct
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.tensors import to_model_range, to_pixels
 
 IGNORE = -100
 

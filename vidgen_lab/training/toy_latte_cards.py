@@ -141,8 +141,8 @@ from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 folder = "data/models/toy-latte"
 generator = VideoGenerator.from_diffusers(folder)
 sampler = DDIMSampler(NoiseScheduler.from_diffusers(folder), {STEPS}, spacing="trailing")
-clip = generator("a red ball moving right over the ocean", sampler, {GUIDANCE:g},
-                 height={config["height"]}, width={config["width"]}).clips()[0]
+size = {{"height": {config["height"]}, "width": {config["width"]}}}
+clip = generator("a red ball moving right over the ocean", sampler, {GUIDANCE:g}, **size).clips()[0]
 ```
 
 ![Held-out prompts, five frames each](held_out_prompts.png)

@@ -55,8 +55,9 @@ def encode(pipe: "CogVideoXPipeline", clip: Clip) -> "Tensor":
     """Latents of a clip as the pipeline holds them, tensor [1, T', C, H/8, W/8]."""
     import torch
 
-    video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    video = video.to(pipe._execution_device, pipe.vae.dtype)  # [1, 3, T, H, W] in -1..1
+    from vidgen_lab.video.tensors import as_tensor
+
+    video = as_tensor([clip]).to(pipe._execution_device, pipe.vae.dtype)  # [1, 3, T, H, W] in -1..1
     with torch.no_grad():
         latents = pipe.vae.encode(video).latent_dist.mode()
     return latents.transpose(1, 2) * pipe.vae.config.scaling_factor

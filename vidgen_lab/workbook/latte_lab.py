@@ -32,20 +32,8 @@ from vidgen_lab.latte.measure import (
 from vidgen_lab.latte.tokens import sincos_1d
 from vidgen_lab.latte.vae import PatchPCA, vae_loss
 from vidgen_lab.toyworld import Scene, render
-from vidgen_lab.video.clip import Clip
-
-
-# clips and tensors
-def as_tensor(clips: Sequence[Clip]) -> Tensor:
-    """Clips of one size as float [B, 3, T, H, W] in -1 .. 1."""
-    frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))  # [B, T, H, W, 3]
-    return frames.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-
-
-def as_clip(video: Tensor, fps: float = 8, **meta: object) -> Clip:
-    """One clip [3, T, H, W] in -1 .. 1 as a Clip of whole numbers."""
-    pixels = ((video.detach().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return Clip(pixels.permute(1, 2, 3, 0).numpy(), fps=fps, meta=dict(meta))
+from vidgen_lab.video.tensors import as_clip as as_clip
+from vidgen_lab.video.tensors import as_tensor
 
 
 def toy_clips(count: int, seed: int, width: int = 72, height: int = 48, frames: int = 8) -> Tensor:

@@ -1,0 +1,31 @@
+"""Between clips of whole numbers and tensors in [-1, 1], the range of diffusers' video models."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidgen_lab.video.clip import Clip
+
+
+def to_model_range(pixels: Tensor) -> Tensor:
+    """Pixels 0..255 as float in [-1, 1]."""
+    return pixels.float() / 127.5 - 1
+
+
+def to_pixels(video: Tensor) -> Tensor:
+    """Video in [-1, 1] as uint8; what lies outside is clipped."""
+    return ((video.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def as_tensor(clips: Sequence[Clip]) -> Tensor:
+    """Clips of one size as float [B, 3, T, H, W] in [-1, 1]."""
+    frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))  # [B, T, H, W, 3]
+    return to_model_range(frames.permute(0, 4, 1, 2, 3))
+
+
+def as_clip(video: Tensor, fps: float = 8, **meta: object) -> Clip:
+    """One video [3, T, H, W] in [-1, 1] as a clip."""
+    frames = to_pixels(video).permute(1, 2, 3, 0).cpu().numpy()
+    return Clip(frames, fps=fps, meta=dict(meta))
