@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.pipeline.samples import moving
-from vidgen_lab.pipeline import annotators
+from vidgen_lab.pipeline import annotator_registry as registry
 from vidgen_lab.pipeline import hub_annotators as hub
 
 
@@ -181,21 +181,21 @@ def test_embeddings_are_directions(family):
 @pytest.mark.parametrize(
     ("table", "name"),
     [
-        (annotators.DETECTORS, "rtdetr"), (annotators.DETECTORS, "yolos"),
-        (annotators.ACTIONS, "xclip"), (annotators.CAPTIONERS, "blip"),
-        (annotators.CAPTIONERS, "smolvlm"), (annotators.EMBEDDERS, "clip"),
-        (annotators.EMBEDDERS, "siglip"),
+        (registry.DETECTORS, "rtdetr"), (registry.DETECTORS, "yolos"),
+        (registry.ACTIONS, "xclip"), (registry.CAPTIONERS, "blip"),
+        (registry.CAPTIONERS, "smolvlm"), (registry.EMBEDDERS, "clip"),
+        (registry.EMBEDDERS, "siglip"),
     ],
 )  # fmt: skip
 def test_trained_annotators_have_short_names_and_wait_for_permission(table, name):
     assert table[name].hub_id in hub.WEIGHTS
     with pytest.raises(FileNotFoundError, match="MB, licence"):
-        annotators.make(table, name)
+        registry.make(table, name)
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="motion, yolos, rtdetr"):
-        annotators.make(annotators.DETECTORS, "yolo11")
+        registry.make(registry.DETECTORS, "yolo11")
 
 
 def test_nothing_is_fetched_unasked_and_the_licence_is_named():

@@ -7,12 +7,12 @@ Loading is strict: a missing or unknown key is an error, never a warning.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checks import LatteInputError, require
 from .registry import SIZES, LatteConfig
@@ -20,7 +20,7 @@ from .registry import SIZES, LatteConfig
 if TYPE_CHECKING:
     from diffusers import LatteTransformer3DModel
 
-    from .model import Latte
+Build = Callable[[LatteConfig], nn.Module]  # the class Latte: this module is below it
 
 # diffusers -> ours, outside the blocks
 _TOP = {
@@ -144,10 +144,8 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
     }
 
 
-def from_diffusers(model: LatteTransformer3DModel | str | Path) -> Latte:
+def from_diffusers(model: LatteTransformer3DModel | str | Path, build: Build) -> nn.Module:
     """See `Latte.from_diffusers`. A pipeline's folder works as well as its transformer's."""
-    from .model import Latte
-
     if isinstance(model, (str, Path)):
         from diffusers import LatteTransformer3DModel
 
@@ -155,7 +153,7 @@ def from_diffusers(model: LatteTransformer3DModel | str | Path) -> Latte:
         model = LatteTransformer3DModel.from_pretrained(str(model), subfolder=sub)
     config = config_from_diffusers(dict(model.config))
     theirs = dict(model.state_dict())
-    latte = _empty(config)
+    latte = build(config)
     weights = {
         ours: torch.cat([theirs.pop(n) for n in names])
         for ours, names in _name_pairs(config, set(latte.state_dict()))
@@ -165,12 +163,10 @@ def from_diffusers(model: LatteTransformer3DModel | str | Path) -> Latte:
     if theirs:
         raise LatteInputError(f"diffusers weights: expected no other keys, given {sorted(theirs)}.")
     latte.load_state_dict(weights, strict=True, assign=True)
-    latte.train(model.training)
-    assert isinstance(latte, Latte)
-    return latte
+    return latte.train(model.training)
 
 
-def to_diffusers(latte: Latte) -> LatteTransformer3DModel:
+def to_diffusers(latte: nn.Module) -> LatteTransformer3DModel:
     """See `Latte.to_diffusers`. Weights are copies: training one model does not move the other."""
     from diffusers import LatteTransformer3DModel
 
@@ -205,7 +201,7 @@ _VCHITECT_BLOCK = {
 }
 
 
-def from_vchitect(state_dict: dict[str, Any], **overrides: Any) -> Latte:
+def from_vchitect(state_dict: dict[str, Any], build: Build, **overrides: Any) -> nn.Module:
     """A Latte from the original code's checkpoint: a plain state dict, or the file's {"model",
     "ema"} (ema wins).
 
@@ -222,7 +218,7 @@ def from_vchitect(state_dict: dict[str, Any], **overrides: Any) -> Latte:
         f"none of {missing}",
     )
     config = _vchitect_config(weights, overrides)
-    latte = _empty(config)
+    latte = build(config)
     for key, ours in (
         ("pos_embed", latte.patch_embed.positions),
         ("temp_embed", latte.frame_positions),
@@ -288,15 +284,3 @@ def _vchitect_config(weights: dict[str, Tensor], overrides: dict[str, Any]) -> L
             **overrides,
         }
     )
-
-
-def _empty(config: LatteConfig) -> Latte:
-    """A model whose weights are about to be replaced."""
-    from .model import Latte
-
-    return Latte(config)
-
-
-def config_dict(config: LatteConfig) -> dict[str, Any]:
-    """Plain values, for a JSON file beside the weights."""
-    return asdict(config)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import interop
 from .attention import check_text
 from .blocks import FinalLayer, LatteTransformerBlock
 from .checks import require, require_finite, require_rank
@@ -196,23 +197,17 @@ class Latte(nn.Module):
         """Take over a diffusers LatteTransformer3DModel: an object, its folder, or a pipeline's
         folder.
         """
-        from .interop import from_diffusers
-
-        return from_diffusers(model)
+        return interop.from_diffusers(model, cls)
 
     def to_diffusers(self) -> LatteTransformer3DModel:
         """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs
         modulation "single".
         """
-        from .interop import to_diffusers
-
-        return to_diffusers(self)
+        return interop.to_diffusers(self)
 
     @classmethod
     def from_vchitect(cls, state_dict: dict[str, Any], **overrides: Any) -> Latte:
         """Take over a checkpoint of the original code (Vchitect/Latte, class-conditional or
         unconditional).
         """
-        from .interop import from_vchitect
-
-        return from_vchitect(state_dict, **overrides)
+        return interop.from_vchitect(state_dict, cls, **overrides)

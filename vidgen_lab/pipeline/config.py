@@ -18,7 +18,7 @@ from vidgen_lab.pipeline.split import SplitSettings
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Short names of the annotators; see `annotators`. download: trained ones may be fetched."""
+    """Annotators by their names in `annotator_registry`. download: trained ones may be fetched."""
 
     detector: str = "motion"
     actor: str = "flow"

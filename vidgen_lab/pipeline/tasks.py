@@ -8,8 +8,8 @@ from typing import Any
 import cv2
 
 from vidgen_lab.paths import model_dir
+from vidgen_lab.pipeline import annotator_registry as registry
 from vidgen_lab.pipeline import annotators, media, pictures, probing, scenes, scoring
-from vidgen_lab.pipeline.annotators import ACTIONS, CAPTIONERS, DETECTORS, EMBEDDERS, make
 from vidgen_lab.pipeline.journal import code_version, file_sha256
 from vidgen_lab.pipeline.media import MediaSettings, cut_clip
 from vidgen_lab.pipeline.scenes import SceneSettings
@@ -34,9 +34,9 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 def embed(task: dict[str, Any]) -> list[float]:
     """{path, frames, embedder, download} -> vector, at four digits: more hang on the machine."""
-    clip = _glance(task["path"], task["frames"], 16)
+    clip, fetch = _glance(task["path"], task["frames"], 16), task.get("download", False)
     with _one_thread():
-        vector = make(EMBEDDERS, task["embedder"], task.get("download", False)).embed(clip)
+        vector = registry.make(registry.EMBEDDERS, task["embedder"], fetch).embed(clip)
     return [float(f"{x:.4g}") for x in vector.tolist()]
 
 
@@ -52,8 +52,12 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
     clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
-    tables = {"detector": DETECTORS, "actor": ACTIONS, "captioner": CAPTIONERS}
-    who = [make(table, task[role], fetch) for role, table in tables.items()]
+    tables = {
+        "detector": registry.DETECTORS,
+        "actor": registry.ACTIONS,
+        "captioner": registry.CAPTIONERS,
+    }
+    who = [registry.make(table, task[role], fetch) for role, table in tables.items()]
     with _one_thread():
         return annotators.annotate_clip(clip, *who)
 
@@ -84,7 +88,7 @@ def _judge_version() -> str:
 
 VERSIONS = {
     "score": code_version(scoring, scenes, pictures, probing),
-    "embed": code_version(annotators) + _judge_version(),
+    "embed": code_version(annotators, registry) + _judge_version(),
     "export": code_version(media),
-    "annotate": code_version(annotators),
+    "annotate": code_version(annotators, registry),
 }
