@@ -90,23 +90,24 @@ def scoring(paths: Sequence[Path]) -> None:
           f"{decoding / ours:.0%} of the time is decoding")  # fmt: skip
 
 
-def workers(paths: Sequence[Path]) -> None:
-    """The same clips with one worker process and with two, started beforehand."""
+def workers(paths: Sequence[Path], rounds: int = 3) -> None:
+    """The same clips with one worker process and with two, started beforehand; by turns, and the
+    fastest round of each, so that a busy moment counts for neither."""
     settings = {"scenes": asdict(SceneSettings()), "score": asdict(ScoreSettings())}
     todo = [{"path": str(path), **settings} for path in paths]
-    seconds = {}
-    for count in (1, 2):
-        staff = [executors.Worker(tasks.score, 600) for _ in range(count)]
-        try:
-            for worker in staff:
-                worker(todo[0])
-            seconds[count] = _share_out(staff, todo)
-        finally:
-            for worker in staff:
-                worker.close()
+    staff = [executors.Worker(tasks.score, 600) for _ in range(2)]
+    try:
+        for worker in staff:
+            worker(todo[0])
+        seconds = [[_share_out(staff[:count], todo) for count in (1, 2)] for _ in range(rounds)]
+    finally:
+        for worker in staff:
+            worker.close()
+    one, two = np.min(seconds, axis=0)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"one worker {seconds[1]:.1f} s, two workers {seconds[2]:.1f} s: "
-          f"ratio {seconds[1] / seconds[2]:.2f} on {cores} cores")  # fmt: skip
+    print(
+        f"one worker {one:.1f} s, two workers {two:.1f} s: ratio {one / two:.2f} on {cores} cores"
+    )
 
 
 def _share_out(staff: Sequence[executors.Worker], todo: Sequence[dict]) -> float:

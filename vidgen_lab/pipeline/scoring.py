@@ -68,7 +68,9 @@ class SmallReader(VideoReader):
             width, height = pictures.work_size(frame.width, frame.height)
             if (width, height) != (frame.width, frame.height):
                 rotation = frame.rotation
-                frame = frame.reformat(width, height, "rgb24", interpolation="AREA")
+                frame = frame.reformat(
+                    width, height, "rgb24", interpolation="AREA", **self._converting
+                )
                 turns = round((rotation or 0) / 90) % 4
                 rgb = frame.to_ndarray()
                 yield np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb

@@ -15,6 +15,9 @@ import numpy as np
 
 from vidgen_lab.video.clip import Clip
 
+# From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
+_CONVERTS_IN_THREADS = int(av.__version__.partition(".")[0]) >= 17
+
 
 class VideoError(ValueError):
     """The file exists but is not a video that can be decoded."""
@@ -60,12 +63,13 @@ class VideoReader:
     """Index of one video file. Holds no open handle, so it pickles into DataLoader workers.
 
     info: VideoInfo. times: float64 [num_frames], seconds at which the frames are shown, the first
-    at 0. threads: decoder threads; leave 1 inside DataLoader workers.
+    at 0. threads: to decode and convert with; leave 1 inside DataLoader workers.
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
         self.path = Path(path)
         self.threads = threads
+        self._converting = {"threads": threads} if _CONVERTS_IN_THREADS else {}
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path} is a folder, not a video file")
         if not self.path.exists():
@@ -208,7 +212,7 @@ class VideoReader:
         return container
 
     def _upright(self, frame: av.VideoFrame) -> np.ndarray:
-        rgb = frame.to_ndarray(format="rgb24")
+        rgb = frame.to_ndarray(format="rgb24", **self._converting)
         turns = round((frame.rotation or 0) / 90) % 4
         return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
 
