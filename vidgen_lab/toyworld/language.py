@@ -1,8 +1,7 @@
 """The world's language: captions in three registers, and prompts read back into attributes.
 
 One lexicon serves both directions: the first phrase of each list is the plain one; every phrase can
-be written by
-`caption` and is understood by `parse_prompt`.
+be written by `caption` and is understood by `parse_prompt`.
 """
 
 import re

@@ -32,8 +32,7 @@ class Rendered:
     """A clip with its ground truth, in pixels of the clip.
 
     clip: uint8 frames [T, H, W, 3]; centers: [T, 2] (x, y); boxes: [T, 4] (x0, y0, x1, y1), end
-    exclusive, zeros where
-    nothing is visible; masks: bool [T, H, W].
+    exclusive, zeros where nothing is visible; masks: bool [T, H, W].
     """
 
     clip: Clip

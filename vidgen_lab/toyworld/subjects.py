@@ -1,11 +1,9 @@
 """The sixteen subjects as flat polygons.
 
 Every function takes the clip time (0 at the first frame, 1 at the last) and returns parts, back to
-front. Coordinates live
-in the box [-1, 1] x [-1, 1], y down; subjects with a front face right. A part's paint is a role of
-the scene's colour
-("main", "shade", "light") or a fixed RGB. Parts marked as light effects belong to the picture but
-not to the mask.
+front. Coordinates live in the box [-1, 1] x [-1, 1], y down; subjects with a front face right. A
+part's paint is a role of the scene's colour ("main", "shade", "light") or a fixed RGB. Parts marked
+as light effects belong to the picture but not to the mask.
 """
 
 from collections.abc import Callable

@@ -58,8 +58,7 @@ def random_caption(
     vocabulary.
 
     `empty` is the share of captions left out altogether, which trains the unconditional branch that
-    classifier-free
-    guidance needs (Ho and Salimans 2022).
+    classifier-free guidance needs (Ho and Salimans 2022).
     """
     if rng.random() < empty:
         return ""

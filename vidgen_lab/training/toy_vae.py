@@ -38,8 +38,8 @@ class ToyVAEConfig:
 
     Single frames first: sixteen different pictures teach colour and shape many times faster than
     two clips of nearly equal frames. Then short crops of video for what moves, and whole clips
-    last,
-    because the second chunk of frames leans on the first and group norm sees other statistics.
+    last, because the second chunk of frames leans on the first and group norm sees other
+    statistics.
     """
 
     block_out_channels: tuple[int, ...] = (16, 32, 64)
@@ -123,8 +123,7 @@ def fast_spatial_norm() -> Iterator[None]:
     """Let the decoder's spatial norm convolve before it enlarges.
 
     Its two 1x1x1 convolutions act on the nearest-neighbour enlargement of the latents; both orders
-    give the same
-    numbers, and at 4x4x4 compression this one does 1/64 of the arithmetic.
+    give the same numbers, and at 4x4x4 compression this one does 1/64 of the arithmetic.
     """
 
     def forward(self, f: torch.Tensor, zq: torch.Tensor, conv_cache=None):
