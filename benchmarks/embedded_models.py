@@ -36,7 +36,10 @@ def main() -> None:
         print(f"judge on fresh renders, {name:<12} {share:7.1%}")
     numbers, table, _ = measure(model_dir("toy-cogvideox"), model_dir("toy-judge"), count)
     quality = numbers["vae_psnr_db"]
-    print(f"VAE: {quality['mean']:.2f} dB on average, worst clip {quality['worst']:.2f} dB")
+    print(
+        f"VAE: {quality['mean']:.2f} dB on average, worst clip {quality['worst']:.2f} dB, "
+        f"what moves {quality['moving']:.2f} dB, what stands still {quality['still']:.2f} dB"
+    )
     first = numbers["first_clip"]
     print(f"one clip: {numbers['seconds_per_clip']:.2f} s (the first {first:.2f} s)")
     for name, share in numbers["adherence"].items():

@@ -11,7 +11,7 @@ from diffusers import CogVideoXPipeline
 from tests.training.conftest import Killed
 from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
 from vidgen_lab.training import toy_cogvideox as cogvideox
-from vidgen_lab.training import toy_diffusion, toy_judge, toy_text_encoder, toy_vae
+from vidgen_lab.training import toy_diffusion, toy_judge, toy_report, toy_text_encoder, toy_vae
 from vidgen_lab.training.optimizers import warmup_cosine, warmup_stable_decay
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes
 from vidgen_lab.training.toy_latents import latent_cells, normalise_latents
@@ -162,6 +162,20 @@ def test_convolving_before_enlarging_changes_nothing():
     assert latents.shape == (1, 4, 5, 8, 8)
     assert torch.allclose(plain, fast, atol=1e-6)
     assert torch.equal(plain, vae.decode(latents).sample)  # the patch is gone again
+
+
+def test_quality_is_told_apart_for_what_moves_and_what_stands_still():
+    pixels = torch.zeros(2, 3, 4, 2, 2, dtype=torch.uint8)
+    pixels[:, 1, 1, 0, 0] = 255  # one pixel flashes: it differs in frames 0, 1 and 2
+    squared = torch.full(pixels.shape, 1e-3)
+    squared[:, :, :3, 0, 0] = 1e-1
+    quality = toy_report.vae_quality(squared, pixels)
+    assert quality["moving"] == pytest.approx(10) and quality["still"] == pytest.approx(30)
+    assert (
+        quality["mean"]
+        == quality["worst"]
+        == pytest.approx(-10 * np.log10((3 * 1e-1 + 13 * 1e-3) / 16))
+    )
 
 
 def test_folding_the_scale_into_the_vae_keeps_what_it_decodes():

@@ -174,10 +174,14 @@ def reconstruct(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tens
     return torch.cat(outputs)
 
 
-def psnr(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB of each clip [N] after a round trip through the VAE."""
-    error = (reconstruct(vae, pixels).clamp(-1, 1) - to_model_range(pixels)) / 2
-    return -10 * torch.log10((error**2).flatten(1).mean(1))
+def squared_error(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tensor:
+    """Of a round trip of uint8 clips [N, 3, T, H, W] through the VAE; white to black counts 1."""
+    return ((reconstruct(vae, pixels).clamp(-1, 1) - to_model_range(pixels)) / 2) ** 2
+
+
+def psnr(squared: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of each clip [N], from squared errors [N, ...]."""
+    return -10 * torch.log10(squared.flatten(1).mean(1))
 
 
 def train_vae(
@@ -212,7 +216,7 @@ def train_vae(
         return loss, {"psnr": -10 * torch.log10(squared / 4)}
 
     def at_checkpoint() -> Numbers:
-        return {"psnr_held_out": psnr(ema.module, held_out).mean()}
+        return {"psnr_held_out": psnr(squared_error(ema.module, held_out)).mean()}
 
     with fast_spatial_norm():
         train(
