@@ -93,8 +93,10 @@ def test_a_saved_pipeline_with_its_text_encoder_in_half_precision(stock, ours, t
     stock.scheduler = SAMPLERS["ddim"][0]
     stock.save_pretrained(tmp_path)
     loaded = VideoGenerator.from_diffusers(tmp_path, "cpu", torch.bfloat16)
-    encoder = loaded.text_encoder.model
-    assert {p.dtype for p in encoder.parameters()} == {torch.bfloat16}
+    weights = dict(loaded.text_encoder.model.named_parameters())
+    # transformers 5.0 keeps this one matrix of T5 in single precision, later ones do not
+    halved = {p.dtype for name, p in weights.items() if not name.endswith(".wo.weight")}
+    assert halved == {torch.bfloat16}
     assert {p.dtype for part in (loaded.model, loaded.vae) for p in part.parameters()} == {
         torch.float32
     }
