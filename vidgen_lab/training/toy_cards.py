@@ -57,6 +57,8 @@ def pipeline_card(numbers: dict, recipe: Path) -> str:
         part: json.loads((recipe / f"{part}_config.json").read_text())
         for part in ("vae", "text", "transformer")
     }
+    training = config["transformer"]
+    dense = training["dense_steps"]
     rows = "\n".join(f"| {name} | {adherence[name]:.1%} |" for name in (*ATTRIBUTES, "all_right"))
     weak = sorted(ATTRIBUTES, key=adherence.get)[:2]
     notes = (recipe / "notes.md").read_text("utf-8") if (recipe / "notes.md").exists() else ""
@@ -97,16 +99,17 @@ table of all prompts, `adherence.csv`.
 
 ## How it was made
 
-- Data: {config["transformer"]["clips"]} clips rendered by `vidgen_lab.toyworld`, captions in three
+- Data: {training["clips"]} clips rendered by `vidgen_lab.toyworld`, captions in three
   registers; a tenth of all compositions held out.
 - VAE: `AutoencoderKLCogVideoX`, {parts["vae"] / 1e6:.2f} M parameters, 4x4 in space, 4x in time,
   {config["vae"]["latent_channels"]} channels; single frames first, then short crops, then whole
   clips.
 - Transformer: `CogVideoXTransformer3DModel` in the layout of CogVideoX-2B,
   {parts["transformer"] / 1e6:.2f} M parameters; v-prediction with CogVideoX-2B's schedule;
-  {config["transformer"]["steps"]} steps of {config["transformer"]["batch"]} clips, all but the last
-  {config["transformer"]["dense_steps"]} on a random {config["transformer"]["keep"]:.0%} of
-  the tokens; Muon and AdamW; EMA.
+  {training["steps"] - dense} steps of {training["batch"]} clips on a random
+  {training["keep"]:.0%} of the tokens, then {dense} steps of {training["dense_batch"]} clips
+  on all of them; an error where the subject is counts {training["subject_weight"]:g} times; Muon
+  and AdamW; EMA.
 - Text: a T5 encoder of {parts["text_encoder"] / 1e6:.2f} M parameters, trained first to tell at
   every token what a caption names, then frozen; one token a word, at most 32; a tenth of the
   captions left empty for guidance.

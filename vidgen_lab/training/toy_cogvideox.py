@@ -35,18 +35,18 @@ class ToyCogVideoXConfig:
     width: int = 96
     height: int = 64
     num_frames: int = 17
-    clips: int = 8000
+    clips: int = 12000
     held_out_clips: int = 64
-    steps: int = 4200
+    steps: int = 5900
     batch: int = 32
     keep: float = 0.25
-    dense_steps: int = 2700
+    dense_steps: int = 4400
     dense_batch: int = 16
     subject_weight: float = 4.0
     learning_rate: float = 1e-3
     muon_learning_rate: float = 2e-3
     warmup: int = 100
-    decay_share: float = 0.285
+    decay_share: float = 0.2
     ema_decay: float = 0.998
     seed: int = 0
 
