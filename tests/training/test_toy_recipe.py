@@ -219,6 +219,19 @@ def test_the_loss_is_plain_v_prediction():
     assert torch.allclose(loss(noise, weights), expected)
 
 
+def test_every_batch_weighs_the_cells_of_its_own_subjects():
+    scenes = sample_scenes(6, 0)
+    number = torch.arange(6.0).view(6, 1, 1, 1, 1)
+    latents = number.expand(6, 3, 4, 4, 4)  # a clip's values tell which one it is
+    subject = torch.rand(6, 3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) < 0.3
+    config = replace(MODEL, batch=8, dense_batch=8, subject_weight=4.0)
+    for step in (0, 3):  # on a part of the tokens, and on all
+        parts = latents, subject, scenes, build_tokenizer(32), config, step, "cpu"
+        _, clean, *_, weights = toy_diffusion._batch(*parts)
+        cells = subject[clean[:, 0, 0, 0, 0].long()]
+        assert torch.equal(weights, torch.where(cells, 4.0, 1.0))
+
+
 def test_a_latent_cell_shows_the_subject_if_one_of_its_pixels_does():
     masks = torch.zeros(1, 9, 8, 12, dtype=torch.bool)
     masks[0, 0, 0, 0] = masks[0, 4, 7, 11] = True  # the first frame; the last of the next four
