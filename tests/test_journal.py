@@ -1,5 +1,5 @@
-from vidgen_lab.pipeline import journal, scenes
-from vidgen_lab.pipeline.journal import Journal, code_version, file_sha256, key_of
+from vidgen_lab import files, journal
+from vidgen_lab.journal import Journal, code_version, key_of
 
 
 def test_results_come_back_and_a_torn_line_is_only_that_line(tmp_path):
@@ -27,11 +27,4 @@ def test_runs_that_share_a_folder_see_each_other(tmp_path):
 def test_keys_depend_on_values_and_not_on_their_order():
     assert key_of("x", {"a": 1, "b": (2,)}) == key_of("x", {"b": [2], "a": 1})
     assert key_of("x", {"a": 1}) != key_of("x", {"a": 2})
-    assert code_version(journal) != code_version(journal, scenes)
-
-
-def test_hash_of_a_file(tmp_path):
-    import hashlib
-
-    (tmp_path / "f").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+    assert code_version(journal) != code_version(journal, files)

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from vidgen_lab.pipeline.rows import plain
+from vidgen_lab.files import plain
 
 
 class Journal:
@@ -71,9 +71,3 @@ def code_version(*modules: Any) -> str:
     for module in modules:
         digest.update(Path(module.__file__).read_bytes().replace(b"\r\n", b"\n"))
     return digest.hexdigest()[:12]
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
