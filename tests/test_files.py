@@ -50,3 +50,11 @@ def test_a_block_that_fails_leaves_nothing(folder):
         part.write_text("half")
         raise ValueError
     assert content(folder) == {"a.txt": "old"}
+
+
+def test_new_files_replace_nothing(folder):
+    with pytest.raises(FileExistsError):
+        write_files({folder / "b.txt": "new", folder / "a.txt": "new"}, new=True)
+    assert content(folder) == {"a.txt": "old"}
+    write_files({folder / "b.txt": "new"}, new=True)
+    assert content(folder) == {"a.txt": "old", "b.txt": "new"}

@@ -70,6 +70,7 @@ def _video(args: argparse.Namespace) -> int | None:
     from vidgen_lab.generation.loading import load_pipeline
     from vidgen_lab.generation.recipe import (
         check_output,
+        free_name,
         load_recipe,
         recipe_path,
         reproduce,
@@ -93,7 +94,8 @@ def _video(args: argparse.Namespace) -> int | None:
         request = load_recipe(args.recipe).with_(**changes)
     else:
         request = GenerationRequest.for_tier(choice.tier, **changes)
-    out = check_output(args.out or _free_name(request.prompt))
+    out = check_output(args.out or free_name(_name_of(request.prompt)))
+    keep = not out.exists()  # what another process puts there meanwhile stays
     pipe = None if repeat else load_pipeline(request.model, tier=choice.tier)
     if pipe:
         validate_request(request, pipe)
@@ -107,17 +109,15 @@ def _video(args: argparse.Namespace) -> int | None:
             made = reproduce(args.recipe, download=True, on_step=on_step)
         else:
             made = generate(pipe, request, on_step=on_step)
-    save_generation(made, out)
+    out = save_generation(made, out, keep=keep)
     print(f"Video   {out}\nRecipe  {recipe_path(out)}")
     return None
 
 
-def _free_name(prompt: str) -> Path:
-    """A file name in the words of the prompt that does not overwrite an earlier clip."""
+def _name_of(prompt: str) -> str:
+    """A file name in the words of the prompt."""
     words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-    stem = "-".join(words)[:60].rstrip("-") or "video"
-    names = (Path(f"{stem}{number}.mp4") for number in ("", *(f"-{n}" for n in range(2, 10_000))))
-    return next(name for name in names if not name.exists())
+    return ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"
 
 
 # evaluate --------------------------------------------------------------------------------------
