@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.pipeline.rows import Row, plain, readable, write_table
+from vidgen_lab.files import plain
+from vidgen_lab.pipeline.rows import Row, readable, write_table
 
 _PER_SHARD = 500  # clips in one tar
 

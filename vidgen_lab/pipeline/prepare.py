@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import replacing
+from vidgen_lab.files import file_sha256, replacing
+from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.balance import balance_rows
 from vidgen_lab.pipeline.config import Config
 from vidgen_lab.pipeline.duplicates import Signature, drop_duplicates
 from vidgen_lab.pipeline.executors import KILLED, Task, run_tasks
 from vidgen_lab.pipeline.gates import judge
-from vidgen_lab.pipeline.journal import Journal, file_sha256, key_of
 from vidgen_lab.pipeline.rows import (
     Row,
     check_fan_out,
