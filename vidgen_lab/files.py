@@ -1,10 +1,13 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files that appear whole or not at all, whatever happens while they are written; plain values."""
 
+import hashlib
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def write_files(contents: Mapping[Path, bytes | str]) -> None:
@@ -28,6 +31,13 @@ def write_files(contents: Mapping[Path, bytes | str]) -> None:
             part.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text, whole or not at all; the parent folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_files({path: text})
+    return path
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Hand out a temporary path with the same suffix; it becomes `path` if the block succeeds."""
@@ -42,3 +52,22 @@ def replacing(path: Path) -> Iterator[Path]:
 def _beside(path: Path) -> Path:
     """On the same disk, so that renaming is one step; hidden; never the same twice."""
     return path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON writes it everywhere: NumPy gone, floats at nine digits, no NaN."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value

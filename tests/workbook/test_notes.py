@@ -8,7 +8,8 @@ import pytest
 
 from vidgen_lab.metrics.basics import evaluate_video_basics
 from vidgen_lab.toyworld import parse_prompt
-from vidgen_lab.workbook import anatomy, demos, notes
+from vidgen_lab.workbook import notes
+from vidgen_lab.workbook.ch01 import anatomy, demos
 
 
 @pytest.mark.parametrize("topic", ["timeline", "models", "uses"])

@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import replacing
+from vidgen_lab.files import file_sha256, plain, replacing
 from vidgen_lab.pipeline.deliver.output import Output
-from vidgen_lab.pipeline.journal import file_sha256
-from vidgen_lab.pipeline.rows import Row, plain, readable, write_table
+from vidgen_lab.pipeline.rows import Row, readable, write_table
 
 _PER_SHARD = 500  # clips in one tar
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from vidgen_lab.files import file_sha256
+from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.balance import balance_rows
 from vidgen_lab.pipeline.config import Config
@@ -22,7 +24,6 @@ from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.duplicates import Signature, drop_duplicates
 from vidgen_lab.pipeline.executors import EXECUTORS, KILLED, Task, run_tasks
 from vidgen_lab.pipeline.gates import judge
-from vidgen_lab.pipeline.journal import Journal, file_sha256, key_of
 from vidgen_lab.pipeline.rows import (
     Row,
     check_fan_out,

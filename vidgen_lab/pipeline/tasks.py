@@ -7,10 +7,11 @@ from typing import Any
 
 import cv2
 
+from vidgen_lab.files import file_sha256
+from vidgen_lab.journal import code_version
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline import annotator_registry as registry
 from vidgen_lab.pipeline import annotators, media, pictures, probing, scenes, scoring
-from vidgen_lab.pipeline.journal import code_version, file_sha256
 from vidgen_lab.pipeline.media import MediaSettings, cut_clip
 from vidgen_lab.pipeline.scenes import SceneSettings
 from vidgen_lab.pipeline.scoring import ScoreSettings, score_video

@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm.auto import tqdm
 
-from vidgen_lab.files import write_files
-from vidgen_lab.pipeline.journal import Journal, file_sha256, key_of
+from vidgen_lab.files import file_sha256, write_files
+from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.training.clip_encoding import (
     ClipSpan,
     check_shape,

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from os.path import lexists
 from pathlib import Path, PurePosixPath
 
-from vidgen_lab.files import replacing, write_files
-from vidgen_lab.pipeline.journal import file_sha256
+from vidgen_lab.files import file_sha256, replacing, write_files
 
 RECORD = "written.jsonl"
 _HEADER = json.dumps({"written by": "vidgen-lab prepare"})
