@@ -154,7 +154,7 @@ def test_resolve_by_name_takes_the_tier_and_says_what_is_missing(monkeypatch):
     assert choice.tier == TIERS["t4"]
     assert choice.download_gib == 12.5
     assert "a CUDA GPU" in choice.describe()
-    assert "Will download: 12.5 GiB" in choice.describe()
+    assert "Needs a download of 12.5 GiB" in choice.describe()
 
 
 def test_resolve_auto_uses_the_weights_that_are_here(monkeypatch):

@@ -106,7 +106,10 @@ class Choice:
         if self.lacks:
             lines.append("This machine lacks: " + "; ".join(self.lacks) + ".")
         if self.download_gib:
-            lines.append(f"Will download: {self.download_gib:g} GiB ({self.tier.model}).")
+            lines.append(
+                f"Needs a download of {self.download_gib:g} GiB ({self.tier.model}), which you "
+                "allow with --download, or download=True in a notebook."
+            )
         if self.larger:
             lines.append(
                 f'Larger: tier="{self.larger.name}" fits this machine too and would download '
