@@ -115,10 +115,10 @@ def _exists(dotted: str) -> bool:
 
 def tier_times(chapter: int = 1) -> pd.DataFrame:
     """What each tier runs and how long it took wherever it was recorded; blank if never."""
+    from vidgen_lab.progress import duration
     from vidgen_lab.settings.hardware import probe
     from vidgen_lab.settings.runs import forecast
     from vidgen_lab.settings.tiers import load_tiers
-    from vidgen_lab.workbook.progress import duration
 
     machine, rows = probe(), []
     for name, tier in load_tiers().items():
