@@ -80,8 +80,8 @@ def _video(args: argparse.Namespace) -> int | None:
         save_generation,
     )
     from vidgen_lab.generation.request import GenerationRequest, validate_request
+    from vidgen_lab.progress import Progress
     from vidgen_lab.settings.tiers import resolve_tier
-    from vidgen_lab.workbook.progress import Progress
 
     names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
     names += ("num_frames", "height", "width", "model")
