@@ -4,7 +4,7 @@ import pytest
 from tests.pipeline.samples import film, moving, picture
 from vidgen_lab.pipeline.overlays import text_share, watermark_share
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.workbook.data_demos import page_of_text, with_logo
+from vidgen_lab.workbook.ch02.demos import page_of_text, with_logo
 
 
 def test_a_logo_stays_while_the_film_changes_under_it():

@@ -1,7 +1,7 @@
 import pytest
 
 from vidgen_lab.pipeline.public_sets import class_counts, read_ucf101
-from vidgen_lab.workbook.data_demos import miniature_ucf101
+from vidgen_lab.workbook.ch02.demos import miniature_ucf101
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.workbook import charts, diagrams, figures, style, toys
+from vidgen_lab.workbook import charts
+from vidgen_lab.workbook import show as style
+from vidgen_lab.workbook.ch01 import diagrams, figures, toys
 from vidgen_lab.workbook.notes import facts
 
 

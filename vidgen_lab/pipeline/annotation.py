@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vidgen_lab.files import plain, write_text
 from vidgen_lab.pipeline.annotators import (
     ActionRecognizer,
     Captioner,
@@ -18,7 +19,6 @@ from vidgen_lab.pipeline.annotators import (
     TemplateCaptioner,
     annotate_clip,
 )
-from vidgen_lab.pipeline.rows import plain, write_text
 from vidgen_lab.pipeline.scenes import SceneDetector
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader

@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from vidgen_lab.pipeline.rows import plain
+from vidgen_lab.files import plain
 
 EXECUTORS = ("serial", "process", "ray")
 _RECYCLE = 200  # tasks after which a worker is replaced, so that leaks of libraries stay bounded

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidgen_lab.files import write_files
-from vidgen_lab.pipeline.journal import file_sha256
+from vidgen_lab.files import file_sha256, write_files
 from vidgen_lab.pipeline.media import MediaSettings, OutputError, cut_clip
 from vidgen_lab.pipeline.rows import Row, sort_rows
 from vidgen_lab.pipeline.sources import find_videos

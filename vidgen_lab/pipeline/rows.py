@@ -6,7 +6,6 @@ never a low score.
 """
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vidgen_lab.files import replacing, write_files
+from vidgen_lab.files import plain, replacing, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,27 +97,19 @@ class Row:
         return cls(**json.loads(line))
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON writes it everywhere: NumPy gone, floats at nine digits, no NaN."""
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return float(f"{value:.9g}") if math.isfinite(value) else None
-    return value
-
-
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
     """The one order of a manifest: stage, source, place in the source."""
     return sorted(rows, key=lambda r: (STAGES.index(r.stage), r.source, r.frames or (), r.clip_id))
 
 
+def manifest_text(rows: Iterable[Row]) -> str:
+    """Rows as JSON Lines, sorted."""
+    return "".join(f"{row.to_json()}\n" for row in sort_rows(rows))
+
+
 def write_manifest(rows: Iterable[Row], path: str | Path) -> Path:
     """Write rows as JSON Lines, sorted, in one step: readers see the old file or the new one."""
-    return write_text(Path(path), "".join(f"{row.to_json()}\n" for row in sort_rows(rows)))
+    return write_text(Path(path), manifest_text(rows))
 
 
 def read_manifest(path: str | Path) -> list[Row]:
@@ -156,13 +147,6 @@ def write_table(table: "pd.DataFrame", path: Path) -> Path:
             table.to_parquet(temporary, index=False)
         except ImportError as error:
             raise ImportError("parquet needs pyarrow: pip install pyarrow") from error
-    return path
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text, whole or not at all; the parent folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_files({path: text})
     return path
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import cv2
 
+from vidgen_lab.files import file_sha256
+from vidgen_lab.journal import code_version
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline import annotator_registry as registry
 from vidgen_lab.pipeline import annotators, media, pictures, probing, scenes, scoring
-from vidgen_lab.pipeline.journal import code_version, file_sha256
 from vidgen_lab.pipeline.media import MediaSettings, cut_clip
 from vidgen_lab.pipeline.scenes import SceneSettings
 from vidgen_lab.pipeline.scoring import ScoreSettings, score_video
@@ -52,12 +53,8 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
     clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
-    tables = {
-        "detector": registry.DETECTORS,
-        "actor": registry.ACTIONS,
-        "captioner": registry.CAPTIONERS,
-    }
-    who = [registry.make(table, task[role], fetch) for role, table in tables.items()]
+    roles = ("detector", "actor", "captioner")
+    who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
     with _one_thread():
         return annotators.annotate_clip(clip, *who)
 

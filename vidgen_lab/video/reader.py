@@ -25,6 +25,8 @@ from vidgen_lab.video.orientation import Upright
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
 _CONVERTS_IN_THREADS = int(av.__version__.partition(".")[0]) >= 17
+# A name with a colon is a file here, never a protocol, and a playlist reaches no other machine.
+FILES_ONLY = {"protocol_whitelist": "file"}
 _BACK = (0.0, 3.0, 15.0)  # seconds before the wanted frame to seek to, one try after another
 _PREDICTED = (2, 3)  # picture types P and B: no picture to begin with
 
@@ -311,7 +313,7 @@ def open_video(path: str | Path, threads: int = 1) -> av.container.InputContaine
     read. Raises VideoError where there is none that could be decoded."""
     path = Path(path)
     try:
-        container = av.open(local(path), options={"protocol_whitelist": "file"})
+        container = av.open(local(path), options=FILES_ONLY)
     except av.FFmpegError as err:
         reason = "the file is empty" if path.stat().st_size == 0 else err.strerror
         raise VideoError(f"{path} is not a readable video: {reason}") from err
