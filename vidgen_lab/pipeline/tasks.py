@@ -61,7 +61,10 @@ def annotate(task: dict[str, Any]) -> dict[str, Any]:
     roles = ("detector", "actor", "captioner")
     who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
     with _one_thread():
-        return annotators.annotate_clip(clip, *who)
+        found = annotators.annotate_clip(clip, *who)
+    for thing in found["objects"]:  # in pixels of the file, not of the glance
+        thing["box"] = [round(value * clip.meta["reduced"]) for value in thing["box"]]
+    return found
 
 
 @contextmanager
@@ -81,7 +84,9 @@ def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
     video = VideoReader(path, shrink_to=_GLANCE_SIDE)
     first, end = frames or (0, video.info.num_frames)
     stride = max(1, -(-(end - first) // looks))
-    return video.read(first, len(range(first, end, stride)), stride)
+    clip = video.read(first, len(range(first, end, stride)), stride)
+    reduced = video.info.width / clip.width
+    return Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
 
 
 def _judge_version() -> str:
