@@ -142,8 +142,8 @@ def test_a_mistake_in_a_pair(pair, message):
     ("text", "message"),
     [
         ("steps: [", "not valid YAML: "),
-        ("just words", "must hold settings"),
-        ("- 1", "must hold settings"),
+        ("just words", "must hold lines of the form 'name: value'"),
+        ("- 1", "must hold lines of the form 'name: value'"),
         ("seed: 1", "steps must be given"),
         ("steps: 1\nsteps: 2", "found duplicate key"),
     ],

@@ -53,6 +53,14 @@ def test_a_block_that_fails_leaves_nothing(folder):
     assert content(folder) == {"a.txt": "old"}
 
 
+def test_new_files_replace_nothing(folder):
+    with pytest.raises(FileExistsError):
+        write_files({folder / "b.txt": "new", folder / "a.txt": "new"}, new=True)
+    assert content(folder) == {"a.txt": "old"}
+    write_files({folder / "b.txt": "new"}, new=True)
+    assert content(folder) == {"a.txt": "old", "b.txt": "new"}
+
+
 def test_hash_of_a_file(tmp_path):
     import hashlib
 

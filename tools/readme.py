@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from vidgen_lab.paths import model_dir, notebooks_dir
+from vidgen_lab.progress import duration
 from vidgen_lab.settings.runs import Run, forecast, load_runs
 from vidgen_lab.settings.tiers import load_tiers
-from vidgen_lab.workbook.progress import duration
 from vidgen_lab.workbook.runner import chapters
 
 PART = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.S)

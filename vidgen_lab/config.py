@@ -39,9 +39,10 @@ def load(
     Raises FileNotFoundError, or ConfigError (a ValueError).
     """
     where = where or (str(source) if isinstance(source, str | Path) else "")
+    content = read_yaml(source) if isinstance(source, str | Path) else source or {}
     config = OmegaConf.structured(schema)
     with _naming(where):
-        _apply(config, _read(source), "")
+        _apply(config, content, "")
     for pair in overrides:
         _apply(config, _parse(schema, pair), "")
     with _naming(where):
@@ -57,16 +58,16 @@ def _naming(where: str) -> Iterator[None]:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _read(source: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if isinstance(source, Mapping):
-        return source
-    text = Path(source).read_text(encoding="utf-8") if source else ""
-    try:
-        content = OmegaConf.create(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {_one_line(error)}") from None
-    if not isinstance(content, DictConfig) or text.strip() and content == {text.strip(): None}:
-        raise ConfigError("must hold settings, such as 'seed: 1'")
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file, empty for an empty file; ConfigError names the file."""
+    text = Path(path).read_text(encoding="utf-8")
+    with _naming(str(path)):
+        try:
+            content = OmegaConf.create(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"not valid YAML: {_one_line(error)}") from None
+        if not isinstance(content, DictConfig) or text.strip() and content == {text.strip(): None}:
+            raise ConfigError("must hold lines of the form 'name: value'")
     return OmegaConf.to_container(content)
 
 
@@ -96,43 +97,61 @@ def _parse(schema: type, pair: str) -> dict[str, Any]:
 def _apply(node: DictConfig, content: Mapping[str, Any], place: str) -> None:
     """Write `content` into `node`, refusing what does not belong there."""
     schema = OmegaConf.get_type(node)
-    hints = _hints(schema)
+    hints, values = _hints(schema), {}
     for name, value in content.items():
-        full = f"{place}{name}"
+        full, hint = f"{place}{name}", hints.get(name)
         if hints and name not in hints:
             raise ConfigError(_unknown(schema, str(name), place))
-        with read_write(node):
-            if isinstance(value, Mapping):
-                if name not in node or OmegaConf.is_missing(node, name) or node[name] is None:
-                    _assign(node, name, {}, full, hints.get(name))
-                if isinstance(node[name], DictConfig):
-                    _apply(node[name], value, f"{full}.")
-                    continue
-            elif name in node and is_dataclass(hints.get(name)):
+        if not isinstance(value, Mapping):
+            if name in node and is_dataclass(hint):
                 raise ConfigError(f"{full} has settings of its own: {full}.NAME=VALUE")
-            _assign(node, name, value, full, hints.get(name))
+            values[name] = _settings_in(value, hint, full)
+            continue
+        if name not in node or OmegaConf.is_missing(node, name) or node[name] is None:
+            _assign(node, {name: {}}, place, hints)
+        if not isinstance(node[name], DictConfig):
+            raise ConfigError(_unfit(full, value, hint))
+        _apply(node[name], value, f"{full}.")
+    try:
+        _assign(node, values, place, hints)
+    except ConfigError:
+        for name, value in values.items():  # which one is it?
+            _assign(node, {name: value}, place, hints)
 
 
-def _assign(node: DictConfig, name: str, value: Any, full: str, hint: Any) -> None:
-    plain = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-    wanted = f"it is {plain.replace('typing.', '')}" if hint else "it is of another type"
+def _assign(
+    node: DictConfig, values: Mapping[str, Any], place: str, hints: Mapping[str, Any]
+) -> None:
+    """Merge values into a node; the error names the first of them."""
+    try:
+        with read_write(node):
+            node.merge_with(values)
+        fit = all(OmegaConf.is_interpolation(node, n) or _same(values[n], node[n]) for n in values)
+        said = "it is of another type"
+    except OmegaConfBaseException as error:
+        fit, said = False, _one_line(error)
+    if not fit:
+        name, value = next(iter(values.items()))
+        raise ConfigError(_unfit(f"{place}{name}", value, hints.get(name), said))
+
+
+def _unfit(full: str, value: Any, hint: Any, said: str = "") -> str:
+    kind = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return f"{full} cannot be {value!r}: {'it is ' + kind if hint else said}"
+
+
+def _settings_in(value: Any, hint: Any, full: str) -> Any:
+    """The items of a list of settings, read one by one: OmegaConf 2.4 takes them as they are."""
     kind = next(filter(is_dataclass, get_args(hint)), None)
     if kind and isinstance(value, list | tuple) and all(isinstance(v, Mapping) for v in value):
-        value = [load(kind, item, where=f"{full}[{i}]") for i, item in enumerate(value)]
-    try:
-        node.merge_with({name: value})
-        fits = OmegaConf.is_interpolation(node, name) or _unchanged(value, node[name])
-    except OmegaConfBaseException as error:
-        wanted = wanted if hint else _one_line(error)
-        fits = False
-    if not fits:
-        raise ConfigError(f"{full} cannot be {value!r}: {wanted}")
+        return [load(kind, item, where=f"{full}[{i}]") for i, item in enumerate(value)]
+    return value
 
 
-def _unchanged(given: Any, taken: Any) -> bool:
+def _same(given: Any, taken: Any) -> bool:
     """Whether a value was taken as it is, and is no NaN."""
     if isinstance(given, list | tuple):
-        return all(map(_unchanged, given, taken))
+        return all(map(_same, given, taken))
     if isinstance(given, float) and math.isnan(given):
         return False
     for kind in (bool, str):
@@ -195,4 +214,4 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).partition("\n    full_key")[0].split())
 
 
-__all__ = ["MISSING", "ConfigError", "load"]
+__all__ = ["MISSING", "ConfigError", "load", "read_yaml"]

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 
-def write_files(contents: Mapping[Path, bytes | str]) -> None:
+def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None:
     """Write some files so that all of them appear together, or none.
 
     contents: by path; text becomes UTF-8. The folders must exist. On an error (OSError for a full
     disk or a locked folder, also Ctrl-C) what stood at the paths before is still there.
+    new: replace nothing. FileExistsError if a path is taken, also by a process that came first.
     """
     parts: dict[Path, Path] = {}
+    claimed: list[Path] = []
     try:
         for path, data in contents.items():
             parts[path] = _beside(path)
@@ -24,10 +26,14 @@ def write_files(contents: Mapping[Path, bytes | str]) -> None:
                 file.write(data.encode("utf-8") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())  # some disks report only here that they are full
+        for path in parts if new else ():
+            path.open("xb").close()
+            claimed.append(path)
         for path, part in parts.items():
             part.replace(path)
+        claimed.clear()
     finally:
-        for part in parts.values():
+        for part in (*parts.values(), *claimed):
             part.unlink(missing_ok=True)
 
 

@@ -86,16 +86,16 @@ def test_embeddings_read_back(written):
     assert list(table["embedding"][1]) == [0, 1, 0, 0]
 
 
-def test_writing_again_replaces_everything_and_is_the_same(written):
+def test_writing_fewer_clips_removes_the_others_and_nothing_else(written):
     out, table = written
-    tar = out / "shards" / "train-000000.tar"
-    before = tar.read_bytes()
-    (out / "dataset" / "train" / "videos" / "stale.mp4").write_bytes(b"old")
+    own = out / "dataset" / "train" / "videos" / "own.mp4"
+    own.write_bytes(b"of the user")
+    exports.write_exports(table[1:], out)
+    assert own.read_bytes() == b"of the user"
+    assert sorted(p.name for p in own.parent.iterdir()) == ["id1.mp4", "own.mp4"]
     exports.write_exports(table, out)
-    assert tar.read_bytes() == before
-    assert not (out / "dataset" / "train" / "videos" / "stale.mp4").exists()
-    assert {p.name for p in out.iterdir()} >= {"clips", "dataset", "shards"}
-    assert not [p for p in out.iterdir() if p.name.startswith((".dataset", ".shards"))]
+    assert sorted(p.name for p in own.parent.iterdir()) == ["id0.mp4", "id1.mp4", "own.mp4"]
+    own.unlink()
 
 
 def test_a_missing_clip_leaves_the_old_dataset(written):

@@ -16,7 +16,7 @@ from vidgen_lab.pipeline.config import Config, load_config
 from vidgen_lab.pipeline.executors import Outcome
 from vidgen_lab.pipeline.gates import GateSettings
 from vidgen_lab.pipeline.media import MediaSettings
-from vidgen_lab.pipeline.prepare import Labour, prepare
+from vidgen_lab.pipeline.prepare import Labour, NothingLeft, prepare
 from vidgen_lab.pipeline.probing import probe_file
 from vidgen_lab.video.clip import Clip
 
@@ -159,11 +159,13 @@ def test_a_lost_or_spoilt_clip_is_made_again(whole, videos, tmp_path, calls):
     one, two, *_ = sorted((out / "clips").iterdir())
     one.unlink()
     two.write_bytes(b"spoilt")
-    (out / "clips" / ".dead.part.mp4").write_bytes(b"left by a kill")
-    prepare(videos, out, labour=SERIAL)
+    half = out / "clips" / f".{'0' * 32}.part.mp4"
+    half.write_bytes(b"left by a kill")
+    with pytest.warns(UserWarning, match="not as it was written"):
+        prepare(videos, out, labour=SERIAL)
     assert sorted(calls) == [("export", one.name), ("export", two.name)]
     assert (out / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
-    assert not (out / "clips" / ".dead.part.mp4").exists()
+    assert not half.exists() and (out / "set_aside" / "clips" / two.name).exists()
 
 
 def test_changed_content_redoes_that_file_alone(whole, videos, tmp_path, calls):
@@ -211,8 +213,8 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
         return [1.0, 0.0]
 
     monkeypatch.setattr(tasks, "embed", embed)
-    lacking = prepare(*single, labour=SERIAL)
-    assert last(lacking, "good.mp4")[0].reason.startswith("FileNotFoundError: the weights")
+    with pytest.raises(NothingLeft, match="FileNotFoundError: the weights"):
+        prepare(*single, labour=SERIAL)
     allowed = load_config(None, ["annotate.download=true"])
     assert last(prepare(*single, allowed, SERIAL), "good.mp4")[0].stage == "split"
 
@@ -223,8 +225,8 @@ def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr("vidgen_lab.pipeline.prepare.run_tasks", lost)
-        (row,) = prepare(*single, labour=SERIAL, score_only=True)
-        assert (row.status, row.reason[:6]) == ("error", "killed")
+        with pytest.raises(NothingLeft, match="killed: signal 9"):
+            prepare(*single, labour=SERIAL, score_only=True)
     again = prepare(*single, labour=SERIAL, score_only=True)
     assert last(again, "good.mp4")[-1].status == "kept"
 
@@ -245,13 +247,11 @@ def test_score_only_cuts_nothing(videos, tmp_path):
     assert not (tmp_path / "clips").exists()
 
 
-def test_a_folder_of_nothing_but_broken_videos_ends_well(tmp_path):
+def test_a_folder_of_nothing_but_broken_videos_says_so(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.mp4").write_bytes(b"")
-    table = prepare(tmp_path / "in", tmp_path / "out", labour=SERIAL)
-    assert [(r.status, r.reason) for r in table] == [
-        ("error", "the file is not a readable video: the file is empty")
-    ]
+    with pytest.raises(NothingLeft, match="all 1 ended in an error at the stage read.*is empty"):
+        prepare(tmp_path / "in", tmp_path / "out", labour=SERIAL)
 
 
 @pytest.mark.slow

@@ -163,6 +163,28 @@ def test_broken_metadata_names_the_line(folder):
         read_clips(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"file_name": "../away.mp4"}, "'../away.mp4' lies outside"),
+        ({"file_name": "videos/../../away.mp4"}, "lies outside"),
+        ({"file_name": "/etc/passwd"}, "'/etc/passwd' lies outside"),
+        ({"file_name": "videos/id0.mp4\0.txt"}, "lies outside"),
+        ({"num_frames": 0.5}, "num_frames is 0.5"),
+        ({"num_frames": 1e300}, r"num_frames is 1e\+300"),
+        ({"height": 63.5}, "height is 63.5"),
+        ({"width": 2**40}, "width is"),
+    ],
+)
+def test_a_line_that_cannot_be_is_refused_by_its_number(folder, change, said):
+    (folder.parent / "away.mp4").write_bytes((folder / "videos" / "id0.mp4").read_bytes())
+    row = {"file_name": "videos/id0.mp4", "text": "x", "num_frames": 16, "height": 64, "width": 96}
+    rows = [json.dumps(row | {"fps": 8}), "", json.dumps(row | {"fps": 8} | change)]
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    with pytest.raises(ValueError, match=r"metadata\.jsonl, line 3: .*" + said):
+        read_clips(folder)
+
+
 def test_numbers_that_make_no_sense_are_measured_instead(folder):
     listing = folder / "metadata.jsonl"
     row = {"file_name": "videos/id0.mp4", "text": "x", "num_frames": 99, "height": 8, "width": 8}

@@ -255,7 +255,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestError(f"{name} must be a number, not {value!r}") from None
     if not math.isfinite(number):
         raise RequestError(f"{name} must be finite, not {number}")

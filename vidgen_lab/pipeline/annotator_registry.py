@@ -44,6 +44,9 @@ EMBEDDERS: Table = {
     "clip": Trained("HubEmbedder", "openai/clip-vit-base-patch32"),
     "siglip": Trained("HubEmbedder", "google/siglip-base-patch16-224"),
 }
+TABLES = {
+    "detector": DETECTORS, "actor": ACTIONS, "captioner": CAPTIONERS, "embedder": EMBEDDERS,
+}  # fmt: skip
 
 
 def make(table: Table, name: str, download: bool = False) -> Any:

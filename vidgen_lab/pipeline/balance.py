@@ -33,6 +33,8 @@ class BalanceSettings:
             raise ValueError(f"temperature must lie in 0..1, not {self.temperature}")
         if self.concepts is not None and self.concepts < 1:
             raise ValueError(f"concepts must be at least 1, not {self.concepts}")
+        if self.floor < 0:
+            raise ValueError(f"floor must be 0 or more, not {self.floor}")
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class DuplicateSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.max_bits <= 64:
             raise ValueError(f"max_bits must lie in 0..64, not {self.max_bits}")
+        for name, most in (("max_difference", 255), ("max_local", 255), ("min_correlation", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie in 0..{most}, not {getattr(self, name)}")
+        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
+            raise ValueError(f"min_cosine must lie in -1..1, not {self.min_cosine}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The kept clips as the files that trainers read; built beside the old ones and swapped in.
+"""The kept clips as the files that trainers read.
 
 OUT/dataset/SPLIT/videos/*.mp4      hard links to OUT/clips where the disk allows it
                  /prompts.txt + videos.txt     CogVideo
@@ -15,13 +15,14 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import plain
+from vidgen_lab.files import file_sha256, plain, replacing
+from vidgen_lab.pipeline.deliver.output import Output
 from vidgen_lab.pipeline.rows import Row, readable, write_table
 
 _PER_SHARD = 500  # clips in one tar
@@ -34,47 +35,42 @@ def final_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def write_exports(rows: Iterable[Row], out: str | Path) -> Path:
-    """Write OUT/dataset and OUT/shards anew from the rows of a manifest; returns the first.
+    """Write OUT/dataset and OUT/shards from the rows of a manifest; returns the first.
 
-    Raises FileNotFoundError when a clip of the manifest is missing in OUT/clips.
+    Files that hold already what they should are left alone; of the others, only those are replaced
+    or removed that were written here before. Raises FileNotFoundError when a clip of the manifest
+    is missing in OUT/clips, before anything is changed, and FileExistsError for a file in the way.
     """
-    out = Path(out)
-    dataset, shards = out / ".dataset.part", out / ".shards.part"
-    for leftover in (dataset, shards):
-        shutil.rmtree(leftover, ignore_errors=True)
-    shards.mkdir(parents=True)
+    output = Output(out, exclusive=False)
     splits: dict[str, list[Row]] = {"train": []}
     for row in final_rows(rows):
         splits.setdefault(row.info["split"], []).append(row)
+        if not (output.folder / row.info["clip"]["file"]).is_file():
+            raise FileNotFoundError(f"{row.info['clip']['file']} is not in {out}: prepare it again")
+    wanted: set[str] = set()
     for name, chosen in splits.items():
-        _write_split(chosen, out, dataset / name)
-        _write_shards(chosen, out, shards, name)
-    _swap(shards, out / "shards")
-    return _swap(dataset, out / "dataset")
+        wanted |= _write_split(chosen, output, name)
+        wanted |= _write_shards(chosen, output, name)
+    stale = {*output.names("dataset"), *output.names("shards")} - wanted
+    output.remove(sorted(stale))
+    return output.folder / "dataset"
 
 
-def _swap(new: Path, place: Path) -> Path:
-    """Put a finished folder in the place of the old one."""
-    old = place.with_name(f".{place.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-    return place
-
-
-def _write_split(rows: Sequence[Row], out: Path, folder: Path) -> None:
-    (folder / "videos").mkdir(parents=True)
-    for row in rows:
-        _link(out / row.info["clip"]["file"], folder / "videos" / f"{row.clip_id}.mp4")
+def _write_split(rows: Sequence[Row], output: Output, split: str) -> set[str]:
+    """The videos, then the lists together; returns the names of all of them."""
+    folder = f"dataset/{split}"
+    videos = {f"{folder}/videos/{row.clip_id}.mp4": row for row in rows}
+    (output.folder / folder / "videos").mkdir(parents=True, exist_ok=True)
+    for name, row in videos.items():
+        _link(output, row.info["clip"], name)
     prompts = [" ".join(row.info["caption"].split()) for row in rows]
-    videos = [f"videos/{row.clip_id}.mp4" for row in rows]
-    for name, lines in (("prompts", prompts), ("prompt", prompts), ("videos", videos)):
-        (folder / f"{name}.txt").write_text("".join(f"{x}\n" for x in lines), encoding="utf-8")
-    metadata = "".join(json.dumps(_metadata(r), ensure_ascii=False) + "\n" for r in rows)
-    (folder / "metadata.jsonl").write_text(metadata, encoding="utf-8")
-    _write_open_sora(rows, folder / "open_sora.csv")
+    paths = [f"videos/{row.clip_id}.mp4" for row in rows]
+    lines = {"prompts.txt": prompts, "prompt.txt": prompts, "videos.txt": paths}
+    lines["metadata.jsonl"] = [json.dumps(_metadata(r), ensure_ascii=False) for r in rows]
+    lists = {f"{folder}/{n}": "".join(f"{line}\n" for line in ls) for n, ls in lines.items()}
+    lists[f"{folder}/open_sora.csv"] = _open_sora(rows)
+    output.write(lists)
+    return videos.keys() | lists.keys()
 
 
 def _metadata(row: Row) -> dict[str, Any]:
@@ -96,38 +92,43 @@ OPEN_SORA_COLUMNS = (
 )  # fmt: skip
 
 
-def _write_open_sora(rows: Sequence[Row], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, OPEN_SORA_COLUMNS, lineterminator="\n")
-        table.writeheader()
-        for row in rows:
-            clip = row.info["clip"]
-            width, height = clip["width"], clip["height"]
-            table.writerow({
-                "path": f"videos/{row.clip_id}.mp4",
-                "text": row.info["caption"],
-                "num_frames": clip["num_frames"],
-                "width": width,
-                "height": height,
-                "aspect_ratio": round(height / width, 6),  # Open-Sora's is height over width
-                "fps": clip["fps"],
-                "resolution": width * height,
-            })  # fmt: skip
+def _open_sora(rows: Sequence[Row]) -> str:
+    file = io.StringIO(newline="")
+    table = csv.DictWriter(file, OPEN_SORA_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for row in rows:
+        clip = row.info["clip"]
+        width, height = clip["width"], clip["height"]
+        table.writerow({
+            "path": f"videos/{row.clip_id}.mp4",
+            "text": row.info["caption"],
+            "num_frames": clip["num_frames"],
+            "width": width,
+            "height": height,
+            "aspect_ratio": round(height / width, 6),  # Open-Sora's is height over width
+            "fps": clip["fps"],
+            "resolution": width * height,
+        })  # fmt: skip
+    return file.getvalue()
 
 
-def _write_shards(rows: Sequence[Row], out: Path, folder: Path, split: str) -> None:
+def _write_shards(rows: Sequence[Row], output: Output, split: str) -> set[str]:
+    names = set()
     for number, start in enumerate(range(0, len(rows), _PER_SHARD)):
-        with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as tar:
+        name = f"shards/{split}-{number:06d}.tar"
+        with output.replacing(name) as temporary, tarfile.open(temporary, "w") as tar:
             for row in rows[start : start + _PER_SHARD]:
                 files = {
                     "json": json.dumps(_metadata(row), ensure_ascii=False).encode(),
-                    "mp4": (out / row.info["clip"]["file"]).read_bytes(),
+                    "mp4": (output.folder / row.info["clip"]["file"]).read_bytes(),
                     "txt": row.info["caption"].encode(),
                 }
                 for suffix, data in files.items():
                     member = tarfile.TarInfo(f"{row.clip_id}.{suffix}")
                     member.size = len(data)  # all else at its default: equal clips, equal tar
                     tar.addfile(member, io.BytesIO(data))
+        names.add(name)
+    return names
 
 
 def write_embeddings(out: str | Path) -> Path:
@@ -137,16 +138,23 @@ def write_embeddings(out: str | Path) -> Path:
     """
     import pandas as pd
 
-    out = Path(out)
-    with np.load(out / "embeddings.npz") as saved:
+    output = Output(out, exclusive=False)
+    with np.load(output.folder / "embeddings.npz") as saved:
         ids, vectors = saved["ids"].tolist(), saved["vectors"].tolist()
-    return write_table(pd.DataFrame({"id": ids, "embedding": vectors}), out / "embeddings.parquet")
+    with output.replacing("embeddings.parquet") as path:
+        write_table(pd.DataFrame({"id": ids, "embedding": vectors}), path)
+    return output.folder / "embeddings.parquet"
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another disk, or one that has no links
-        shutil.copyfile(source, target)
+def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:
+    """The clip under another name: a link to it where the disk allows one."""
+    source, target = output.folder / clip["file"], output.folder / name
+    if name in output and target.exists() and target.samefile(source):
+        return
+    output.claim([name])
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:  # another disk, or one that has no links
+            shutil.copyfile(source, temporary)
+    output.wrote({name: clip.get("sha256") or file_sha256(target)})

@@ -1,5 +1,6 @@
 """Gates: one number of a clip against one threshold, and tools to choose the threshold first."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -48,6 +49,13 @@ class GateSettings:
     min_motion: float | None = None
     min_sharpness: float | None = 0.22
 
+    def __post_init__(self) -> None:
+        for name, gate in self.by_name().items():
+            most = 1.0 if gate.metric in _SHARES else math.inf
+            if not 0 <= gate.threshold <= most or math.isinf(gate.threshold):
+                within = "0..1" if most == 1 else "0 or more"
+                raise ValueError(f"{name} must be {within}, not {gate.threshold}")
+
     def gates(self) -> list[Gate]:
         """The gates that are switched on, in the order in which they are asked."""
         return list(self.by_name().values())
@@ -76,6 +84,7 @@ _GATES = {
     "min_motion": ("slow", "motion"),
     "min_sharpness": ("blurred", "sharpness"),
 }
+_SHARES = ("blank", "bright", "dark", "bars", "frozen", "changing")  # of a picture or of a clip
 
 
 def judge(row: Row, gates: Iterable[Gate]) -> Row:

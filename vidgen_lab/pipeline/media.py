@@ -18,6 +18,10 @@ from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader
 
 Mode = Literal["fit", "pad", "crop"]
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+)  # fmt: skip
+_LARGEST, _FASTEST = 8192, 240.0  # pixels of a side and frames a second that H.264 is made for
 _CLOCKED = ("mov,", "matroska")  # containers in which every frame has a time stamp
 _SEEK_MARGIN = 10.0  # seconds before a cut at which decoding begins: more than a group of pictures
 
@@ -46,14 +50,16 @@ class MediaSettings:
     def __post_init__(self) -> None:
         if self.size is not None:
             object.__setattr__(self, "size", tuple(self.size))
-            if len(self.size) != 2 or any(s < 16 or s % 2 for s in self.size):
-                raise ValueError(f"size must be two even numbers from 16 on, not {self.size}")
+            if len(self.size) != 2 or any(s % 2 or not 16 <= s <= _LARGEST for s in self.size):
+                raise ValueError(f"size: two even numbers in 16..{_LARGEST}, not {self.size}")
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         if self.mode not in ("fit", "pad", "crop"):
             raise ValueError(f"mode must be fit, pad or crop, not {self.mode!r}")
         if not 0 <= self.crf <= 51 or self.gop < 1:
             raise ValueError(f"crf must lie in 0..51 and gop be at least 1: {self.crf}, {self.gop}")
-        if self.fps is not None and not self.fps > 0:
-            raise ValueError(f"fps must be positive, not {self.fps}")
+        if self.fps is not None and not 0.1 <= self.fps <= _FASTEST:
+            raise ValueError(f"fps must lie in 0.1..{_FASTEST:g}, not {self.fps}")
 
 
 def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit") -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import av
 
-from vidgen_lab.video.reader import VideoError, VideoInfo, VideoReader
+from vidgen_lab.video.ffmpeg import local
+from vidgen_lab.video.reader import FILES_ONLY, VideoError, VideoInfo, VideoReader
 
 _HDR_CURVES = {16: "PQ", 18: "HLG"}
 
@@ -65,7 +66,7 @@ def facts_of(reader: VideoReader) -> Facts:
     """The same for a reader that is already there."""
     info, size = reader.info, reader.path.stat().st_size
     try:
-        with av.open(str(reader.path)) as container:
+        with av.open(local(reader.path), options=FILES_ONLY) as container:
             stream = container.streams.video[0]
             audio = container.streams.audio
             depth = max((c.bits for c in stream.codec_context.format.components), default=8)

@@ -102,9 +102,14 @@ def sort_rows(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda r: (STAGES.index(r.stage), r.source, r.frames or (), r.clip_id))
 
 
+def manifest_text(rows: Iterable[Row]) -> str:
+    """Rows as JSON Lines, sorted."""
+    return "".join(f"{row.to_json()}\n" for row in sort_rows(rows))
+
+
 def write_manifest(rows: Iterable[Row], path: str | Path) -> Path:
     """Write rows as JSON Lines, sorted, in one step: readers see the old file or the new one."""
-    return write_text(Path(path), "".join(f"{row.to_json()}\n" for row in sort_rows(rows)))
+    return write_text(Path(path), manifest_text(rows))
 
 
 def read_manifest(path: str | Path) -> list[Row]:

@@ -38,6 +38,8 @@ class SceneSettings:
             raise ValueError(f"unknown detector {self.detector!r}; one of {', '.join(DETECTORS)}")
         if not 0 <= self.min_seconds < float("inf"):
             raise ValueError(f"min_seconds must be 0 or more, not {self.min_seconds}")
+        if self.threshold is not None and not 0 < self.threshold < float("inf"):
+            raise ValueError(f"threshold must be more than 0, not {self.threshold}")
 
 
 @dataclass(frozen=True)

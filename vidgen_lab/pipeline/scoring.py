@@ -37,8 +37,11 @@ class ScoreSettings:
     max_looks: int = 40
 
     def __post_init__(self) -> None:
-        if not (self.looks_per_second > 0 and self.max_looks >= 1):
-            raise ValueError("looks_per_second and max_looks must be positive")
+        if not (0 < self.looks_per_second <= 1000 and 1 <= self.max_looks <= 10_000):
+            raise ValueError(
+                "looks_per_second must lie in 0..1000 and max_looks in 1..10000, not "
+                f"{self.looks_per_second} and {self.max_looks}"
+            )
 
 
 @dataclass(frozen=True)

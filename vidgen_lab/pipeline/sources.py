@@ -80,7 +80,11 @@ def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+        table = csv.DictReader(file)
+        try:
+            rows = list(table)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, line {table.line_num + 1}: {error}") from None
     if rows and "file" not in rows[0]:
         raise ValueError(f"{path} needs a column 'file' (and licence, url, consent)")
     return {

@@ -53,12 +53,8 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
     clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
-    tables = {
-        "detector": registry.DETECTORS,
-        "actor": registry.ACTIONS,
-        "captioner": registry.CAPTIONERS,
-    }
-    who = [registry.make(table, task[role], fetch) for role, table in tables.items()]
+    roles = ("detector", "actor", "captioner")
+    who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
     with _one_thread():
         return annotators.annotate_clip(clip, *who)
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
 
+from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.video.tensors import to_model_range
 
@@ -20,7 +20,7 @@ def encode_scenes(
     """Scenes rendered at (width, height, frames) as latents [N, C, T, H, W] (posterior means, fp16)
     and the cells among them that show the subject, bool [N, T, H, W]."""
     latents, subjects = [], []
-    for start in tqdm(range(0, len(scenes), 4), desc="encode", mininterval=10):
+    for start in Progress(range(0, len(scenes), 4), "encode", "batch"):
         rendered = [render(scene, *size) for scene in scenes[start : start + 4]]
         video = to_model_range(torch.from_numpy(np.stack([r.clip.frames for r in rendered])))
         video = video.permute(0, 4, 1, 2, 3).to(vae.device)  # [B, 3, T, H, W]
