@@ -10,7 +10,9 @@ def trained_transformer(
     variant="2b", rank=4, alpha=None, dtype=torch.float32, adapter_dtype=torch.float32, **more
 ):
     """The transformer of a tiny model, its adapter filled with random numbers of `adapter_dtype`."""
-    transformer = tiny_pipeline(variant).transformer.to(dtype).eval()
+    transformer = tiny_pipeline(variant).transformer.eval()
+    if dtype != torch.float32:
+        transformer.to(dtype)
     config = CogVideoLoRAConfig(rank=rank, alpha=alpha, **more)
     apply_lora_to_model(transformer, config)
     generator = torch.Generator().manual_seed(0)

@@ -11,7 +11,13 @@ from vidgen_lab.generation.request import GenerationRequest
 
 RANK, WIDTH, SETTINGS = 4, 32, "lora_adapter_metadata"
 REQUEST = GenerationRequest(
-    "a red ball", num_inference_steps=2, num_frames=9, height=32, width=32, guidance_scale=1.0
+    "a red ball",
+    num_inference_steps=2,
+    guidance_scale=1.0,
+    num_frames=9,
+    height=32,
+    width=32,
+    model="tiny",  # fmt: skip
 )
 
 
@@ -165,3 +171,34 @@ def test_an_adapter_of_somebody_else_is_in_the_recipe_without_a_file(save):
     pipe.load_lora_weights(save().parent, adapter_name="mine")
     (entry,) = generate(pipe, REQUEST).recipe["lora"]
     assert entry == {"name": "mine", "file": None, "sha256": None, "scale": None}
+
+
+def test_a_recipe_repeats_its_clip_with_its_adapter_or_says_what_is_missing(save, tmp_path):
+    from vidgen_lab.generation.loading import load_pipeline
+    from vidgen_lab.generation.recipe import reproduce, save_generation
+
+    folder, file = build_tiny(tmp_path / "model"), save()
+    pipe = load_pipeline(folder)
+    load_lora(pipe, file, scales=(2.0,))
+    made = generate(pipe, REQUEST)
+    clip = save_generation(made, tmp_path / "clip.mp4")
+    again = reproduce(clip)
+    assert (again.clip.frames == made.clip.frames).all()
+    assert again.recipe["lora"] == made.recipe["lora"]
+    save(weights(fill=0.1))  # another file in its place
+    with pytest.raises(LoRAError, match="is not the file that the recipe's clip was made with"):
+        reproduce(clip)
+    file.unlink()
+    with pytest.raises(LoRAError, match="there is no LoRA file"):
+        reproduce(clip)
+
+
+def test_a_recipe_with_a_senseless_adapter_is_none(tmp_path):
+    from vidgen_lab.generation.recipe import read_recipe, save_generation
+
+    clip = save_generation(generate(tiny_pipeline(), REQUEST), tmp_path / "clip.mp4")
+    recipe = json.loads(clip.with_suffix(".json").read_text())
+    for wrong in ("x", [3], [{"file": 3}], [{"file": "a", "sha256": "b", "scale": "1"}]):
+        clip.with_suffix(".json").write_text(json.dumps(recipe | {"lora": wrong}))
+        with pytest.raises(ValueError, match="no recipe of a clip: it has lora"):
+            read_recipe(clip)

@@ -83,8 +83,8 @@ class SelfCheck:
 
     effect: what the adapter changes at all, trained against base. reloaded: loaded by stock
     diffusers against trained. scale_0: loaded, at scale 0, against base. base: the base of that
-    process against ours. strength: of the loaded adapter as a share of the trained one, 1 when
-    alpha survived. tolerance: what the differences may be.
+    process against ours. strength: of the loaded adapter's effect as a share of the trained one's,
+    1 when alpha survived. tolerance: what the differences may be.
     """
 
     effect: float
@@ -170,14 +170,14 @@ def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dic
 
 def _base_dtype(transformer: "CogVideoXTransformer3DModel") -> torch.dtype:
     """The precision of the frozen weights; the adapter's own is float32."""
-    return transformer.proj_out.weight.dtype
+    return transformer.norm_final.weight.dtype
 
 
 @torch.no_grad()
 def _outputs(
     transformer: "CogVideoXTransformer3DModel", probe: Mapping[str, Any], adapter: str, exact: bool
 ) -> dict[str, torch.Tensor]:
-    was_training, device = transformer.training, transformer.proj_out.weight.device
+    was_training, device = transformer.training, transformer.norm_final.weight.device
     given = {name: _moved(value, device) for name, value in probe.items()}
     transformer.eval()
     try:

@@ -241,7 +241,12 @@ class CogVideoXSpec:
 
 @lru_cache(maxsize=32)
 def _rotary(
-    config: tuple[tuple[str, Any], ...], space: int, count: int, height: int, width: int, device: str
+    config: tuple[tuple[str, Any], ...],
+    space: int,
+    count: int,
+    height: int,
+    width: int,
+    device: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [tokens, head_dim] from the pipeline's own function, never from a copy."""
     from diffusers import CogVideoXPipeline

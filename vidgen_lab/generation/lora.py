@@ -165,7 +165,9 @@ def inspect_lora(
     )
 
 
-def load_lora(pipe: "CogVideoXPipeline", *files: str | Path, scales: tuple[float, ...] = ()) -> None:
+def load_lora(
+    pipe: "CogVideoXPipeline", *files: str | Path, scales: tuple[float, ...] = ()
+) -> None:
     """Load LoRA files into a pipeline side by side, each at its scale (default 1).
 
     At scale 0 a file changes nothing, at 1 it has the strength it was trained with. The clips'
@@ -200,6 +202,33 @@ def active_adapters(pipe: Any) -> list[dict[str, Any]]:
     there = getattr(pipe.transformer, "peft_config", {})
     unknown = {"file": None, "sha256": None, "scale": None}
     return [known.get(name, {"name": name} | unknown) for name in there]
+
+
+def check_recorded(adapters: Any) -> None:
+    """ValueError unless `adapters` is what `active_adapters` writes into a recipe."""
+    legal = isinstance(adapters, list) and all(
+        isinstance(entry, dict)
+        and (
+            entry.get("file", 0) is None
+            or isinstance(entry.get("file"), str)
+            and isinstance(entry.get("sha256"), str)
+            and isinstance(entry.get("scale"), int | float)
+        )
+        for entry in adapters
+    )
+    if not legal:
+        raise ValueError(f"it has lora {adapters!r}")
+
+
+def load_recorded(pipe: "CogVideoXPipeline", adapters: list[dict[str, Any]]) -> None:
+    """Load what a recipe says was loaded. LoRAError when a file is gone or has changed since."""
+    for entry in adapters:
+        if entry["file"] is None:
+            raise LoRAError("the recipe's clip was made with an adapter that came from no file")
+        if file_sha256(find_lora(entry["file"])) != entry["sha256"]:
+            raise LoRAError(f"{entry['file']} is not the file that the recipe's clip was made with")
+    scales = tuple(float(entry["scale"]) for entry in adapters)
+    load_lora(pipe, *(entry["file"] for entry in adapters), scales=scales)
 
 
 def hide_old_torchao() -> None:
