@@ -6,6 +6,7 @@ and one that does the work. Libraries are loaded only by the command that runs.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -62,8 +63,8 @@ def _video_arguments(parser: argparse.ArgumentParser) -> None:
         ("--steps", "num_inference_steps", int, "denoising steps"),
         ("--guidance", "guidance_scale", float, "weight of the text; 1 switches guidance off"),
         ("--frames", "num_frames", int, "number of frames, 8N+1"),
-        ("--height", "height", int, "pixels, a multiple of 16"),
-        ("--width", "width", int, "pixels, a multiple of 16"),
+        ("--height", "height", int, "pixels, a multiple of 8 or 16 as the model needs"),
+        ("--width", "width", int, "pixels, a multiple of 8 or 16 as the model needs"),
     ):
         parser.add_argument(flag, dest=dest, type=kind, metavar="N", help=text)
     parser.add_argument(
@@ -369,6 +370,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Expected errors are one line. VIDGEN_LAB_TRACEBACK=1 shows where one came from.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser(argv[0] if argv else None).parse_args(argv)
     try:
         with warnings.catch_warnings():

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import blurred, film, moving, save
-from vidgen_lab.pipeline import rows, tasks
+from vidgen_lab.pipeline import manifest, tasks
 from vidgen_lab.pipeline.config import Config, load_config
-from vidgen_lab.pipeline.executors import Outcome
-from vidgen_lab.pipeline.gates import GateSettings
-from vidgen_lab.pipeline.media import MediaSettings
+from vidgen_lab.pipeline.deliver.cut import MediaSettings
 from vidgen_lab.pipeline.prepare import Labour, NothingLeft, prepare
-from vidgen_lab.pipeline.probing import probe_file
+from vidgen_lab.pipeline.read.probing import probe_file
+from vidgen_lab.pipeline.select.gates import GateSettings
+from vidgen_lab.pipeline.workers import Outcome
 from vidgen_lab.video.clip import Clip
 
 SERIAL = Labour("serial")
@@ -51,7 +51,7 @@ def whole(videos, tmp_path_factory):
 def last(table, source):
     """Every clip's last row of a source, by place."""
     ended = {}
-    for row in rows.sort_rows(table):
+    for row in manifest.sort_rows(table):
         if row.source == source and (row.stage != "read" or row.status != "kept"):
             ended[row.clip_id] = row
     return list(ended.values())
@@ -71,7 +71,7 @@ def test_every_file_ends_one_of_three_ways(whole):
     assert ends["zz copy.mp4"] == [("duplicates", "rejected", "duplicate: of good.mp4")]
     assert ends["broken.mp4"][0][:2] == ("read", "error")
     assert "notes.txt" not in {r.source for r in table}
-    rows.check_funnel(rows.read_manifest(out / "manifest.jsonl"))
+    manifest.check_funnel(manifest.read_manifest(out / "manifest.jsonl"))
 
 
 def test_clips_are_what_the_manifest_says(whole):
@@ -199,7 +199,7 @@ def test_a_name_that_is_no_text_stops_nobody(single, capsys):
     name = os.fsdecode(b"caf\xe9.mp4")  # as an archive from an old computer leaves it
     (videos / "good.mp4").rename(videos / name)
     assert cli.main(["prepare", str(videos), str(out), "--executor", "serial"]) == 0
-    (row,) = [r for r in rows.read_manifest(out / "manifest.jsonl") if r.stage == "split"]
+    (row,) = [r for r in manifest.read_manifest(out / "manifest.jsonl") if r.stage == "split"]
     assert row.source == name and (videos / row.source).exists()
     lines = (out / "dataset" / "train" / "metadata.jsonl").read_text(encoding="utf-8")
     assert json.loads(lines)["source"] == r"caf\udce9.mp4"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
-from vidgen_lab.pipeline.exports import write_exports
-from vidgen_lab.pipeline.rows import Row
+from vidgen_lab.pipeline.deliver.export import write_exports
+from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.toyworld.dataset import write_dataset
 from vidgen_lab.training import clips
 from vidgen_lab.training.clips import ClipRecord, read_clips

@@ -36,7 +36,7 @@ def save_generation(
     from vidgen_lab.video.writer import encode_clip
 
     path = check_output(free_name(path) if keep else path)
-    recipe = json.dumps(generation.recipe, indent=2, ensure_ascii=False) + "\n"
+    recipe = _as_json(generation.recipe)
     data = encode_clip(generation.clip, crf)
     while True:
         try:
@@ -46,6 +46,13 @@ def save_generation(
             path = free_name(path)
         except OSError as error:
             raise _output_error(error, path) from error
+
+
+def _as_json(recipe: Mapping[str, Any]) -> str:
+    """Letters as they are, unless a folder's name has bytes that are none."""
+    text = json.dumps(recipe, indent=2, ensure_ascii=False)
+    whole = not any("\ud800" <= character <= "\udfff" for character in text)
+    return (text if whole else json.dumps(recipe, indent=2)) + "\n"
 
 
 def free_name(path: str | Path) -> Path:

@@ -41,8 +41,9 @@ def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from vidgen_lab.pipeline import exports, report, rows
+    from vidgen_lab.pipeline import manifest, report
     from vidgen_lab.pipeline.config import load_config
+    from vidgen_lab.pipeline.deliver import export
     from vidgen_lab.pipeline.deliver.output import Output
     from vidgen_lab.pipeline.prepare import Labour, prepare
 
@@ -64,12 +65,12 @@ def run(args: argparse.Namespace) -> None:
     print(f"Funnel      {args.out / 'funnel.png'}\nBorderline  {args.out / 'borderline.png'}")
     if args.score_only:
         return
-    print(f"Dataset     {exports.write_exports(table, args.out)}")
+    print(f"Dataset     {export.write_exports(table, args.out)}")
     try:
         with output.replacing("manifest.parquet") as path:
-            rows.write_parquet(table, path)
+            manifest.write_parquet(table, path)
         print(f"Table       {args.out / 'manifest.parquet'}")
-        print(f"Embeddings  {exports.write_embeddings(args.out)}")
+        print(f"Embeddings  {export.write_embeddings(args.out)}")
     except ImportError as error:
         print(f"note: no parquet tables: {error}", file=sys.stderr)
 

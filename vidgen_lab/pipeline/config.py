@@ -7,19 +7,19 @@ from typing import Any
 
 import yaml
 
-from vidgen_lab.pipeline import annotator_registry as registry
-from vidgen_lab.pipeline.balance import BalanceSettings
-from vidgen_lab.pipeline.duplicates import DuplicateSettings
-from vidgen_lab.pipeline.gates import GateSettings
-from vidgen_lab.pipeline.media import MediaSettings
-from vidgen_lab.pipeline.scenes import SceneSettings
-from vidgen_lab.pipeline.scoring import ScoreSettings
-from vidgen_lab.pipeline.split import SplitSettings
+from vidgen_lab.pipeline.annotate import registry
+from vidgen_lab.pipeline.deliver.cut import MediaSettings
+from vidgen_lab.pipeline.read.scenes import SceneSettings
+from vidgen_lab.pipeline.select.balance import BalanceSettings
+from vidgen_lab.pipeline.select.duplicates import DuplicateSettings
+from vidgen_lab.pipeline.select.gates import GateSettings
+from vidgen_lab.pipeline.select.scoring import ScoreSettings
+from vidgen_lab.pipeline.select.split import SplitSettings
 
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Annotators by their names in `annotator_registry`. download: trained ones may be fetched."""
+    """Annotators by their names in `annotate.registry`. download: trained ones may be fetched."""
 
     detector: str = "motion"
     actor: str = "flow"

@@ -18,13 +18,9 @@ import numpy as np
 from vidgen_lab.files import file_sha256
 from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.pipeline import tasks
-from vidgen_lab.pipeline.balance import balance_rows
 from vidgen_lab.pipeline.config import Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
-from vidgen_lab.pipeline.duplicates import Signature, drop_duplicates
-from vidgen_lab.pipeline.executors import EXECUTORS, KILLED, Task, run_tasks
-from vidgen_lab.pipeline.gates import judge
-from vidgen_lab.pipeline.rows import (
+from vidgen_lab.pipeline.manifest import (
     Row,
     check_fan_out,
     check_funnel,
@@ -35,9 +31,13 @@ from vidgen_lab.pipeline.rows import (
     read_manifest,
     reasons,
 )
-from vidgen_lab.pipeline.scoring import versions
-from vidgen_lab.pipeline.sources import Source, find_videos, in_shard, read_rights
-from vidgen_lab.pipeline.split import split_rows
+from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
+from vidgen_lab.pipeline.select.balance import balance_rows
+from vidgen_lab.pipeline.select.duplicates import Signature, drop_duplicates
+from vidgen_lab.pipeline.select.gates import judge
+from vidgen_lab.pipeline.select.scoring import versions
+from vidgen_lab.pipeline.select.split import split_rows
+from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
 Progress = Callable[[str, int, int], None]  # stage, done, of

@@ -3,8 +3,8 @@ import pytest
 
 from tests.pipeline.samples import moving, save
 from vidgen_lab.metrics.flow import flow_magnitude
-from vidgen_lab.pipeline.annotation import blur_regions
-from vidgen_lab.pipeline.probing import probe_file
+from vidgen_lab.pipeline.annotate.videos import blur_regions
+from vidgen_lab.pipeline.read.probing import probe_file
 from vidgen_lab.toyworld.raw import SHARES
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook.ch02 import demos

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vidgen_lab.pipeline.balance import ConceptBalancer
-from vidgen_lab.pipeline.compress import Compression
-from vidgen_lab.pipeline.gates import GateSettings
-from vidgen_lab.pipeline.rows import Row
+from vidgen_lab.pipeline.deliver.compress import Compression
+from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select.balance import ConceptBalancer
+from vidgen_lab.pipeline.select.gates import GateSettings
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.workbook import show as style
 from vidgen_lab.workbook.ch02 import diagrams as data_diagrams

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.pipeline.samples import blurred, moving, save
-from vidgen_lab.pipeline.quality import ScalableFilteringPipeline
+from vidgen_lab.pipeline.select.quality import ScalableFilteringPipeline
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.workbook.panels.threshold import ThresholdPanel
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from vidgen_lab.pipeline.media import MediaSettings, cut_clip
-from vidgen_lab.pipeline.probing import Facts, probe_file
-from vidgen_lab.pipeline.scenes import CutFinder, SceneSettings
+from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
+from vidgen_lab.pipeline.read.probing import Facts, probe_file
+from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings
 from vidgen_lab.toyworld.raw import Planted, read_truth, write_raw
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg

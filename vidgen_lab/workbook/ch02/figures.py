@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.pipeline.balance import Balance
-from vidgen_lab.pipeline.compress import Compression
-from vidgen_lab.pipeline.gates import Gate
+from vidgen_lab.pipeline.deliver.compress import Compression
+from vidgen_lab.pipeline.manifest import STAGES, Row, funnel, reasons
 from vidgen_lab.pipeline.report import BOOK_FUNNEL, retention
-from vidgen_lab.pipeline.rows import STAGES, Row, funnel, reasons
+from vidgen_lab.pipeline.select.balance import Balance
+from vidgen_lab.pipeline.select.gates import Gate
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.workbook.show import (
     BLUE,

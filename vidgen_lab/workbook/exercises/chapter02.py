@@ -8,8 +8,8 @@ from itertools import permutations
 
 import numpy as np
 
-from vidgen_lab.pipeline.annotation import extract_annotated_clips
-from vidgen_lab.pipeline.quality import OpenCVQualityAssessor
+from vidgen_lab.pipeline.annotate.videos import extract_annotated_clips
+from vidgen_lab.pipeline.select.quality import OpenCVQualityAssessor
 from vidgen_lab.workbook.exercises import Exercise, Wrong
 
 

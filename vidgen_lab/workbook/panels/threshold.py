@@ -9,8 +9,8 @@ from pathlib import Path
 import ipywidgets as w
 import numpy as np
 
-from vidgen_lab.pipeline.gates import Gate, GateSettings
-from vidgen_lab.pipeline.rows import Row
+from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select.gates import Gate, GateSettings
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.video.reader import VideoReader
 from vidgen_lab.workbook.ch02 import figures as data_figures
