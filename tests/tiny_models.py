@@ -45,7 +45,7 @@ SCHEDULER = dict(
 
 
 def build_tiny(folder: str | Path, layout: str = "2b", seed: int = 0) -> Path:
-    """Write a tiny random model in one of the layouts to `folder`; the same seed, the same weights."""
+    """Write a tiny random model in one of the layouts to `folder`; the same for the same seed."""
     tiny_pipeline(layout, seed).save_pretrained(folder)
     return Path(folder)
 

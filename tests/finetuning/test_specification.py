@@ -22,7 +22,7 @@ def load(folder):
 
 
 def call(pipe, spec, shape, **more):
-    """The stock pipeline's own call of its transformer: (arguments, what came back, first frame)."""
+    """The stock pipeline's own call of its transformer: (arguments, output, first frame)."""
     seen = {}
     forward = pipe.transformer.forward
 

@@ -9,7 +9,7 @@ from vidgen_lab.finetuning.lora import CogVideoLoRAConfig, apply_lora_to_model
 def trained_transformer(
     variant="2b", rank=4, alpha=None, dtype=torch.float32, adapter_dtype=torch.float32, **more
 ):
-    """The transformer of a tiny model, its adapter filled with random numbers of `adapter_dtype`."""
+    """Of a tiny model, its adapter filled with random numbers of `adapter_dtype`."""
     transformer = tiny_pipeline(variant).transformer.eval()
     if dtype != torch.float32:
         transformer.to(dtype)
