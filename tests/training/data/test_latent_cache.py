@@ -6,7 +6,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch.utils.data import DataLoader
 
-from vidgen_lab.training import latent_cache
+from vidgen_lab.training.data import latent_cache
 from vidgen_lab.training.data.buckets import Bucket
 from vidgen_lab.training.data.clip_encoding import ClipSpan, spans_of, vae_identity
 from vidgen_lab.training.data.clips import ClipRecord
