@@ -18,8 +18,8 @@ from vidgen_lab.workbook.ch03 import lab as latte_lab
 MODULES = [
     f"vidgen_lab.latte.{name}"
     for name in (
-        *("vae", "tokens", "attention", "conditioning", "blocks", "schedule", "losses", "samplers"),
-        "text",
+        *("vae", "tokens", "attention", "conditioning", "blocks", "text"),
+        *("diffusion.schedule", "diffusion.losses", "diffusion.samplers"),
     )
 ]
 
