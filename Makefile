@@ -50,6 +50,7 @@ gpu: $(STAMP)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff check --preview --select PLW1514 .  # every text file names its encoding
 	@$(PY) -m ruff format --check .
 	@$(PY) -m tools.floors
 	@$(PY) -m tools.lint
