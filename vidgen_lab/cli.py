@@ -336,6 +336,12 @@ COMMANDS = (
         *_elsewhere("vidgen_lab.training.command"),
     ),
     Command(
+        "plan",
+        "say which way of training a model fits which GPUs",
+        "vidgen-lab plan CogVideoX-2B --rank 64 --gpu-gib 24",
+        *_elsewhere("vidgen_lab.training.plan_command"),
+    ),
+    Command(
         "pretrain",
         "train the embedded models anew (hours on a processor, minutes on a GPU)",
         "vidgen-lab pretrain all --out runs/pretrain",

@@ -1,4 +1,4 @@
-"""`vidgen-lab train` and `vidgen-lab plan`."""
+"""`vidgen-lab train`: a run, or a sweep of runs, from a configuration."""
 
 import argparse
 from collections.abc import Mapping
