@@ -59,7 +59,6 @@ CALLED = {
     "deepspeed": "accelerate launch",
     "bitsandbytes": "diffusers and the trainer, by name",
     "ruff": "make lint",
-    "nbval": "pytest",
     "pytest-timeout": "pytest",
     "datasets": "tests, if installed",
     "webdataset": "tests, if installed",
