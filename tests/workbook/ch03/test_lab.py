@@ -23,8 +23,8 @@ from vidgen_lab.workbook.panels.attention import AttentionPanel, look, pick, sha
 MODULES = [
     f"vidgen_lab.latte.{name}"
     for name in (
-        *("vae", "tokens", "attention", "conditioning", "blocks", "schedule", "losses", "samplers"),
-        "text",
+        *("vae", "tokens", "attention", "conditioning", "blocks", "text"),
+        *("diffusion.schedule", "diffusion.losses", "diffusion.samplers"),
     )
 ]
 

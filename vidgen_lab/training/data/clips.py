@@ -7,7 +7,7 @@
 
 A folder may hold several of them about the same clips; the first in this order is read. What comes
 out is the same whichever it is, but for the weights, which metadata.jsonl alone knows.
-`vidgen_lab.training.clip_loader` makes batches of the clips.
+`vidgen_lab.training.data.dataset` makes batches of the clips.
 """
 
 import csv
