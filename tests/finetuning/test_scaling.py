@@ -54,11 +54,11 @@ def test_accelerate_reads_what_ships(file, monkeypatch):
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(file))
-    assert config.to_dict()["distributed_type"] == yaml.safe_load(file.read_text())[
-        "distributed_type"
-    ]
+    assert (
+        config.to_dict()["distributed_type"] == yaml.safe_load(file.read_text())["distributed_type"]
+    )
     if config.deepspeed_config:
-        from accelerate.utils import HfDeepSpeedConfig
+        from accelerate.utils.deepspeed import HfDeepSpeedConfig
 
         stage = config.deepspeed_config["zero_stage"]
         offload = config.deepspeed_config["offload_param_device"] != "none"

@@ -61,8 +61,11 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
 def run_lora(args: argparse.Namespace) -> int | None:
     from vidgen_lab.generation.loading import locate
     from vidgen_lab.generation.lora import inspect_lora
+    from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 
-    found = inspect_lora(args.file, locate(args.model, download=False) if args.model else None)
+    kinds = TEXT_TO_VIDEO, IMAGE_TO_VIDEO
+    model = locate(args.model, False, *kinds) if args.model else None
+    found = inspect_lora(args.file, model)
     print(found.describe())
     return 0 if found.loads else 1
 

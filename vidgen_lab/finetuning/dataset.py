@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from vidgen_lab.training.buckets import Bucket, Unfit, assign
-from vidgen_lab.training.clip_encoding import ClipSpan
-from vidgen_lab.training.clips import ClipRecord, problems_in, read_clips
+from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
+from vidgen_lab.training.data.clip_encoding import ClipSpan
+from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
 
 
 class DatasetError(ValueError):

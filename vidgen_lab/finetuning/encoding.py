@@ -25,8 +25,8 @@ from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.request import count_tokens
 from vidgen_lab.journal import key_of
 from vidgen_lab.training import distributed
-from vidgen_lab.training.clip_encoding import raw_bytes
-from vidgen_lab.training.latent_cache import LatentCache
+from vidgen_lab.training.data.clip_encoding import raw_bytes
+from vidgen_lab.training.data.latent_cache import LatentCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
@@ -89,6 +89,8 @@ class TextCache:
         return found
 
     def _load(self, text: str) -> torch.Tensor | None:
+        if text not in self._keys:
+            return None
         try:
             return load_file(self._path(text))["text"]
         except (FileNotFoundError, SafetensorError):

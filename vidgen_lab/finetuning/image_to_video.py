@@ -80,4 +80,4 @@ def generate_from_image(
         output_type="np",
     ).frames[0]
     meta = {"prompt": request.prompt, "seed": request.seed}
-    return Clip.from_float(frames, request.fps, meta)
+    return Clip.from_float(frames, request.fps, meta=meta)

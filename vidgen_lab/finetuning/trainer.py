@@ -35,6 +35,7 @@ from vidgen_lab.generation.lora import LoRAFile
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.tiers import model_facts
+from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from vidgen_lab.training import distributed
 from vidgen_lab.training.optim import compute_dtype, learnt_state
 from vidgen_lab.training.stream import Draw
@@ -83,7 +84,7 @@ class CogVideoTrainer:
         if config.training.strategy == "fsdp" and config.samples.prompts:
             raise ValueError("a sharded model makes no samples: leave samples.prompts empty")
         self.config, self._on_log = config, on_log
-        self.model = locate(config.model, download)
+        self.model = locate(config.model, download, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
         self.spec = CogVideoXSpec.from_folder(self.model)
         data = config.data
         self.spec.check_size(data.num_frames, data.height, data.width)
