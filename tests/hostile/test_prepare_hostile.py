@@ -166,7 +166,7 @@ SLIPS = (
     ("gates.min_side={", "min_side"),
     ("scenes.detector=adaptiv", "adaptiv"),
     ("scenes.threshold=-3", "threshold must be more than 0"),
-    ("score.looks_per_second=.inf", "looks_per_second"),
+    ("score.samples_per_second=.inf", "samples_per_second"),
     ("duplicates.max_bits=65", "max_bits"),
     ("duplicates.max_difference=-1", "max_difference"),
     ("duplicates.min_cosine=7", "min_cosine"),
@@ -225,7 +225,7 @@ def test_a_run_in_which_every_clip_fails_replaces_nothing(dataset, videos, monke
     for stage in ("score", "embed", "export", "annotate"):
         with monkeypatch.context() as patch:
             patch.setattr(tasks, stage, fails)
-            patch.setitem(tasks.VERSIONS, stage, f"{stage} has changed")
+            patch.setitem(tasks.RECIPES, stage, tasks.Recipe(99, ()))
             code = cli.main(["prepare", str(videos), str(dataset), "--executor", "serial"])
         assert code == 1 and "all 2 ended in an error" in capsys.readouterr().err
         assert unworked(dataset) == before

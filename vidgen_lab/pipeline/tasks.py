@@ -1,31 +1,70 @@
 """What workers do: pure functions from a plain task to a plain result, one per kind of work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from vidgen_lab.files import file_sha256
-from vidgen_lab.journal import code_version
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
-from vidgen_lab.pipeline.deliver import cut
 from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
-from vidgen_lab.pipeline.read import pictures, probing, scenes
 from vidgen_lab.pipeline.read.scenes import SceneSettings
-from vidgen_lab.pipeline.select import scoring
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import run_ffmpeg
 from vidgen_lab.video.reader import VideoReader
 
-_LOOKS = 48  # frames at most that an annotator gets to see
+_SAMPLES = 48  # frames at most that an annotator gets to see
 
 
-def hash_source(task: dict[str, Any]) -> str:
-    """{path} -> sha256 of the file."""
-    return file_sha256(Path(task["path"]))
+@dataclass(frozen=True)
+class Recipe:
+    """How a result is made.
+
+    number: raised whenever equal input may give another result than before, wherever in the package
+    the reason lies; tests/pipeline/test_recipes.py notices when somebody forgets. libraries: those
+    whose version may matter.
+    """
+
+    number: int
+    libraries: tuple[str, ...]
+
+
+RECIPES = {
+    "score": Recipe(2, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": Recipe(2, ("av", "cv2", "numpy")),
+    "export": Recipe(2, ("av", "ffmpeg")),
+    "annotate": Recipe(2, ("av", "cv2", "numpy")),
+}
+
+
+def made_by(stage: str, task: Mapping[str, Any]) -> dict[str, str]:
+    """Everything but input and settings that the result of a task depends on, by name."""
+    recipe, libraries = RECIPES[stage], {*RECIPES[stage].libraries}
+    chosen = [table.get(task.get(role)) for role, table in registry.ANNOTATORS.items()]
+    if any(isinstance(kind, str) for kind in chosen):
+        libraries |= {"torch", "transformers"}
+    if annotators.JudgeEmbedder in chosen:
+        libraries |= {"torch", "toy-judge"}
+    return {"recipe": str(recipe.number)} | {name: library_version(name) for name in libraries}
+
+
+@lru_cache
+def library_version(name: str) -> str:
+    """The version of a library, of ffmpeg, or of the embedded judge's weights."""
+    if name == "cv2":  # several packages bring it
+        return cv2.__version__
+    if name == "ffmpeg":
+        return run_ffmpeg("-version").decode("utf-8", "replace").splitlines()[0]
+    if name == "toy-judge":
+        return file_sha256(model_dir(name) / "model.safetensors")[:12]
+    return version(name)
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
@@ -37,9 +76,9 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 def embed(task: dict[str, Any]) -> list[float]:
     """{path, frames, embedder, download} -> vector, at four digits: more hang on the machine."""
-    clip, fetch = _glance(task["path"], task["frames"], 16), task.get("download", False)
+    clip, fetch = sample_clip(task["path"], task["frames"], 16), task.get("download", False)
     with _one_thread():
-        vector = registry.make(registry.EMBEDDERS, task["embedder"], fetch).embed(clip)
+        vector = registry.make("embedder", task["embedder"], fetch).embed(clip)
     return [float(f"{x:.4g}") for x in vector.tolist()]
 
 
@@ -54,9 +93,9 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
-    clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
+    clip, fetch = sample_clip(task["path"], None, _SAMPLES), task.get("download", False)
     roles = ("detector", "actor", "captioner")
-    who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
+    who = [registry.make(role, task[role], fetch) for role in roles]
     with _one_thread():
         return annotators.annotate_clip(clip, *who)
 
@@ -72,22 +111,12 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
-    """At most `looks` frames, evenly spaced, so that a long clip costs no more than a short one."""
+def sample_clip(path: str, frames: tuple[int, int] | None, samples: int) -> Clip:
+    """At most `samples` frames, evenly spaced, so that a long clip costs no more than a short one.
+
+    frames: [first, end) of the video; None: all of it.
+    """
     reader = VideoReader(path)
     first, end = frames or (0, reader.info.num_frames)
-    stride = max(1, -(-(end - first) // looks))
+    stride = max(1, -(-(end - first) // samples))
     return reader.read(first, len(range(first, end, stride)), stride)
-
-
-def _judge_version() -> str:
-    """Other weights, other embeddings."""
-    return file_sha256(model_dir("toy-judge") / "model.safetensors")[:12]
-
-
-VERSIONS = {
-    "score": code_version(scoring, scenes, pictures, probing),
-    "embed": code_version(annotators, registry) + _judge_version(),
-    "export": code_version(cut),
-    "annotate": code_version(annotators, registry),
-}

@@ -22,11 +22,11 @@ def rows() -> list[Row]:
     clips = []
     for n in range(12):
         name = f"{n}.mp4"
-        metrics = {"sharpness": 0.1 + 0.03 * n, "seconds": 2, "bright": 0.01 * n}
+        metrics = {"edge_steepness": 0.1 + 0.03 * n, "seconds": 2, "bright": 0.01 * n}
         clips.append(Row(name, str(n), "scenes", "kept", frames=(0, 9), metrics=metrics))
     quality = [c.to("quality") for c in clips]
     for n in range(4):
-        quality[n] = clips[n].rejected("quality", "blurred", "sharpness", 0.1, 0.22)
+        quality[n] = clips[n].rejected("quality", "blurred", "edge_steepness", 0.1, 0.22)
     unique = [q.to("duplicates", group=q.clip_id) for q in quality if q.status == "kept"]
     unique[0] = unique[0].rejected("duplicates", "duplicate: of 5.mp4", "copies", 2, 1)
     broken = Row("x.mp4", "", "read", "error", reason="truncated: 3 frames")
@@ -47,8 +47,8 @@ def pictures() -> dict:
     return {
         "funnels": data_figures.funnels(table),
         "why": data_figures.why_clips_left(table),
-        "threshold": data_figures.threshold(clips, gates["min_sharpness"], TRUTH),
-        "threshold without truth": data_figures.threshold(clips, gates["min_sharpness"]),
+        "threshold": data_figures.threshold(clips, gates["min_edge_steepness"], TRUTH),
+        "threshold without truth": data_figures.threshold(clips, gates["min_edge_steepness"]),
         "gates": data_figures.all_gates(clips, list(gates.values())),
         "codecs": data_figures.codec_chart(codecs),
         "rate": data_figures.rate_curve([(4, 2.0, 40.0), (32, 0.5, 30.0)]),
@@ -74,7 +74,7 @@ def test_alt_texts_carry_the_numbers(pictures):
     assert "quality: blurred 4" in alt["why"] and "read: truncated 1" in alt["why"]
     assert "8 kept, 4 dropped at 0.22; precision 1.00, recall 0.80" in alt["threshold"]
     assert "precision" not in alt["threshold without truth"]
-    assert "sharpness 4 out" in alt["gates"]
+    assert "edge_steepness 4 out" in alt["gates"]
     assert "a crf 20: 20 kB, SSIM 0.900" in alt["codecs"]
     assert "adaptive at [10]" in alt["cuts"] and "early ends at frame 3" in alt["frames"]
     assert "wait: 15 ms" in alt["waiting"]
