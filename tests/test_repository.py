@@ -24,6 +24,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 FLOORS = (
     {"paths", "files"},
+    {"config", "journal", "progress", "seeds"},
     {"settings", "video"},
     {"toyworld"},
     {"metrics"},

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import nbformat
 
-from tools.slim import slim
 from vidgen_lab.files import write_files
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.settings.tiers import load_tiers
@@ -23,7 +22,7 @@ from vidgen_lab.workbook import recording, runner
 from vidgen_lab.workbook.artefacts import declared_artefacts
 from vidgen_lab.workbook.parameters import ParameterError, read_parameters
 
-MAX_BYTES = 500_000
+MAX_BYTES = 3_000_000
 MAX_LINES = 30  # of one code cell
 REPOSITORY = "vidgen-lab/vidgen-lab"
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -207,7 +206,7 @@ def refresh(path: Path, tier: str, record: str | None = None) -> None:
         clean(notebook, {str(run.folder): shown, str(Path(folder).resolve()): shown})
         if record is not None:
             recording.record_chapter(run, load_tiers()[tier], record)
-    write_files({path: nbformat.writes(slim(notebook, MAX_BYTES)) + "\n"})
+    write_files({path: nbformat.writes(notebook) + "\n"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

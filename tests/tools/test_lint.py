@@ -84,7 +84,7 @@ def output(kind: str, **content):
         (edit(4, source="## Recap\n\n## Next\n\n![a](https://x.org/a.png)"), "from the network"),
         (output("stream", name="stderr", text="warning"), "standard error"),
         (output("stream", name="stdout", text="/home/me/data"), "private path"),
-        (output("stream", name="stdout", text="x" * 600_000), "bytes"),
+        (output("stream", name="stdout", text="x" * 3_100_000), "bytes"),
         (output("error", ename="ValueError", evalue="no", traceback=[]), "ValueError"),
     ],
 )

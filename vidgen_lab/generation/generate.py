@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError
+from vidgen_lab.generation.lora import active_adapters
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
 from vidgen_lab.settings.hardware import processor_name
@@ -92,6 +94,8 @@ def generate(
     if preview_of not in PREVIEWS:
         raise ValueError(f"preview_of must be one of {PREVIEWS}, not {preview_of!r}")
     limits = validate_request(request, pipe)
+    if said := limits.unfamiliar(request):
+        warnings.warn(said, stacklevel=2)
     device = str(pipe._execution_device)
     with _TURNS.setdefault(pipe, threading.RLock()), PeakMemory(device) as peak:
         reporter = _Reporter(pipe, request, on_step, preview_every, preview_of, should_stop)
@@ -253,6 +257,7 @@ def _recipe(
         "device_name": _device_name(device),
         "offload": loaded.offload if loaded else None,
         "vae_tiling": pipe.vae.use_tiling,
+        "lora": active_adapters(pipe),
         "seconds": round(seconds, 3),
         "peak_memory_gib": round(peak_memory_gib, 3),
         "versions": versions(),

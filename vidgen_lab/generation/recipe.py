@@ -14,6 +14,7 @@ from typing import Any
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
+from vidgen_lab.generation.lora import check_recorded, load_recorded
 from vidgen_lab.generation.request import GenerationRequest, request_of
 from vidgen_lab.settings.hardware import GIB, free_disk_gib
 from vidgen_lab.settings.tiers import DTYPES, OFFLOAD_MODES, load_tiers
@@ -35,7 +36,7 @@ def save_generation(
     from vidgen_lab.video.writer import encode_clip
 
     path = check_output(free_name(path) if keep else path)
-    recipe = json.dumps(generation.recipe, indent=2, ensure_ascii=False) + "\n"
+    recipe = _as_json(generation.recipe)
     data = encode_clip(generation.clip, crf)
     while True:
         try:
@@ -45,6 +46,13 @@ def save_generation(
             path = free_name(path)
         except OSError as error:
             raise _output_error(error, path) from error
+
+
+def _as_json(recipe: Mapping[str, Any]) -> str:
+    """Letters as they are, unless a folder's name has bytes that are none."""
+    text = json.dumps(recipe, indent=2, ensure_ascii=False)
+    whole = not any("\ud800" <= character <= "\udfff" for character in text)
+    return (text if whole else json.dumps(recipe, indent=2)) + "\n"
 
 
 def free_name(path: str | Path) -> Path:
@@ -115,6 +123,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         recipe = json.loads(file.read_text(encoding="utf-8"))
         request_of(recipe)
         _check_conditions(recipe)
+        check_recorded(recipe.get("lora", []))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no recipe of a clip: {error}") from None
     return recipe
@@ -144,10 +153,11 @@ def load_recipe(path: str | Path) -> GenerationRequest:
 
 
 def reproduce(path: str | Path, download: bool = False, **options: Any) -> Generation:
-    """Make a recipe's clip again: same model, precision and device kind, same request.
+    """Make a recipe's clip again: same model, adapters, precision and device kind, same request.
 
     options: passed to `generate`. Warns about whatever differs from the recorded run, since then
-    the frames may differ, too: model revision, device, versions.
+    the frames may differ, too: model revision, device, versions. Raises LoRAError when a LoRA file
+    of the recipe is gone or another by now.
     """
     from vidgen_lab.generation.loading import load_pipeline
 
@@ -158,6 +168,7 @@ def reproduce(path: str | Path, download: bool = False, **options: Any) -> Gener
         vae_tiling=bool(recipe.get("vae_tiling")),
     )
     pipe = load_pipeline(recipe["model"], tier, dtype=recipe["dtype"], download=download)
+    load_recorded(pipe, recipe.get("lora", []))
     generation = generate(pipe, request_of(recipe), **options)
     if changed := differences(recipe, generation.recipe):
         warnings.warn(

@@ -81,8 +81,8 @@ def prepare(
     if shard is not None:
         return read
     check_fan_out(kept(read), clips)
-    quality = [judge(row, config.gates.gates()) for row in clips]
-    check_stage(clips, quality)
+    quality = [judge(row, config.gates.gates()) for row in kept(clips)]
+    check_stage(kept(clips), quality)
     table, vectors = [*read, *clips, *quality], {}
     if not score_only:
         paths = {s.name: s.path for s in found}
@@ -192,15 +192,16 @@ def _read(
 
 
 def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:
-    """A row for every scene of a file."""
-    bits = {"bits_per_second": scored["facts"]["bits_per_second"]}
-    return [
-        replace(
-            row, clip_id="{}-{:06d}-{:06d}".format(row.clip_id, *clip["frames"]), stage="scenes",
+    """A row for every scene of a file; one that is damaged is an error."""
+    bits, rows = {"bits_per_second": scored["facts"]["bits_per_second"]}, []
+    for clip in scored["clips"]:
+        first, end = clip["frames"]
+        scene = replace(
+            row, clip_id=f"{row.clip_id}-{first:06d}-{end:06d}", stage="scenes",
             span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits}, info={},
-        )
-        for clip in scored["clips"]
-    ]  # fmt: skip
+        )  # fmt: skip
+        rows.append(scene.failed("scenes", clip["damage"]) if clip["damage"] else scene)
+    return rows
 
 
 class StoredSignatures(Sequence[Signature]):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vidgen_lab.video.ffmpeg import run_ffmpeg
 from vidgen_lab.video.reader import VideoReader
 
 _SAMPLES = 48  # frames at most that an annotator gets to see
+_SAMPLE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ def made_by(stage: str, task: Mapping[str, Any]) -> dict[str, str]:
 @lru_cache
 def library_version(name: str) -> str:
     """The version of a library, of ffmpeg, or of the embedded judge's weights."""
-    if name == "cv2":  # several packages bring it
-        return cv2.__version__
     if name == "ffmpeg":
         return run_ffmpeg("-version").decode("utf-8", "replace").splitlines()[0]
     if name == "toy-judge":
         return file_sha256(model_dir(name) / "model.safetensors")[:12]
-    return version(name)
+    if name in ("torch", "transformers"):  # slow to import
+        return version(name)
+    return import_module(name).__version__  # several packages bring cv2, and scenedetect
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +99,10 @@ def annotate(task: dict[str, Any]) -> dict[str, Any]:
     roles = ("detector", "actor", "captioner")
     who = [registry.make(role, task[role], fetch) for role in roles]
     with _one_thread():
-        return annotators.annotate_clip(clip, *who)
+        found = annotators.annotate_clip(clip, *who)
+    for thing in found["objects"]:  # in pixels of the file, not of the samples
+        thing["box"] = [round(value * clip.meta["reduced"]) for value in thing["box"]]
+    return found
 
 
 @contextmanager
@@ -112,11 +117,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def sample_clip(path: str, frames: tuple[int, int] | None, samples: int) -> Clip:
-    """At most `samples` frames, evenly spaced, so that a long clip costs no more than a short one.
+    """At most `samples` frames, evenly spaced and reduced, so that a long or large clip costs no
+    more memory than a short or small one; `meta["reduced"]` says how many times.
 
     frames: [first, end) of the video; None: all of it.
     """
-    reader = VideoReader(path)
-    first, end = frames or (0, reader.info.num_frames)
+    video = VideoReader(path, shrink_to=_SAMPLE_SIDE)
+    first, end = frames or (0, video.info.num_frames)
     stride = max(1, -(-(end - first) // samples))
-    return reader.read(first, len(range(first, end, stride)), stride)
+    clip = video.read(first, len(range(first, end, stride)), stride)
+    reduced = video.info.width / clip.width
+    return Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})

@@ -259,7 +259,7 @@ def chosen_frames(
             "|",
             ms=9,
             mew=1.4,
-            color=(RED, GREY, ORANGE, GREEN)[y % 4],
+            color=(RED, GREY, ORANGE, BLUE, GREEN)[y % 5],
         )
     bottom.set_yticks(range(len(choices)), list(choices))
     bottom.set(xlabel="frame", ylim=(-0.6, len(choices) - 0.4), xlim=(0, len(scores)))

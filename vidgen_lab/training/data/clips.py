@@ -7,7 +7,7 @@
 
 A folder may hold several of them about the same clips; the first in this order is read. What comes
 out is the same whichever it is, but for the weights, which metadata.jsonl alone knows.
-`vidgen_lab.training.clip_loader` makes batches of the clips.
+`vidgen_lab.training.data.dataset` makes batches of the clips.
 """
 
 import csv
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.video.reader import VideoError, probe_video
 
 LAYOUTS = {
@@ -48,6 +49,20 @@ class ClipRecord:
     width: int
     fps: float
     weight: float = 1.0
+
+    @classmethod
+    def from_row(cls, row: Row, out: str | Path) -> "ClipRecord":
+        """The clip of a manifest's row, from what the pipeline measured; no video is opened.
+
+        out: the folder of the manifest; the id is the clip's path below it. Raises ValueError for
+        a row without a clip or a caption.
+        """
+        clip, caption = row.info.get("clip"), " ".join(str(row.info.get("caption", "")).split())
+        if row.status != "kept" or not clip or not caption:
+            raise ValueError(f"{row.clip_id} at the stage {row.stage} has no clip with a caption")
+        facts = (clip[name] for name in ("num_frames", "height", "width", "fps"))
+        weight = float(row.info.get("weight", 1.0))
+        return cls(clip["file"], Path(out, clip["file"]), caption, *facts, weight)
 
 
 def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord]:
@@ -81,6 +96,27 @@ def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord
             f"the list or run vidgen-lab prepare, which does: {_some(broken, '; ')}"
         )
     return records
+
+
+def problems_in(folder: str | Path, allow_empty: bool = False) -> list[str]:
+    """Every entry of a list that `read_clips` would refuse, one line each: number, file, reason.
+
+    Raises what `read_clips` raises when the list itself cannot be read.
+    """
+    listing, found = _find_list(Path(folder)), []
+    for number, row in enumerate(_read_rows(listing), 1):
+        video = next((row[name] for name in _VIDEO if row.get(name) is not None), "?")
+        try:
+            path = listing.parent / _cell(row, _VIDEO, listing, number)
+            caption = _cell(row, _CAPTION, listing, number, "")
+            if not path.is_file():
+                raise ValueError("there is no such file")
+            if not caption and not allow_empty:
+                raise ValueError("its caption is empty")
+            _record(listing.parent, path, caption, row)
+        except ValueError as error:  # VideoError is one
+            found.append(f"entry {number}, {video}: {error}")
+    return found
 
 
 def _find_list(place: Path) -> Path:
@@ -161,8 +197,9 @@ def _json_object(listing: Path, number: int, line: str) -> dict[str, Any]:
 def _implausible(root: Path, row: Mapping[str, Any]) -> str | None:
     """What a line of VideoFolder cannot say: a video outside the folder, half a frame."""
     video = next((str(row[name]) for name in _VIDEO if row.get(name) is not None), "")
-    whole = os.path.normpath(root.absolute() / video)
-    if not Path(whole).is_relative_to(os.path.normpath(root.absolute())) or "\0" in video:
+    top = os.path.abspath(root)
+    whole = os.path.normpath(os.path.join(top, video))
+    if not whole.startswith(os.path.join(top, "")) or "\0" in video:
         return f"{video!r} lies outside the list's folder"
     for name in ("num_frames", "height", "width"):
         number = _number(row.get(name))
