@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import pytest
 
@@ -90,3 +91,17 @@ def test_parquet_holds_the_same_rows(tmp_path):
     back = pd.read_parquet(manifest.write_parquet(table, tmp_path / "m.parquet"))
     assert list(back["source"]) == ["a.mp4", "b.mp4"]
     assert back["metrics.edge_steepness"][0] == 0.5
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_said_so(tmp_path):
+    old = row("a.mp4", metrics={"sharpness": 0.5, "motion": 1.0, "bright": 0})
+    lost = old.rejected("quality", "blurred", "sharpness", 0.5, 0.6)
+    path = manifest.write_manifest([old, lost], tmp_path / "m.jsonl")
+    with pytest.warns(UserWarning, match=r"edge_steepness \(sharpness\) and flow_speed \(motion\)"):
+        read = manifest.read_manifest(path)
+    assert {r.metric for r in read} == {None, "edge_steepness"}
+    assert read[0].metrics == {"edge_steepness": 0.5, "flow_speed": 1.0, "bright": 0}
+    new = manifest.write_manifest(read, tmp_path / "m.jsonl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert manifest.read_manifest(new) == read

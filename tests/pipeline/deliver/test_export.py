@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
-from vidgen_lab.pipeline import report
 from vidgen_lab.pipeline.deliver import export
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.video.reader import read_clip
@@ -144,9 +143,3 @@ def test_a_missing_clip_leaves_the_old_dataset(written):
     with pytest.raises(FileNotFoundError):
         export.write_exports([*table, lost], out)
     assert sorted(p.name for p in (out / "dataset").rglob("*")) == before
-
-
-def test_the_books_funnel_keeps_38_percent_as_a_shape():
-    shares = report.retention(report.BOOK_FUNNEL)
-    assert [round(s, 2) for s in shares] == [0.60, 0.83, 0.85, 0.91]
-    assert np.prod(shares) == pytest.approx(0.385)

@@ -198,7 +198,7 @@ def _implausible(root: Path, row: Mapping[str, Any]) -> str | None:
     """What a line of VideoFolder cannot say: a video outside the folder, half a frame."""
     video = next((str(row[name]) for name in _VIDEO if row.get(name) is not None), "")
     top = os.path.abspath(root)
-    whole = os.path.normpath(os.path.join(top, video))
+    whole = os.path.join(os.path.normpath(os.path.join(top, video)), "")
     if not whole.startswith(os.path.join(top, "")) or "\0" in video:
         return f"{video!r} lies outside the list's folder"
     for name in ("num_frames", "height", "width"):
