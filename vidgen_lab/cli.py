@@ -330,6 +330,12 @@ COMMANDS = (
         *_elsewhere("vidgen_lab.pipeline.command"),
     ),
     Command(
+        "train",
+        "train a Latte on a prepared folder; stop it anywhere, it goes on exactly there",
+        "vidgen-lab train toy_latte dataset.folder=clips training.steps=500",
+        *_elsewhere("vidgen_lab.training.command"),
+    ),
+    Command(
         "pretrain",
         "train the embedded models anew (hours on a processor, minutes on a GPU)",
         "vidgen-lab pretrain all --out runs/pretrain",
