@@ -332,6 +332,12 @@ COMMANDS = (
         *_elsewhere("vidgen_lab.pipeline.command"),
     ),
     Command(
+        "train",
+        "train a Latte on a prepared folder; stop it anywhere, it goes on exactly there",
+        "vidgen-lab train toy_latte dataset.folder=clips training.steps=500",
+        *_elsewhere("vidgen_lab.training.command"),
+    ),
+    Command(
         "finetune",
         "adapt CogVideoX to clips of your own, by LoRA or in full",
         "vidgen-lab finetune toy-lora data.folder=clips output=runs/mine",

@@ -81,8 +81,9 @@ def _parse(schema: type, pair: str) -> dict[str, Any]:
         schema = _hints(schema).get(parent)
     hint = _hints(schema).get(last)
     kinds = {hint} if get_origin(hint) not in (Union, UnionType) else {*get_args(hint)}
-    words = get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint))
-    if (words or kinds & {str, Path}) and not (text == "null" and NoneType in kinds):
+    if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
+        kinds = {str}  # "no" is a word there
+    if kinds & {str, Path} and not (text == "null" and NoneType in kinds):
         content: Any = text
     else:
         try:
