@@ -1,4 +1,4 @@
-"""No function of the workbook that neither a notebook nor the package uses (modules: tools/floors)."""
+"""No function of the workbook that nothing uses; tools/floors says the same of its modules."""
 
 import ast
 import itertools
