@@ -48,9 +48,7 @@ def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
         signatures = StoredSignatures(scores, places).of([Clip(n) for n in range(clips)])
         for number in range(0, clips, max(1, clips // 20_000)):
             assert len(signatures[number].thumbs) == thumbnails
-        print(
-            f"thumbnails   {len(signatures):,}: {gib() - before:.2f} GiB in memory, ", end=""
-        )
+        print(f"thumbnails   {len(signatures):,}: {gib() - before:.2f} GiB in memory, ", end="")
         print(f"20,000 of them read in {time.perf_counter() - began:.1f} s")
     peak = psutil.Process().memory_info()
     print(f"together     {getattr(peak, 'peak_wset', peak.rss) / 2**30:.2f} GiB resident")
