@@ -4,7 +4,6 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -12,7 +11,7 @@ from torch import nn
 
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.tensors import to_model_range
 
 FRAMES, HEIGHT, WIDTH = 9, 64, 96
@@ -69,7 +68,7 @@ def judge_input(clips: list[Clip]) -> torch.Tensor:
     """Clips of any length and size as the judge's input [B, 3, 9, 64, 96] in [-1, 1]."""
     batch = []
     for clip in clips:
-        chosen = np.linspace(0, clip.num_frames - 1, FRAMES).round().astype(int)
+        chosen = evenly_spaced(clip.num_frames, FRAMES, repeat=True)
         frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [9, 3, H, W]
         if frames.shape[-2:] != (HEIGHT, WIDTH):
             frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)

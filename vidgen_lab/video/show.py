@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import probe_video, read_clip
 from vidgen_lab.video.writer import encode_clip
 
@@ -329,7 +329,7 @@ def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
 def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.ndarray]:
     if num < 1:
         raise ValueError(f"at least one frame has to be shown, not {num}")
-    at = np.unique(np.linspace(0, clip.num_frames - 1, num).round().astype(int))
+    at = evenly_spaced(clip.num_frames, num)
     if scale is None:
         least, most = _TILE
         fits = (PAGE + _GAP) // min(columns, num) - _GAP  # pixels of the page for each tile
