@@ -33,9 +33,10 @@ from vidgen_lab.pipeline.manifest import (
 )
 from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
 from vidgen_lab.pipeline.select.balance import balance_rows
-from vidgen_lab.pipeline.select.duplicates import Signature, drop_duplicates
+from vidgen_lab.pipeline.select.duplicates import drop_duplicates
 from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.scoring import versions
+from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
 
@@ -149,7 +150,7 @@ def _select_and_deliver(
     seen = [row for row in good if row.identity in vectors]
     matrix = np.array([vectors[row.identity] for row in seen])
     signatures = [Signature.of(scored[row.identity]) for row in seen]
-    unique = [*drop_duplicates(seen, signatures, config.duplicates, matrix), *blind]
+    unique = [*_unique(seen, signatures, matrix, work), *blind]
     check_stage(good, unique)
 
     single = kept(unique)
@@ -238,6 +239,24 @@ def _embed(
     return vectors, failed
 
 
+def _unique(
+    rows: list[Row], signatures: list[Signature], vectors: np.ndarray, work: "_Work"
+) -> list[Row]:
+    """The stage of duplicates; verdicts on pairs are kept, a new clip costs its own pairs only."""
+    settings, journal = work.config.duplicates, work.journal("duplicates")
+    under = (tasks.VERSIONS["duplicates"], asdict(settings), asdict(work.config.score))
+    verdicts: dict[str, bool] = {}
+    parts = 0
+    while (key := key_of(under, parts)) in journal:
+        verdicts |= journal[key]
+        parts += 1
+    known = set(verdicts)
+    out = drop_duplicates(rows, signatures, settings, vectors, verdicts)
+    if new := {pair: verdict for pair, verdict in verdicts.items() if pair not in known}:
+        journal.add(key, new)
+    return out
+
+
 def _save_vectors(vectors: dict[str, list[float]], output: Output) -> None:
     """OUT/embeddings.npz: ids [N] and vectors [N, D] of all clips that passed the gates."""
     ids = sorted(vectors)
@@ -306,7 +325,7 @@ class _Work:
     ) -> None:
         self.config, self.labour = config, labour
         name = f"{shard[0]}-of-{shard[1]}" if shard else "0-of-1"
-        self._open = lambda stage: Journal(folder / stage, name)
+        self.journal = lambda stage: Journal(folder / stage, name)
 
     def do(
         self,
@@ -323,7 +342,7 @@ class _Work:
         intact: whether a remembered value still holds. before: called with the tasks to be done.
         """
         function = tasks.hash_source if stage == "hash" else getattr(tasks, stage)
-        journal = self._open(stage) if contents is not None else None
+        journal = self.journal(stage) if contents is not None else None
         keys = [str(n) for n in range(len(todo))]
         if contents is not None:
             keys = [_key(stage, c, task) for c, task in zip(contents, todo, strict=True)]

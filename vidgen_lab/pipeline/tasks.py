@@ -16,7 +16,7 @@ from vidgen_lab.pipeline.deliver import cut
 from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
 from vidgen_lab.pipeline.read import pictures, probing, scenes
 from vidgen_lab.pipeline.read.scenes import SceneSettings
-from vidgen_lab.pipeline.select import scoring
+from vidgen_lab.pipeline.select import duplicates, nearby, sameness, scoring, signatures
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.video import damage, index, orientation, reader
 from vidgen_lab.video.clip import Clip
@@ -96,7 +96,8 @@ def _judge_version() -> str:
 
 _READING = (reader, index, damage, orientation)
 VERSIONS = {
-    "score": code_version(scoring, scenes, pictures, probing, flow, *_READING),
+    "score": code_version(scoring, scenes, pictures, probing, signatures, flow, *_READING),
+    "duplicates": code_version(duplicates, nearby, sameness, signatures),
     "embed": code_version(annotators, registry, *_READING) + _judge_version(),
     "export": code_version(cut, probing, *_READING),
     "annotate": code_version(annotators, registry, *_READING),

@@ -18,6 +18,7 @@ from vidgen_lab.metrics.flow import analyse_flow
 from vidgen_lab.pipeline.read import pictures
 from vidgen_lab.pipeline.read.probing import Facts, facts_of
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
+from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader
 
@@ -54,9 +55,9 @@ class Look:
     brightness: float
     dark: float
     bright: float
-    hash: str | None
-    thumb: np.ndarray
+    blank: bool
     grey: np.ndarray
+    colour: np.ndarray
     motion: float | None
     unexplained: float | None
 
@@ -145,9 +146,9 @@ class _Watch:
                 brightness=float(grey.mean()),
                 dark=pictures.dark_share(grey),
                 bright=pictures.bright_share(grey),
-                hash=pictures.perceptual_hash(grey),
-                thumb=pictures.thumbnail(rgb),
+                blank=grey.std() < pictures.BLANK,
                 grey=cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA),
+                colour=cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA),
                 motion=motion,
                 unexplained=unexplained,
             )
@@ -158,14 +159,19 @@ class _Watch:
             self._look(self._waiting, None)
             self._waiting = None
         looks = [look for look in self.looks if span.first <= look.number < span.end]
-        chosen = looks[:: -(-len(looks) // self.settings.max_looks) or 1]
+        thinning = -(-len(looks) // self.settings.max_looks) or 1
+        chosen = looks[::thinning]
+        signature = Signature.of_looks(
+            [look.grey for look in chosen],
+            [look.colour for look in chosen],
+            self.every * thinning / self.facts.fps,
+            pictures.bar_box([look.grey for look in looks]),
+        )
         return {
             "frames": [span.first, span.end],
             "span": [span.start, span.stop],
             "metrics": self._metrics(span, looks),
-            "hashes": [look.hash for look in chosen],
-            "thumbs": [look.thumb.tobytes().hex() for look in chosen],
-            "step": self.every * (-(-len(looks) // self.settings.max_looks) or 1) / self.facts.fps,
+            **signature.plain(),
         }
 
     def _metrics(self, span: Span, looks: list[Look]) -> Mapping[str, float | None]:
@@ -189,7 +195,7 @@ class _Watch:
             "brightness": _mean([k.brightness for k in looks]),
             "dark": _mean([k.dark for k in looks]),
             "bright": _mean([k.bright for k in looks]),
-            "blank": _mean([float(k.hash is None) for k in looks]),
+            "blank": _mean([float(k.blank) for k in looks]),
             "bars": _mean(bars),
         }
 
