@@ -79,7 +79,7 @@ def stage(count: int) -> None:
     group = [row.info["group"] for row in out]
     right = sum(group[n] == group[of] for n, of in truth.items())
     sizes = sum(row.status == "rejected" for row in out)
-    print(f"{count:,} clips, {len(truth):,} copies: {right:,} found, {sizes - right} others merged; "
+    print(f"{count:,} clips, {len(truth):,} copies: {right:,} found, {sizes - right} others; "
           f"{spent:.0f} s, {memory():.2f} GB ({before:.2f} GB of it the signatures)")  # fmt: skip
 
 

@@ -41,6 +41,8 @@ from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
+_TOGETHER = 16  # clips of one video that are cut out by one task
+_BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
 Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
@@ -184,6 +186,7 @@ def _read(
                 "path": str(source.path),
                 "scenes": asdict(config.scenes),
                 "score": asdict(config.score),
+                "limit": config.limit * (1 + source.path.stat().st_size / _BYTES),
             })  # fmt: skip
     results = iter(work.do("score", todo, keys))
     rows, scores = [], {}
@@ -229,7 +232,13 @@ def _embed(
     """Vectors by identity, and the rows that could not be embedded as errors."""
     names = work.config.annotate
     who = {"embedder": names.embedder, "download": names.download}
-    todo = [{"path": str(paths[row.source]), "frames": list(row.frames), **who} for row in rows]
+    todo = [
+        {
+            "path": str(paths[row.source]), "frames": list(row.frames),
+            "crop": row.info.get("crop"), "limit": work.limit(row), **who,
+        }
+        for row in rows
+    ]  # fmt: skip
     vectors, failed = {}, []
     for row, outcome in zip(rows, work.do("embed", todo, [r.clip_id for r in rows]), strict=True):
         if "error" in outcome:
@@ -273,7 +282,8 @@ def _export(
     todo = [
         {
             "path": str(paths[row.source]), "frames": list(row.frames), "media": media,
-            "out": str(output.folder / name), "limit": work.config.limit,
+            "crop": row.info.get("crop"), "out": str(output.folder / name),
+            "limit": work.limit(row),
         }
         for row, name in zip(rows, names, strict=True)
     ]  # fmt: skip
@@ -351,24 +361,32 @@ class _Work:
             if journal and key in journal and self._holds(journal[key], task, intact):
                 known[key] = journal[key]
         missing = {k: t for k, t in zip(keys, todo, strict=True) if k not in known}
-        order, total = list(missing), len(set(keys))
+        total = len(set(keys))
         self.labour.progress(stage, len(known), total)
         before(list(missing.values()))
         # Reading bytes is not worth a process.
         executor = "serial" if stage == "hash" else self.labour.executor
-        work = run_tasks(
-            function, list(missing.values()), executor, self.labour.workers, self.config.limit
-        )
+        batches = _batches(missing) if stage == "export" else [([k], missing[k]) for k in missing]
+        todo = [task for _, task in batches]
+        work = run_tasks(function, todo, executor, self.labour.workers, self.config.limit)
         for number, outcome in work:
-            key = order[number]
-            known[key] = {"value": outcome.value}
-            if outcome.error:
-                reason = _plain_reason(outcome.error, missing[key])
-                known[key] = {"error": reason, "under": self._under(missing[key])}
-            if journal and not outcome.error.startswith(KILLED):
-                journal.add(key, known[key])
+            for place, key in enumerate(batches[number][0]):
+                known[key] = {"value": outcome.value}
+                if stage == "export" and not outcome.error:
+                    known[key] = outcome.value[place]
+                if error := outcome.error or known[key].get("error", ""):
+                    reason = _plain_reason(error, missing[key])
+                    known[key] = {"error": reason, "under": self._under(missing[key])}
+                if journal and not error.startswith(KILLED):
+                    journal.add(key, known[key])
             self.labour.progress(stage, len(known), total)
         return [known[key] for key in keys]
+
+    def limit(self, row: Row) -> float:
+        """Seconds that work on a clip may take: the more the longer and larger its video is, up to
+        the clip's end, since some files can only be read from their beginning."""
+        pixels = row.metrics["width"] * row.metrics["height"]
+        return self.config.limit * (1 + row.frames[1] * pixels / _PIXELS)
 
     def _holds(self, result: dict[str, Any], task: Task, intact: Callable) -> bool:
         if "error" in result:
@@ -379,6 +397,22 @@ class _Work:
     def _under(self, task: Task) -> list:
         """What changes no result, yet may turn an error into one."""
         return [self.config.limit, task.get("download", False)]
+
+
+def _batches(missing: dict[str, Task]) -> list[tuple[list[str], Task]]:
+    """(keys, task) for the clips of one video that are cut out together, in their order."""
+    videos: dict[str, list[str]] = {}
+    for key in sorted(missing, key=lambda k: (missing[k]["path"], missing[k]["frames"])):
+        videos.setdefault(missing[key]["path"], []).append(key)
+    batches = []
+    for path, keys in videos.items():
+        for start in range(0, len(keys), _TOGETHER):
+            some = [missing[key] for key in keys[start : start + _TOGETHER]]
+            clips = [{name: task[name] for name in ("frames", "crop", "out")} for task in some]
+            limit = sum(task["limit"] for task in some)
+            task = {"path": path, "media": some[0]["media"], "clips": clips, "limit": limit}
+            batches.append((keys[start : start + _TOGETHER], task))
+    return batches
 
 
 def _key(stage: str, content: str, task: Task) -> str:

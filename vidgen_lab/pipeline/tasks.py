@@ -12,8 +12,8 @@ from vidgen_lab.journal import code_version
 from vidgen_lab.metrics import flow
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
-from vidgen_lab.pipeline.deliver import cut
-from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
+from vidgen_lab.pipeline.deliver import cut, hdr
+from vidgen_lab.pipeline.deliver.cut import Cut, MediaSettings, cut_clips
 from vidgen_lab.pipeline.read import pictures, probing, scenes
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select import duplicates, nearby, sameness, scoring, signatures
@@ -39,20 +39,33 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def embed(task: dict[str, Any]) -> list[float]:
-    """{path, frames, embedder, download} -> vector, at four digits: more hang on the machine."""
+    """{path, frames, crop, embedder, download} -> vector, at four digits: more hang on the
+    machine."""
     clip, fetch = _glance(task["path"], task["frames"], 16), task.get("download", False)
+    if task["crop"]:
+        x, y, width, height = (round(c / clip.meta["reduced"]) for c in task["crop"])
+        clip = Clip(clip.frames[:, y : y + height, x : x + width], clip.fps, clip.meta)
     with _one_thread():
         vector = registry.make(registry.EMBEDDERS, task["embedder"], fetch).embed(clip)
     return [float(f"{x:.4g}") for x in vector.tolist()]
 
 
-def export(task: dict[str, Any]) -> dict[str, Any]:
-    """{path, frames, media, out, limit} -> what is true of the file that was written."""
-    out = Path(task["out"])
+def export(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """{path, media, limit, clips: [{frames, crop, out}]} -> for each clip {"value": what is true of
+    the file that was written} or {"error": reason}; the video is decoded once for all of them."""
     settings = MediaSettings(**task["media"])
-    facts = cut_clip(task["path"], out, tuple(task["frames"]), settings, task["limit"])
+    cuts = [
+        Cut(Path(c["out"]), *c["frames"], tuple(c["crop"]) if c["crop"] else None)
+        for c in task["clips"]
+    ]
+    done = cut_clips(task["path"], cuts, settings, task["limit"])
     names = ("width", "height", "fps", "num_frames", "seconds", "bytes")
-    return {name: getattr(facts, name) for name in names} | {"sha256": file_sha256(out)}
+    return [
+        {"error": f"{type(facts).__name__}: {facts}"}
+        if isinstance(facts, Exception)
+        else {"value": {n: getattr(facts, n) for n in names} | {"sha256": file_sha256(cut.out)}}
+        for cut, facts in zip(cuts, done, strict=True)
+    ]
 
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
@@ -99,6 +112,6 @@ VERSIONS = {
     "score": code_version(scoring, scenes, pictures, probing, signatures, flow, *_READING),
     "duplicates": code_version(duplicates, nearby, sameness, signatures),
     "embed": code_version(annotators, registry, *_READING) + _judge_version(),
-    "export": code_version(cut, probing, *_READING),
+    "export": code_version(cut, hdr, probing, *_READING),
     "annotate": code_version(annotators, registry, *_READING),
 }

@@ -51,7 +51,8 @@ def run_tasks(
     """Yield (number of the task, outcome) as tasks finish, in any order, each exactly once.
 
     function: defined at the top of a module, takes and returns plain values. workers: processes,
-    by default one a core. limit: seconds a task may take; not enforced by "serial", where nothing
+    by default one a core. limit: seconds a task may take, unless it names a "limit" of its own;
+    not enforced by "serial", where nothing
     could be killed. An exception of the function is an outcome with an error, not an exception.
     Raises ValueError for an unknown executor, ImportError when Ray is missing.
     """
@@ -91,7 +92,8 @@ class Worker:
             late.set()
             kill_tree(process.pid)
 
-        timer = threading.Timer(self.limit, stop)
+        limit = float(task.get("limit", self.limit))
+        timer = threading.Timer(limit, stop)
         timer.start()
         try:
             process.stdin.write(json.dumps(task) + "\n")
@@ -105,7 +107,7 @@ class Worker:
         if line.endswith("\n"):
             return Outcome(**json.loads(line))
         if late.is_set():
-            return Outcome(error=f"timeout: not finished within {self.limit:g} s, killed")
+            return Outcome(error=f"timeout: not finished within {limit:g} s, killed")
         code = process.wait()
         if code in _FROM_OUTSIDE:
             return Outcome(error=f"{KILLED}: signal {-code} from outside ended the worker")

@@ -86,10 +86,11 @@ def read_clip(
 class VideoReader:
     """Index of one video file. Holds no open handle, so it pickles into DataLoader workers.
 
-    info: VideoInfo. times: float64 [num_frames], seconds at which the frames are shown, the first
-    at 0. threads: to decode and convert with; leave 1 inside DataLoader workers. shrink_to: pixels
-    that the shorter side of what is read has at most; scaling what the decoder gives costs a
-    fraction of converting a large picture to RGB first, and no memory. None: as it is in the file.
+    info: VideoInfo. track: number of the stream that is read. times: float64 [num_frames], seconds
+    at which the frames are shown, the first at 0. threads: to decode and convert with; leave 1
+    inside DataLoader workers. shrink_to: pixels that the shorter side of what is read has at most;
+    scaling what the decoder gives costs a fraction of converting a large picture to RGB first, and
+    no memory. None: as it is in the file.
     """
 
     def __init__(self, path: str | Path, threads: int = 1, shrink_to: int | None = None) -> None:
@@ -101,6 +102,7 @@ class VideoReader:
             raise FileNotFoundError(f"no video file at {self.path}")
         with open_video(self.path, threads) as container:
             stream = container.streams.best("video")
+            self.track = stream.index
             codec, tick = stream.codec_context.name, float(stream.time_base)
             header_rate = float(stream.average_rate or stream.guessed_rate or 0)
             has_audio = bool(container.streams.audio)

@@ -10,6 +10,7 @@ from vidgen_lab.pipeline.annotate.annotators import (
     JudgeEmbedder,
     LookEmbedder,
     MotionDetector,
+    NoCaptioner,
     TemplateCaptioner,
 )
 
@@ -34,6 +35,7 @@ ACTIONS: Table = {
     "xclip": Trained("XClipActions", "microsoft/xclip-base-patch32"),
 }
 CAPTIONERS: Table = {
+    "none": NoCaptioner,
     "template": TemplateCaptioner,
     "blip": Trained("BlipCaptioner", "Salesforce/blip-image-captioning-base"),
     "smolvlm": Trained("SmolVlmCaptioner", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"),

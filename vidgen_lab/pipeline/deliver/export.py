@@ -2,6 +2,7 @@
 
 OUT/dataset/SPLIT/videos/*.mp4      hard links to OUT/clips where the disk allows it
                  /prompts.txt + videos.txt     CogVideo
+                 /caption_from.txt             who wrote each prompt: "template" is no description
                  /prompt.txt  + videos.txt     finetrainers
                  /metadata.jsonl               Hugging Face VideoFolder
                  /open_sora.csv                Open-Sora
@@ -66,6 +67,7 @@ def _write_split(rows: Sequence[Row], output: Output, split: str) -> set[str]:
     prompts = [" ".join(row.info["caption"].split()) for row in rows]
     paths = [f"videos/{row.clip_id}.mp4" for row in rows]
     lines = {"prompts.txt": prompts, "prompt.txt": prompts, "videos.txt": paths}
+    lines["caption_from.txt"] = [row.info.get("caption_from", "") for row in rows]
     lines["metadata.jsonl"] = [json.dumps(_metadata(r), ensure_ascii=False) for r in rows]
     lists = {f"{folder}/{n}": "".join(f"{line}\n" for line in ls) for n, ls in lines.items()}
     lists[f"{folder}/open_sora.csv"] = _open_sora(rows)
@@ -78,6 +80,7 @@ def _metadata(row: Row) -> dict[str, Any]:
     return plain({
         "file_name": f"videos/{row.clip_id}.mp4",
         "text": row.info["caption"],
+        "caption_from": row.info.get("caption_from", ""),
         "clip_id": row.clip_id,
         "source": readable(row.source),
         "start": row.span[0],
@@ -89,6 +92,7 @@ def _metadata(row: Row) -> dict[str, Any]:
 
 OPEN_SORA_COLUMNS = (
     "path", "text", "num_frames", "width", "height", "aspect_ratio", "fps", "resolution",
+    "caption_from",
 )  # fmt: skip
 
 
@@ -108,6 +112,7 @@ def _open_sora(rows: Sequence[Row]) -> str:
             "aspect_ratio": round(height / width, 6),  # Open-Sora's is height over width
             "fps": clip["fps"],
             "resolution": width * height,
+            "caption_from": row.info.get("caption_from", ""),
         })  # fmt: skip
     return file.getvalue()
 
