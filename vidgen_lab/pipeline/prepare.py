@@ -218,7 +218,7 @@ def _scenes(read: Sequence[Row], scores: dict[str, dict]) -> tuple[list[Row], di
             child = replace(
                 row, clip_id=f"{row.clip_id}-{first:06d}-{end:06d}", stage="scenes",
                 span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits},
-                info={},
+                info={"crop": clip["crop"]} if clip["crop"] else {},
             )  # fmt: skip
             rows.append(child.failed("scenes", clip["damage"]) if clip["damage"] else child)
             scored[child.identity] = clip

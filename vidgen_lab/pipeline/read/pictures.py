@@ -74,26 +74,42 @@ def bar_box(greys: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
     """What black bars leave of the picture: (top, bottom, left, right), shares of height and width.
 
     greys: [H, W] each, the looks of a clip. A bar stays black all the time, and blacker than a
-    night sky; what compression adds (up to grey 8) is allowed for. A picture that never shows
-    anything has no bars.
+    night sky; what compression adds (up to grey 8) is allowed for. Bars come in pairs of one size,
+    and what begins beside them is a picture: a scene that is dark at its edge has none.
     """
     if not len(greys):
         return 0.0, 1.0, 0.0, 1.0
-    lit = np.max(greys, axis=0) > _BAR
-    rows, columns = np.nonzero(lit.mean(1) > 0.02)[0], np.nonzero(lit.mean(0) > 0.02)[0]
+    brightest = np.max(greys, axis=0)
+    (top, bottom), (left, right) = _between_bars(brightest), _between_bars(brightest.T)
+    return top, bottom, left, right
+
+
+def _between_bars(brightest: np.ndarray) -> tuple[float, float]:
+    """(first, end) of the rows between two bars, as shares of all rows; (0, 1) without bars."""
+    rows = np.nonzero((brightest > _BAR).mean(1) > 0.02)[0]
     if not len(rows):
-        return 0.0, 1.0, 0.0, 1.0
-    height, width = lit.shape
-    ends = rows[0] / height, (rows[-1] + 1) / height, columns[0] / width, (columns[-1] + 1) / width
-    return tuple(float(end) for end in ends)
+        return 0.0, 1.0
+    count, first, end = len(brightest), int(rows[0]), int(rows[-1]) + 1
+    even = first and abs(first - (count - end)) <= max(1, 0.03 * count)
+    begins = [
+        (brightest[row] > 3 * _BAR).mean() for row in (first + 1, end - 2) if 0 <= row < count
+    ]
+    if not even or min(begins) < 0.25:
+        return 0.0, 1.0
+    return first / count, end / count
 
 
 def bar_share(brightest: np.ndarray) -> float:
     """Share of the picture taken by black bars, 0..1; brightest: as in `bar_box`, of all looks."""
-    if brightest.max() <= _BAR:
-        return 1.0
     top, bottom, left, right = bar_box([brightest])
     return 1 - (bottom - top) * (right - left)
+
+
+def stripes(grey: np.ndarray) -> float:
+    """How much of the upper two thirds vertical stripes alone explain, 0..1: 1 for colour bars."""
+    upper = grey[: 2 * len(grey) // 3].astype(np.float32)
+    spread = upper.var()
+    return float(upper.mean(0).var() / spread) if spread > BLANK**2 else 0.0
 
 
 def perceptual_hash(grey: np.ndarray) -> str | None:
