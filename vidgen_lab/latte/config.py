@@ -1,0 +1,119 @@
+"""Settings of a Latte, the four published sizes, and their parameters counted by formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vidgen_lab.latte.checks import LatteInputError, require
+from vidgen_lab.latte.conditioning import FREQUENCIES
+
+
+@dataclass(frozen=True)
+class LatteConfig:
+    """Everything that decides the shape of a Latte.
+
+    sample_size: side of the latent frames the positions are laid out for (other sizes run too).
+    num_frames: frames of a clip; a single frame is accepted too.
+    depth: blocks as the paper counts them, spatial and temporal ones together, hence even.
+    modulation: "block" (paper) or "single" (diffusers' text-to-video model).
+    condition: "none", "class" (with num_classes) or "text" (cross-attention in the spatial blocks;
+    text_dim is the width of the text features).
+    learn_sigma: twice the output channels, the second half for the variance.
+    """
+
+    sample_size: int = 32
+    num_frames: int = 16
+    in_channels: int = 4
+    patch_size: int = 2
+    hidden_size: int = 1152
+    depth: int = 28
+    num_heads: int = 16
+    modulation: str = "block"
+    condition: str = "none"
+    num_classes: int = 0
+    text_dim: int | None = None
+    learn_sigma: bool = True
+    qkv_bias: bool = True
+    causal: bool = False
+    attention: str = "fused"
+
+    def __post_init__(self) -> None:
+        heads, patch, condition = self.num_heads, self.patch_size, self.condition
+        fits = self.hidden_size % heads == 0 and self.hidden_size % 4 == 0
+        for name, holds, expected in (
+            ("depth", self.depth > 0 and self.depth % 2 == 0, "an even number of blocks"),
+            ("hidden_size", fits, f"a multiple of 4 and of {heads} heads"),
+            ("num_frames", self.num_frames > 0, "at least 1"),
+            ("sample_size", self.sample_size % patch == 0, f"a multiple of the patch size {patch}"),
+            ("modulation", self.modulation in ("block", "single"), "'block' or 'single'"),
+            ("condition", condition in ("none", "class", "text"), "'none', 'class' or 'text'"),
+            ("num_classes", condition != "class" or self.num_classes > 0, "> 0 for classes"),
+            ("text_dim", condition != "text" or bool(self.text_dim), "> 0 for text"),
+            ("attention", self.attention in ("fused", "naive"), "'fused' or 'naive'"),
+        ):
+            require(holds, name, expected, repr(getattr(self, name)))
+
+    @property
+    def out_channels(self) -> int:
+        return self.in_channels * (2 if self.learn_sigma else 1)
+
+    @property
+    def pairs(self) -> int:
+        """Spatial-temporal pairs: `num_layers` in diffusers."""
+        return self.depth // 2
+
+
+# depth (spatial and temporal blocks together), width, heads: book table 3-1 has these right, not
+# its parameters
+SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+
+
+def latte_config(name: str, **overrides) -> LatteConfig:
+    """Settings of a published size: "S/2", "B/2", "L/2", "XL/2", or another patch size, as in
+    "S/4".
+    """
+    size, _, patch = name.partition("/")
+    if size not in SIZES or not patch.isdigit() or int(patch) < 1:
+        raise LatteInputError(
+            f"Latte size: expected one of {', '.join(f'{s}/2' for s in SIZES)} "
+            f"(or another patch size after the slash), given {name!r}."
+        )
+    depth, hidden_size, num_heads = SIZES[size]
+    config = LatteConfig(
+        depth=depth, hidden_size=hidden_size, num_heads=num_heads, patch_size=int(patch)
+    )
+    return replace(config, **overrides)
+
+
+def count_parameters(config: LatteConfig) -> int:
+    """Number of parameters in closed form. For patch 2, 4 latent channels, learned variance, no
+    condition:
+
+        depth * (18 h^2 + 15 h) + 3 h^2 + 309 h + 32
+
+    Positions are computed, not counted.
+    """
+    h, single = config.hidden_size, config.modulation == "single"
+    patch = config.patch_size**2
+
+    def linear(inputs: int, outputs: int, bias: bool = True) -> int:
+        return inputs * outputs + (outputs if bias else 0)
+
+    block = 3 * linear(h, h, config.qkv_bias) + linear(h, h)  # attention
+    block += linear(h, 4 * h) + linear(4 * h, h)  # MLP
+    block += 6 * h if single else linear(h, 6 * h)  # modulation
+    total = config.depth * block
+    total += linear(patch * config.in_channels, h)  # patch embedding
+    total += linear(FREQUENCIES, h) + linear(h, h)  # timestep
+    total += (
+        (linear(h, 6 * h) + 2 * h) if single else linear(h, 2 * h)
+    )  # shared matrix, final layer's modulation
+    total += linear(h, patch * config.out_channels)  # out
+    if config.condition == "class":
+        total += (config.num_classes + 1) * h
+    if config.condition == "text":
+        total += linear(config.text_dim, h) + linear(h, h)
+        total += config.pairs * (
+            3 * linear(h, h, config.qkv_bias) + linear(h, h)
+        )  # cross-attention
+    return total

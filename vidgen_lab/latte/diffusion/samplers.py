@@ -1,0 +1,300 @@
+"""From noise to a clip: DDPM, DDIM and Euler steps, and classifier-free guidance.
+
+Each `step` equals diffusers' scheduler of the same name, step by step
+(tests/latte/test_samplers.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from vidgen_lab.latte.checks import require, require_finite
+from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+
+
+class Step(NamedTuple):
+    """One step back: the next, less noisy latents and the clean clip that the step aims at."""
+
+    latents: Tensor
+    x0: Tensor
+
+
+class Sampler(Protocol):
+    timesteps: Tensor
+
+    def step(
+        self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
+    ) -> Step: ...
+
+
+def spaced_timesteps(
+    num_timesteps: int, num_steps: int, spacing: str = "leading", offset: int = 0
+) -> Tensor:
+    """The training timesteps that a short sampler visits, noisiest first: [num_steps] integers.
+
+    leading: 0, k, 2k, ...; linspace: both ends; trailing: T-1, T-1-k, ..., which starts at pure
+    noise, as schedules with zero terminal SNR need. Table 2 of Lin et al. 2023.
+    """
+    require(1 <= num_steps <= num_timesteps, "sampling steps", f"1 .. {num_timesteps}", num_steps)
+    require(
+        spacing in ("leading", "trailing", "linspace"),
+        "timestep spacing",
+        "'leading', 'trailing' or 'linspace'",
+        repr(spacing),
+    )
+    if spacing == "leading":
+        steps = torch.arange(num_steps) * (num_timesteps // num_steps) + offset
+        return steps.flip(0)
+    if spacing == "trailing":
+        ratio = num_timesteps / num_steps
+        down = torch.tensor(
+            [num_timesteps - i * ratio for i in range(num_steps)], dtype=torch.float64
+        )
+        return down.round().long() - 1
+    return (
+        torch.linspace(0, num_timesteps - 1, num_steps, dtype=torch.float64).round().long().flip(0)
+    )
+
+
+class DDPMSampler:
+    """Ancestral sampling: every step adds fresh noise (Ho et al. 2020, algorithm 2).
+
+        x_{t-1} = mean of q(x_{t-1} | x_t, x_0 predicted) + sigma_t z
+
+    variance: "fixed_small" (the posterior's), "fixed_large" (beta_t) or "learned_range" (the
+    network's own, from the second half of its output channels). clip: bound on the predicted clip,
+    None for latents.
+    """
+
+    def __init__(
+        self,
+        scheduler: NoiseScheduler,
+        num_steps: int | None = None,
+        variance: str = "fixed_small",
+        spacing: str = "leading",
+        clip: float | None = None,
+    ) -> None:
+        kinds = ("fixed_small", "fixed_large", "learned_range")
+        require(variance in kinds, "variance", f"one of {kinds}", repr(variance))
+        total = scheduler.num_timesteps
+        self.scheduler, self.variance, self.clip = scheduler, variance, clip
+        self.timesteps = spaced_timesteps(total, num_steps or total, spacing)
+
+    def step(
+        self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        """From timesteps[index] to the next. output: [B, C or 2C, ...]; x: [B, C, ...]."""
+        t = self.timesteps[index]
+        output, extra = split_variance(output, x.shape[1])
+        table = self.scheduler.alphas_cumprod
+        last = index + 1 == len(self.timesteps)
+        abar = table[t]
+        before = table.new_ones(()) if last else table[self.timesteps[index + 1]]
+        alpha = abar / before  # of this step, which may jump over several training steps
+        beta = 1 - alpha
+
+        x0 = self.scheduler.to_x0(output, x, t)
+        if self.clip is not None:
+            x0 = x0.clamp(-self.clip, self.clip)
+        mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * x
+        if t == 0:
+            return Step(mean, x0)
+        z = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=_device(generator, x))
+        small = ((1 - before) / (1 - abar) * beta).clamp(min=1e-20)
+        if self.variance == "learned_range":
+            require(
+                extra is not None,
+                "output channels for a learned variance",
+                2 * x.shape[1],
+                x.shape[1],
+            )
+            f = (extra + 1) / 2
+            sigma = (0.5 * (f * beta.log() + (1 - f) * small.log())).exp()
+        else:
+            sigma = (small if self.variance == "fixed_small" else beta).sqrt()
+        return Step(mean + sigma * z.to(x.device), x0)
+
+
+class DDIMSampler:
+    """Few, large steps along one path; with eta = 0 the noise decides everything (Song et al. 2021,
+    equation 12).
+
+        x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z,   sigma = eta *
+        sigma_DDPM
+
+    set_alpha_to_one: the last step lands on the clean clip (else on noise level 0, as diffusers
+    does for some models).
+    """
+
+    def __init__(
+        self,
+        scheduler: NoiseScheduler,
+        num_steps: int = 50,
+        eta: float = 0.0,
+        spacing: str = "leading",
+        clip: float | None = None,
+        offset: int = 0,
+        set_alpha_to_one: bool = True,
+    ) -> None:
+        require(0 <= eta <= 1, "eta", "0 (deterministic) .. 1 (as noisy as DDPM)", eta)
+        self.scheduler, self.eta, self.clip = scheduler, eta, clip
+        self.timesteps = spaced_timesteps(scheduler.num_timesteps, num_steps, spacing, offset)
+        self.stride = scheduler.num_timesteps // num_steps
+        self.final = 1.0 if set_alpha_to_one else float(scheduler.alphas_cumprod[0])
+
+    def step(
+        self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        """From timesteps[index] to the next. output: [B, C or 2C, ...]; x: [B, C, ...]."""
+        t = self.timesteps[index]
+        output, _ = split_variance(output, x.shape[1])
+        table = self.scheduler.alphas_cumprod
+        abar, previous = table[t], int(t) - self.stride
+        before = table[previous] if previous >= 0 else table.new_tensor(self.final)
+
+        x0 = self.scheduler.to_x0(output, x, t)
+        eps = self.scheduler.to_epsilon(output, x, t)
+        if self.clip is not None:
+            x0 = x0.clamp(-self.clip, self.clip)
+        variance = (1 - before) / (1 - abar) * (1 - abar / before)
+        sigma = self.eta * variance.sqrt()
+        latents = before.sqrt() * x0 + (1 - before - sigma**2).sqrt() * eps
+        if self.eta > 0:
+            z = torch.randn(
+                x.shape, generator=generator, dtype=x.dtype, device=_device(generator, x)
+            )
+            latents = latents + sigma * z.to(x.device)
+        return Step(latents, x0)
+
+
+class FlowEulerSampler:
+    """Euler steps down the straight path of flow matching: x <- x + (s_next - s) * velocity."""
+
+    def __init__(self, path: FlowMatchingPath, num_steps: int = 50) -> None:
+        total = path.num_timesteps
+        require(1 <= num_steps <= total, "sampling steps", f"1 .. {total}", num_steps)
+        # the same levels as diffusers: from all noise to the smallest trained level, then zero
+        levels = path.warp(
+            torch.linspace(1.0, path.warp(torch.tensor(1 / total)).item(), num_steps)
+        )
+        self.levels = torch.cat([levels, levels.new_zeros(1)])
+        self.timesteps = path.timestep(levels)
+
+    def step(
+        self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
+    ) -> Step:
+        output, _ = split_variance(output, x.shape[1])
+        s, after = self.levels[index], self.levels[index + 1]
+        return Step(x + (after - s) * output, x - s * output)
+
+
+def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    """[B, 2C, ...] -> prediction and variance channels; [B, C, ...] -> prediction and None."""
+    require(
+        output.shape[1] in (channels, 2 * channels),
+        "channels of the model's output",
+        f"{channels} or {2 * channels}",
+        output.shape[1],
+    )
+    if output.shape[1] == channels:
+        return output, None
+    return output[:, :channels], output[:, channels:]
+
+
+def _device(generator: torch.Generator | None, x: Tensor) -> torch.device:
+    """Noise is drawn where the generator lives, so that a CPU seed means the same clip on every
+    device.
+    """
+    return x.device if generator is None else generator.device
+
+
+class Guidance:
+    """Classifier-free guidance: step beyond the prompt's prediction, away from the empty one's.
+
+        eps~ = eps(null) + w (eps(prompt) - eps(null))
+
+    w = 0 ignores the prompt, 1 is the model as it is, more follows the prompt harder at the price
+    of variety and, in the end, of plausible colours; `rescale` in 0 .. 1 pulls the contrast back
+    (Lin et al. 2023). Both predictions run as one batch. Variance channels are the prompt's own: a
+    line through two variances would leave their range.
+
+    Args:
+        model: called as model(x, t, **condition).
+        cond, null: keyword arguments of the two calls, tensors with a batch axis (or None); equal
+            keys.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Tensor],
+        cond: dict,
+        null: dict,
+        scale: float = 7.0,
+        rescale: float = 0.0,
+    ) -> None:
+        require(
+            cond.keys() == null.keys(), "keys of the null condition", sorted(cond), sorted(null)
+        )
+        require(0 <= rescale <= 1, "rescale", "0 .. 1", rescale)
+        self.model, self.cond, self.null = model, cond, null
+        self.scale, self.rescale = scale, rescale
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        if self.scale == 1:
+            return self.model(x, t, **self.cond)  # [B, C or 2C, ...]
+        both = {
+            k: None if v is None else torch.cat([self.null[k], v]) for k, v in self.cond.items()
+        }
+        output = self.model(torch.cat([x, x]), torch.cat([t, t]), **both)  # [2B, C or 2C, ...]
+        null, cond = output.chunk(2)  # 2 x [B, C or 2C, ...]
+        null, _ = split_variance(null, x.shape[1])
+        cond, variance = split_variance(cond, x.shape[1])
+        guided = null + self.scale * (cond - null)  # [B, C, ...]
+        if self.rescale:
+            axes = tuple(range(1, x.ndim))
+            ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+            guided = guided * (self.rescale * ratio + 1 - self.rescale)
+        return guided if variance is None else torch.cat([guided, variance], dim=1)
+
+
+def trajectory(
+    denoiser: Denoiser, sampler: Sampler, noise: Tensor, generator: torch.Generator | None = None
+) -> Iterator[Step]:
+    """Denoise step by step, yielding every step: for pictures of the way, or to stop early.
+
+    Args:
+        denoiser: (x [B, C, ...], t [B]) -> output; a `Latte`, a `Guidance`, any function.
+        noise: [B, C, ...] where the way begins.
+    Raises:
+        LatteInputError: the output is not finite (which usually means: half precision).
+    """
+    x = noise
+    for index, t in enumerate(sampler.timesteps.to(noise.device)):
+        with torch.no_grad():
+            output = denoiser(x, t.expand(len(x)))
+            require_finite(output, f"output of the model at timestep {float(t):g}")
+            step = sampler.step(output, index, x, generator)
+        x = step.latents
+        yield step
+
+
+def sample(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    noise: Tensor,
+    generator: torch.Generator | None = None,
+    on_step: Callable[[int, Step], None] | None = None,
+) -> Tensor:
+    """Denoise to the end: the latents of a clip, [B, C, ...]."""
+    latents = noise
+    for index, step in enumerate(trajectory(denoiser, sampler, noise, generator)):
+        latents = step.latents
+        if on_step is not None:
+            on_step(index, step)
+    return latents

@@ -1,0 +1,261 @@
+"""How noise is mixed in, and every way of naming what the network should say about it.
+
+    q(x_t | x_0):   x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps          abar_t = prod_{s<=t} (1 -
+    beta_s)
+
+The three usual targets are three views of one line; with a_t = sqrt(abar_t), s_t = sqrt(1 -
+abar_t):
+
+    epsilon: eps            x0: x_0            v: a_t eps - s_t x_0
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vidgen_lab.latte.checks import require
+
+SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
+PREDICTIONS = ("epsilon", "x0", "v")
+_DIFFUSERS = {  # their names, ours
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "squaredcos_cap_v2": "cosine",
+    "sigmoid": "sigmoid",
+    "epsilon": "epsilon",
+    "sample": "x0",
+    "v_prediction": "v",
+}
+
+
+def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
+    """beta_t of a schedule: [num_timesteps] float32 (the precision, and so the bits, of diffusers).
+
+    linear: DDPM and Latte. scaled_linear: Stable Diffusion, CogVideoX. cosine: Nichol and Dhariwal
+    2021; the formula there *is* abar, so the betas are its steps, 1 - abar_{t+1}/abar_t, and
+    accumulating them once gives it back.
+    """
+    require(schedule in SCHEDULES, "noise schedule", f"one of {SCHEDULES}", repr(schedule))
+    if schedule == "linear":
+        return torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float32)
+    if schedule == "scaled_linear":
+        root = torch.linspace(beta_start**0.5, beta_end**0.5, num_timesteps, dtype=torch.float32)
+        return root**2
+    if schedule == "sigmoid":
+        ramp = torch.sigmoid(torch.linspace(-6, 6, num_timesteps))
+        return ramp * (beta_end - beta_start) + beta_start
+    abar = [cosine_abar(i / num_timesteps) for i in range(num_timesteps + 1)]
+    # the last step would remove everything; 0.999 keeps it invertible
+    steps = [min(1 - after / before, 0.999) for before, after in zip(abar, abar[1:], strict=False)]
+    return torch.tensor(steps, dtype=torch.float32)
+
+
+def cosine_abar(u: float, offset: float = 0.008) -> float:
+    """Signal fraction of the cosine schedule at u = t/T in 0 .. 1, before division by its value at
+    0.
+    """
+    return math.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
+
+
+def rescale_to_zero_snr(betas: Tensor) -> Tensor:
+    """Shift and scale sqrt(abar) so that the last step holds no signal (Lin et al. 2023, algorithm
+    1).
+    """
+    root = (1 - betas).cumprod(0).sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    abar = ((root - last) * (first / (first - last))) ** 2
+    return 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])
+
+
+class NoiseScheduler(nn.Module):
+    """Noise levels 0 .. num_timesteps-1 (book listing 3.L06, accumulated once).
+
+    Tables are buffers, so `.to(device)` moves them; they are no parameters and not saved. Works on
+    tensors of any rank whose first axis is the batch.
+
+    Args:
+        schedule: "linear", "scaled_linear", "cosine" or "sigmoid"; beta_start and beta_end shape
+            all but cosine.
+        prediction: what the network outputs: "epsilon", "x0" or "v".
+        zero_terminal_snr: no signal left at the last step (needs prediction "x0" or "v": there is
+            nothing to divide by).
+    """
+
+    betas: Tensor
+    alphas_cumprod: Tensor
+
+    def __init__(
+        self,
+        num_timesteps: int = 1000,
+        schedule: str = "linear",
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        prediction: str = "epsilon",
+        zero_terminal_snr: bool = False,
+    ) -> None:
+        super().__init__()
+        require(prediction in PREDICTIONS, "prediction", f"one of {PREDICTIONS}", repr(prediction))
+        require(num_timesteps > 1, "num_timesteps", "more than 1", num_timesteps)
+        require(
+            not (zero_terminal_snr and prediction == "epsilon"),
+            "prediction with zero terminal SNR",
+            "'x0' or 'v'",
+            "'epsilon'",
+            "Pure noise says nothing about the clip, so it cannot be recovered from the noise.",
+        )
+        self.num_timesteps, self.prediction, self.schedule = num_timesteps, prediction, schedule
+        betas = make_betas(schedule, num_timesteps, beta_start, beta_end)
+        if zero_terminal_snr:
+            betas = rescale_to_zero_snr(betas)
+        self.register_buffer("betas", betas, persistent=False)
+        self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0), persistent=False)
+
+    @classmethod
+    def from_diffusers(cls, folder: str | Path) -> NoiseScheduler:
+        """The noise levels of a saved pipeline, or of a folder with scheduler_config.json."""
+        file = Path(folder) / "scheduler" / "scheduler_config.json"
+        file = file if file.is_file() else Path(folder) / file.name
+        c = json.loads(file.read_text(encoding="utf-8"))
+        schedule, prediction = c["beta_schedule"], c["prediction_type"]
+        require(schedule in _DIFFUSERS, "beta_schedule", f"one of {set(_DIFFUSERS)}", schedule)
+        require(
+            prediction in _DIFFUSERS, "prediction_type", f"one of {set(_DIFFUSERS)}", prediction
+        )
+        return cls(
+            c["num_train_timesteps"],
+            _DIFFUSERS[schedule],
+            c["beta_start"],
+            c["beta_end"],
+            _DIFFUSERS[prediction],
+            c.get("rescale_betas_zero_snr", False),
+        )
+
+    def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(sqrt(abar_t), sqrt(1 - abar_t)), shaped to multiply x: [B, 1, ..., 1], in float32 at
+        least.
+        """
+        require(t.ndim == 0 or t.shape == x.shape[:1], "timesteps", [x.shape[0]], list(t.shape))
+        require(not t.dtype.is_floating_point, "dtype of timesteps", "integers", t.dtype)
+        abar = self.alphas_cumprod[t.to(self.alphas_cumprod.device)].to(x.device)
+        abar = abar.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, ..., 1], whatever the rank of x
+        return abar.sqrt(), (1 - abar).sqrt()
+
+    def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """q(x_t | x_0): sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, computed in float32, returned in
+        x0's dtype.
+
+        x0, noise: [B, ...]; t: [B] integers. (A bfloat16 coefficient would turn 0.9995 into 1.)
+        """
+        require(noise.shape == x0.shape, "noise", list(x0.shape), list(noise.shape))
+        a, s = self.coefficients(t, x0)
+        return (a * x0 + s * noise).to(x0.dtype)
+
+    def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """What the network should output for this clip and noise, according to `prediction`."""
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "x0":
+            return x0
+        a, s = self.coefficients(t, x0)
+        return a * noise - s * x0
+
+    def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The clean clip that the network's output implies."""
+        a, s = self.coefficients(t, x_t)
+        if self.prediction == "epsilon":
+            return (x_t - s * output) / a
+        return output if self.prediction == "x0" else a * x_t - s * output
+
+    def to_epsilon(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The noise that the network's output implies."""
+        a, s = self.coefficients(t, x_t)
+        if self.prediction == "epsilon":
+            return output
+        return (x_t - a * output) / s if self.prediction == "x0" else a * output + s * x_t
+
+    def snr(self, t: Tensor | None = None) -> Tensor:
+        """Signal-to-noise ratio abar/(1 - abar) of the given steps, or of all."""
+        abar = self.alphas_cumprod if t is None else self.alphas_cumprod[t]
+        return abar / (1 - abar)
+
+    def sample_timesteps(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
+        """[batch] timesteps, every level equally likely."""
+        device = self.betas.device
+        return torch.randint(0, self.num_timesteps, (batch,), generator=generator, device=device)
+
+    def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t.
+
+        The variance of the very last step is zero; its logarithm takes the second step's (improved
+        DDPM).
+        """
+        shape = (-1, *[1] * (x_t.ndim - 1))
+        abar, beta = self.alphas_cumprod, self.betas
+        before = torch.cat([abar.new_ones(1), abar[:-1]])
+        variance = beta * (1 - before) / (1 - abar)
+        log_variance = variance.clone()
+        log_variance[0] = variance[1]
+        c0 = (beta * before.sqrt() / (1 - abar))[t].view(shape)
+        ct = ((1 - before) * (1 - beta).sqrt() / (1 - abar))[t].view(shape)
+        return c0 * x0 + ct * x_t, log_variance.log()[t].view(shape)
+
+    def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
+        """The network's variance channels (in -1 .. 1) as a log-variance between the posterior's
+        and beta_t.
+
+            log sigma^2 = f log beta_t + (1 - f) log beta~_t,     f = (output + 1) / 2
+
+        Both ends are bounds: the true reverse step lies between them (improved DDPM, equation 15).
+        """
+        shape = (-1, *[1] * (output.ndim - 1))
+        low = self.posterior(output, output, t)[1]
+        high = self.betas.log()[t].view(shape)
+        f = (output + 1) / 2
+        return f * high + (1 - f) * low
+
+
+class FlowMatchingPath:
+    """A straight line from clip to noise: x_s = (1 - s) x_0 + s noise, s in 0 .. 1 (1 is noise, as
+    in diffusers).
+
+    The network predicts the velocity dx/ds = noise - x_0. `shift` > 1 moves the levels towards
+    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s). The network is given s *
+    num_timesteps as its timestep.
+    """
+
+    def __init__(self, num_timesteps: int = 1000, shift: float = 1.0) -> None:
+        require(shift > 0, "shift", "> 0", shift)
+        self.num_timesteps, self.shift = num_timesteps, shift
+
+    def warp(self, s: Tensor) -> Tensor:
+        return self.shift * s / (1 + (self.shift - 1) * s)
+
+    def sample_levels(
+        self, batch: int, generator: torch.Generator | None = None, logit_normal: bool = False
+    ) -> Tensor:
+        """[batch] levels s: uniform, or logit-normal (more of the middle; Stable Diffusion 3)."""
+        if logit_normal:
+            return self.warp(torch.randn(batch, generator=generator).sigmoid())
+        return self.warp(torch.rand(batch, generator=generator))
+
+    def _level(self, s: Tensor, x: Tensor) -> Tensor:
+        return s.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
+
+    def add_noise(self, x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
+        s = self._level(s, x0)
+        return (1 - s) * x0 + s * noise
+
+    def target(self, x0: Tensor, noise: Tensor, s: Tensor | None = None) -> Tensor:
+        return noise - x0
+
+    def to_x0(self, output: Tensor, x_s: Tensor, s: Tensor) -> Tensor:
+        return x_s - self._level(s, x_s) * output
+
+    def timestep(self, s: Tensor) -> Tensor:
+        """What the network is told."""
+        return s * self.num_timesteps

@@ -1,0 +1,231 @@
+"""Latents of clips, encoded once and kept under a hash of all that they depend on.
+
+One safetensors file per clip and not one HDF5 file for all, because a small file appears whole or
+not at all, is opened only where it is needed, and has any number of readers and writers at a time.
+
+Kept are the mean and the log-variance of the VAE's posterior, unscaled: every epoch can draw anew,
+and another scaling factor costs no encoding. The hash is of content, so moving, renaming or
+re-ordering clips costs nothing either, and whatever changed is simply not there yet.
+"""
+
+import json
+import warnings
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from vidgen_lab.files import file_sha256, write_files
+from vidgen_lab.journal import Journal, key_of
+from vidgen_lab.progress import Progress
+from vidgen_lab.training.data.clip_encoding import (
+    ClipSpan,
+    check_shape,
+    encode_moments,
+    is_video_vae,
+    raw_bytes,
+    read_batches,
+    vae_identity,
+)
+from vidgen_lab.video.tensors import to_model_range
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
+
+_RECIPE = 1  # raise it when the same clip and VAE would give other latents than before
+
+
+class CorruptEntry(ValueError):
+    """A file of the cache is cut off or altered."""
+
+
+class EncodingError(RuntimeError):
+    """Some clips could not be encoded; all others are in the cache.
+
+    failed: the reason by clip.
+    """
+
+    def __init__(self, failed: Mapping[ClipSpan, str], total: int) -> None:
+        clip, reason = next(iter(failed.items()))
+        super().__init__(
+            f"{len(failed)} of {total} clips could not be encoded, the others are in the cache. "
+            f"Leave out those in `failed`, or mend them; the first is {clip.path}: {reason}"
+        )
+        self.failed = dict(failed)
+
+
+class LatentCache:
+    """Posteriors of clips in `folder`, one KEY.safetensors each.
+
+    Holds no open file and pickles without the VAE, so workers of a DataLoader load from it. dtype:
+    of what is stored, the VAE's own unless given. scaling_factor, shift_factor: from the VAE's
+    config, applied by `load`. Raises TypeError for other VAEs than diffusers' AutoencoderKL and
+    AutoencoderKLCogVideoX, ValueError for one that standardises its latents channel by channel.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        vae: "AutoencoderKL | AutoencoderKLCogVideoX",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        is_video_vae(vae)
+        if vae.config.get("latents_mean") is not None:
+            raise ValueError("latents_mean and latents_std of this VAE's config are not supported")
+        self.folder, self.vae = Path(folder), vae
+        self.vae_id, self.dtype = vae_identity(vae), dtype or vae.dtype
+        self.scaling_factor = float(vae.config.scaling_factor)
+        self.shift_factor = float(vae.config.get("shift_factor") or 0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: v for n, v in vars(self).items() if n != "_hashes"} | {"vae": None}
+
+    def key(self, clip: ClipSpan) -> str:
+        """The name of this clip's entry: a hash of file content, frames, size, VAE and dtype.
+
+        The content is hashed once, and again when the file's size or time of change is another.
+        Raises OSError when the file is not there or cannot be read.
+        """
+        size = clip.height, clip.width
+        content = self._sha256(clip.path)
+        return key_of(_RECIPE, content, clip.frames, size, self.vae_id, str(self.dtype))
+
+    def encode(self, clips: Iterable[ClipSpan], batch: int = 4) -> list[str]:
+        """Encode what is missing or damaged; returns the keys of all clips, in their order.
+
+        batch: clips of one shape that go through the VAE together; it changes results by rounding
+        at most. Every entry appears when it is complete, so a killed run goes on where it was.
+        Raises ValueError at once for a shape that the VAE does not take, RuntimeError if the VAE is
+        not here or was changed, and EncodingError, after all others, if clips could not be encoded.
+        """
+        if self.vae is None or vae_identity(self.vae) != self.vae_id:
+            raise RuntimeError("the VAE is not here or was changed: make a new LatentCache with it")
+        clips, keys, failed = list(clips), {}, {}
+        for shape in {clip.shape for clip in clips}:
+            check_shape(self.vae, shape)
+        for clip in clips:
+            try:
+                keys[clip] = self.key(clip)
+            except OSError as error:
+                failed[clip] = str(error)
+        missing = {key: clip for clip, key in keys.items() if not self._is_whole(key)}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with Progress(len(missing), "encode", "clip", disable=not missing) as bar:
+            for group, pictures in read_batches(missing.values(), batch, failed):
+                moments = encode_moments(self.vae, to_model_range(pictures))
+                for clip, mean, logvar in zip(group, *moments, strict=True):
+                    if problem := self._write(clip, keys[clip], mean, logvar):
+                        failed[clip] = problem
+                bar.update(len(group))
+        if failed:
+            raise EncodingError(failed, len(keys.keys() | failed.keys()))
+        return [keys[clip] for clip in clips]
+
+    def moments(self, key: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log-variance as stored: unscaled, each [C, t, h, w] of `dtype`, on the CPU.
+
+        Raises FileNotFoundError for an entry that is not there, CorruptEntry for a damaged one.
+        """
+        path = self._path(key)
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+                # Copies: a mapped file could be cut while the tensor is in use.
+                mean, logvar = (file.get_tensor(name).clone() for name in ("mean", "logvar"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no latents {key} in {self.folder}: encode first") from None
+        except SafetensorError as error:
+            raise CorruptEntry(f"{path} is damaged ({error}): encode makes it anew") from error
+        if said.get("key") != key or said.get("crc32") != _checksum(mean, logvar):
+            raise CorruptEntry(f"{path} is damaged (wrong checksum): encode makes it anew")
+        return mean, logvar
+
+    def load(self, key: str, generator: torch.Generator | None = None) -> torch.Tensor:
+        """What a diffusion model learns: (z - shift_factor) * scaling_factor, float32 [C, t, h, w].
+
+        z is a draw from the posterior with a generator (on the CPU), and its mean without. Raises
+        as `moments` does.
+        """
+        z, logvar = (part.float() for part in self.moments(key))
+        if generator is not None:
+            z = z + torch.exp(0.5 * logvar) * torch.randn(z.shape, generator=generator)
+        return (z - self.shift_factor) * self.scaling_factor
+
+    def stale_entries(self, clips: Iterable[ClipSpan]) -> dict[Path, str]:
+        """Entries that none of these clips uses with this VAE and dtype, and what they are made of.
+
+        They are never served, they only take room. Raises OSError when a clip's file is missing.
+        """
+        used = {self._path(self.key(clip)) for clip in clips}
+        there = (path for path in self.folder.glob("*.safetensors") if path.name[0] != ".")
+        return {path: _origin(path) for path in sorted(there) if path not in used}
+
+    def prune(self, clips: Iterable[ClipSpan]) -> list[Path]:
+        """Remove stale entries, and what killed runs left half-written; returns what is gone.
+
+        Name all clips that share the folder, and let no other process encode meanwhile.
+        """
+        gone = [*self.stale_entries(clips), *self.folder.glob(".*.part.safetensors")]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return gone
+
+    @cached_property
+    def _hashes(self) -> Journal:
+        return Journal(self.folder / "hashes")
+
+    def _sha256(self, path: Path) -> str:
+        facts = path.stat()
+        name = key_of(str(path.absolute()), facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        if name not in self._hashes:
+            self._hashes.add(name, file_sha256(path))
+        return self._hashes[name]
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _is_whole(self, key: str) -> bool:
+        try:
+            self.moments(key)
+        except FileNotFoundError:
+            return False
+        except CorruptEntry as error:
+            warnings.warn(str(error), stacklevel=3)
+            return False
+        return True
+
+    def _write(self, clip: ClipSpan, key: str, mean: torch.Tensor, logvar: torch.Tensor) -> str:
+        """Put one entry on the disk; returns what speaks against it, if anything."""
+        mean, logvar = (part.to("cpu", self.dtype).contiguous() for part in (mean, logvar))
+        if not (mean.isfinite().all() and logvar.isfinite().all()):
+            return f"the VAE gives NaN or infinity in {self.dtype}: load it in float32"
+        if self.key(clip) != key:
+            return "the file changed while it was read: encode again"
+        made_of = {"file": str(clip.path), "frames": clip.frames, "size": clip.shape[1:]}
+        said = {"key": key, "crc32": _checksum(mean, logvar), "made_of": json.dumps(made_of)}
+        data = save({"mean": mean, "logvar": logvar}, said)
+        write_files({self._path(key): data})
+        return ""
+
+
+def _checksum(*tensors: torch.Tensor) -> str:
+    checksum = 0
+    for tensor in tensors:
+        checksum = zlib.crc32(raw_bytes(tensor), checksum)
+    return f"{checksum:08x}"
+
+
+def _origin(path: Path) -> str:
+    """What an entry was made of, for people; never raises."""
+    try:
+        with safe_open(path, "pt") as file:
+            made_of = json.loads(file.metadata()["made_of"])
+    except (SafetensorError, KeyError, TypeError, OSError):
+        return "damaged"
+    height, width = made_of["size"]
+    return f"{made_of['file']}, {len(made_of['frames'])} frames of {width}x{height}"
