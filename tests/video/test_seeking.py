@@ -140,6 +140,24 @@ def test_reading_small_equals_scaling_down(master):
     assert np.abs(small.frames - large).mean() < 3
 
 
+@pytest.mark.parametrize("name", ["h264_b2.mp4", "h264_b2.avi"])
+def test_many_spans_cost_one_pass_where_seeking_is_impossible(master, tmp_path, name, monkeypatch):
+    path = tmp_path / name
+    ffmpeg("-i", master, *KINDS[name], "-pix_fmt", "yuv420p", path)
+    reader, truth, passes = VideoReader(path), in_order(path), []
+    pictures = VideoReader.pictures
+    monkeypatch.setattr(
+        VideoReader, "pictures", lambda self, *a: passes.append(1) or pictures(self, *a)
+    )
+    spans = [(2, 5, 3), (9, 1, 1), (9, 4, 2), (30, 30, 1)]
+    for (start, count, stride), clip in zip(spans, reader.read_spans(spans), strict=True):
+        wanted = truth[start : start + count * stride : stride]
+        assert np.array_equal(clip.frames, np.stack(wanted))
+    assert len(passes) <= 1
+    with pytest.raises(ValueError, match="possible"):
+        list(reader.read_spans([(50, 20, 1)]))
+
+
 def test_a_time_base_too_coarse_loses_no_frame():
     index = index_pictures([0, 0, 1, 1, 2, 2], 8.0, 1 / 4)
     assert len(index.times) == 6 and (np.diff(index.times) > 0).all()

@@ -41,7 +41,9 @@ from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
-_TOGETHER = 16  # clips of one video that are cut out by one task
+# Stages that work on several clips of a video at once, and what is each clip's own.
+_TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
+_AT_ONCE = 16
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
 Progress = Callable[[str, int, int], None]  # stage, done, of
 
@@ -366,13 +368,14 @@ class _Work:
         before(list(missing.values()))
         # Reading bytes is not worth a process.
         executor = "serial" if stage == "hash" else self.labour.executor
-        batches = _batches(missing) if stage == "export" else [([k], missing[k]) for k in missing]
+        together = _TOGETHER.get(stage)
+        batches = _batches(missing, together) if together else [([k], missing[k]) for k in missing]
         todo = [task for _, task in batches]
         work = run_tasks(function, todo, executor, self.labour.workers, self.config.limit)
         for number, outcome in work:
             for place, key in enumerate(batches[number][0]):
                 known[key] = {"value": outcome.value}
-                if stage == "export" and not outcome.error:
+                if together and not outcome.error:
                     known[key] = outcome.value[place]
                 if error := outcome.error or known[key].get("error", ""):
                     reason = _plain_reason(error, missing[key])
@@ -399,19 +402,20 @@ class _Work:
         return [self.config.limit, task.get("download", False)]
 
 
-def _batches(missing: dict[str, Task]) -> list[tuple[list[str], Task]]:
-    """(keys, task) for the clips of one video that are cut out together, in their order."""
+def _batches(missing: dict[str, Task], own: Sequence[str]) -> list[tuple[list[str], Task]]:
+    """(keys, task) for clips of one video, in their order: what is a clip's `own` goes into a list,
+    so that the video is decoded once for all of them."""
     videos: dict[str, list[str]] = {}
     for key in sorted(missing, key=lambda k: (missing[k]["path"], missing[k]["frames"])):
         videos.setdefault(missing[key]["path"], []).append(key)
     batches = []
-    for path, keys in videos.items():
-        for start in range(0, len(keys), _TOGETHER):
-            some = [missing[key] for key in keys[start : start + _TOGETHER]]
-            clips = [{name: task[name] for name in ("frames", "crop", "out")} for task in some]
-            limit = sum(task["limit"] for task in some)
-            task = {"path": path, "media": some[0]["media"], "clips": clips, "limit": limit}
-            batches.append((keys[start : start + _TOGETHER], task))
+    for keys in videos.values():
+        for start in range(0, len(keys), _AT_ONCE):
+            some = [missing[key] for key in keys[start : start + _AT_ONCE]]
+            task = {name: value for name, value in some[0].items() if name not in own}
+            task["clips"] = [{name: task[name] for name in own} for task in some]
+            task["limit"] = sum(task["limit"] for task in some)
+            batches.append((keys[start : start + _AT_ONCE], task))
     return batches
 
 

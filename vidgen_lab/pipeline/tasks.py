@@ -38,16 +38,19 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         return score_video(task["path"], *settings)
 
 
-def embed(task: dict[str, Any]) -> list[float]:
-    """{path, frames, crop, embedder, download} -> vector, at four digits: more hang on the
-    machine."""
-    clip, fetch = _glance(task["path"], task["frames"], 16), task.get("download", False)
-    if task["crop"]:
-        x, y, width, height = (round(c / clip.meta["reduced"]) for c in task["crop"])
-        clip = Clip(clip.frames[:, y : y + height, x : x + width], clip.fps, clip.meta)
-    with _one_thread():
-        vector = registry.make(registry.EMBEDDERS, task["embedder"], fetch).embed(clip)
-    return [float(f"{x:.4g}") for x in vector.tolist()]
+def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """{path, embedder, download, clips: [{frames, crop}]} -> for each clip {"value": vector}, at
+    four digits: more hang on the machine."""
+    embedder = registry.make(registry.EMBEDDERS, task["embedder"], task.get("download", False))
+    vectors = []
+    for clip, wanted in zip(_glances(task, 16), task["clips"], strict=True):
+        if wanted["crop"]:
+            x, y, width, height = (round(c / clip.meta["reduced"]) for c in wanted["crop"])
+            clip = Clip(clip.frames[:, y : y + height, x : x + width], clip.fps, clip.meta)
+        with _one_thread():
+            vector = embedder.embed(clip)
+        vectors.append({"value": [float(f"{x:.4g}") for x in vector.tolist()]})
+    return vectors
 
 
 def export(task: dict[str, Any]) -> list[dict[str, Any]]:
@@ -70,7 +73,7 @@ def export(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
-    clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
+    (clip,), fetch = _glances(task, _LOOKS), task.get("download", False)
     roles = ("detector", "actor", "captioner")
     who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
     with _one_thread():
@@ -91,15 +94,17 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
-    """At most `looks` frames, evenly spaced and reduced, so that a long or large clip costs no more
-    memory than a short or small one."""
-    video = VideoReader(path, shrink_to=_GLANCE_SIDE)
-    first, end = frames or (0, video.info.num_frames)
-    stride = max(1, -(-(end - first) // looks))
-    clip = video.read(first, len(range(first, end, stride)), stride)
-    reduced = video.info.width / clip.width
-    return Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
+def _glances(task: dict[str, Any], looks: int) -> Iterator[Clip]:
+    """For each of the task's clips at most `looks` frames, evenly spaced and reduced: long and large
+    clips cost no more memory than short and small ones. Without clips: the whole video."""
+    video = VideoReader(task["path"], shrink_to=_GLANCE_SIDE)
+    spans = []
+    for first, end in (c["frames"] for c in task.get("clips", [{"frames": (0, len(video.times))}])):
+        stride = max(1, -(-(end - first) // looks))
+        spans.append((first, len(range(first, end, stride)), stride))
+    for clip in video.read_spans(spans):
+        reduced = video.info.width / clip.width
+        yield Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
 
 
 def _judge_version() -> str:
