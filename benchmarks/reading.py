@@ -39,7 +39,8 @@ Frames = Iterator[np.ndarray]
 def make(folder: Path, name: str) -> Path:
     size, frames, codec = KINDS[name]
     path = folder / name
-    source = ("-f", "lavfi", "-i", f"mandelbrot=s={size}:r=30", "-frames:v", frames)
+    grain = "noise=alls=8:allf=t"
+    source = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r=30,{grain}", "-frames:v", frames)
     pixels = () if "-pix_fmt" in codec else ("-pix_fmt", "yuv420p")
     run_ffmpeg(*source, "-c:v", *codec, *pixels, local(path))
     if name.startswith("turned"):
