@@ -34,13 +34,15 @@ class UsageError(ValueError):
     """The command was used wrongly: exit code 2."""
 
 
-def _elsewhere(module: str) -> tuple[Arguments, Run]:
-    """Take `add_arguments` and `run` from another module, imported only when the command runs."""
+def _elsewhere(
+    module: str, arguments: str = "add_arguments", run: str = "run"
+) -> tuple[Arguments, Run]:
+    """Take two functions from another module, imported only when the command runs."""
 
     def load(name: str) -> Callable[[Any], Any]:
         return lambda given: getattr(importlib.import_module(module), name)(given)
 
-    return load("add_arguments"), load("run")
+    return load(arguments), load(run)
 
 
 # video -----------------------------------------------------------------------------------------
@@ -334,6 +336,18 @@ COMMANDS = (
         "train a Latte on a prepared folder; stop it anywhere, it goes on exactly there",
         "vidgen-lab train toy_latte dataset.folder=clips training.steps=500",
         *_elsewhere("vidgen_lab.training.command"),
+    ),
+    Command(
+        "finetune",
+        "adapt CogVideoX to clips of your own, by LoRA or in full",
+        "vidgen-lab finetune toy-lora data.folder=clips output=runs/mine",
+        *_elsewhere("vidgen_lab.finetuning.command"),
+    ),
+    Command(
+        "lora",
+        "tell what a LoRA file targets, and whether it will load with effect",
+        "vidgen-lab lora adapter.safetensors --model toy-cogvideox",
+        *_elsewhere("vidgen_lab.finetuning.command", "add_lora_arguments", "run_lora"),
     ),
     Command(
         "pretrain",

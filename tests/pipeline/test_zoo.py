@@ -5,14 +5,15 @@ import pytest
 
 from tests.pipeline import zoo
 from vidgen_lab.pipeline import manifest
-from vidgen_lab.pipeline.prepare import Labour, prepare
+from vidgen_lab.pipeline.prepare import prepare
+from vidgen_lab.pipeline.runner import Execution
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = zoo.build(tmp_path_factory.mktemp("zoo") / "videos")
     out = folder.parent / "out"
-    table = prepare(folder, out, labour=Labour("process", workers=2))
+    table = prepare(folder, out, execution=Execution("process", workers=2))
     ends = {}
     for row in manifest.sort_rows(table):
         ends[row.source] = row  # the last stage a file came to
@@ -47,7 +48,7 @@ def test_every_kept_clip_was_written(run):
 def test_again_and_with_one_process_it_is_the_same(run):
     folder, out, _, _ = run
     once = (out / "manifest.jsonl").read_bytes()
-    prepare(folder, out, labour=Labour("process", workers=1))
+    prepare(folder, out, execution=Execution("process", workers=1))
     assert (out / "manifest.jsonl").read_bytes() == once
-    prepare(folder, out.parent / "serial", labour=Labour("serial"))
+    prepare(folder, out.parent / "serial", execution=Execution("serial"))
     assert (out.parent / "serial" / "manifest.jsonl").read_bytes() == once

@@ -1,34 +1,75 @@
 """What workers do: pure functions from a plain task to a plain result, one per kind of work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from vidgen_lab.files import file_sha256
-from vidgen_lab.journal import code_version
-from vidgen_lab.metrics import flow
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
-from vidgen_lab.pipeline.deliver import cut, hdr
 from vidgen_lab.pipeline.deliver.cut import Cut, MediaSettings, cut_clips
-from vidgen_lab.pipeline.read import pictures, probing, scenes
 from vidgen_lab.pipeline.read.scenes import SceneSettings
-from vidgen_lab.pipeline.select import duplicates, nearby, sameness, scoring, signatures
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
-from vidgen_lab.video import damage, index, orientation, reader
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import run_ffmpeg
 from vidgen_lab.video.reader import VideoReader
 
-_LOOKS = 48  # frames at most that an annotator gets to see
-_GLANCE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
+_SAMPLES = 48  # frames at most that an annotator gets to see
+_SAMPLE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
 
 
-def hash_source(task: dict[str, Any]) -> str:
-    """{path} -> sha256 of the file."""
-    return file_sha256(Path(task["path"]))
+@dataclass(frozen=True)
+class Recipe:
+    """How a result is made.
+
+    number: raised whenever equal input may give another result than before, wherever in the package
+    the reason lies; tests/pipeline/test_recipes.py notices when somebody forgets. libraries: those
+    whose version may matter.
+    """
+
+    number: int
+    libraries: tuple[str, ...]
+
+
+# Stages that work on several clips of a video at once, and what is each clip's own.
+TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
+RECIPES = {
+    "score": Recipe(3, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": Recipe(3, ("av", "cv2", "numpy")),
+    "duplicates": Recipe(1, ("cv2", "numpy")),
+    "export": Recipe(3, ("av", "ffmpeg")),
+    "annotate": Recipe(3, ("av", "cv2", "numpy")),
+}
+
+
+def made_by(stage: str, task: Mapping[str, Any]) -> dict[str, str]:
+    """Everything but input and settings that the result of a task depends on, by name."""
+    recipe, libraries = RECIPES[stage], {*RECIPES[stage].libraries}
+    chosen = [table.get(task.get(role)) for role, table in registry.ANNOTATORS.items()]
+    if any(isinstance(kind, str) for kind in chosen):
+        libraries |= {"torch", "transformers"}
+    if annotators.JudgeEmbedder in chosen:
+        libraries |= {"torch", "toy-judge"}
+    return {"recipe": str(recipe.number)} | {name: library_version(name) for name in libraries}
+
+
+@lru_cache
+def library_version(name: str) -> str:
+    """The version of a library, of ffmpeg, or of the embedded judge's weights."""
+    if name == "ffmpeg":
+        return run_ffmpeg("-version").decode("utf-8", "replace").splitlines()[0]
+    if name == "toy-judge":
+        return file_sha256(model_dir(name) / "model.safetensors")[:12]
+    if name in ("torch", "transformers"):  # slow to import
+        return version(name)
+    return import_module(name).__version__  # several packages bring cv2, and scenedetect
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
@@ -40,10 +81,10 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
     """{path, embedder, download, clips: [{frames, crop}]} -> for each clip {"value": vector}, at
-    four digits: more hang on the machine."""
-    embedder = registry.make(registry.EMBEDDERS, task["embedder"], task.get("download", False))
-    vectors = []
-    for clip, wanted in zip(_glances(task, 16), task["clips"], strict=True):
+    four digits: more hang on the machine. A video that cannot be sought in is decoded once."""
+    embedder = registry.make("embedder", task["embedder"], task.get("download", False))
+    clips, vectors = sample_clips(task["path"], [c["frames"] for c in task["clips"]], 16), []
+    for clip, wanted in zip(clips, task["clips"], strict=True):
         if wanted["crop"]:
             x, y, width, height = (round(c / clip.meta["reduced"]) for c in wanted["crop"])
             clip = Clip(clip.frames[:, y : y + height, x : x + width], clip.fps, clip.meta)
@@ -56,12 +97,11 @@ def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
 def export(task: dict[str, Any]) -> list[dict[str, Any]]:
     """{path, media, limit, clips: [{frames, crop, out}]} -> for each clip {"value": what is true of
     the file that was written} or {"error": reason}; the video is decoded once for all of them."""
-    settings = MediaSettings(**task["media"])
     cuts = [
         Cut(Path(c["out"]), *c["frames"], tuple(c["crop"]) if c["crop"] else None)
         for c in task["clips"]
     ]
-    done = cut_clips(task["path"], cuts, settings, task["limit"])
+    done = cut_clips(task["path"], cuts, MediaSettings(**task["media"]), task["limit"])
     names = ("width", "height", "fps", "num_frames", "seconds", "bytes")
     return [
         {"error": f"{type(facts).__name__}: {facts}"}
@@ -73,12 +113,13 @@ def export(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
-    (clip,), fetch = _glances(task, _LOOKS), task.get("download", False)
+    (clip,) = sample_clips(task["path"], [None], _SAMPLES)
+    fetch = task.get("download", False)
     roles = ("detector", "actor", "captioner")
-    who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
+    who = [registry.make(role, task[role], fetch) for role in roles]
     with _one_thread():
         found = annotators.annotate_clip(clip, *who)
-    for thing in found["objects"]:  # in pixels of the file, not of the glance
+    for thing in found["objects"]:  # in pixels of the file, not of the samples
         thing["box"] = [round(value * clip.meta["reduced"]) for value in thing["box"]]
     return found
 
@@ -94,29 +135,19 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _glances(task: dict[str, Any], looks: int) -> Iterator[Clip]:
-    """For each of the task's clips at most `looks` frames, evenly spaced and reduced: long and large
-    clips cost no more memory than short and small ones. Without clips: the whole video."""
-    video = VideoReader(task["path"], shrink_to=_GLANCE_SIDE)
-    spans = []
-    for first, end in (c["frames"] for c in task.get("clips", [{"frames": (0, len(video.times))}])):
-        stride = max(1, -(-(end - first) // looks))
+def sample_clips(
+    path: str, frames: Sequence[tuple[int, int] | None], samples: int
+) -> Iterator[Clip]:
+    """Of each of these clips at most `samples` frames, evenly spaced and reduced, so that long and
+    large clips cost no more memory than short and small ones; `meta["reduced"]` says how many
+    times.
+
+    frames: [first, end) of the video; None: all of it.
+    """
+    video, spans = VideoReader(path, shrink_to=_SAMPLE_SIDE), []
+    for first, end in (span or (0, video.info.num_frames) for span in frames):
+        stride = max(1, -(-(end - first) // samples))
         spans.append((first, len(range(first, end, stride)), stride))
     for clip in video.read_spans(spans):
         reduced = video.info.width / clip.width
         yield Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
-
-
-def _judge_version() -> str:
-    """Other weights, other embeddings."""
-    return file_sha256(model_dir("toy-judge") / "model.safetensors")[:12]
-
-
-_READING = (reader, index, damage, orientation)
-VERSIONS = {
-    "score": code_version(scoring, scenes, pictures, probing, signatures, flow, *_READING),
-    "duplicates": code_version(duplicates, nearby, sameness, signatures),
-    "embed": code_version(annotators, registry, *_READING) + _judge_version(),
-    "export": code_version(cut, hdr, probing, *_READING),
-    "annotate": code_version(annotators, registry, *_READING),
-}

@@ -126,7 +126,7 @@ def test_level_three_joins_what_embeddings_find_alike(clips):
 
 def test_pairs_need_a_cause(clips):
     names = ["original", "coarse", "other"]
-    pairs = duplicates.propose([clips[n][1] for n in names], DuplicateSettings())
+    pairs = duplicates.propose(duplicates.Hashes([clips[n][1] for n in names]), DuplicateSettings())
     found = {(int(i), int(j)) for i, j in zip(pairs.a, pairs.b, strict=True)}
     assert (0, 1) in found and (0, 2) not in found
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 # Texts with one of these words stop being true when the picture is mirrored or played backwards.
 SIDED = re.compile(r"\b(left|right|text|letters?|sign|words?|logo|clock)\b", re.I)
@@ -96,7 +96,7 @@ class VideoAugmentationPipeline:
         backwards = bool(rng.random() < s.reverse) and not DIRECTED.search(text)
         drops = rng.random(clip.num_frames) < s.frame_drop if rng.random() < 0.5 else None
         count = max(2, round(clip.num_frames / speed)) if clip.num_frames > 1 else 1
-        places = np.linspace(0, clip.num_frames - 1, count).round().astype(int)
+        places = np.array(evenly_spaced(clip.num_frames, count, repeat=True))
         if drops is not None:
             drops[0] = False
             held = np.maximum.accumulate(np.where(drops, 0, np.arange(clip.num_frames)))

@@ -17,7 +17,7 @@ import numpy as np
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.nearby import near_pairs
 from vidgen_lab.pipeline.select.sameness import DuplicateSettings, Proposal, same
-from vidgen_lab.pipeline.select.signatures import NONE, UPPER, WHOLE, Signature
+from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
 
 STAGE = "duplicates"
 _ASKED = 6  # looks of a clip that are searched for among all looks of all others
@@ -28,28 +28,54 @@ _CROWD = 32  # clips with one hash beyond which not every pair is compared
 Verdicts = MutableMapping[str, bool]
 
 
-class Looks:
-    """All hashes of one part of the picture: unique values, and who has each."""
+class Hashes:
+    """All hashes of all clips, from one pass over the signatures, which need not fit into memory.
 
-    def __init__(self, signatures: Sequence[Signature], part: int, most: int | None = None) -> None:
-        hashes, clips, looks = [], [], []
-        for number, signature in enumerate(signatures):
-            column = signature.hashes[:, part]
-            values, first = np.unique(column, return_index=True)
-            values, first = values[values != NONE], first[values != NONE]
-            if most is not None and len(values) > most:
-                order = np.argsort(first)[np.linspace(0, len(values) - 1, most).astype(int)]
-                values, first = values[order], first[order]
-            hashes.append(values)
-            clips.append(np.full(len(values), number, np.int32))
-            looks.append(first.astype(np.int32))
-        hashes = np.concatenate([*hashes, np.empty(0, np.uint64)])
-        order = np.argsort(hashes, kind="stable")
-        self.values, starts = np.unique(hashes[order], return_index=True)
-        self.bounds = np.append(starts, len(hashes))
-        nobody = np.empty(0, np.int32)
-        self.clips = np.concatenate([*clips, nobody])[order]
-        self.looks = np.concatenate([*looks, nobody])[order]
+    values: uint64 [looks of all clips, parts]. clips, looks: int32, whose they are and which.
+    steps, seconds: float [clips].
+    """
+
+    def __init__(self, signatures: Sequence[Signature]) -> None:
+        values, counts, times = [], [], []
+        for signature in signatures:
+            values.append(signature.hashes)
+            counts.append(len(signature.hashes))
+            times.append((signature.step, signature.seconds))
+        self.values = np.concatenate([*values, np.empty((0, len(PARTS)), np.uint64)])
+        self.clips = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        starts = np.repeat(np.cumsum(counts) - counts, counts) if counts else 0
+        self.looks = (np.arange(len(self.clips)) - starts).astype(np.int32)
+        self.steps, self.seconds = np.array(times).reshape(-1, 2).T
+
+
+class Shelves:
+    """The hashes of one part of the picture: unique values, and who has each.
+
+    most: so many looks of a clip at most, spread over it. stands: bool by clip; of a crowd that
+    shares one hash only these are kept.
+    """
+
+    def __init__(
+        self,
+        hashes: Hashes,
+        part: int,
+        most: int | None = None,
+        stands: np.ndarray | None = None,
+    ) -> None:
+        values, clips, looks = hashes.values[:, part], hashes.clips, hashes.looks
+        order = np.lexsort((looks, values, clips))
+        first = np.ones(len(order), bool)  # a clip has a hash once, where it appears first
+        first[1:] = (np.diff(clips[order]) != 0) | (values[order][1:] != values[order][:-1])
+        chosen = np.sort(order[first & (values[order] != NONE)])
+        if most is not None:
+            chosen = chosen[_spread(clips[chosen], most)]
+        values, clips, looks = values[chosen], clips[chosen], looks[chosen]
+        order = np.argsort(values, kind="stable")
+        self.values, starts = np.unique(values[order], return_index=True)
+        self.bounds = np.append(starts, len(order))
+        self.clips, self.looks = clips[order], looks[order]
+        if stands is not None:
+            self._only(stands)
 
     def crowds(self) -> Iterator[np.ndarray]:
         """Clips that share a hash with very many, hash by hash."""
@@ -57,40 +83,41 @@ class Looks:
         for place in np.flatnonzero(sizes > _CROWD):
             yield self.clips[self.bounds[place] : self.bounds[place + 1]]
 
-    def only(self, chosen: np.ndarray) -> None:
-        """Forget the clips of crowds that are not in `chosen` (bool by clip)."""
+    def _only(self, stands: np.ndarray) -> None:
         sizes = np.diff(self.bounds)
-        stays = chosen[self.clips] | np.repeat(sizes <= _CROWD, sizes)
-        ends = np.concatenate([[0], np.cumsum(stays)])
-        self.bounds = ends[self.bounds]
+        stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
+        self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
         self.clips, self.looks = self.clips[stays], self.looks[stays]
 
 
+def _spread(clips: np.ndarray, most: int) -> np.ndarray:
+    """bool: about `most` evenly spaced entries of each clip, the first and the last among them."""
+    count = np.bincount(clips)[clips] if len(clips) else clips
+    number = np.arange(len(clips)) - (np.cumsum(np.bincount(clips)) - np.bincount(clips))[clips]
+    return (count <= most) | (number * (most - 1) % np.maximum(count - 1, 1) < most - 1)
+
+
 def propose(
-    signatures: Sequence[Signature], settings: DuplicateSettings, stands: np.ndarray | None = None
+    hashes: Hashes, settings: DuplicateSettings, stands: np.ndarray | None = None
 ) -> Proposal:
-    """Pairs of clips with like pictures, the most alike first.
+    """Pairs of clips with like pictures and lengths, the most alike first.
 
     A clip's pictures are searched for among the pictures of all others: as they are, mirrored, cut
-    out of the middle, and without the lower fifth. stands: bool by clip; of the many that share one
-    hash, those that stand for the others.
+    out of the middle, and without the lower fifth. stands: see `Shelves`.
     """
     found = []
-    steps = np.array([s.step for s in signatures])
-    for part in range(signatures[0].hashes.shape[1]) if signatures else ():
-        asked = Looks(signatures, UPPER if part == UPPER else WHOLE, most=_ASKED)
-        stock = Looks(signatures, part)
-        if stands is not None:
-            asked.only(stands)
-            stock.only(stands)
+    for part in range(len(PARTS)):
+        asked = Shelves(hashes, UPPER if part == UPPER else WHOLE, _ASKED, stands)
+        stock = Shelves(hashes, part, stands=stands)
         query, near = near_pairs(asked.values, stock.values, settings.max_bits)
         bits = np.bitwise_count(asked.values[query] ^ stock.values[near])
         left, right, which = _products(asked.bounds, query, stock.bounds, near)
         a, b = asked.clips[left], stock.clips[right]
-        shift = stock.looks[right] * steps[b] - asked.looks[left] * steps[a]
-        found.append((a, b, np.full(len(a), part, np.int8), shift, bits[which]))
-    if not found:
-        return Proposal(*(np.empty(0, int) for _ in range(4)))
+        shift = stock.looks[right] * hashes.steps[b] - asked.looks[left] * hashes.steps[a]
+        lengths = np.sort([hashes.seconds[a], hashes.seconds[b]], axis=0)
+        fit = (a != b) & (lengths[0] >= settings.min_share * lengths[1])
+        parts = np.full(len(a), part, np.int8)
+        found.append([column[fit] for column in (a, b, parts, shift, bits[which])])
     return _best(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
@@ -118,7 +145,6 @@ def _best(
     a, b = np.where(back, b, a), np.where(back, a, b)
     shift = np.where(back, -shift, shift)
     order = np.lexsort((np.abs(shift), bits, part, b, a))
-    order = order[a[order] != b[order]]
     columns = np.stack([a[order], b[order], part[order]])
     first = np.ones(len(order), bool)
     first[1:] = (columns[:, 1:] != columns[:, :-1]).any(0)
@@ -144,10 +170,11 @@ def find_groups(
     for number, row in enumerate(rows):
         joined.join(first.setdefault(row.clip_id, number), number, "bytes")
     ask = _Asking(rows, signatures, settings, {} if verdicts is None else verdicts)
-    for crowd in Looks(signatures, WHOLE).crowds():
+    hashes = Hashes(signatures)
+    for crowd in Shelves(hashes, WHOLE).crowds():
         _sweep(crowd, ask, joined)
     roots = np.array([joined.root(n) for n in range(len(rows))])
-    pairs = propose(signatures, settings, roots == np.arange(len(rows)))
+    pairs = propose(hashes, settings, roots == np.arange(len(rows)))
     for wave in _waves(pairs):
         open_ = np.array([not joined.same(i, j) for i, j in zip(wave.a, wave.b, strict=True)], bool)
         wave = wave[open_]
@@ -246,7 +273,7 @@ def keeper(rows: Iterable[Row]) -> Row:
             -(m.get("width") or 0) * (m.get("height") or 0),
             -(m.get("num_frames") or 0),
             -(m.get("bits_per_second") or 0),
-            -(m.get("sharpness") or 0),
+            -(m.get("edge_steepness") or 0),
             row.clip_id,
             row.source,
         )

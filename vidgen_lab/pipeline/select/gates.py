@@ -28,14 +28,14 @@ class Gate:
 class GateSettings:
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
-    min_side: pixels of the shorter side, between black bars. min_sharpness: steepness of the edges,
-    0.1 blurred .. 0.4 a step. max_frozen: share of twelfths of a second in which nothing changes.
-    min_changing: share of the picture in which anything ever happens; a still under grain has none.
-    min_motion: % of the width per second, off unless set, since how lively a clip should be is a
-    wish and slowness no defect. max_bars, max_bright, max_dark: shares of the picture; bars are cut
-    off, so only what is mostly bars goes; a night has its lights, so only what is black nearly
-    everywhere does. max_stripes: share of the picture that vertical stripes explain, as in a test
-    card. max_blank: share of frames that show nothing.
+    min_side: pixels of the shorter side, between black bars. min_edge_steepness: 0.1 blurred .. 0.4
+    a step. max_frozen: share of twelfths of a second in which nothing changes. min_changing: share
+    of the picture in which anything ever happens; a still under grain has none. min_flow_speed: %
+    of the width per second, off unless set, since how lively a clip should be is a wish and
+    slowness no defect. max_bars, max_bright, max_dark: shares of the picture; bars are cut off, so
+    only what is mostly bars goes; a night has its lights, so only what is black nearly everywhere
+    does. max_stripes: share of the picture that vertical stripes explain, as in a test card.
+    max_blank: share of frames that show nothing.
     """
 
     min_side: float | None = 64
@@ -49,8 +49,8 @@ class GateSettings:
     max_stripes: float | None = 0.9
     max_frozen: float | None = 0.8
     min_changing: float | None = 0.01
-    min_motion: float | None = None
-    min_sharpness: float | None = 0.32
+    min_flow_speed: float | None = None
+    min_edge_steepness: float | None = 0.32
 
     def __post_init__(self) -> None:
         for name, gate in self.by_name().items():
@@ -85,19 +85,11 @@ _GATES = {
     "max_stripes": ("test_card", "stripes"),
     "max_frozen": ("frozen", "frozen"),
     "min_changing": ("static", "changing"),
-    "min_motion": ("slow", "motion"),
-    "min_sharpness": ("blurred", "sharpness"),
+    "min_flow_speed": ("slow", "flow_speed"),
+    "min_edge_steepness": ("blurred", "edge_steepness"),
 }
-# Of a picture or of a clip.
-_SHARES = (
-    "blank",
-    "bright",
-    "dark",
-    "bars",
-    "stripes",
-    "frozen",
-    "changing",
-)  # of a picture or of a clip
+# Shares of a picture or of a clip.
+_SHARES = ("blank", "bright", "dark", "bars", "stripes", "frozen", "changing")
 
 
 def judge(row: Row, gates: Iterable[Gate]) -> Row:
