@@ -178,7 +178,8 @@ def find_groups(
     for wave in _waves(pairs):
         open_ = np.array([not joined.same(i, j) for i, j in zip(wave.a, wave.b, strict=True)], bool)
         wave = wave[open_]
-        for i, j in zip(*(ends[ask(wave)] for ends in (wave.a, wave.b)), strict=True):
+        equal = wave[ask(wave)]
+        for i, j in zip(equal.a, equal.b, strict=True):
             joined.join(int(i), int(j), "pictures")
     if settings.min_cosine is not None:
         if embeddings is None:
