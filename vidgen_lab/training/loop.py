@@ -40,7 +40,7 @@ def train(
     for step in range(run.resume(device), run.total):
         for name, optimizer in optimizers.items():
             optimizer.param_groups[0]["lr"] = rates[name] * factor(step)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=has_bf16(device)):
             loss, numbers = loss_at(step)
         loss.backward()
         norm = clip_gradients(model, clip, step)
@@ -57,6 +57,14 @@ def train(
                 with torch.no_grad():
                     row |= at_checkpoint()
             run.log(done, **row)
+
+
+def has_bf16(device: str) -> bool:
+    """True where bfloat16 is computed, not emulated: without it, a CPU is 30 times slower under
+    autocast than in float32."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def clip_gradients(module: nn.Module, limit: float, step: int) -> float:

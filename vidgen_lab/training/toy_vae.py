@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,49 +12,57 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders import autoencoder_kl_cogvideox as cogvideox_vae
+from torch import Generator, Tensor, nn
 
+from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.training.checkpoints import Run
 from vidgen_lab.training.loop import Numbers, moving_average, train
 from vidgen_lab.training.optimizers import warmup_cosine
-from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes
+from vidgen_lab.training.toy_data import sample_scenes
 from vidgen_lab.video.tensors import to_model_range
+
+MOVING = 0.15  # a pixel moves where it differs from the frame before by more than this
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the schedule: how many steps, on which crops."""
+    """One part of the schedule: how many steps, on which crops, from which learning rate down."""
 
     steps: int
     batch: int
     frames: int
     height: int
     width: int
+    learning_rate: float
 
 
 @dataclass(frozen=True)
 class ToyVAEConfig:
     """Recipe of the embedded VAE.
 
-    Single frames first: sixteen different pictures teach colour and shape many times faster than
-    two clips of nearly equal frames. Then short crops of video for what moves, and whole clips
-    last, because the second chunk of frames leans on the first and group norm sees other
-    statistics.
+    It compresses space 8x8 and leaves time alone: CogVideoX's encoder averages pairs of frames at
+    its highest resolution, where a small one has too few channels to keep fast bodies apart.
+    Nearly all steps see single frames, for which a causal 3-D convolution is a 2-D one; whole
+    frames of short clips come last and teach the norms and the older taps.
+
+    latent_noise: the decoder reads latents with noise of 0 to this many deviations, drawn anew for
+    each clip, because no transformer predicts latents without error.
     """
 
-    block_out_channels: tuple[int, ...] = (16, 32, 64)
+    block_out_channels: tuple[int, ...] = (24, 48, 64, 96)
     latent_channels: int = 16
     width: int = 96
     height: int = 64
-    num_frames: int = 17
-    clips: int = 2500
+    clips: int = 8000
     stages: tuple[Stage, ...] = (
-        Stage(400, 16, 1, 48, 48),
-        Stage(4200, 2, 9, 48, 64),
-        Stage(250, 1, 17, 64, 96),
+        Stage(4500, 16, 1, 48, 48, 2e-3),
+        Stage(300, 2, 4, 64, 96, 4e-4),
     )
-    learning_rate: float = 1.5e-3
     warmup: int = 100
     kl_weight: float = 1e-4
+    centring: float = 0.05
+    latent_noise: float = 0.5
+    moving_weight: float = 2.0
     ema_decay: float = 0.995
     seed: int = 0
 
@@ -63,17 +70,23 @@ class ToyVAEConfig:
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> Stage:
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step, and the step within it."""
         for stage in self.stages:
             if step < stage.steps:
-                return stage
+                return stage, step
             step -= stage.steps
-        return self.stages[-1]
+        raise ValueError(f"the training has {self.steps} steps")
+
+    def learning_rate(self, step: int) -> float:
+        """Each stage: a short warm-up, then a cosine to 0."""
+        stage, within = self.stage_at(step)
+        return stage.learning_rate * warmup_cosine(within, stage.steps, self.warmup)
 
 
 def build_vae(config: ToyVAEConfig) -> AutoencoderKLCogVideoX:
-    """An untrained AutoencoderKLCogVideoX of the toy size: three blocks are 4x4 in space, 4x in
-    time.
+    """An untrained AutoencoderKLCogVideoX of the toy size: four blocks are 8x8 in space, and time
+    stays as it is.
 
     One group per norm keeps what many small groups would wash out of flat cartoon colours: how much
     of each channel there is. The posterior starts narrow, so that noise does not drown the signal.
@@ -88,152 +101,191 @@ def build_vae(config: ToyVAEConfig) -> AutoencoderKLCogVideoX:
         norm_num_groups=1,
         sample_height=config.height,
         sample_width=config.width,
-        temporal_compression_ratio=4,
+        temporal_compression_ratio=1,
         scaling_factor=1.0,
     )
     last = vae.encoder.conv_out.conv
     with torch.no_grad():
         last.weight[config.latent_channels :] *= 0.1
         last.bias[config.latent_channels :] = -4.0
+        for conv in causal_convolutions(vae):  # the frame model: only the newest tap
+            conv.weight[:, :, -1] = conv.weight.sum(2)
+            conv.weight[:, :, :-1] = 0
     return vae
 
 
-@torch.no_grad()
-def widen_latents(narrow: AutoencoderKLCogVideoX, vae: AutoencoderKLCogVideoX) -> None:
-    """Start `vae` from the weights of `narrow`, which is alike but has fewer latent channels.
-
-    The decoder does not read the new channels yet, so that both reconstruct alike.
-    """
-    old, new = narrow.config.latent_channels, vae.config.latent_channels
-    state = vae.state_dict()
-    for name, weights in narrow.state_dict().items():
-        target = state[name]
-        if target.shape == weights.shape:
-            target.copy_(weights)
-        elif name.startswith("encoder.conv_out"):  # means, then log variances
-            target[:old] = weights[:old]
-            target[new : new + old] = weights[old:]
-        else:  # convolutions that read latents
-            target.zero_()
-            target[:, :old] = weights
+def causal_convolutions(vae: AutoencoderKLCogVideoX) -> list[nn.Conv3d]:
+    """The 3-D convolutions with taps on earlier frames."""
+    causal = [m for m in vae.modules() if isinstance(m, cogvideox_vae.CogVideoXCausalConv3d)]
+    return [m.conv for m in causal if m.time_kernel_size > 1]
 
 
 @contextmanager
-def fast_spatial_norm() -> Iterator[None]:
-    """Let the decoder's spatial norm convolve before it enlarges.
+def fast_layers() -> Iterator[None]:
+    """Train with the same numbers in less time.
 
-    Its two 1x1x1 convolutions act on the nearest-neighbour enlargement of the latents; both orders
-    give the same numbers, and at 4x4x4 compression this one does 1/64 of the arithmetic.
+    The decoder's spatial norm convolves before it enlarges: its two 1x1x1 convolutions act on the
+    nearest-neighbour enlargement of the latents, where both orders give the same numbers. And of a
+    single frame a causal 3-D convolution sees as many copies as it has taps: a 2-D convolution with
+    the newest tap alone, since the older ones are zero until clips of several frames come.
     """
+    plain = cogvideox_vae.CogVideoXCausalConv3d.forward
 
-    def forward(self, f: torch.Tensor, zq: torch.Tensor, conv_cache=None):
+    def norm(self, f: Tensor, zq: Tensor, conv_cache=None):
         scale, _ = self.conv_y(zq)
         shift, _ = self.conv_b(zq)
-        out = self.norm_layer(f) * _enlarge(scale, f) + _enlarge(shift, f)
-        return out, {}
+        return self.norm_layer(f) * _enlarge(scale, f) + _enlarge(shift, f), {}
 
-    with patch.object(cogvideox_vae.CogVideoXSpatialNorm3D, "forward", forward):
+    def convolve(self, inputs: Tensor, conv_cache=None):
+        if inputs.shape[2] > 1:
+            return plain(self, inputs, conv_cache)
+        kernel = self.conv.weight[:, :, -1]
+        frame = F.conv2d(inputs[:, :, 0], kernel, self.conv.bias, padding=kernel.shape[-1] // 2)
+        return frame.unsqueeze(2), None
+
+    with (
+        patch.object(cogvideox_vae.CogVideoXSpatialNorm3D, "forward", norm),
+        patch.object(cogvideox_vae.CogVideoXCausalConv3d, "forward", convolve),
+    ):
         yield
 
 
-def _enlarge(latents: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Nearest-neighbour enlargement as CogVideoXSpatialNorm3D does it: an odd clip's first frame on
-    its own."""
-    size = like.shape[-3:]
-    if size[0] > 1 and size[0] % 2 == 1:
-        first = F.interpolate(latents[:, :, :1], size=(1, *size[1:]))
-        rest = F.interpolate(latents[:, :, 1:], size=(size[0] - 1, *size[1:]))
-        return torch.cat([first, rest], dim=2)
-    return F.interpolate(latents, size=size)
+def _enlarge(latents: Tensor, like: Tensor) -> Tensor:
+    """Nearest-neighbour enlargement in space of [B, C, T, h, w]."""
+    flat = F.interpolate(latents.flatten(1, 2), like.shape[-2:])
+    return flat.unflatten(1, latents.shape[1:3])
 
 
 def vae_loss(
-    vae: AutoencoderKLCogVideoX, video: torch.Tensor, kl_weight: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, squared error) of video [B, 3, T, H, W] in [-1, 1]: |error| + error^2 + weighted KL
-    per latent value."""
+    vae: AutoencoderKLCogVideoX,
+    video: Tensor,
+    weights: Tensor,
+    config: ToyVAEConfig,
+    generator: Generator,
+) -> tuple[Tensor, Numbers]:
+    """Loss and numbers for the log, of video [B, 3, T, H, W] in [-1, 1] and weights [B, 1, T, H, W].
+
+    |error| + error^2 + half of the same on differences between neighbouring pixels; a little KL;
+    and a pull of every latent channel to mean 0 and deviation 1, so that noise of the same size
+    means the same in all of them and none has a constant for the transformer to learn.
+    """
     posterior = vae.encode(video).latent_dist
-    error = vae.decode(posterior.sample(generator)).sample.float() - video
-    kl = (
-        0.5
-        * (
-            posterior.mean.float() ** 2 + posterior.var.float() - 1 - posterior.logvar.float()
-        ).mean()
-    )
-    squared = (error**2).mean()
-    return error.abs().mean() + squared + kl_weight * kl, squared.detach()
+    latents = posterior.sample(generator)
+    b = len(video)
+    sigma = config.latent_noise * torch.rand(b, 1, 1, 1, 1, generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    error = vae.decode(latents + (sigma * noise).to(latents)).sample.float() - video
+    size = (weights * (error.abs() + error**2)).mean() / weights.mean()
+    for axis in (-2, -1):
+        slope = error.diff(dim=axis)
+        size = size + 0.25 * (slope.abs() + slope**2).mean()
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    centre = mean.mean((0, 2, 3, 4))
+    deviation = mean.var((0, 2, 3, 4)).clamp_min(1e-4).log() / 2
+    unit = (centre**2 + deviation**2).mean()
+    clean = (error**2).flatten(1).mean(1)
+    numbers = {"psnr": -10 * torch.log10(clean.detach().mean() / 4), "kl": kl, "unit": unit}
+    return size + config.kl_weight * kl + config.centring * unit, numbers
+
+
+def moving_pixels(pixels: Tensor) -> Tensor:
+    """bool [N, T, H, W] of uint8 clips [N, 3, T, H, W]: where a pixel differs from the frame before
+    by more than 0.15 of the range; nowhere in the first frame."""
+    change = (pixels[:, :, 1:].int() - pixels[:, :, :-1].int()).abs().amax(1) > MOVING * 255
+    return F.pad(change, (0, 0, 0, 0, 1, 0))
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tensor:
-    """Encode and decode uint8 clips [N, 3, T, H, W]; returns float in [-1, 1]."""
-    outputs = []
+def reconstruct(vae: AutoencoderKLCogVideoX, pixels: Tensor, noise: float = 0.0) -> Tensor:
+    """Encode and decode uint8 clips [N, 3, T, H, W], with Gaussian noise of `noise` on the latents;
+    returns float in [-1, 1]."""
+    generator, outputs = Generator().manual_seed(0), []
     for clip in pixels.split(4):
         video = to_model_range(clip).to(vae.device, vae.dtype)
-        outputs.append(vae.decode(vae.encode(video).latent_dist.mode()).sample.float().cpu())
+        latents = vae.encode(video).latent_dist.mode()
+        shaken = torch.randn(latents.shape, generator=generator).to(latents)
+        outputs.append(vae.decode(latents + noise * shaken).sample.float().cpu())
     return torch.cat(outputs)
 
 
-def squared_error(vae: AutoencoderKLCogVideoX, pixels: torch.Tensor) -> torch.Tensor:
+def squared_error(vae: AutoencoderKLCogVideoX, pixels: Tensor, noise: float = 0.0) -> Tensor:
     """Of a round trip of uint8 clips [N, 3, T, H, W] through the VAE; white to black counts 1."""
-    return ((reconstruct(vae, pixels).clamp(-1, 1) - to_model_range(pixels)) / 2) ** 2
+    return ((reconstruct(vae, pixels, noise).clamp(-1, 1) - to_model_range(pixels)) / 2) ** 2
 
 
-def psnr(squared: torch.Tensor) -> torch.Tensor:
+def psnr(squared: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB of each clip [N], from squared errors [N, ...]."""
     return -10 * torch.log10(squared.flatten(1).mean(1))
 
 
-def train_vae(
-    config: ToyVAEConfig,
-    out: Path,
-    device: str = "cpu",
-    log_every: int = 50,
-    init: Path | None = None,
-) -> AutoencoderKLCogVideoX:
-    """Train (or resume) the VAE; `out` gets checkpoint.pt, log.jsonl and the EMA weights in vae/.
+def short_clips(scenes: list[Scene], config: ToyVAEConfig) -> Tensor:
+    """Four neighbouring frames of each scene, uint8 [N, 3, 4, H, W]."""
+    rng = np.random.default_rng(config.seed)
+    clips = []
+    for scene in scenes:
+        start = int(rng.integers(13))
+        frames = render(scene, config.width, config.height, 16).clip.frames[start : start + 4]
+        clips.append(torch.from_numpy(frames).permute(3, 0, 1, 2))
+    return torch.stack(clips)
 
-    init: a folder of VAE weights to start from, which may have fewer latent channels.
-    """
+
+def train_vae(
+    config: ToyVAEConfig, out: Path, device: str = "cpu", log_every: int = 50
+) -> AutoencoderKLCogVideoX:
+    """Train (or resume) the VAE; `out` gets checkpoint.pt, log.jsonl and vae/."""
     torch.manual_seed(config.seed)
-    vae = build_vae(config)
-    if init:
-        widen_latents(AutoencoderKLCogVideoX.from_pretrained(init), vae)
-    vae.to(device)
+    vae = build_vae(config).to(device)
     ema = moving_average(vae, config.ema_decay)
     optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
+        vae.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0
     )
     run = Run(out, {"vae": vae, "ema": ema, "optimizer": optimizer}, config.steps, log_every)
-    size = config.width, config.height, config.num_frames
-    clips = render_clips(sample_scenes(config.clips, config.seed + 1), *size)
-    held_out = render_clips(sample_scenes(24, config.seed + 2, held_out=None), *size)
-    factor = partial(warmup_cosine, steps=config.steps, warmup=config.warmup)
+    clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
+    held_out = sample_scenes(16, config.seed + 2, held_out=None, reserved=True)
+    held_out = short_clips(held_out, config)
+    moving = moving_pixels(held_out)
 
-    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
-        video, noise = _batch(clips, config, step, device)
-        loss, squared = vae_loss(vae, video, config.kl_weight, noise)
-        return loss, {"psnr": -10 * torch.log10(squared / 4)}
+    def loss_at(step: int) -> tuple[Tensor, Numbers]:
+        video, weights, noise = _batch(clips, config, step, device)
+        return vae_loss(vae, video, weights, config, noise)
 
     def at_checkpoint() -> Numbers:
-        return {"psnr_held_out": psnr(squared_error(ema.module, held_out)).mean()}
+        ema.module.save_pretrained(out / "vae")
+        clean, shaken = (squared_error(ema.module, held_out, noise) for noise in (0.0, 0.3))
+        return {
+            "psnr_held_out": psnr(clean).mean(),
+            "psnr_noise_0.3": psnr(shaken).mean(),
+            "psnr_moving": psnr(clean.mean(1)[moving][None])[0],
+        }
 
-    with fast_spatial_norm():
+    with fast_layers():
         train(
-            run, vae, {"optimizer": optimizer}, factor, loss_at,
+            run, vae, {"optimizer": optimizer}, config.learning_rate, loss_at,
             ema=ema, at_checkpoint=at_checkpoint, device=device,
         )  # fmt: skip
-    ema.module.save_pretrained(out / "vae")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
     return ema.module
 
 
 def _batch(
-    clips: torch.Tensor, config: ToyVAEConfig, step: int, device: str
-) -> tuple[torch.Tensor, torch.Generator]:
-    """The crops and the posterior noise of one step."""
+    clips: Tensor, config: ToyVAEConfig, step: int, device: str
+) -> tuple[Tensor, Tensor, Generator]:
+    """Crops [B, 3, T, h, w], their weights [B, 1, T, h, w] and the noise source of one step."""
     rng = np.random.default_rng((config.seed, step))
-    stage = config.stage_at(step)
-    size = stage.batch, stage.frames, stage.height, stage.width
-    video = random_crops(clips, *size, rng).to(device)
-    return video, torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    stage, _ = config.stage_at(step)
+    crops, weights = [], []
+    for index in rng.integers(len(clips), size=stage.batch):
+        clip = clips[index]
+        limits = clip.shape[1] - stage.frames, *(
+            full - part for full, part in zip(clip.shape[2:], (stage.height, stage.width))
+        )
+        t, y, x = (int(rng.integers(limit + 1)) for limit in limits)
+        window = slice(y, y + stage.height), slice(x, x + stage.width)
+        crop = clip[:, max(0, t - 1) : t + stage.frames, *window]
+        moving = moving_pixels(crop[None])[0][-stage.frames :]
+        crops.append(crop[:, -stage.frames :])
+        weights.append(1 + config.moving_weight * moving.float())
+    video = to_model_range(torch.stack(crops)).to(device)
+    generator = Generator(device).manual_seed(int(rng.integers(2**62)))
+    return video, torch.stack(weights)[:, None].to(device), generator
