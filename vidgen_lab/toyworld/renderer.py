@@ -8,7 +8,7 @@ import numpy as np
 
 from vidgen_lab.toyworld.backgrounds import BACKDROPS
 from vidgen_lab.toyworld.motion import Pose, poses
-from vidgen_lab.toyworld.subjects import DRAWINGS, INK, WHITE, Part, rotate
+from vidgen_lab.toyworld.subjects import DRAWINGS, INK, WHITE, Drawing, Part, rotate
 from vidgen_lab.toyworld.world import Scene
 from vidgen_lab.video.clip import Clip
 
@@ -50,8 +50,11 @@ def render(
     num_frames: int = 17,
     fps: float = 8,
     supersample: int = 2,
+    drawing: Drawing | None = None,
 ) -> Rendered:
     """Render `scene`; the same arguments give the same bytes on one machine.
+
+    `drawing` stands in for the subject's own: for bodies that are nothing of this world.
 
     Raises ValueError for sizes under 16 pixels or fewer than one frame.
     """
@@ -77,7 +80,8 @@ def render(
             canvas = _darken(canvas)
         elif scene.style == "papercut":
             canvas = _bleach(canvas)
-        mask = _draw_subject(canvas, scene, pose, scale)
+        parts = (drawing or DRAWINGS[scene.subject])(pose.phase)
+        mask = _draw_subject(canvas, scene, parts, pose, scale)
         if scene.style == "neon":
             canvas = _glow(canvas, mask, PALETTE[scene.colour])
         frames.append(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))
@@ -102,14 +106,13 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     return boxes
 
 
-def _draw_subject(canvas: np.ndarray, scene: Scene, pose: Pose, scale: int) -> np.ndarray:
+def _draw_subject(
+    canvas: np.ndarray, scene: Scene, parts: list[Part], pose: Pose, scale: int
+) -> np.ndarray:
     """Paint the subject onto `canvas` in place and return its mask (uint8, 0 or 255)."""
     main = np.array(PALETTE[scene.colour], dtype=float)
     tones = {"main": main, "shade": main * 0.74, "light": main * 0.45 + 255 * 0.55}
-    parts = [
-        part._replace(points=_place(part.points, pose))
-        for part in DRAWINGS[scene.subject](pose.phase)
-    ]
+    parts = [part._replace(points=_place(part.points, pose)) for part in parts]
     body = [part.points for part in parts if not part.effect]
     mask = np.zeros(canvas.shape[:2], dtype=np.uint8)
     for points in body:

@@ -29,6 +29,9 @@ class Part(NamedTuple):
     effect: bool = False
 
 
+Drawing = Callable[[float], list[Part]]  # of the clip's time
+
+
 def ellipse(
     x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0, n: int = 28
 ) -> np.ndarray:
@@ -300,7 +303,7 @@ def mushroom(t: float) -> list[Part]:
     ]
 
 
-DRAWINGS: dict[str, Callable[[float], list[Part]]] = {
+DRAWINGS: dict[str, Drawing] = {
     function.__name__: function
     for function in (
         ball, cube, star, heart, ring, rocket, car, fish,

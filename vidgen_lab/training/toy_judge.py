@@ -1,5 +1,4 @@
-"""Train the judge on renders, degraded in the ways generated clips are: soft, noisy, passed through
-the video VAE."""
+"""Train the judge: on renders, on what generators do to them, and on what it must not accept."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,50 +10,116 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
 
 from vidgen_lab.files import replacing, write_files
 from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
-from vidgen_lab.toyworld import Scene
+from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.training.checkpoints import Run
-from vidgen_lab.training.loop import Numbers, train
+from vidgen_lab.training.loop import Numbers, has_bf16, train
 from vidgen_lab.training.optimizers import warmup_cosine
-from vidgen_lab.training.toy_data import render_clips, sample_scenes
-from vidgen_lab.training.toy_vae import fast_spatial_norm, reconstruct
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.training.toy_data import sample_scenes
+from vidgen_lab.training.toy_impostors import empty_stage, ragged, trails, wrong_body
+from vidgen_lab.training.toy_vae import fast_layers, reconstruct
 from vidgen_lab.video.tensors import to_model_range, to_pixels
 
 IGNORE = -100
+SIZE = (96, 64, 16)
 
 
 @dataclass(frozen=True)
 class ToyJudgeConfig:
-    """Recipe of the judge. `reconstructed` renders also pass through the VAE, as every generated
-    clip does."""
+    """Recipe of the judge.
+
+    Of its clips `shares` are: renders; renders that passed through the VAE with noise on the
+    latents; wrong bodies; ragged ones; empty scenes; two scenes in one; smeared ones.
+    """
 
     clips: int = 12000
-    reconstructed: int = 2000
-    steps: int = 6000
+    shares: tuple[float, ...] = (0.4, 0.15, 0.17, 0.1, 0.05, 0.08, 0.05)
+    calibration: int = 1500
+    steps: int = 5000
     batch: int = 32
     learning_rate: float = 2e-3
     seed: int = 0
 
 
-def labels(scenes: list[Scene]) -> dict[str, torch.Tensor]:
+KINDS = ("render", "round_trip", "wrong_body", "ragged", "empty", "mixture", "smeared")
+
+
+def labels(scenes: list[Scene]) -> dict[str, Tensor]:
     """Class indices [N] per attribute; what cannot be seen (colour in black and white) is ignored
     by the loss."""
-    columns = {
-        name: [
-            ATTRIBUTES[name].index(s.visible[name]) if name in s.visible else IGNORE for s in scenes
-        ]
-        for name in ATTRIBUTES
-    }
+    columns = {name: [_label(scene, name) for scene in scenes] for name in ATTRIBUTES}
     return {name: torch.tensor(column) for name, column in columns.items()}
 
 
-def judge_loss(
-    judge: ToyJudge, video: torch.Tensor, target: dict[str, torch.Tensor]
-) -> torch.Tensor:
+def _label(scene: Scene, name: str) -> int:
+    return ATTRIBUTES[name].index(scene.visible[name]) if name in scene.visible else IGNORE
+
+
+def none_of_these(name: str) -> int:
+    """The index of an attribute's last answer."""
+    return len(ATTRIBUTES[name])
+
+
+def judge_clip(kind: str, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
+    """A clip of one kind, uint8 [T, H, W, 3], and its class index per attribute."""
+    target = {name: _label(scene, name) for name in ATTRIBUTES}
+    none = {name: none_of_these(name) for name in ATTRIBUTES}
+    if kind == "empty":
+        gone = {name: none[name] for name in ("subject", "colour", "motion")}
+        return empty_stage(scene, SIZE), target | gone
+    if kind == "wrong_body":
+        made = render(scene, *SIZE, drawing=wrong_body(scene, rng))
+        return made.clip.frames, target | {"subject": none["subject"], "motion": IGNORE}
+    made = render(scene, *SIZE)
+    clip = made.clip.frames
+    if kind == "ragged":
+        unclear = {"subject": none["subject"], "motion": IGNORE, "colour": IGNORE}
+        return ragged(clip, made.masks, rng), target | unclear
+    if kind == "smeared":
+        strength = rng.uniform(0.2, 0.9)
+        if strength > 0.45 and scene.motion not in ("in_place", "growing", "spinning"):
+            target |= {"subject": none["subject"] if strength > 0.7 else IGNORE, "colour": IGNORE}
+        return trails(clip, strength), target
+    if kind == "mixture":
+        other = sample_scenes(1, int(rng.integers(2**31)), held_out=None, reserved=True)[0]
+        share = rng.uniform(0.35, 0.65)
+        both = share * clip + (1 - share) * render(other, *SIZE).clip.frames
+        for name in ATTRIBUTES:
+            if _label(other, name) != target[name]:
+                target[name] = none[name]
+        return both.astype(np.uint8), target
+    return clip, target
+
+
+def judge_clips_of(
+    config: ToyJudgeConfig, count: int, seed: int, vae: AutoencoderKLCogVideoX
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`count` clips of all kinds, uint8 [N, 3, 8, H, W], and their targets [N] per attribute."""
+    rng = np.random.default_rng(seed)
+    scenes = sample_scenes(count, seed, held_out=None, reserved=True)
+    kinds = rng.choice(KINDS, count, p=config.shares)
+    clips, targets = [], []
+    for scene, kind in zip(tqdm(scenes, desc="clips", mininterval=30), kinds, strict=True):
+        frames, target = judge_clip(kind, scene, rng)
+        pixels = torch.from_numpy(frames.copy()).permute(3, 0, 1, 2)
+        if kind == "round_trip":
+            noise = float(rng.uniform(0, 0.6))
+            bf16 = torch.autocast(vae.device.type, torch.bfloat16, enabled=has_bf16("cpu"))
+            with fast_layers(), bf16:
+                pixels = to_pixels(reconstruct(vae, pixels[None], noise))[0]
+        chosen = np.linspace(0, SIZE[2] - 1, 8).round().astype(int)
+        clips.append(pixels[:, chosen].clone())
+        targets.append(target)
+    stacked = {name: torch.tensor([target[name] for target in targets]) for name in ATTRIBUTES}
+    return torch.stack(clips), stacked
+
+
+def judge_loss(judge: ToyJudge, video: Tensor, target: dict[str, Tensor]) -> Tensor:
     """Sum over attributes of the mean cross-entropy, with a little label smoothing to keep the
     judge modest."""
     logits = judge(video)
@@ -66,33 +131,33 @@ def judge_loss(
     )
 
 
-def degrade(video: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def degrade(video: Tensor, generator: torch.Generator) -> Tensor:
     """Soften and add noise to video [B, 3, T, H, W], a random amount per batch, so that detail
     alone decides nothing."""
     strength = torch.rand(2, generator=generator, device=generator.device)
-    if strength[0] < 0.5:
+    if strength[0] < 0.4:
         b, _, t, h, w = video.shape
         flat = video.transpose(1, 2).flatten(0, 1)
         small = F.interpolate(
-            flat, scale_factor=0.5 + strength[0].item(), mode="bilinear", antialias=True
+            flat, scale_factor=0.6 + strength[0].item(), mode="bilinear", antialias=True
         )
         video = F.interpolate(small, (h, w), mode="bilinear").unflatten(0, (b, t)).transpose(1, 2)
     noise = torch.randn(video.shape, generator=generator, device=video.device)
-    return video + 0.12 * strength[1] * noise
+    return video + 0.1 * strength[1] * noise
 
 
 def train_judge(
     config: ToyJudgeConfig, vae_folder: Path, out: Path, device: str = "cpu", log_every: int = 100
 ) -> None:
-    """Train (or resume) the judge; `out` gets checkpoint.pt, log.jsonl and judge/."""
+    """Train (or resume) and calibrate the judge; `out` gets checkpoint.pt, log.jsonl and judge/."""
     torch.manual_seed(config.seed)
-    scenes = sample_scenes(config.clips, config.seed + 20, held_out=None)
-    clips, target = _judge_clips(scenes, config, vae_folder, device), labels(scenes)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
+    clips, target = judge_clips_of(config, config.clips, config.seed + 20, vae)
     judge = ToyJudge().to(device)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=0.02)
     run = Run(out, {"judge": judge, "optimizer": optimizer}, config.steps, log_every)
 
-    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
+    def loss_at(step: int) -> tuple[Tensor, Numbers]:
         rng = np.random.default_rng((config.seed, step))
         index = torch.from_numpy(rng.integers(config.clips, size=config.batch))
         noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -102,8 +167,31 @@ def train_judge(
 
     factor = partial(warmup_cosine, steps=config.steps, warmup=100)
     train(run, judge, {"optimizer": optimizer}, factor, loss_at, device=device, clip=5.0)
+    fresh = judge_clips_of(config, config.calibration, config.seed + 21, vae)
+    calibrate(judge.eval().cpu(), *fresh)
     save_judge(judge, out / "judge")
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+
+
+@torch.no_grad()
+def calibrate(judge: ToyJudge, clips: Tensor, target: dict[str, Tensor]) -> None:
+    """Fit, on clips that training never saw, a temperature per attribute (Guo et al. 2017) and the
+    lowest confidence at which 98 of 100 answers that name a value are right."""
+    judge.temperature = dict.fromkeys(ATTRIBUTES, 1.0)
+    logits = [judge(to_model_range(part)) for part in clips.split(64)]
+    for name in ATTRIBUTES:
+        known = target[name] != IGNORE
+        scores, truth = torch.cat([part[name] for part in logits])[known], target[name][known]
+        grid = np.geomspace(0.3, 3, 60)
+        losses = [F.cross_entropy(scores / t, truth).item() for t in grid]
+        judge.temperature[name] = float(round(grid[int(np.argmin(losses))], 3))
+        confidence, answer = (scores / judge.temperature[name]).softmax(-1).max(-1)
+        named = answer != none_of_these(name)
+        order = confidence[named].argsort(descending=True)
+        right = (answer == truth)[named][order].float()
+        precise = (right.cumsum(0) / torch.arange(1, len(right) + 1) >= 0.98).nonzero()
+        lowest = float(confidence[named][order][precise.max()]) if len(precise) else 1.0
+        judge.unsure_below[name] = round(max(0.5, lowest), 3)
 
 
 def save_judge(judge: ToyJudge, folder: Path) -> None:
@@ -120,8 +208,8 @@ def save_judge(judge: ToyJudge, folder: Path) -> None:
 @torch.inference_mode()
 def judge_accuracy(folder: Path, count: int = 1000, seed: int = 99) -> dict[str, float]:
     """Share of right answers per attribute on fresh renders, where the attribute is visible."""
-    judge, scenes = load_judge(folder), sample_scenes(count, seed, held_out=None)
-    clips = [Clip(c.permute(1, 2, 3, 0).numpy(), fps=8) for c in render_clips(scenes, 96, 64, 17)]
+    judge, scenes = load_judge(folder), sample_scenes(count, seed, held_out=None, reserved=True)
+    clips = [render(scene, *SIZE).clip for scene in scenes]
     right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
     target = labels(scenes)
     for start in range(0, count, 32):
@@ -130,19 +218,3 @@ def judge_accuracy(folder: Path, count: int = 1000, seed: int = 99) -> dict[str,
             truth = target[name][start : start + 32]
             right[name] += (values.argmax(-1) == truth)[truth != IGNORE].tolist()
     return {name: sum(hits) / len(hits) for name, hits in right.items()}
-
-
-def _judge_clips(
-    scenes: list[Scene], config: ToyJudgeConfig, vae_folder: Path, device: str
-) -> torch.Tensor:
-    """uint8 [N, 3, 9, 64, 96]; the last `reconstructed` clips as the VAE gives them back."""
-    clips = []
-    for start in range(0, len(scenes), 500):
-        full = render_clips(scenes[start : start + 500], 96, 64, 17)
-        first = config.clips - config.reconstructed
-        if start >= first:
-            vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
-            with fast_spatial_norm(), torch.autocast(torch.device(device).type, torch.bfloat16):
-                full = to_pixels(reconstruct(vae, full))
-        clips.append(full[:, :, ::2].clone())
-    return torch.cat(clips)

@@ -10,82 +10,59 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.training.loop import has_bf16
+from vidgen_lab.training.toy_vae import fast_layers, see_one_frame
 from vidgen_lab.video.tensors import to_model_range
+
+SHARD = 1000  # clips a file
+
+
+def cached_latents(
+    vae: AutoencoderKLCogVideoX,
+    folder: Path,
+    scenes: list[Scene],
+    size: tuple[int, int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posterior means of all scenes, fp16 [N, T, C, h, w], and the cells among them that show the
+    subject, bool [N, T, 1, h, w]. They are kept in `folder`, a file for each thousand clips; a
+    file holds the scenes that it was made of and is made anew when they differ.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    latents, subject = [], []
+    for start in range(0, len(scenes), SHARD):
+        part = scenes[start : start + SHARD]
+        file = folder / f"{start:06d}.safetensors"
+        if not file.exists():
+            made = encode_scenes(vae, part, size)
+            save_file(dict(zip(("latents", "subject"), made, strict=True)), file)
+        shard = load_file(file)
+        if len(shard["latents"]) != len(part):
+            raise ValueError(
+                f"{file} holds {len(shard['latents'])} clips, not {len(part)}: delete it"
+            )
+        latents.append(shard["latents"])
+        subject.append(shard["subject"])
+    return torch.cat(latents), torch.cat(subject)
 
 
 @torch.no_grad()
 def encode_scenes(
     vae: AutoencoderKLCogVideoX, scenes: list[Scene], size: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scenes rendered at (width, height, frames) as latents [N, C, T, H, W] (posterior means, fp16)
-    and the cells among them that show the subject, bool [N, T, H, W]."""
+    """Render scenes at (width, height, frames) and encode them: latents [N, T, C, h, w] in fp16 and
+    the cells that show the subject, bool [N, T, 1, h, w]."""
+    see_one_frame(vae.encoder)
     latents, subjects = [], []
-    for start in tqdm(range(0, len(scenes), 4), desc="encode", mininterval=10):
+    device = vae.device
+    for start in tqdm(range(0, len(scenes), 4), desc="encode", mininterval=30):
         rendered = [render(scene, *size) for scene in scenes[start : start + 4]]
         video = to_model_range(torch.from_numpy(np.stack([r.clip.frames for r in rendered])))
-        video = video.permute(0, 4, 1, 2, 3).to(vae.device)  # [B, 3, T, H, W]
-        with torch.autocast(vae.device.type, torch.bfloat16):
-            latents.append(vae.encode(video).latent_dist.mode().half().cpu())
-        masks = torch.from_numpy(np.stack([r.masks for r in rendered]))
-        subjects.append(latent_cells(masks, latents[-1].shape[2:]))
+        video = video.permute(0, 4, 1, 2, 3).to(device)  # [B, 3, T, H, W]
+        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(str(device)))
+        with bf16, fast_layers():
+            mean = vae.encode(video).latent_dist.mode()
+        latents.append(mean.transpose(1, 2).half().cpu().contiguous())
+        masks = torch.from_numpy(np.stack([r.masks for r in rendered])).float()
+        cells = F.adaptive_max_pool2d(masks, mean.shape[-2:]).bool()
+        subjects.append(cells.unsqueeze(2))  # [B, T, 1, h, w]
     return torch.cat(latents), torch.cat(subjects)
-
-
-def latent_cells(masks: torch.Tensor, grid: tuple[int, int, int]) -> torch.Tensor:
-    """Masks [N, T, H, W] on the latents' grid (t, h, w): a cell is true where any of its pixels is.
-
-    The first frame has a latent frame of its own, as in CogVideoX's VAE.
-    """
-    t, h, w = grid
-    first = F.adaptive_max_pool3d(masks[:, :1].float(), (1, h, w))
-    rest = F.adaptive_max_pool3d(masks[:, 1:].float(), (t - 1, h, w))
-    return torch.cat([first, rest], dim=1).bool()
-
-
-@torch.no_grad()
-def normalise_latents(vae: AutoencoderKLCogVideoX, latents: torch.Tensor) -> torch.Tensor:
-    """Fold a scale per channel into the VAE so that every latent channel has unit power; returns
-    the scaled latents.
-
-    CogVideoX has one scaling factor for all channels, and channels of unequal power would learn at
-    unequal noise levels. The scale commutes with the encoder's last convolution and with everything
-    in the decoder that reads latents.
-    """
-    power = latents.float().pow(2).mean(dim=(0, 2, 3, 4)).sqrt()  # [C]
-    channels = len(power)
-    last = vae.encoder.conv_out.conv
-    last.weight[:channels] /= power[:, None, None, None, None].to(last.weight)
-    last.bias[:channels] /= power.to(last.bias)
-    last.bias[channels:] -= 2 * power.log().to(last.bias)
-    readers = [vae.decoder.conv_in.conv]
-    readers += [
-        m.conv for name, m in vae.decoder.named_modules() if name.endswith(("conv_y", "conv_b"))
-    ]
-    for reader in readers:
-        reader.weight *= power[None, :, None, None, None].to(reader.weight)
-    return (latents.float() / power[None, :, None, None, None]).half()
-
-
-def cached_latents(
-    vae_folder: Path, out: Path, scenes: list[Scene], size: tuple[int, int, int], device: str
-) -> tuple[AutoencoderKLCogVideoX, torch.Tensor, torch.Tensor]:
-    """The VAE with normalised latents, those of all scenes as fp16 [N, T, C, H, W], and the cells
-    that show the subject as bool [N, T, 1, H, W].
-
-    They are kept in `out`; delete latents.safetensors there after a change of VAE or scenes.
-    """
-    file = out / "latents.safetensors"
-    if not file.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
-        latents, subject = encode_scenes(vae, scenes, size)
-        latents = normalise_latents(vae, latents).permute(0, 2, 1, 3, 4).contiguous()
-        vae.save_pretrained(out / "vae")
-        save_file({"latents": latents, "subject": subject[:, :, None]}, file)
-    vae = AutoencoderKLCogVideoX.from_pretrained(out / "vae").to(device)
-    cached = load_file(file)
-    if len(cached["latents"]) != len(scenes):
-        raise ValueError(
-            f"{file} holds {len(cached['latents'])} clips, not {len(scenes)}: delete it"
-        )
-    return vae, cached["latents"], cached["subject"]

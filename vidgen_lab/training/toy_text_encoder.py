@@ -36,11 +36,13 @@ class ToyTextConfig:
     """Recipe of an embedded text encoder.
 
     masked: keep attention off the padding, as LattePipeline does and CogVideoXPipeline does not.
+    long_length: one batch in four is padded to this length instead, the stock pipeline's default.
     """
 
     width: int = 128
     layers: int = 2
     max_length: int = 32
+    long_length: int = 226
     steps: int = 1000
     batch: int = 64
     learning_rate: float = 2e-3
@@ -95,7 +97,7 @@ def train_text_encoder(
     model = Reading(encoder, config.masked).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
     run = Run(out, {"model": model, "optimizer": optimizer}, config.steps, log_every)
-    fresh = _batch(tokenizer, config, config.steps + 1, device)
+    fresh = _batch(tokenizer, config, 4 * config.steps, device)
 
     def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
         ids, labels = _batch(tokenizer, config, step, device)
@@ -129,7 +131,8 @@ def _batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids and labels of one step: a function of the step alone."""
     rng = np.random.default_rng((config.seed, step))
-    scenes = sample_scenes(config.batch, int(rng.integers(2**31)), held_out=False)
+    scenes = sample_scenes(config.batch, int(rng.integers(2**31)), reserved=True)
     texts = [random_caption(scene, rng) for scene in scenes]
-    ids = tokenize(tokenizer, texts, config.max_length)
+    length = config.long_length if step % 4 == 3 else config.max_length
+    ids = tokenize(tokenizer, texts, length)
     return ids.to(device), torch.tensor([labels_of(text) for text in texts], device=device)

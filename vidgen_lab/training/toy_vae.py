@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -26,7 +27,8 @@ MOVING = 0.15  # a pixel moves where it differs from the frame before by more th
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the schedule: how many steps, on which crops, from which learning rate down."""
+    """One part of the training: how many steps, on which crops, from which learning rate down, and
+    over how many steps the noise on the latents grows to its full size."""
 
     steps: int
     batch: int
@@ -34,6 +36,7 @@ class Stage:
     height: int
     width: int
     learning_rate: float
+    noise_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class ToyVAEConfig:
 
     It compresses space 8x8 and leaves time alone: CogVideoX's encoder averages pairs of frames at
     its highest resolution, where a small one has too few channels to keep fast bodies apart.
-    Nearly all steps see single frames, for which a causal 3-D convolution is a 2-D one; whole
-    frames of short clips come last and teach the norms and the older taps.
+    Single frames come first. Then the latents are given mean 0 and deviation 1 in every channel,
+    the encoder is frozen, and the decoder learns on short clips to look back in time.
 
     latent_noise: the decoder reads latents with noise of 0 to this many deviations, drawn anew for
     each clip, because no transformer predicts latents without error.
@@ -55,8 +58,8 @@ class ToyVAEConfig:
     height: int = 64
     clips: int = 8000
     stages: tuple[Stage, ...] = (
-        Stage(4500, 16, 1, 48, 48, 2e-3),
-        Stage(300, 2, 4, 64, 96, 4e-4),
+        Stage(3500, 16, 1, 48, 48, 2e-3, noise_steps=2500),
+        Stage(400, 2, 4, 64, 96, 5e-4),
     )
     warmup: int = 100
     kl_weight: float = 1e-4
@@ -65,23 +68,6 @@ class ToyVAEConfig:
     moving_weight: float = 2.0
     ema_decay: float = 0.995
     seed: int = 0
-
-    @property
-    def steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-    def stage_at(self, step: int) -> tuple[Stage, int]:
-        """The stage of a step, and the step within it."""
-        for stage in self.stages:
-            if step < stage.steps:
-                return stage, step
-            step -= stage.steps
-        raise ValueError(f"the training has {self.steps} steps")
-
-    def learning_rate(self, step: int) -> float:
-        """Each stage: a short warm-up, then a cosine to 0."""
-        stage, within = self.stage_at(step)
-        return stage.learning_rate * warmup_cosine(within, stage.steps, self.warmup)
 
 
 def build_vae(config: ToyVAEConfig) -> AutoencoderKLCogVideoX:
@@ -108,16 +94,25 @@ def build_vae(config: ToyVAEConfig) -> AutoencoderKLCogVideoX:
     with torch.no_grad():
         last.weight[config.latent_channels :] *= 0.1
         last.bias[config.latent_channels :] = -4.0
-        for conv in causal_convolutions(vae):  # the frame model: only the newest tap
-            conv.weight[:, :, -1] = conv.weight.sum(2)
-            conv.weight[:, :, :-1] = 0
+    see_one_frame(vae)
     return vae
 
 
-def causal_convolutions(vae: AutoencoderKLCogVideoX) -> list[nn.Conv3d]:
-    """The 3-D convolutions with taps on earlier frames."""
-    causal = [m for m in vae.modules() if isinstance(m, cogvideox_vae.CogVideoXCausalConv3d)]
-    return [m.conv for m in causal if m.time_kernel_size > 1]
+def see_one_frame(part: nn.Module) -> None:
+    """Give the causal convolutions of `part` a tap on the newest frame alone: a model of single
+    frames, which `fast_layers` computes as such."""
+    for module in part.modules():
+        if isinstance(module, cogvideox_vae.CogVideoXCausalConv3d):
+            module.sees_one_frame = True
+            with torch.no_grad():
+                module.conv.weight[:, :, -1] = module.conv.weight.sum(2)
+                module.conv.weight[:, :, :-1] = 0
+
+
+def see_video(part: nn.Module) -> None:
+    """Let the causal convolutions of `part` look back again."""
+    for module in part.modules():
+        vars(module).pop("sees_one_frame", None)
 
 
 @contextmanager
@@ -125,9 +120,9 @@ def fast_layers() -> Iterator[None]:
     """Train with the same numbers in less time.
 
     The decoder's spatial norm convolves before it enlarges: its two 1x1x1 convolutions act on the
-    nearest-neighbour enlargement of the latents, where both orders give the same numbers. And of a
-    single frame a causal 3-D convolution sees as many copies as it has taps: a 2-D convolution with
-    the newest tap alone, since the older ones are zero until clips of several frames come.
+    nearest-neighbour enlargement of the latents, where both orders give the same numbers. And
+    where the taps on earlier frames are zero, a causal 3-D convolution is a 2-D one of each frame:
+    so it is in the encoder always, and in the decoder until clips of several frames come.
     """
     plain = cogvideox_vae.CogVideoXCausalConv3d.forward
 
@@ -137,11 +132,12 @@ def fast_layers() -> Iterator[None]:
         return self.norm_layer(f) * _enlarge(scale, f) + _enlarge(shift, f), {}
 
     def convolve(self, inputs: Tensor, conv_cache=None):
-        if inputs.shape[2] > 1:
+        if not hasattr(self, "sees_one_frame"):
             return plain(self, inputs, conv_cache)
         kernel = self.conv.weight[:, :, -1]
-        frame = F.conv2d(inputs[:, :, 0], kernel, self.conv.bias, padding=kernel.shape[-1] // 2)
-        return frame.unsqueeze(2), None
+        frames = inputs.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
+        frames = F.conv2d(frames, kernel, self.conv.bias, padding=kernel.shape[-1] // 2)
+        return frames.unflatten(0, (len(inputs), -1)).transpose(1, 2), None
 
     with (
         patch.object(cogvideox_vae.CogVideoXSpatialNorm3D, "forward", norm),
@@ -162,9 +158,11 @@ def vae_loss(
     weights: Tensor,
     config: ToyVAEConfig,
     generator: Generator,
+    noise: float,
 ) -> tuple[Tensor, Numbers]:
-    """Loss and numbers for the log, of video [B, 3, T, H, W] in [-1, 1] and weights [B, 1, T, H, W].
+    """Loss and numbers for the log.
 
+    video: [B, 3, T, H, W] in [-1, 1]; weights of its pixels: [B, 1, T, H, W]. The loss is
     |error| + error^2 + half of the same on differences between neighbouring pixels; a little KL;
     and a pull of every latent channel to mean 0 and deviation 1, so that noise of the same size
     means the same in all of them and none has a constant for the transformer to learn.
@@ -172,9 +170,9 @@ def vae_loss(
     posterior = vae.encode(video).latent_dist
     latents = posterior.sample(generator)
     b = len(video)
-    sigma = config.latent_noise * torch.rand(b, 1, 1, 1, 1, generator=generator)
-    noise = torch.randn(latents.shape, generator=generator)
-    error = vae.decode(latents + (sigma * noise).to(latents)).sample.float() - video
+    sigma = noise * torch.rand(b, 1, 1, 1, 1, generator=generator)
+    shaken = sigma * torch.randn(latents.shape, generator=generator)
+    error = vae.decode(latents + shaken.to(latents)).sample.float() - video
     size = (weights * (error.abs() + error**2)).mean() / weights.mean()
     for axis in (-2, -1):
         slope = error.diff(dim=axis)
@@ -226,32 +224,79 @@ def short_clips(scenes: list[Scene], config: ToyVAEConfig) -> Tensor:
     for scene in scenes:
         start = int(rng.integers(13))
         frames = render(scene, config.width, config.height, 16).clip.frames[start : start + 4]
-        clips.append(torch.from_numpy(frames).permute(3, 0, 1, 2))
+        clips.append(torch.from_numpy(frames.copy()).permute(3, 0, 1, 2))
     return torch.stack(clips)
+
+
+@torch.no_grad()
+def standardise_latents(vae: AutoencoderKLCogVideoX, clips: Tensor) -> None:
+    """Fold into the encoder that every latent channel has mean 0 and deviation 1 on uint8 clips
+    [N, 3, T, H, W], and the inverse into the decoder's readers of latents.
+
+    Exact but for the border of the decoder's first convolution, which pads with zeros: training
+    goes on after it.
+    """
+    with fast_layers():
+        means = [vae.encode(to_model_range(part)).latent_dist.mode() for part in clips.split(8)]
+    latents = torch.cat(means)
+    mean, deviation = latents.mean((0, 2, 3, 4)), latents.std((0, 2, 3, 4))
+    channels = len(mean)
+    last = vae.encoder.conv_out.conv
+    last.weight[:channels] /= deviation.view(-1, 1, 1, 1, 1)
+    last.bias[:channels] = (last.bias[:channels] - mean) / deviation
+    last.bias[channels:] -= 2 * deviation.log()
+    modules = dict(vae.decoder.named_modules())
+    readers = [m.conv for name, m in modules.items() if name.endswith(("conv_y", "conv_b"))]
+    for reader in (vae.decoder.conv_in.conv, *readers):
+        reader.bias += (reader.weight.sum((2, 3, 4)) * mean).sum(1)
+        reader.weight *= deviation.view(1, -1, 1, 1, 1)
 
 
 def train_vae(
     config: ToyVAEConfig, out: Path, device: str = "cpu", log_every: int = 50
 ) -> AutoencoderKLCogVideoX:
-    """Train (or resume) the VAE; `out` gets checkpoint.pt, log.jsonl and vae/."""
+    """Train (or resume) the VAE, stage by stage in `out`/0, `out`/1, …; `out`/vae is the result."""
     torch.manual_seed(config.seed)
     vae = build_vae(config).to(device)
+    clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
+    for number, stage in enumerate(config.stages):
+        if stage.frames > 1:
+            standardise_latents(vae, clips[:256].to(device))
+            vae.encoder.requires_grad_(False)  # latents stay as they are from here on
+            see_video(vae.decoder)
+        vae = train_stage(vae, config, stage, clips, out / str(number), log_every)
+    vae.save_pretrained(out / "vae")
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+    return vae
+
+
+def train_stage(
+    vae: AutoencoderKLCogVideoX,
+    config: ToyVAEConfig,
+    stage: Stage,
+    clips: Tensor,
+    out: Path,
+    log_every: int,
+) -> AutoencoderKLCogVideoX:
+    """Train (or resume) one stage in `out` and return the moving average of its weights."""
+    device = str(vae.device)
     ema = moving_average(vae, config.ema_decay)
     optimizer = torch.optim.AdamW(
-        vae.parameters(), lr=1.0, betas=(0.9, 0.95), weight_decay=0.0
-    )
-    run = Run(out, {"vae": vae, "ema": ema, "optimizer": optimizer}, config.steps, log_every)
-    clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
+        [p for p in vae.parameters() if p.requires_grad],
+        lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
+    )  # fmt: skip
+    run = Run(out, {"vae": vae, "ema": ema, "optimizer": optimizer}, stage.steps, log_every)
     held_out = sample_scenes(16, config.seed + 2, held_out=None, reserved=True)
     held_out = short_clips(held_out, config)
     moving = moving_pixels(held_out)
+    factor = partial(warmup_cosine, steps=stage.steps, warmup=config.warmup)
 
     def loss_at(step: int) -> tuple[Tensor, Numbers]:
-        video, weights, noise = _batch(clips, config, step, device)
-        return vae_loss(vae, video, weights, config, noise)
+        video, weights, generator = _batch(clips, config, stage, step, device)
+        noise = config.latent_noise * min(1.0, (step + 1) / max(1, stage.noise_steps))
+        return vae_loss(vae, video, weights, config, generator, noise)
 
     def at_checkpoint() -> Numbers:
-        ema.module.save_pretrained(out / "vae")
         clean, shaken = (squared_error(ema.module, held_out, noise) for noise in (0.0, 0.3))
         return {
             "psnr_held_out": psnr(clean).mean(),
@@ -261,25 +306,22 @@ def train_vae(
 
     with fast_layers():
         train(
-            run, vae, {"optimizer": optimizer}, config.learning_rate, loss_at,
+            run, vae, {"optimizer": optimizer}, factor, loss_at,
             ema=ema, at_checkpoint=at_checkpoint, device=device,
         )  # fmt: skip
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
     return ema.module
 
 
 def _batch(
-    clips: Tensor, config: ToyVAEConfig, step: int, device: str
+    clips: Tensor, config: ToyVAEConfig, stage: Stage, step: int, device: str
 ) -> tuple[Tensor, Tensor, Generator]:
     """Crops [B, 3, T, h, w], their weights [B, 1, T, h, w] and the noise source of one step."""
-    rng = np.random.default_rng((config.seed, step))
-    stage, _ = config.stage_at(step)
+    rng = np.random.default_rng((config.seed, stage.frames, step))
     crops, weights = [], []
     for index in rng.integers(len(clips), size=stage.batch):
         clip = clips[index]
-        limits = clip.shape[1] - stage.frames, *(
-            full - part for full, part in zip(clip.shape[2:], (stage.height, stage.width))
-        )
+        _, frames, height, width = clip.shape
+        limits = frames - stage.frames, height - stage.height, width - stage.width
         t, y, x = (int(rng.integers(limit + 1)) for limit in limits)
         window = slice(y, y + stage.height), slice(x, x + stage.width)
         crop = clip[:, max(0, t - 1) : t + stage.frames, *window]
