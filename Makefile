@@ -38,9 +38,9 @@ test: $(STAMP)
 	@$(PY) -m pytest $(ARGS)
 
 notebooks: $(STAMP)
-	@$(PY) -m vidgen_lab.workbook.lint --execute tiny $(ARGS)
-	@$(PY) -m vidgen_lab.workbook.book_map --write
-	@$(PY) -m vidgen_lab.workbook.readme --write
+	@$(PY) -m tools.lint --execute tiny $(ARGS)
+	@$(PY) -m tools.book_map --write
+	@$(PY) -m tools.readme --write
 
 bench: $(STAMP)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
@@ -51,9 +51,9 @@ gpu: $(STAMP)
 lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m vidgen_lab.workbook.lint
-	@$(PY) -m vidgen_lab.workbook.book_map
-	@$(PY) -m vidgen_lab.workbook.readme
+	@$(PY) -m tools.lint
+	@$(PY) -m tools.book_map
+	@$(PY) -m tools.readme
 
 clean:
 	@rm -rf .venv .pytest_cache .ruff_cache build dist

@@ -21,9 +21,10 @@ import cv2
 import numpy as np
 import psutil
 
-from vidgen_lab.pipeline import executors, tasks
-from vidgen_lab.pipeline.scenes import SceneSettings
-from vidgen_lab.pipeline.scoring import ScoreSettings, SmallReader, score_video
+from vidgen_lab.pipeline import tasks
+from vidgen_lab.pipeline.read.scenes import SceneSettings
+from vidgen_lab.pipeline.select.scoring import ScoreSettings, SmallReader, score_video
+from vidgen_lab.pipeline.workers import Worker
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
 
 SAMPLES = 8  # frames a quality measure of the book looks at
@@ -95,7 +96,7 @@ def workers(paths: Sequence[Path], rounds: int = 3) -> None:
     fastest round of each, so that a busy moment counts for neither."""
     settings = {"scenes": asdict(SceneSettings()), "score": asdict(ScoreSettings())}
     todo = [{"path": str(path), **settings} for path in paths]
-    staff = [executors.Worker(tasks.score, 600) for _ in range(2)]
+    staff = [Worker(tasks.score, 600) for _ in range(2)]
     try:
         for worker in staff:
             worker(todo[0])
@@ -110,7 +111,7 @@ def workers(paths: Sequence[Path], rounds: int = 3) -> None:
     )
 
 
-def _share_out(staff: Sequence[executors.Worker], todo: Sequence[dict]) -> float:
+def _share_out(staff: Sequence[Worker], todo: Sequence[dict]) -> float:
     from concurrent.futures import ThreadPoolExecutor
 
     began = time.perf_counter()

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -56,6 +58,28 @@ def test_the_file_is_named_after_the_prompt_and_never_overwritten(model, here):
     assert video(model, "A red ball, bouncing!") == 0
     names = sorted(p.name for p in here.glob("*.mp4"))
     assert names == ["a-red-ball-bouncing-2.mp4", "a-red-ball-bouncing.mp4"]
+
+
+def test_files_of_the_users_own_are_refused_before_the_work(model, here, capsys):
+    (here / "data.json").write_text('{"mine": 1}')
+    (here / "holiday.mp4").write_bytes(b"mine")
+    for name in ("data.mp4", "holiday.mp4"):
+        assert video(model, "a red ball", "--out", name) == 1
+        out, err = capsys.readouterr()
+        assert "Denoising" not in out
+        assert err.startswith("error: ") and err.count("\n") == 1
+    assert (here / "data.json").read_text() == '{"mine": 1}'
+    assert (here / "holiday.mp4").read_bytes() == b"mine"
+    assert len(list(here.iterdir())) == 2
+
+
+def test_two_at_once_write_two_clips(model, here):
+    argv = [sys.executable, "-m", "vidgen_lab", "video", "a red ball", "--model", str(model)]
+    both = [subprocess.Popen([*argv, *SMALL, "--seed", seed], cwd=here) for seed in "12"]
+    assert [one.wait() for one in both] == [0, 0]
+    recipes = [json.loads(p.read_text()) for p in sorted(here.glob("*.json"))]
+    assert sorted(recipe["seed"] for recipe in recipes) == [1, 2]
+    assert len(list(here.iterdir())) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
 
-from vidgen_lab.files import replacing, write_files
+from vidgen_lab.files import file_sha256, plain, replacing, write_files
 
 
 @pytest.fixture
@@ -50,3 +51,23 @@ def test_a_block_that_fails_leaves_nothing(folder):
         part.write_text("half")
         raise ValueError
     assert content(folder) == {"a.txt": "old"}
+
+
+def test_new_files_replace_nothing(folder):
+    with pytest.raises(FileExistsError):
+        write_files({folder / "b.txt": "new", folder / "a.txt": "new"}, new=True)
+    assert content(folder) == {"a.txt": "old"}
+    write_files({folder / "b.txt": "new"}, new=True)
+    assert content(folder) == {"a.txt": "old", "b.txt": "new"}
+
+
+def test_hash_of_a_file(tmp_path):
+    import hashlib
+
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_plain_values_are_json_that_is_the_same_everywhere():
+    given = {1: (np.float32(0.1), float("nan")), "a": np.arange(2), "b": 1 / 3, "c": True}
+    assert plain(given) == {"1": [0.100000001, None], "a": [0, 1], "b": 0.333333333, "c": True}

@@ -6,6 +6,7 @@ and one that does the work. Libraries are loaded only by the command that runs.
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -53,14 +54,17 @@ def _video_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tier", help="hardware settings (default: auto; see vidgen-lab tiers)")
     parser.add_argument("--model", help="folder, embedded name or hub id instead of the tier's")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch weights that are not on this machine"
+    )
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
     for flag, dest, kind, text in (
         ("--seed", "seed", int, "same seed, same clip"),
         ("--steps", "num_inference_steps", int, "denoising steps"),
         ("--guidance", "guidance_scale", float, "weight of the text; 1 switches guidance off"),
         ("--frames", "num_frames", int, "number of frames, 8N+1"),
-        ("--height", "height", int, "pixels, a multiple of 16"),
-        ("--width", "width", int, "pixels, a multiple of 16"),
+        ("--height", "height", int, "pixels, a multiple of 8 or 16 as the model needs"),
+        ("--width", "width", int, "pixels, a multiple of 8 or 16 as the model needs"),
     ):
         parser.add_argument(flag, dest=dest, type=kind, metavar="N", help=text)
 
@@ -70,14 +74,15 @@ def _video(args: argparse.Namespace) -> int | None:
     from vidgen_lab.generation.loading import load_pipeline
     from vidgen_lab.generation.recipe import (
         check_output,
+        free_name,
         load_recipe,
         recipe_path,
         reproduce,
         save_generation,
     )
     from vidgen_lab.generation.request import GenerationRequest, validate_request
+    from vidgen_lab.progress import Progress
     from vidgen_lab.settings.tiers import resolve_tier
-    from vidgen_lab.workbook.progress import Progress
 
     names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
     names += ("num_frames", "height", "width", "model")
@@ -93,8 +98,11 @@ def _video(args: argparse.Namespace) -> int | None:
         request = load_recipe(args.recipe).with_(**changes)
     else:
         request = GenerationRequest.for_tier(choice.tier, **changes)
-    out = check_output(args.out or _free_name(request.prompt))
-    pipe = None if repeat else load_pipeline(request.model, tier=choice.tier)
+    out = check_output(args.out or free_name(_name_of(request.prompt)))
+    keep = not out.exists()  # what another process puts there meanwhile stays
+    pipe = None
+    if not repeat:
+        pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
     if pipe:
         validate_request(request, pipe)
 
@@ -104,20 +112,18 @@ def _video(args: argparse.Namespace) -> int | None:
             progress.update()
 
         if repeat:
-            made = reproduce(args.recipe, download=True, on_step=on_step)
+            made = reproduce(args.recipe, download=args.download, on_step=on_step)
         else:
             made = generate(pipe, request, on_step=on_step)
-    save_generation(made, out)
+    out = save_generation(made, out, keep=keep)
     print(f"Video   {out}\nRecipe  {recipe_path(out)}")
     return None
 
 
-def _free_name(prompt: str) -> Path:
-    """A file name in the words of the prompt that does not overwrite an earlier clip."""
+def _name_of(prompt: str) -> str:
+    """A file name in the words of the prompt."""
     words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-    stem = "-".join(words)[:60].rstrip("-") or "video"
-    names = (Path(f"{stem}{number}.mp4") for number in ("", *(f"-{n}" for n in range(2, 10_000))))
-    return next(name for name in names if not name.exists())
+    return ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"
 
 
 # evaluate --------------------------------------------------------------------------------------
@@ -167,6 +173,9 @@ def _chapter_arguments(parser: argparse.ArgumentParser) -> None:
         "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
         help="set a parameter of the notebook; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--download", action="store_true", help="fetch weights that are not here: -p download true"
+    )
     parser.add_argument("-f", dest="file", type=Path, metavar="YAML", help="file of parameters")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/CHAPTER/TIME)"
@@ -186,7 +195,8 @@ def _chapter(args: argparse.Namespace) -> int | None:
         if args.list:
             print("\n".join(map(str, runner.known_parameters(notebook).values())))
             return None
-        given = dict(args.pairs) | ({"tier": args.tier} if args.tier else {})
+        given = dict(args.pairs) | ({"tier": args.tier} if args.tier is not None else {})
+        given |= {"download": "true"} if args.download else {}
         parameters = runner.prepare(notebook, given, _read_yaml(args.file) if args.file else None)
         tier = None if args.record is None else recording.check_recordable(parameters)
     except ValueError as error:
@@ -344,6 +354,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Expected errors are one line. VIDGEN_LAB_TRACEBACK=1 shows where one came from.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser(argv[0] if argv else None).parse_args(argv)
     try:
         with warnings.catch_warnings():

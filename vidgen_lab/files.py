@@ -1,19 +1,24 @@
-"""Files that appear whole or not at all, whatever happens while they are written."""
+"""Files that appear whole or not at all, whatever happens while they are written; plain values."""
 
+import hashlib
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
-def write_files(contents: Mapping[Path, bytes | str]) -> None:
+def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None:
     """Write some files so that all of them appear together, or none.
 
     contents: by path; text becomes UTF-8. The folders must exist. On an error (OSError for a full
     disk or a locked folder, also Ctrl-C) what stood at the paths before is still there.
+    new: replace nothing. FileExistsError if a path is taken, also by a process that came first.
     """
     parts: dict[Path, Path] = {}
+    claimed: list[Path] = []
     try:
         for path, data in contents.items():
             parts[path] = _beside(path)
@@ -21,11 +26,22 @@ def write_files(contents: Mapping[Path, bytes | str]) -> None:
                 file.write(data.encode("utf-8") if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())  # some disks report only here that they are full
+        for path in parts if new else ():
+            path.open("xb").close()
+            claimed.append(path)
         for path, part in parts.items():
             part.replace(path)
+        claimed.clear()
     finally:
-        for part in parts.values():
+        for part in (*parts.values(), *claimed):
             part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write UTF-8 text, whole or not at all; the parent folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_files({path: text})
+    return path
 
 
 @contextmanager
@@ -42,3 +58,22 @@ def replacing(path: Path) -> Iterator[Path]:
 def _beside(path: Path) -> Path:
     """On the same disk, so that renaming is one step; hidden; never the same twice."""
     return path.with_name(f".{uuid.uuid4().hex}.part{path.suffix}")
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON writes it everywhere: NumPy gone, floats at nine digits, no NaN."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    return value

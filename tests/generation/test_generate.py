@@ -104,6 +104,14 @@ def test_an_illegal_request_costs_no_work(pipe, request_):
         generate(pipe, request_.with_(num_frames=47), on_step=lambda step: pytest.fail("worked"))
 
 
+def test_an_unfamiliar_size_is_told_before_the_wait(pipe, request_):
+    with (
+        pytest.warns(UserWarning, match="trained on 9 frames of 32x32; 48x32 and 17 frames may"),
+        pytest.raises(GenerationCancelled),
+    ):
+        generate(pipe, request_.with_(width=48), should_stop=lambda: True)
+
+
 def test_steps_are_reported_and_previews_come_every_k_steps(layout, pipes, request_):
     seen = []
     request = request_.with_(num_inference_steps=5)

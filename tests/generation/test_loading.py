@@ -15,6 +15,7 @@ from vidgen_lab.generation.loading import (
     locate,
     pick_dtype,
 )
+from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.tiers import load_tiers
 from vidgen_lab.settings.weights import BrokenModelError, ModelNotFoundError
@@ -113,6 +114,32 @@ def test_no_such_model(tmp_path):
         load_pipeline("no-such-model")
 
 
+def test_a_model_without_a_name_is_not_the_default_one():
+    with pytest.raises(ModelNotFoundError, match="no name"):
+        load_pipeline("")
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "pytorch_model.bin", "model.pt"])
+def test_pickled_weights_are_never_opened(folders, tmp_path, monkeypatch, part, name):
+    folder = shutil.copytree(folders["2b"], tmp_path / "copy")
+    for weights in (folder / part).glob("*.safetensors"):
+        weights.unlink()
+    (folder / part / name).write_bytes(b"a pickle that runs code")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    with pytest.raises(BrokenModelError, match=r"no \.safetensors weights"):
+        load_pipeline(folder)
+
+
+def test_pickled_weights_beside_the_others_are_left_alone(folders, tmp_path, monkeypatch):
+    folder = shutil.copytree(folders["2b"], tmp_path / "copy")
+    for part in ("transformer", "vae", "text_encoder"):
+        (folder / part / "diffusion_pytorch_model.bin").write_bytes(b"code")
+        (folder / part / "pytorch_model.bin").write_bytes(b"code")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    load_pipeline(folder, device="cpu")
+
+
 def test_a_folder_without_an_index(tmp_path):
     with pytest.raises(BrokenModelError, match=r"model_index\.json"):
         load_pipeline(tmp_path)
@@ -128,15 +155,37 @@ def test_a_truncated_weight_file_is_named_before_loading(folders, tmp_path):
 
 def test_a_hub_model_that_is_not_here(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DownloadError, match=r"12\.5 GiB.*not on this machine.*tier=\"tiny\""):
-        locate("zai-org/CogVideoX-2b", download=False)
+    with pytest.raises(DownloadError, match=r"12\.5 GiB.*not on.*--download.*tier=\"tiny\""):
+        locate("zai-org/CogVideoX-2b")
+    with pytest.raises(DownloadError, match="size that is not known"):
+        locate("somebody/model")
+
+
+def test_nothing_asks_the_hub_unless_a_download_was_allowed(monkeypatch, tmp_path):
+    """Loading, repeating a recipe: whatever names a model that is not here."""
+    import json
+
+    from vidgen_lab.generation.recipe import reproduce
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(CogVideoXPipeline, "download", lambda *_, **__: pytest.fail("asked"))
+    request = GenerationRequest("a ball", model="somebody/model").to_dict()
+    recipe = request | {"dtype": "float32", "versions": {}}
+    (tmp_path / "a.json").write_text(json.dumps(recipe))
+    for attempt in (
+        lambda: load_pipeline("somebody/model"),
+        lambda: load_pipeline(tier="t4"),
+        lambda: reproduce(tmp_path / "a.json"),
+    ):
+        with pytest.raises(DownloadError, match="nothing is fetched unasked"):
+            attempt()
 
 
 def test_a_disk_too_small_for_the_download(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(loading, "free_disk_gib", lambda folder: 3.0)
     with pytest.raises(DownloadError, match=r"needs 19\.7 GiB.*3\.0 GiB free"):
-        locate("zai-org/CogVideoX-5b")
+        locate("zai-org/CogVideoX-5b", download=True)
 
 
 def test_without_the_network_the_error_says_so(monkeypatch, tmp_path):
@@ -146,16 +195,16 @@ def test_without_the_network_the_error_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(CogVideoXPipeline, "download", offline)
     with pytest.raises(DownloadError, match="no route to host") as caught:
-        locate("somebody/model")
+        locate("somebody/model", download=True)
     assert "long trace" not in str(caught.value)
 
 
 def test_a_downloaded_model_takes_the_same_path(monkeypatch, folders, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        CogVideoXPipeline, "download", classmethod(lambda cls, name: str(folders["2b"]))
+        CogVideoXPipeline, "download", classmethod(lambda cls, name, **_: str(folders["2b"]))
     )
-    pipe = load_pipeline("THUDM/CogVideoX-2b", load_tiers()["tiny"], device="cpu")
+    pipe = load_pipeline("THUDM/CogVideoX-2b", load_tiers()["tiny"], device="cpu", download=True)
     assert pipe.loaded.name == "zai-org/CogVideoX-2b"
     assert pipe.loaded.fps == 8
 

@@ -11,6 +11,7 @@ from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.recipe import (
     check_output,
     differences,
+    free_name,
     load_recipe,
     read_recipe,
     recipe_path,
@@ -154,3 +155,80 @@ def test_ctrl_c_while_writing_leaves_no_broken_file(monkeypatch, generation, tmp
     with pytest.raises(KeyboardInterrupt):
         save_generation(generation, tmp_path / "clip.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_json_that_is_no_recipe_is_never_replaced(generation, tmp_path):
+    (tmp_path / "data.json").write_text('{"mine": 1}')
+    for keep in (False, True):
+        if not keep:
+            with pytest.raises(OutputError, match="is no recipe of a clip"):
+                save_generation(generation, tmp_path / "data.mp4")
+        else:
+            written = save_generation(generation, tmp_path / "data.mp4", keep=True)
+            assert written.name == "data-2.mp4"
+        assert (tmp_path / "data.json").read_text() == '{"mine": 1}'
+        assert not (tmp_path / "data.mp4").exists()
+
+
+def test_a_video_that_no_generation_made_is_never_replaced(generation, tmp_path):
+    (tmp_path / "holiday.mp4").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="without the recipe"):
+        save_generation(generation, tmp_path / "holiday.mp4")
+    assert (tmp_path / "holiday.mp4").read_bytes() == b"mine"
+
+
+def test_a_clip_of_ours_is_replaced_unless_it_is_to_be_kept(generation, tmp_path):
+    path = save_generation(generation, tmp_path / "clip.mp4")
+    first = path.read_bytes()
+    assert save_generation(generation, path, crf=40) == path
+    assert path.read_bytes() != first
+    assert save_generation(generation, path, keep=True).name == "clip-2.mp4"
+
+
+def test_a_name_is_free_when_neither_clip_nor_recipe_has_it(tmp_path):
+    (tmp_path / "a.json").touch()
+    (tmp_path / "a-2.mp4").touch()
+    assert free_name(tmp_path / "a.mp4").name == "a-3.mp4"
+
+
+def test_who_comes_second_takes_another_name(generation, tmp_path, monkeypatch):
+    """Between the look for a free name and the writing, another process takes it."""
+    real = recipe_module.write_files
+
+    def late(contents, new):
+        if not (tmp_path / "clip.mp4").exists():
+            (tmp_path / "clip.mp4").write_bytes(b"the other's")
+        real(contents, new)
+
+    monkeypatch.setattr(recipe_module, "write_files", late)
+    assert save_generation(generation, tmp_path / "clip.mp4", keep=True).name == "clip-2.mp4"
+    assert (tmp_path / "clip.mp4").read_bytes() == b"the other's"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip-2.json", "clip-2.mp4", "clip.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"versions": None}, "versions None"),
+        ({"versions": []}, r"versions \[\]"),
+        ({"versions": ...}, "no versions"),
+        ({"dtype": ...}, "no dtype"),
+        ({"dtype": "int8"}, "dtype 'int8'"),
+        ({"model": ""}, "model ''"),
+        ({"offload": "sometimes"}, "offload 'sometimes'"),
+        ({"fps": 10**400}, "fps must be a number"),
+    ],
+)
+def test_a_recipe_is_checked_whole_before_anything_is_made(generation, tmp_path, change, says):
+    path = save_generation(generation, tmp_path / "clip.mp4")
+    recipe = read_recipe(path) | change
+    recipe = {name: value for name, value in recipe.items() if value is not ...}
+    recipe_path(path).write_text(json.dumps(recipe))
+    with pytest.raises(ValueError, match=says):
+        reproduce(path, on_step=lambda step: pytest.fail("it began to generate"))
+
+
+def test_a_recipe_nested_without_end(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is no recipe"):
+        load_recipe(tmp_path / "a.json")

@@ -61,7 +61,7 @@ def test_everything_that_is_wrong_is_said_at_once():
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "  \n"])
+@pytest.mark.parametrize("text", ["", "  \n", "\u200b\u200b", "\u2060 \ufeff", "\u200d"])
 def test_an_empty_prompt(text):
     with pytest.raises(RequestError, match="prompt is empty"):
         GenerationRequest(text)
@@ -93,7 +93,13 @@ def test_the_end_mark_counts_and_the_limit_itself_is_legal(pipe, request_):
         ({"height": "480"}, "whole number"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"seed": 2**63}, "seed must be at most"),
-        ({"fps": 0}, "fps must be positive"),
+        ({"seed": 10**400}, "seed must be at most"),
+        ({"fps": 0}, "fps must lie in 0.1..1000"),
+        ({"fps": 1e12}, "fps must lie in"),
+        ({"fps": 10**400}, "fps must be a number"),
+        ({"width": 20_000}, "width must be at most 16,384"),
+        ({"prompt": b"a ball \xff".decode("utf-8", "surrogateescape")}, "no text at position 8"),
+        ({"negative_prompt": "a\0b"}, "zero byte"),
         ({"fps": "fast"}, "fps must be a number"),
         ({"guidance_scale": float("nan")}, "guidance_scale must be finite"),
         ({"guidance_scale": 0.5}, "at least 1"),
@@ -140,3 +146,19 @@ def test_defaults_of_a_tier():
     assert (request.fps, request.seed, request.num_inference_steps) == (8, 7, 10)
     assert request.model == "zai-org/CogVideoX-5b"
     validate_request(request, FULL_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes", "says"),
+    [
+        (FULL_SIZE, {}, None),
+        (FULL_SIZE, {"num_frames": 25}, None),
+        (FULL_SIZE, {"height": 720, "width": 480}, "49 frames of 720x480; 480x720 may look worse"),
+        (FULL_SIZE, {"num_frames": 57}, "; 57 frames may"),
+        (FULL_SIZE, {"num_frames": 57, "width": 96}, "; 96x480 and 57 frames may"),
+        (FULL_SIZE_1_5, {"num_frames": 49}, None),
+    ],
+)
+def test_a_size_the_model_was_never_trained_on_is_told(limits, changes, says):
+    said = limits.unfamiliar(full_size(**changes))
+    assert says in said if says else said is None

@@ -1,10 +1,15 @@
 """Numerically the same model as diffusers' Latte and as the original, in both directions."""
 
+import shutil
+
 import pytest
 import torch
 from diffusers import LatteTransformer3DModel
 
 from vidgen_lab.latte import Latte, LatteInputError, latte_config
+from vidgen_lab.latte.frame_vae import FrameVAE
+from vidgen_lab.latte.pipeline import VideoGenerator
+from vidgen_lab.paths import model_dir
 
 from .references import LAYOUTS, VchitectLatte, inputs, randomise, reference, run
 
@@ -200,3 +205,36 @@ def test_missing_key_is_an_error():
     del weights["blocks.0.mlp.fc1.bias"]
     with pytest.raises((KeyError, LatteInputError), match="fc1"):
         Latte.from_vchitect(weights, num_heads=3)
+
+
+DOORS = (Latte.from_diffusers, FrameVAE.from_diffusers, VideoGenerator.from_diffusers)
+
+
+@pytest.mark.parametrize("load", DOORS)
+@pytest.mark.parametrize("name", ["maxin-cn/Latte-1", "no folder", ""])
+def test_a_name_that_is_no_folder_is_never_looked_for_on_the_hub(load, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises((LatteInputError, OSError)) as caught:
+        load(name)
+    assert name == "" or "expected an existing folder" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("load", "part", "name"),
+    [
+        (Latte.from_diffusers, "transformer", "diffusion_pytorch_model.bin"),
+        (Latte.from_diffusers, "transformer", "diffusion_pytorch_model.pt"),
+        (FrameVAE.from_diffusers, "vae", "diffusion_pytorch_model.bin"),
+        (VideoGenerator.from_diffusers, "text_encoder", "pytorch_model.bin"),
+        (VideoGenerator.from_diffusers, "text_encoder", "model.pt"),
+    ],
+)
+def test_pickled_weights_are_never_opened(load, part, name, tmp_path, monkeypatch):
+    folder = shutil.copytree(model_dir("toy-latte"), tmp_path / "model")
+    for weights in (folder / part).glob("*.safetensors"):
+        weights.unlink()
+    (folder / part / name).write_bytes(b"a pickle that runs code")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
+    with pytest.raises(OSError):
+        load(folder)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.samples import film, moving, save
-from vidgen_lab.pipeline import executors, tasks
+from vidgen_lab.pipeline import tasks, workers
+from vidgen_lab.pipeline.manifest import check_funnel
 from vidgen_lab.pipeline.prepare import Labour, prepare
-from vidgen_lab.pipeline.rows import check_funnel
-from vidgen_lab.pipeline.scoring import score_video
+from vidgen_lab.pipeline.select.scoring import score_video
 from vidgen_lab.video.ffmpeg import FfmpegError, encoders, local, run_ffmpeg
 
 FRAMES = 24
@@ -71,7 +71,7 @@ def test_every_encoder_of_this_ffmpeg_ends_as_scored_or_as_a_clean_error(source,
             continue
         written.append(path)
     todo = [{"path": str(p), "scenes": {}, "score": {}} for p in written]
-    done = dict(executors.run_tasks(tasks.score, todo, workers=1, limit=60))
+    done = dict(workers.run_tasks(tasks.score, todo, workers=1, limit=60))
     scored = [written[n].stem for n, outcome in done.items() if not outcome.error]
     assert len(done) == len(written)
     assert all("crash" not in o.error and "timeout" not in o.error for o in done.values())

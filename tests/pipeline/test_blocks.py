@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import FPS, blurred, film, moving, save
-from vidgen_lab.pipeline.annotators import (
+from vidgen_lab.pipeline.annotate.annotators import (
     FlowActions,
     JudgeEmbedder,
     LookEmbedder,
@@ -15,14 +15,14 @@ from vidgen_lab.pipeline.annotators import (
     annotate_clip,
     colour_name,
 )
-from vidgen_lab.pipeline.quality import OpenCVQualityAssessor, ScalableFilteringPipeline
-from vidgen_lab.pipeline.streaming import FrameBuffer, stream_video
-from vidgen_lab.pipeline.workspace import (
+from vidgen_lab.pipeline.read.streaming import FrameBuffer, stream_video
+from vidgen_lab.pipeline.read.workspace import (
     Gallery,
     Workspace,
     analyze_raw_video,
     tools_available,
 )
+from vidgen_lab.pipeline.select.quality import OpenCVQualityAssessor, ScalableFilteringPipeline
 from vidgen_lab.video.clip import Clip
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import blurred, film, moving, save
-from vidgen_lab.pipeline import rows, tasks
+from vidgen_lab.pipeline import manifest, tasks
 from vidgen_lab.pipeline.config import Config, load_config
-from vidgen_lab.pipeline.executors import Outcome
-from vidgen_lab.pipeline.gates import GateSettings
-from vidgen_lab.pipeline.media import MediaSettings
-from vidgen_lab.pipeline.prepare import Labour, prepare
-from vidgen_lab.pipeline.probing import probe_file
+from vidgen_lab.pipeline.deliver.cut import MediaSettings
+from vidgen_lab.pipeline.prepare import Labour, NothingLeft, prepare
+from vidgen_lab.pipeline.read.probing import probe_file
+from vidgen_lab.pipeline.select.gates import GateSettings
+from vidgen_lab.pipeline.workers import Outcome
 from vidgen_lab.video.clip import Clip
 
 SERIAL = Labour("serial")
@@ -51,7 +51,7 @@ def whole(videos, tmp_path_factory):
 def last(table, source):
     """Every clip's last row of a source, by place."""
     ended = {}
-    for row in rows.sort_rows(table):
+    for row in manifest.sort_rows(table):
         if row.source == source and (row.stage != "read" or row.status != "kept"):
             ended[row.clip_id] = row
     return list(ended.values())
@@ -71,7 +71,7 @@ def test_every_file_ends_one_of_three_ways(whole):
     assert ends["zz copy.mp4"] == [("duplicates", "rejected", "duplicate: of good.mp4")]
     assert ends["broken.mp4"][0][:2] == ("read", "error")
     assert "notes.txt" not in {r.source for r in table}
-    rows.check_funnel(rows.read_manifest(out / "manifest.jsonl"))
+    manifest.check_funnel(manifest.read_manifest(out / "manifest.jsonl"))
 
 
 def test_clips_are_what_the_manifest_says(whole):
@@ -159,11 +159,13 @@ def test_a_lost_or_spoilt_clip_is_made_again(whole, videos, tmp_path, calls):
     one, two, *_ = sorted((out / "clips").iterdir())
     one.unlink()
     two.write_bytes(b"spoilt")
-    (out / "clips" / ".dead.part.mp4").write_bytes(b"left by a kill")
-    prepare(videos, out, labour=SERIAL)
+    half = out / "clips" / f".{'0' * 32}.part.mp4"
+    half.write_bytes(b"left by a kill")
+    with pytest.warns(UserWarning, match="not as it was written"):
+        prepare(videos, out, labour=SERIAL)
     assert sorted(calls) == [("export", one.name), ("export", two.name)]
     assert (out / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
-    assert not (out / "clips" / ".dead.part.mp4").exists()
+    assert not half.exists() and (out / "set_aside" / "clips" / two.name).exists()
 
 
 def test_changed_content_redoes_that_file_alone(whole, videos, tmp_path, calls):
@@ -197,7 +199,7 @@ def test_a_name_that_is_no_text_stops_nobody(single, capsys):
     name = os.fsdecode(b"caf\xe9.mp4")  # as an archive from an old computer leaves it
     (videos / "good.mp4").rename(videos / name)
     assert cli.main(["prepare", str(videos), str(out), "--executor", "serial"]) == 0
-    (row,) = [r for r in rows.read_manifest(out / "manifest.jsonl") if r.stage == "split"]
+    (row,) = [r for r in manifest.read_manifest(out / "manifest.jsonl") if r.stage == "split"]
     assert row.source == name and (videos / row.source).exists()
     lines = (out / "dataset" / "train" / "metadata.jsonl").read_text(encoding="utf-8")
     assert json.loads(lines)["source"] == r"caf\udce9.mp4"
@@ -211,8 +213,8 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
         return [1.0, 0.0]
 
     monkeypatch.setattr(tasks, "embed", embed)
-    lacking = prepare(*single, labour=SERIAL)
-    assert last(lacking, "good.mp4")[0].reason.startswith("FileNotFoundError: the weights")
+    with pytest.raises(NothingLeft, match="FileNotFoundError: the weights"):
+        prepare(*single, labour=SERIAL)
     allowed = load_config(None, ["annotate.download=true"])
     assert last(prepare(*single, allowed, SERIAL), "good.mp4")[0].stage == "split"
 
@@ -223,8 +225,8 @@ def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr("vidgen_lab.pipeline.prepare.run_tasks", lost)
-        (row,) = prepare(*single, labour=SERIAL, score_only=True)
-        assert (row.status, row.reason[:6]) == ("error", "killed")
+        with pytest.raises(NothingLeft, match="killed: signal 9"):
+            prepare(*single, labour=SERIAL, score_only=True)
     again = prepare(*single, labour=SERIAL, score_only=True)
     assert last(again, "good.mp4")[-1].status == "kept"
 
@@ -245,13 +247,11 @@ def test_score_only_cuts_nothing(videos, tmp_path):
     assert not (tmp_path / "clips").exists()
 
 
-def test_a_folder_of_nothing_but_broken_videos_ends_well(tmp_path):
+def test_a_folder_of_nothing_but_broken_videos_says_so(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.mp4").write_bytes(b"")
-    table = prepare(tmp_path / "in", tmp_path / "out", labour=SERIAL)
-    assert [(r.status, r.reason) for r in table] == [
-        ("error", "the file is not a readable video: the file is empty")
-    ]
+    with pytest.raises(NothingLeft, match="all 1 ended in an error at the stage read.*is empty"):
+        prepare(tmp_path / "in", tmp_path / "out", labour=SERIAL)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from vidgen_lab.workbook.book_map import _test
+from tools.book_map import _test
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "data_pipeline.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import psutil
 import pytest
 
 from tests.pipeline import zoo
-from vidgen_lab.pipeline import rows
+from vidgen_lab.pipeline import manifest
 from vidgen_lab.pipeline.prepare import Labour, prepare
 
 
@@ -14,7 +14,7 @@ def run(tmp_path_factory):
     out = folder.parent / "out"
     table = prepare(folder, out, labour=Labour("process", workers=2))
     ends = {}
-    for row in rows.sort_rows(table):
+    for row in manifest.sort_rows(table):
         ends[row.source] = row  # the last stage a file came to
     return folder, out, table, ends
 
@@ -29,7 +29,7 @@ def test_status_and_reason(run, name):
 def test_nothing_is_missing_and_nothing_invented(run):
     folder, out, table, ends = run
     assert set(ends) == set(zoo.ZOO) and len(zoo.ZOO) >= 40
-    rows.check_funnel(rows.read_manifest(out / "manifest.jsonl"))
+    manifest.check_funnel(manifest.read_manifest(out / "manifest.jsonl"))
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 5 * 2**20
 
 

@@ -66,7 +66,7 @@ def test_recorded_runs_come_back(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hours": 3}, "unknown field 'hours'"),
+        ({"hours": 3}, "no setting hours"),
         ({"seconds": 0}, "must be positive"),
         ({"tier": None}, None),
     ],

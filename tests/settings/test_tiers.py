@@ -154,7 +154,7 @@ def test_resolve_by_name_takes_the_tier_and_says_what_is_missing(monkeypatch):
     assert choice.tier == TIERS["t4"]
     assert choice.download_gib == 12.5
     assert "a CUDA GPU" in choice.describe()
-    assert "Will download: 12.5 GiB" in choice.describe()
+    assert "Needs a download of 12.5 GiB" in choice.describe()
 
 
 def test_resolve_auto_uses_the_weights_that_are_here(monkeypatch):
@@ -181,7 +181,9 @@ def test_mistakes_in_the_file_are_named(tmp_path):
     text = tiers_module.TIERS_FILE.read_text(encoding="utf-8")
     broken = tmp_path / "tiers.yaml"
     broken.write_text(text.replace("guidance_scale", "guidance", 1), encoding="utf-8")
-    with pytest.raises(ValueError, match="tier 'ci': unknown field 'guidance'"):
+    with pytest.raises(
+        ValueError, match="no setting tiers.ci.guidance; did you mean tiers.ci.guidance_scale"
+    ):
         load_tiers(broken)
     broken.write_text(text.replace("model: toy-cogvideox", "model: toy", 1), encoding="utf-8")
     with pytest.raises(ValueError, match="unknown model 'toy'"):

@@ -85,6 +85,34 @@ def test_a_part_without_weights(folder):
         check_model_folder(folder)
 
 
+@pytest.mark.parametrize(
+    "entry", [[], [None], ["diffusers"], ["a", "b", "c"], [1, 2], [None, "b"], [["a"], ["b"]]]
+)
+def test_an_index_that_names_no_class_is_damaged(folder, entry):
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"vae": entry}))
+    with pytest.raises(BrokenModelError, match="'vae' should name a library and a class"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [{}, {"weight_map": []}, {"weight_map": {}}, {"weight_map": {"a": 1}}]
+    + [{"weight_map": {"a": n}} for n in ("../up.safetensors", "/etc/passwd", "weights.bin")],
+)
+def test_an_index_of_shards_that_makes_no_sense_is_damaged(folder, index):
+    file = weights(folder).with_name("diffusion_pytorch_model.safetensors.index.json")
+    file.write_text(json.dumps(index))
+    with pytest.raises(BrokenModelError, match=r"index\.json is damaged"):
+        check_model_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_model_without_a_name(name):
+    with pytest.raises(ModelNotFoundError, match="no name"):
+        find_model(name)
+
+
 def test_no_such_folder(tmp_path):
     with pytest.raises(ModelNotFoundError, match="no model folder"):
         find_model(tmp_path / "none")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
-from vidgen_lab.pipeline.exports import write_exports
-from vidgen_lab.pipeline.rows import Row
+from vidgen_lab.pipeline.deliver.export import write_exports
+from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.toyworld.dataset import write_dataset
 from vidgen_lab.training import clips
 from vidgen_lab.training.clips import ClipRecord, read_clips
@@ -160,6 +160,28 @@ def test_broken_metadata_names_the_line(folder):
             read_clips(folder)
     listing.write_text("\n")
     with pytest.raises(ValueError, match="lists no clip"):
+        read_clips(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"file_name": "../away.mp4"}, "'../away.mp4' lies outside"),
+        ({"file_name": "videos/../../away.mp4"}, "lies outside"),
+        ({"file_name": "/etc/passwd"}, "'/etc/passwd' lies outside"),
+        ({"file_name": "videos/id0.mp4\0.txt"}, "lies outside"),
+        ({"num_frames": 0.5}, "num_frames is 0.5"),
+        ({"num_frames": 1e300}, r"num_frames is 1e\+300"),
+        ({"height": 63.5}, "height is 63.5"),
+        ({"width": 2**40}, "width is"),
+    ],
+)
+def test_a_line_that_cannot_be_is_refused_by_its_number(folder, change, said):
+    (folder.parent / "away.mp4").write_bytes((folder / "videos" / "id0.mp4").read_bytes())
+    row = {"file_name": "videos/id0.mp4", "text": "x", "num_frames": 16, "height": 64, "width": 96}
+    rows = [json.dumps(row | {"fps": 8}), "", json.dumps(row | {"fps": 8} | change)]
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    with pytest.raises(ValueError, match=r"metadata\.jsonl, line 3: .*" + said):
         read_clips(folder)
 
 

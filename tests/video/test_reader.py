@@ -155,3 +155,28 @@ def test_damage_in_the_middle_is_reported(tmp_path):
 def test_awkward_file_names(tmp_path, name):
     clip = numbered_clip(4)
     assert read_clip(write_clip(clip, tmp_path / name)).num_frames == 4
+
+
+@pytest.mark.parametrize("name", ["http:clip.mp4", "tcp:clip", "Trip: day 1.mp4", "concat:a|b.mp4"])
+def test_a_name_with_a_colon_is_a_file_and_no_protocol(tmp_path, monkeypatch, name):
+    write_clip(numbered_clip(4), tmp_path / "clip.mp4")
+    (tmp_path / "clip.mp4").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for path in (name, tmp_path / name):
+        assert probe_video(path).num_frames == 4
+        assert read_clip(path).num_frames == 4
+
+
+def test_a_playlist_reaches_no_other_machine(tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.2)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.ts"
+        lines = ("#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", url, "#EXT-X-ENDLIST", "")
+        for name in ("list.m3u8", "list.mp4"):
+            (tmp_path / name).write_text("\n".join(lines))
+            with pytest.raises(VideoError):
+                read_clip(tmp_path / name)
+        with pytest.raises(TimeoutError):
+            listener.accept()

@@ -138,3 +138,17 @@ def test_file_has_ordinary_permissions(tmp_path):
     mode = write_clip(numbered_clip(2), tmp_path / "a.mp4").stat().st_mode
     (tmp_path / "b").touch()
     assert mode & 0o777 == (tmp_path / "b").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("fps", [1e-9, 0.01, 1e12])
+def test_a_rate_that_no_file_holds_is_refused_first(tmp_path, fps):
+    clip = Clip(np.zeros((2, 16, 16, 3), np.uint8), fps)
+    with pytest.raises(ValueError, match=r"fps must lie in 0\.1\.\.1000"):
+        write_clip(clip, tmp_path / "a.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_side_that_no_file_holds_is_refused_first(tmp_path):
+    clip = Clip(np.zeros((1, 16, 20_000, 3), np.uint8), 8)
+    with pytest.raises(ValueError, match="20000x16 is more than H.264 holds"):
+        write_clip(clip, tmp_path / "a.mp4")

@@ -18,7 +18,7 @@ def doubles(answer):
 @pytest.fixture(autouse=True)
 def chapter_99(monkeypatch):
     """A chapter with one exercise."""
-    module = types.ModuleType("vidgen_lab.workbook.chapter99_exercises")
+    module = types.ModuleType("vidgen_lab.workbook.exercises.chapter99")
     task = "write a function that doubles"
     module.EXERCISES = (Exercise("99.1", task, doubles, "answer = lambda x: 2 * x"),)
     monkeypatch.setitem(sys.modules, module.__name__, module)

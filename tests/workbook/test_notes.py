@@ -8,7 +8,8 @@ import pytest
 
 from vidgen_lab.metrics.basics import evaluate_video_basics
 from vidgen_lab.toyworld import parse_prompt
-from vidgen_lab.workbook import anatomy, demos, notes
+from vidgen_lab.workbook import notes
+from vidgen_lab.workbook.ch01 import anatomy, demos
 
 
 @pytest.mark.parametrize("topic", ["timeline", "models", "uses"])
@@ -116,3 +117,30 @@ def test_table_aligns_words_left_and_numbers_right():
 def test_table_shows_an_index_that_says_something():
     shown = notes.table(pd.Series([0.5], index=["frozen"], name="score")).data.splitlines()
     assert shown[-1] == "| frozen | 0.500 |"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<img src=x onerror=alert(1)>",
+        "![x](http://127.0.0.1/seen.png)",
+        "![x][y]",
+        "a|b<script>alert(1)</script>",
+        "two\u2028lines\x0b<svg/onload=alert(1)>",
+    ],
+)
+def test_nothing_that_others_wrote_is_alive_in_a_notebook(hostile):
+    """As nbconvert and JupyterLab render it: no tag, no picture, no link that hides its target."""
+    from nbconvert.filters import markdown2html
+
+    shown = [
+        notes.table(pd.DataFrame({"prompt": [hostile], hostile: [1]})),
+        notes.table(pd.Series({hostile: 1.5}, name=hostile)),
+        notes.say(hostile),
+        notes.measured(hostile, hostile, hostile),
+    ]
+    for one in shown:
+        page = markdown2html(one.data)
+        for alive in ("<img", "<script", "<svg", ">x</a>"):
+            assert alive not in page, page
+        assert len(one.data.splitlines()) in (1, 3, 5)

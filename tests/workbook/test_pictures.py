@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.workbook import charts, diagrams, figures, style, toys
+from vidgen_lab.workbook import charts
+from vidgen_lab.workbook import show as style
+from vidgen_lab.workbook.ch01 import diagrams, figures, toys
 from vidgen_lab.workbook.notes import facts
 
 
@@ -159,8 +161,8 @@ def test_timeline_refuses_disorder():
 def test_strips_show_every_clip_in_a_row_of_its_own():
     black = Clip(np.zeros((8, 64, 96, 3), np.uint8), 8)
     white = Clip(np.full((8, 64, 96, 3), 255, np.uint8), 8)
-    shown = style.strips({"a": black, "b": white}, "black over white", num=4, width=400)
+    shown = style.strips({"a": black, "b": white}, "black over white", num=4)
     pixels = np.asarray(Image.open(io.BytesIO(shown.data)).convert("L"))
-    assert 380 <= pixels.shape[1] <= 400
+    assert pixels.shape[1] == 4 * 192 + 3 * 4  # doubled, as many as fit on a page
     upper, lower = np.array_split(pixels, 2)
-    assert upper[30:80, 10:90].max() < 30 and lower[40:80, 10:90].min() > 225
+    assert upper[30:140, 10:90].max() < 30 and lower[40:140, 10:90].min() > 225

@@ -2,6 +2,7 @@
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -92,6 +93,8 @@ def generate(
     if preview_of not in PREVIEWS:
         raise ValueError(f"preview_of must be one of {PREVIEWS}, not {preview_of!r}")
     limits = validate_request(request, pipe)
+    if said := limits.unfamiliar(request):
+        warnings.warn(said, stacklevel=2)
     device = str(pipe._execution_device)
     with _TURNS.setdefault(pipe, threading.RLock()), PeakMemory(device) as peak:
         reporter = _Reporter(pipe, request, on_step, preview_every, preview_of, should_stop)

@@ -44,7 +44,7 @@ def load_pipeline(
     tier: Tier | str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    download: bool = True,
+    download: bool = False,
 ) -> "CogVideoXPipeline":
     """Load a text-to-video pipeline, ready to be called.
 
@@ -53,14 +53,14 @@ def load_pipeline(
     device: "cpu", "cuda", "cuda:1", "mps"; default: CUDA where there is one, else the CPU.
         Apple's GPU is used only when asked for: not every operation here exists on it.
     dtype: "auto", "float32", "float16" or "bfloat16"; default: the tier's.
-    download: whether a hub model that is not here may be fetched.
+    download: whether a hub model that is not here may be fetched; without it the hub is not asked.
     Raises ModelNotFoundError, BrokenModelError (which names the damaged file), DownloadError, and
     ValueError for settings that do not go together.
     """
     from diffusers import CogVideoXPipeline
 
     tier = load_tiers()[tier] if isinstance(tier, str) else tier or load_tiers()["tiny"]
-    name = str(model or tier.model)
+    name = tier.model if model is None else str(model)
     machine = probe()
     device = device or ("cuda" if machine.device == "cuda" else "cpu")
     facts = model_facts(name)
@@ -70,7 +70,10 @@ def load_pipeline(
     folder = locate(name, download)
     with _quiet_loading(folder):
         pipe = CogVideoXPipeline.from_pretrained(
-            folder, **{_dtype_keyword(): _torch_dtype(precision)}
+            folder,
+            use_safetensors=True,  # the other formats may hold code
+            local_files_only=True,
+            **{_dtype_keyword(): _torch_dtype(precision)},
         )
     pipe.set_progress_bar_config(disable=True)  # `generate` reports its steps to the caller
     offload = apply_memory_options(
@@ -88,7 +91,7 @@ def load_pipeline(
     return pipe
 
 
-def locate(model: str, download: bool = True) -> Path:
+def locate(model: str, download: bool = False) -> Path:
     """The checked folder of a model, fetched from the hub if it is not here and may be.
 
     A model that is here is found without asking the hub, so it also loads offline.
@@ -104,11 +107,12 @@ def locate(model: str, download: bool = True) -> Path:
 def _fetch(model: str, size_gib: float, allowed: bool) -> Path:
     from diffusers import CogVideoXPipeline
 
-    size = f" ({size_gib:g} GiB)" if size_gib else ""
+    size = f"{size_gib:g} GiB" if size_gib else "of a size that is not known here"
     if not allowed:
         raise DownloadError(
-            f"The weights of {model}{size} are not on this machine and downloading was not "
-            'allowed. Take tier="tiny", which needs none, or allow the download.'
+            f"The weights of {model} ({size}) are not on this machine, and nothing is fetched "
+            "unasked. Allow it with --download (in Python download=True), or take "
+            'tier="tiny", which needs none.'
         )
     free = free_disk_gib(hub_cache_dir())
     if free < size_gib:
@@ -116,9 +120,9 @@ def _fetch(model: str, size_gib: float, allowed: bool) -> Path:
             f"{model} needs {size_gib:g} GiB, but {hub_cache_dir()} has {free:.1f} GiB free. "
             "Free some space, or point HF_HOME to a larger disk."
         )
-    logging.getLogger(__name__).info("Fetching %s%s", model, size)
+    logging.getLogger(__name__).info("Fetching %s (%s)", model, size)
     try:
-        return Path(CogVideoXPipeline.download(model))
+        return Path(CogVideoXPipeline.download(model, use_safetensors=True))
     except Exception as error:  # offline, no such model, access refused: many unrelated classes
         raise DownloadError(
             f"{model} is neither a folder nor in the download cache, and it could not be fetched "

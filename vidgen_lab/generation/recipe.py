@@ -1,6 +1,7 @@
 """A generation on disk: the MP4 and, beside it, the JSON recipe that makes it again."""
 
 import errno
+import itertools
 import json
 import os
 import tempfile
@@ -15,28 +16,53 @@ from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
 from vidgen_lab.generation.request import GenerationRequest, request_of
 from vidgen_lab.settings.hardware import GIB, free_disk_gib
-from vidgen_lab.settings.tiers import load_tiers
+from vidgen_lab.settings.tiers import DTYPES, OFFLOAD_MODES, load_tiers
 
 # An MP4 is far smaller than its raw frames; this much beside it is for the file system.
 SPARE_BYTES = 2**20
 
 
-def save_generation(generation: Generation, path: str | Path, crf: int = 18) -> Path:
+def save_generation(
+    generation: Generation, path: str | Path, crf: int = 18, keep: bool = False
+) -> Path:
     """Write the clip to `path` (.mp4) and its recipe to the same name with .json.
 
-    Both appear together, or neither and what was there before stays.
-    Raises OutputError for a folder that cannot be written and for a full disk.
+    Both appear together, or neither and what was there before stays. Only a clip with its recipe is
+    ever replaced. keep: replace nothing at all, and take the next free name (clip-2.mp4) where
+    another process was faster. Returns the path that was written.
+    Raises OutputError for a folder that cannot be written, a full disk and files that are not ours.
     """
     from vidgen_lab.video.writer import encode_clip
 
-    path = check_output(path)
-    recipe = json.dumps(generation.recipe, indent=2, ensure_ascii=False) + "\n"
-    contents = {path: encode_clip(generation.clip, crf), recipe_path(path): recipe}
-    try:
-        write_files(contents)
-    except OSError as error:
-        raise _output_error(error, path) from error
-    return path
+    path = check_output(free_name(path) if keep else path)
+    recipe = _as_json(generation.recipe)
+    data = encode_clip(generation.clip, crf)
+    while True:
+        try:
+            write_files({path: data, recipe_path(path): recipe}, new=keep)
+            return path
+        except FileExistsError:
+            path = free_name(path)
+        except OSError as error:
+            raise _output_error(error, path) from error
+
+
+def _as_json(recipe: Mapping[str, Any]) -> str:
+    """Letters as they are, unless a folder's name has bytes that are none."""
+    text = json.dumps(recipe, indent=2, ensure_ascii=False)
+    whole = not any("\ud800" <= character <= "\udfff" for character in text)
+    return (text if whole else json.dumps(recipe, indent=2)) + "\n"
+
+
+def free_name(path: str | Path) -> Path:
+    """`path`, or the first of clip-2.mp4, clip-3.mp4 ... that neither clip nor recipe has."""
+    path = Path(path)
+    numbered = (path.with_stem(f"{path.stem}-{n}") for n in itertools.count(2))
+    return next(p for p in itertools.chain([path], numbered) if not _taken(p))
+
+
+def _taken(path: Path) -> bool:
+    return os.path.lexists(path) or os.path.lexists(recipe_path(path))
 
 
 def recipe_path(path: str | Path) -> Path:
@@ -48,13 +74,16 @@ def check_output(path: str | Path, need_bytes: int = SPARE_BYTES) -> Path:
     """Make sure a clip can be written to `path`, before minutes of work go into it.
 
     Creates the folder. Raises OutputError when the name is not .mp4, when the folder cannot be
-    made or written, or when the disk has less than `need_bytes` free.
+    made or written, when the disk has less than `need_bytes` free, and when a clip or a JSON of
+    that name is there that was not made here.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise OutputError(errno.EINVAL, f"The clip is written as .mp4; {path.name!r} is not")
     if path.is_dir():
         raise OutputError(errno.EISDIR, f"{path} is a folder; add a file name")
+    if _taken(path):
+        _check_ours(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent):  # permissions alone do not tell
@@ -66,10 +95,24 @@ def check_output(path: str | Path, need_bytes: int = SPARE_BYTES) -> Path:
     return path
 
 
+def _check_ours(path: Path) -> None:
+    """Refuse to replace what no generation wrote: a clip without recipe, a JSON of another kind."""
+    recipe = recipe_path(path)
+    try:
+        read_recipe(recipe)
+        return
+    except FileNotFoundError:
+        found = f"{path} is there already, without the recipe that is written beside every clip"
+    except (OSError, ValueError):
+        found = f"{recipe}, where the recipe would go, is there already and is no recipe of a clip"
+    raise OutputError(errno.EEXIST, f"{found}. Choose another name; nothing is overwritten")
+
+
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """Read a recipe: the .json file, or the .mp4 it lies beside.
 
-    Raises FileNotFoundError, or ValueError when the file is no recipe.
+    Everything that `reproduce` needs is checked, not only the request. Raises FileNotFoundError, or
+    ValueError when the file is no recipe.
     """
     path = Path(path)
     file = recipe_path(path) if path.suffix.lower() == ".mp4" else path
@@ -78,9 +121,28 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     try:
         recipe = json.loads(file.read_text(encoding="utf-8"))
         request_of(recipe)
-    except (ValueError, TypeError, KeyError) as error:
+        _check_conditions(recipe)
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no recipe of a clip: {error}") from None
     return recipe
+
+
+def _check_conditions(recipe: Mapping[str, Any]) -> None:
+    """ValueError when what a recipe says about its run is missing or makes no sense."""
+    versions = recipe.get("versions")
+    legal = {
+        "model": isinstance(recipe.get("model"), str) and bool(recipe["model"].strip()),
+        "dtype": recipe.get("dtype") in DTYPES[1:],
+        "offload": recipe.get("offload") in (None, *OFFLOAD_MODES),
+        "vae_tiling": recipe.get("vae_tiling", False) in (False, True),
+        "versions": isinstance(versions, dict)
+        and all(isinstance(v, str) for v in versions.values()),
+    }
+    for name in ("model_revision", "scheduler", "device_name"):
+        legal[name] = isinstance(recipe.get(name), (str, type(None)))
+    if wrong := [name for name, fine in legal.items() if not fine]:
+        said = (f"{n} {recipe[n]!r}" if n in recipe else f"no {n}" for n in wrong)
+        raise ValueError(f"it has {', '.join(said)}")
 
 
 def load_recipe(path: str | Path) -> GenerationRequest:
@@ -118,7 +180,7 @@ def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     for name in ("model_revision", "scheduler", "dtype", "device_name", "vae_tiling"):
         if recorded.get(name) != now.get(name):
             changed.append(f"{name} {recorded.get(name)} -> {now.get(name)}")
-    before, after = recorded.get("versions", {}), now.get("versions", {})
+    before, after = recorded.get("versions") or {}, now.get("versions") or {}
     for name in ("torch", "diffusers", "transformers"):
         if before.get(name) != after.get(name):
             changed.append(f"{name} {before.get(name)} -> {after.get(name)}")

@@ -3,12 +3,14 @@
 import json
 import math
 import operator
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidgen_lab.generation.errors import RequestError
+from vidgen_lab.video.clip import FPS, MAX_SIDE
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXPipeline
@@ -50,7 +52,8 @@ class GenerationRequest:
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise RequestError(f"{name} must be text, not {type(getattr(self, name)).__name__}")
-        if not self.prompt.strip():
+            _check_text(name, getattr(self, name))
+        if not visible(self.prompt):
             raise RequestError(
                 'The prompt is empty. Say what the video should show, e.g. "a red ball bouncing".'
             )
@@ -58,12 +61,16 @@ class GenerationRequest:
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         for name in ("height", "width"):
             object.__setattr__(self, name, _whole(name, getattr(self, name), 1))
+            if getattr(self, name) > MAX_SIDE:
+                raise RequestError(
+                    f"{name} must be at most {MAX_SIDE:,}, more does not fit into a video file"
+                )
         if self.seed > MAX_SEED:
             raise RequestError(f"seed must be at most {MAX_SEED}, not {self.seed}")
         object.__setattr__(self, "fps", _number("fps", self.fps))
         object.__setattr__(self, "guidance_scale", _number("guidance_scale", self.guidance_scale))
-        if self.fps <= 0:
-            raise RequestError(f"fps must be positive, not {self.fps:g}")
+        if not FPS[0] <= self.fps <= FPS[1]:
+            raise RequestError(f"fps must lie in {FPS[0]:g}..{FPS[1]:g}, not {self.fps:g}")
         if self.guidance_scale < 1:
             raise RequestError(
                 f"guidance_scale must be at least 1 (1 = no guidance), not {self.guidance_scale:g}"
@@ -158,10 +165,29 @@ class ModelLimits:
             read("scheduler/scheduler_config.json"),
         )
 
+<<<<<<< HEAD
     @property
     def frame_rule(self) -> str:
         """Legal frame counts in words of one formula: "8N+1", "4N"."""
         return f"{self.frame_step}N" + (f"+{self.frame_offset}" if self.frame_offset else "")
+=======
+    def unfamiliar(self, request: GenerationRequest) -> str | None:
+        """What of the size the model was never trained on, in one sentence; None if nothing.
+
+        Fewer frames are the beginning of a clip, which the model knows; a model with a largest size
+        was trained on many smaller ones.
+        """
+        frames, height, width = self.native
+        known = self.max_height or (request.height, request.width) == (height, width)
+        odd = [] if known else [f"{request.width}x{request.height}"]
+        odd += [f"{request.num_frames} frames"] if request.num_frames > frames else []
+        if not odd:
+            return None
+        return (
+            f"This model was trained on {frames} frames of {width}x{height}; "
+            f"{' and '.join(odd)} may look worse than it can do"
+        )
+>>>>>>> main
 
     def nearest_frames(self, num_frames: int) -> list[int]:
         """The legal frame counts on either side of `num_frames` (one, if it is legal)."""
@@ -235,6 +261,22 @@ def _too_long(name: str, text: str, tokenizer: Any, limits: ModelLimits) -> list
     ]
 
 
+def visible(text: str) -> bool:
+    """Whether a text has a letter, digit or sign; blanks and zero-width characters are none."""
+    return any(unicodedata.category(character)[0] in "LNPS" for character in text)
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"{name} holds a byte that is no text at position {error.start + 1}; type it anew"
+        ) from None
+    if "\0" in text:
+        raise RequestError(f"{name} holds a zero byte; type it anew")
+
+
 def _neighbours(value: int, step: int, offset: int) -> list[int]:
     below = (value - offset) // step * step + offset
     smallest = step + offset
@@ -262,7 +304,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise RequestError(f"{name} must be a number, not {value!r}") from None
     if not math.isfinite(number):
         raise RequestError(f"{name} must be finite, not {number}")

@@ -4,6 +4,8 @@ here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,18 @@ def require(condition: bool, what: str, expected: object, given: object, hint: s
         raise LatteInputError(
             f"{what}: expected {expected}, given {given}.{' ' + hint if hint else ''}"
         )
+
+
+def require_folder(folder: str | Path, what: str) -> Path:
+    """A folder on this machine: a hub id is never fetched unasked."""
+    require(
+        Path(folder).is_dir(),
+        what,
+        "an existing folder",
+        repr(str(folder)),
+        "A hub model is fetched first: huggingface_hub.snapshot_download(name) returns its folder.",
+    )
+    return Path(folder)
 
 
 def require_rank(x: Tensor, names: str, what: str) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import require, require_rank
+from .checks import require, require_folder, require_rank
 from .vae import LOGVAR_RANGE, Posterior, reparameterize
 
 if TYPE_CHECKING:
@@ -255,8 +255,11 @@ class FrameVAE(nn.Module):
         if isinstance(model, (str, Path)):
             from diffusers import AutoencoderKL
 
-            sub = "vae" if (Path(model) / "vae").is_dir() else None
-            model = AutoencoderKL.from_pretrained(str(model), subfolder=sub)
+            folder = require_folder(model, "folder of a VAE")
+            folder = folder / "vae" if (folder / "vae").is_dir() else folder
+            model = AutoencoderKL.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True
+            )
         c = model.config
         for key, expected in (("act_fn", "silu"), ("in_channels", 3), ("out_channels", 3),
                               ("use_quant_conv", True), ("use_post_quant_conv", True),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .checks import LatteInputError, require
+from .checks import LatteInputError, require, require_folder
 from .registry import SIZES, LatteConfig
 
 if TYPE_CHECKING:
@@ -149,8 +149,11 @@ def from_diffusers(model: LatteTransformer3DModel | str | Path, build: Build) ->
     if isinstance(model, (str, Path)):
         from diffusers import LatteTransformer3DModel
 
-        sub = "transformer" if (Path(model) / "transformer").is_dir() else None
-        model = LatteTransformer3DModel.from_pretrained(str(model), subfolder=sub)
+        folder = require_folder(model, "folder of a Latte")
+        folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+        model = LatteTransformer3DModel.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True
+        )
     config = config_from_diffusers(dict(model.config))
     theirs = dict(model.state_dict())
     latte = build(config)

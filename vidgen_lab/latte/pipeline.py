@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from .checks import LatteInputError, require, require_finite
+from .checks import LatteInputError, require, require_finite, require_folder
 from .model import Latte
 from .samplers import Guidance, Sampler, Step, sample
 from .text import MAX_TOKENS, TextEmbedding, TextEncoder
@@ -77,8 +77,18 @@ class VideoGenerator:
 
         from .frame_vae import FrameVAE
 
-        tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
-        words = T5EncoderModel.from_pretrained(Path(folder) / "text_encoder", dtype=text_dtype)
+        folder = require_folder(folder, "folder of a LattePipeline")
+        tokenizer = AutoTokenizer.from_pretrained(
+            require_folder(folder / "tokenizer", "tokenizer"),
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+        words = T5EncoderModel.from_pretrained(
+            require_folder(folder / "text_encoder", "text encoder"),
+            dtype=text_dtype,
+            use_safetensors=True,
+            local_files_only=True,
+        )
         length = min(tokenizer.model_max_length, MAX_TOKENS["latte"])
         encoder = TextEncoder(tokenizer, words.to(device), length)
         model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)

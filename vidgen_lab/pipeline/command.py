@@ -41,8 +41,10 @@ def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from vidgen_lab.pipeline import exports, report, rows
+    from vidgen_lab.pipeline import manifest, report
     from vidgen_lab.pipeline.config import load_config
+    from vidgen_lab.pipeline.deliver import export
+    from vidgen_lab.pipeline.deliver.output import Output
     from vidgen_lab.pipeline.prepare import Labour, prepare
 
     config = load_config(args.config, args.settings)
@@ -53,18 +55,22 @@ def run(args: argparse.Namespace) -> None:
     if shard:
         print(f"Shard {args.shard} is scored; run without --shard when all are")
         return
-    gates = config.gates.gates()
+    gates, output = config.gates.gates(), Output(args.out)
     print(report.calibration(table, gates))
-    sheet = report.borderline_sheet(table, gates, args.source)
-    print(f"Manifest    {args.out / 'manifest.jsonl'}")
-    print(f"Funnel      {report.write_funnel(table, args.out / 'funnel.png')}")
-    print(f"Borderline  {report.write_sheet(sheet, args.out / 'borderline.png')}")
-    if not args.score_only:
-        print(f"Dataset     {exports.write_exports(table, args.out)}")
+    print(f"Manifest    {args.out / ('scored.jsonl' if args.score_only else 'manifest.jsonl')}")
+    with output.replacing("funnel.png") as path:
+        report.write_funnel(table, path)
+    with output.replacing("borderline.png") as path:
+        report.write_sheet(report.borderline_sheet(table, gates, args.source), path)
+    print(f"Funnel      {args.out / 'funnel.png'}\nBorderline  {args.out / 'borderline.png'}")
+    if args.score_only:
+        return
+    print(f"Dataset     {export.write_exports(table, args.out)}")
     try:
-        print(f"Table       {rows.write_parquet(table, args.out / 'manifest.parquet')}")
-        if not args.score_only:
-            print(f"Embeddings  {exports.write_embeddings(args.out)}")
+        with output.replacing("manifest.parquet") as path:
+            manifest.write_parquet(table, path)
+        print(f"Table       {args.out / 'manifest.parquet'}")
+        print(f"Embeddings  {export.write_embeddings(args.out)}")
     except ImportError as error:
         print(f"note: no parquet tables: {error}", file=sys.stderr)
 

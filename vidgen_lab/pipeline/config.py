@@ -7,24 +7,30 @@ from typing import Any
 
 import yaml
 
-from vidgen_lab.pipeline.balance import BalanceSettings
-from vidgen_lab.pipeline.duplicates import DuplicateSettings
-from vidgen_lab.pipeline.gates import GateSettings
-from vidgen_lab.pipeline.media import MediaSettings
-from vidgen_lab.pipeline.scenes import SceneSettings
-from vidgen_lab.pipeline.scoring import ScoreSettings
-from vidgen_lab.pipeline.split import SplitSettings
+from vidgen_lab.pipeline.annotate import registry
+from vidgen_lab.pipeline.deliver.cut import MediaSettings
+from vidgen_lab.pipeline.read.scenes import SceneSettings
+from vidgen_lab.pipeline.select.balance import BalanceSettings
+from vidgen_lab.pipeline.select.duplicates import DuplicateSettings
+from vidgen_lab.pipeline.select.gates import GateSettings
+from vidgen_lab.pipeline.select.scoring import ScoreSettings
+from vidgen_lab.pipeline.select.split import SplitSettings
 
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Annotators by their names in `annotator_registry`. download: trained ones may be fetched."""
+    """Annotators by their names in `annotate.registry`. download: trained ones may be fetched."""
 
     detector: str = "motion"
     actor: str = "flow"
     captioner: str = "template"
     embedder: str = "judge"
     download: bool = False
+
+    def __post_init__(self) -> None:
+        for role, table in registry.TABLES.items():
+            if (name := getattr(self, role)) not in table:
+                raise ValueError(f"{role} must be one of {', '.join(table)}, not {name!r}")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,12 @@ class Config:
     annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
+        if not 0 < self.limit < float("inf"):
+            raise ValueError(f"limit must be a number of seconds, not {self.limit}")
+
 
 def load_config(path: str | Path | None = None, pairs: Sequence[str] = ()) -> Config:
     """Defaults, changed by a YAML file, changed by pairs such as "gates.min_motion=0.1".
@@ -50,7 +62,7 @@ def load_config(path: str | Path | None = None, pairs: Sequence[str] = ()) -> Co
     """
     config = Config()
     if path is not None:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        content = _yaml(Path(path).read_text(encoding="utf-8"), str(path)) or {}
         if not isinstance(content, dict):
             raise ValueError(f"{path} must hold settings such as 'gates: {{min_side: 256}}'")
         config = _changed(config, content, "")
@@ -58,11 +70,18 @@ def load_config(path: str | Path | None = None, pairs: Sequence[str] = ()) -> Co
         name, mark, text = pair.partition("=")
         if not mark:
             raise ValueError(f"settings are given as name=value, not {pair!r}")
-        content: Any = yaml.safe_load(text)
+        content: Any = _yaml(text, name)
         for part in reversed(name.strip().split(".")):
             content = {part: content}
         config = _changed(config, content, "")
     return config
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where} is not valid YAML: {error}") from None
 
 
 def _changed(settings: Any, content: dict[str, Any], prefix: str) -> Any:

@@ -7,6 +7,7 @@ from them anew on every run. So a run that was killed goes on where it stopped, 
 costs no decoding, and no order of work can change the manifest.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,26 +15,31 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import replacing
+from vidgen_lab.files import file_sha256
+from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.pipeline import tasks
-from vidgen_lab.pipeline.balance import balance_rows
 from vidgen_lab.pipeline.config import Config
-from vidgen_lab.pipeline.duplicates import Signature, drop_duplicates
-from vidgen_lab.pipeline.executors import KILLED, Task, run_tasks
-from vidgen_lab.pipeline.gates import judge
-from vidgen_lab.pipeline.journal import Journal, file_sha256, key_of
-from vidgen_lab.pipeline.rows import (
+from vidgen_lab.pipeline.deliver.output import Output, check_apart
+from vidgen_lab.pipeline.manifest import (
     Row,
     check_fan_out,
     check_funnel,
     check_stage,
+    funnel,
     kept,
-    write_manifest,
+    manifest_text,
+    read_manifest,
+    reasons,
 )
-from vidgen_lab.pipeline.scoring import versions
-from vidgen_lab.pipeline.sources import Source, find_videos, in_shard, read_rights
-from vidgen_lab.pipeline.split import split_rows
+from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
+from vidgen_lab.pipeline.select.balance import balance_rows
+from vidgen_lab.pipeline.select.duplicates import Signature, drop_duplicates
+from vidgen_lab.pipeline.select.gates import judge
+from vidgen_lab.pipeline.select.scoring import versions
+from vidgen_lab.pipeline.select.split import split_rows
+from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
 
+MANIFEST = "manifest.jsonl"
 Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
@@ -45,6 +51,17 @@ class Labour:
     workers: int | None = None
     retry_errors: bool = False
     progress: Progress = lambda stage, done, of: None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            known = ", ".join(EXECUTORS)
+            raise ValueError(f"unknown executor {self.executor!r}; one of {known}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
+
+
+class NothingLeft(RuntimeError):
+    """No clip came through; what stood in the output before is still there."""
 
 
 def prepare(
@@ -58,40 +75,77 @@ def prepare(
     """Make a training set of the videos in `source`; returns the rows of OUT/manifest.jsonl.
 
     OUT/clips has the clips that were kept, OUT/work the journal of finished work. Running it again
-    does only what is missing. score_only: stop after the quality gates, to look before dropping.
-    shard: (i, n) scores one part of the files, on a cluster; the run without it, afterwards, finds
-    all scores done and finishes. Raises what `find_videos` raises; bad videos are rows.
+    does only what is missing. score_only: stop after the quality gates, to look before dropping;
+    the rows go to OUT/scored.jsonl. shard: (i, n) scores one part of the files, on a cluster; the
+    run without it, afterwards, finds all scores done and finishes.
+
+    OUT must be new, empty or of an earlier run, and apart from `source`: only what was written
+    here, by the record OUT/written.jsonl, is ever replaced or removed. Bad videos are rows;
+    NothingLeft is raised, and OUT left as it was, when all of them are, or when an earlier data
+    set would end empty.
+    Raises what `find_videos` raises, ValueError and FileExistsError.
     """
     source, out, config = Path(source), Path(out), config or Config()
-    found = find_videos(source)
+    if shard is not None and not 0 <= shard[0] < shard[1]:
+        raise ValueError(f"a shard is i/n with 0 <= i < n, not {shard[0]}/{shard[1]}")
+    check_apart(source, out)
+    found, rights = find_videos(source), read_rights(source)
+    output = Output(out)
     if shard is not None:
-        if not 0 <= shard[0] < shard[1]:
-            raise ValueError(f"a shard is i/n with 0 <= i < n, not {shard[0]}/{shard[1]}")
         found = [s for s in found if in_shard(s, shard)]
     work = _Work(out / "work", config, labour, shard)
 
-    read, scores = _read(found, read_rights(source), work)
+    read, scores = _read(found, rights, work)
     if shard is not None:
         return read
     clips, scored = _scenes(kept(read), scores)
     quality = [judge(row, config.gates.gates()) for row in clips]
     check_stage(clips, quality)
-    table = [*read, *clips, *quality]
+    table, vectors = [*read, *clips, *quality], {}
     if not score_only:
-        table += _select_and_deliver(kept(quality), scored, {s.name: s for s in found}, work, out)
+        files = {s.name: s.path for s in found}
+        later, vectors = _select_and_deliver(kept(quality), scored, files, work, output)
+        table += later
     check_funnel(table)
-    write_manifest(table, out / "manifest.jsonl")
+    check_worth(table, out / MANIFEST, score_only)
+    if not score_only:
+        _save_vectors(vectors, output)
+    output.write({"scored.jsonl" if score_only else MANIFEST: manifest_text(table)})
+    if not score_only:
+        _sweep(output, {f"clips/{row.clip_id}.mp4" for row in table if row.stage == "export"})
     return table
 
 
+def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -> None:
+    """Raises NothingLeft when a stage lost every clip to errors, or when no clip is left and the
+    manifest before this one had some: such a run is a mistake, and must not replace anything."""
+    for stage, count in funnel(rows).items():
+        if count["error"] == count["in"]:
+            reason = next(r.reason for r in rows if r.stage == stage)
+            raise NothingLeft(
+                f"all {count['in']} ended in an error at the stage {stage}; the first: {reason}. "
+                f"Nothing in {manifest.parent} was replaced"
+            )
+    if score_only or any(r.stage == "split" for r in rows) or not manifest.exists():
+        return
+    if any(row.stage == "split" for row in read_manifest(manifest)):
+        why = ", ".join(f"{number} {reason}" for reason, number in reasons(rows).items())
+        raise NothingLeft(
+            f"no clip passes ({why}), but {manifest} has some: it was left as it is. Change the "
+            "settings back, or choose another folder"
+        )
+
+
 def _select_and_deliver(
-    good: list[Row], scored: dict[tuple, dict], files: dict[str, Source], work: "_Work", out: Path
-) -> list[Row]:
-    config, paths = work.config, {name: s.path for name, s in files.items()}
+    good: list[Row],
+    scored: dict[tuple, dict],
+    paths: dict[str, Path],
+    work: "_Work",
+    output: Output,
+) -> tuple[list[Row], dict[str, list[float]]]:
+    """The rows of the later stages, and the vectors of all clips that passed the gates by id."""
+    config = work.config
     vectors, blind = _embed(good, paths, work)
-    _save_vectors(
-        {row.clip_id: vectors[row.identity] for row in good if row.identity in vectors}, out
-    )
     seen = [row for row in good if row.identity in vectors]
     matrix = np.array([vectors[row.identity] for row in seen])
     signatures = [Signature.of(scored[row.identity]) for row in seen]
@@ -105,13 +159,14 @@ def _select_and_deliver(
         balanced, _ = balance_rows(single, matrix, config.balance, config.seed)
     check_stage(single, balanced)
 
-    exported = _export(kept(balanced), paths, work, out / "clips")
+    exported = _export(kept(balanced), paths, work, output)
     check_stage(kept(balanced), exported)
-    annotated = _annotate(kept(exported), work, out)
+    annotated = _annotate(kept(exported), work, output.folder)
     check_stage(kept(exported), annotated)
     split = split_rows(kept(annotated), unique, config.split, config.seed)
     check_stage(kept(annotated), split)
-    return [*unique, *balanced, *exported, *annotated, *split]
+    later = [*unique, *balanced, *exported, *annotated, *split]
+    return later, {row.clip_id: vectors[row.identity] for row in seen}
 
 
 def _read(
@@ -183,45 +238,50 @@ def _embed(
     return vectors, failed
 
 
-def _save_vectors(vectors: dict[str, list[float]], out: Path) -> None:
+def _save_vectors(vectors: dict[str, list[float]], output: Output) -> None:
     """OUT/embeddings.npz: ids [N] and vectors [N, D] of all clips that passed the gates."""
     ids = sorted(vectors)
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(out / "embeddings.npz") as temporary:
+    with output.replacing("embeddings.npz") as temporary:
         np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
 
 
-def _export(rows: Sequence[Row], paths: dict[str, Path], work: "_Work", folder: Path) -> list[Row]:
+def _export(
+    rows: Sequence[Row], paths: dict[str, Path], work: "_Work", output: Output
+) -> list[Row]:
     """Cut the clips out of their files; a file that is not what was written is made anew."""
     media = asdict(work.config.media)
+    names = [f"clips/{row.clip_id}.mp4" for row in rows]
     todo = [
         {
             "path": str(paths[row.source]), "frames": list(row.frames), "media": media,
-            "out": str(folder / f"{row.clip_id}.mp4"), "limit": work.config.limit,
+            "out": str(output.folder / name), "limit": work.config.limit,
         }
-        for row in rows
+        for row, name in zip(rows, names, strict=True)
     ]  # fmt: skip
 
     def intact(task: Task, value: Any) -> bool:
         written = Path(task["out"])
         return written.exists() and file_sha256(written) == value["sha256"]
 
-    done = work.do("export", todo, [row.clip_id for row in rows], intact)
+    def claim(tasks: Sequence[Task]) -> None:
+        output.claim(f"clips/{Path(task['out']).name}" for task in tasks)
+
+    done = work.do("export", todo, [row.clip_id for row in rows], intact, claim)
     out = []
-    for row, outcome in zip(rows, done, strict=True):
+    for row, name, outcome in zip(rows, names, done, strict=True):
         if "error" in outcome:
             out.append(row.failed("export", outcome["error"]))
         else:
-            clip = {"file": f"clips/{row.clip_id}.mp4", **outcome["value"]}
-            out.append(row.to("export", clip=clip))
-    _sweep(folder, {f"{row.clip_id}.mp4" for row in rows})
+            output.wrote({name: outcome["value"]["sha256"]})
+            out.append(row.to("export", clip={"file": name, **outcome["value"]}))
     return out
 
 
-def _sweep(folder: Path, wanted: set[str]) -> None:
+def _sweep(output: Output, wanted: set[str]) -> None:
     """Remove clips that are no longer kept, and what a killed run left half-written."""
-    for path in folder.glob("*"):
-        if path.name not in wanted and path.suffix == ".mp4":
+    output.remove(name for name in output.names("clips") if name not in wanted)
+    for path in (output.folder / "clips").glob(".*.part.mp4"):
+        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name `files` hands out
             path.unlink()
 
 
@@ -254,12 +314,13 @@ class _Work:
         todo: Sequence[Task],
         contents: Sequence[str] | None = None,
         intact: Callable[[Task, Any], bool] = lambda task, value: True,
+        before: Callable[[Sequence[Task]], None] = lambda tasks: None,
     ) -> list[dict[str, Any]]:
         """For each task {"value": ...} or {"error": reason}, in their order.
 
         contents: what the task's input is (a hash). The key of a result is made of it, the task
         without its paths, and the code; equal work is done once. None: nothing is remembered.
-        intact: whether a remembered value still holds.
+        intact: whether a remembered value still holds. before: called with the tasks to be done.
         """
         function = tasks.hash_source if stage == "hash" else getattr(tasks, stage)
         journal = self._open(stage) if contents is not None else None
@@ -273,6 +334,7 @@ class _Work:
         missing = {k: t for k, t in zip(keys, todo, strict=True) if k not in known}
         order, total = list(missing), len(set(keys))
         self.labour.progress(stage, len(known), total)
+        before(list(missing.values()))
         # Reading bytes is not worth a process.
         executor = "serial" if stage == "hash" else self.labour.executor
         work = run_tasks(

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.files import replacing
-from vidgen_lab.pipeline.gates import Gate, borderline, quantiles
-from vidgen_lab.pipeline.rows import STAGES, Row, funnel, reasons
+from vidgen_lab.pipeline.manifest import STAGES, Row, funnel, reasons
+from vidgen_lab.pipeline.select.gates import Gate, borderline, quantiles
 
 # The book's five numbers, in millions of clips. No source for them was found, so they serve as the
 # shape of a funnel and not as a fact about any project.

@@ -7,13 +7,16 @@ from typing import Any
 
 import cv2
 
+from vidgen_lab.files import file_sha256
+from vidgen_lab.journal import code_version
 from vidgen_lab.paths import model_dir
-from vidgen_lab.pipeline import annotator_registry as registry
-from vidgen_lab.pipeline import annotators, media, pictures, probing, scenes, scoring
-from vidgen_lab.pipeline.journal import code_version, file_sha256
-from vidgen_lab.pipeline.media import MediaSettings, cut_clip
-from vidgen_lab.pipeline.scenes import SceneSettings
-from vidgen_lab.pipeline.scoring import ScoreSettings, score_video
+from vidgen_lab.pipeline.annotate import annotators, registry
+from vidgen_lab.pipeline.deliver import cut
+from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
+from vidgen_lab.pipeline.read import pictures, probing, scenes
+from vidgen_lab.pipeline.read.scenes import SceneSettings
+from vidgen_lab.pipeline.select import scoring
+from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoReader
 
@@ -52,12 +55,8 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
     clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
-    tables = {
-        "detector": registry.DETECTORS,
-        "actor": registry.ACTIONS,
-        "captioner": registry.CAPTIONERS,
-    }
-    who = [registry.make(table, task[role], fetch) for role, table in tables.items()]
+    roles = ("detector", "actor", "captioner")
+    who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
     with _one_thread():
         return annotators.annotate_clip(clip, *who)
 
@@ -89,6 +88,6 @@ def _judge_version() -> str:
 VERSIONS = {
     "score": code_version(scoring, scenes, pictures, probing),
     "embed": code_version(annotators, registry) + _judge_version(),
-    "export": code_version(media),
+    "export": code_version(cut),
     "annotate": code_version(annotators, registry),
 }

@@ -2,10 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vidgen_lab.config import ConfigError, load
+from vidgen_lab.paths import data_dir
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.tiers import Tier
 
@@ -27,9 +29,13 @@ class Run:
     device: str
     cores: int
     date: str
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     model: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and self.peak_memory_gib > 0):
+            raise ValueError("seconds and peak_memory_gib must be positive")
 
 
 @dataclass(frozen=True)
@@ -71,31 +77,23 @@ class Forecast:
 
 
 def runs_file() -> Path:
-    from vidgen_lab.paths import data_dir
-
     return data_dir() / "runs" / "recorded_runs.jsonl"
 
 
 def load_runs(path: Path | None = None) -> list[Run]:
-    """Read the recorded runs. ValueError names the line that does not fit the schema."""
+    """Read the recorded runs. ConfigError names the line that does not fit the schema."""
     path = Path(path) if path else runs_file()
     if not path.is_file():
         return []
-    known = {f.name for f in fields(Run)}
     runs = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            if unknown := set(row) - known:
-                raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
-            run = Run(**row)
-            if not (run.seconds > 0 and run.peak_memory_gib > 0):
-                raise ValueError("seconds and peak_memory_gib must be positive")
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
-        runs.append(run)
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+        runs.append(load(Run, row, where=f"{path}, line {number}"))
     return runs
 
 

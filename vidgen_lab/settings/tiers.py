@@ -1,10 +1,11 @@
 """Tiers: one name that chooses every hardware-dependent setting. The data is in tiers.yaml."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from vidgen_lab.config import MISSING, ConfigError, load, read_yaml
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.weights import (
     BrokenModelError,
@@ -29,7 +30,7 @@ class ModelFacts:
     name: str
     dtype: str
     fps: float
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()
     embedded: bool = False
 
@@ -106,7 +107,10 @@ class Choice:
         if self.lacks:
             lines.append("This machine lacks: " + "; ".join(self.lacks) + ".")
         if self.download_gib:
-            lines.append(f"Will download: {self.download_gib:g} GiB ({self.tier.model}).")
+            lines.append(
+                f"Needs a download of {self.download_gib:g} GiB ({self.tier.model}), which you "
+                "allow with --download, or download=True in a notebook."
+            )
         if self.larger:
             lines.append(
                 f'Larger: tier="{self.larger.name}" fits this machine too and would download '
@@ -115,34 +119,38 @@ class Choice:
         return "\n".join(lines)
 
 
-def load_tiers(path: Path = TIERS_FILE) -> dict[str, Tier]:
-    """Read the tiers, smallest first. ValueError names an unknown or missing field."""
-    raw = _read_yaml(path)
-    facts = load_models(path)
-    tiers = {}
-    for name, entry in raw["tiers"].items():
-        entry = dict(entry)
+@dataclass(frozen=True)
+class _File:
+    models: dict[str, ModelFacts]
+    tiers: dict[str, Tier]
+
+
+def _read(path: Path) -> _File:
+    return _read_once(path, path.stat().st_mtime_ns)
+
+
+@lru_cache
+def _read_once(path: Path, _changed: int) -> _File:
+    raw = read_yaml(path)
+    for group in ("models", "tiers"):
+        for name, entry in raw.get(group, {}).items():
+            entry["name"] = name
+    for name, entry in raw.get("tiers", {}).items():
         model = entry.get("model")
-        if model not in facts:
-            raise ValueError(f"{path}: tier {name!r} names the unknown model {model!r}")
-        needs = dict(entry.pop("needs", {}))
-        if "capability" in needs:
-            needs["capability"] = tuple(needs["capability"])
-        where = f"{path}: tier {name!r}"
-        entry |= {"name": name, "needs": _build(Needs, needs, where)}
-        entry.setdefault("fps", facts[model].fps)
-        tiers[name] = _build(Tier, entry, where)
-    return tiers
+        if model not in raw["models"]:
+            raise ConfigError(f"{path}: tiers.{name} names the unknown model {model!r}")
+        entry.setdefault("fps", raw["models"][model].get("fps", MISSING))
+    return load(_File, raw, where=str(path))
+
+
+def load_tiers(path: Path = TIERS_FILE) -> dict[str, Tier]:
+    """Read the tiers, smallest first. ConfigError names an unknown or missing field."""
+    return dict(_read(path).tiers)
 
 
 def load_models(path: Path = TIERS_FILE) -> dict[str, ModelFacts]:
     """Read what is known of the published models, by name."""
-    models = {}
-    for name, entry in _read_yaml(path)["models"].items():
-        entry = dict(entry) | {"name": name}
-        entry["also_known_as"] = tuple(entry.get("also_known_as", ()))
-        models[name] = _build(ModelFacts, entry, f"{path}: model {name!r}")
-    return models
+    return dict(_read(path).models)
 
 
 def model_facts(model: str) -> ModelFacts | None:
@@ -244,19 +252,3 @@ def resolve_tier(name: str = "auto", machine: Probe | None = None) -> Choice:
 def _download_gib(model: str) -> float:
     facts = model_facts(model)
     return facts.download_gib if facts else 0.0
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-
-
-def _build(cls: type, entry: dict[str, Any], where: str) -> Any:
-    known = {f.name for f in fields(cls)}
-    if unknown := sorted(set(entry) - known):
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known: {sorted(known)}")
-    try:
-        return cls(**entry)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None

@@ -29,6 +29,10 @@ def find_model(model: str | Path, also_known_as: Iterable[str] = ()) -> Path | N
     from vidgen_lab.paths import model_dir
 
     name = str(model)
+    if not name.strip():
+        raise ModelNotFoundError(
+            'The model has no name. Give a folder, an embedded model ("toy-cogvideox") or a hub id.'
+        )
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
@@ -85,9 +89,15 @@ def check_model_folder(folder: Path, pipeline: str = "CogVideoXPipeline") -> Non
             "only text-to-video CogVideoX models are loaded here."
         )
     for part, entry in index.items():
-        if part.startswith("_") or not isinstance(entry, list) or entry[0] is None:
+        if part.startswith("_") or not isinstance(entry, list):  # settings of the pipeline
             continue
-        _check_part(folder / part)
+        if len(entry) != 2 or {type(name) for name in entry} not in ({str}, {type(None)}):
+            raise BrokenModelError(
+                f"{folder / MODEL_INDEX} is damaged: {part!r} should name a library and a class, "
+                f"not {entry!r}. Copy or download the model again."
+            )
+        if entry[0] is not None:
+            _check_part(folder / part)
 
 
 def _check_part(folder: Path) -> None:
@@ -100,7 +110,7 @@ def _check_part(folder: Path) -> None:
     _read_json(folder / "config.json")
     indexes = list(folder.glob("*.safetensors.index.json"))
     if indexes:
-        names = sorted(set(_read_json(indexes[0])["weight_map"].values()))
+        names = _shards(indexes[0])
     else:
         names = sorted(p.name for p in folder.glob("*.safetensors"))
     if not names:
@@ -109,6 +119,19 @@ def _check_part(folder: Path) -> None:
         )
     for name in names:
         check_safetensors(folder / name)
+
+
+def _shards(index: Path) -> list[str]:
+    """The weight files that the index of a large model names, all of them in its own folder."""
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise BrokenModelError(f"{index} is damaged: no weight_map. Download the model again.")
+    names = set(places.values()) if all(isinstance(n, str) for n in places.values()) else {""}
+    if wrong := [n for n in names if Path(n).name != n or not n.endswith(".safetensors")]:
+        raise BrokenModelError(
+            f"{index} is damaged: it names {wrong[0]!r}, no .safetensors file beside it."
+        )
+    return sorted(names)
 
 
 def check_safetensors(path: Path) -> None:

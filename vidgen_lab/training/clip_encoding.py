@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from vidgen_lab.pipeline.rows import plain
+from vidgen_lab.files import plain
 from vidgen_lab.training.clip_loader import ClipDataset, cover
 from vidgen_lab.video.reader import VideoReader
 

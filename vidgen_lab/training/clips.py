@@ -13,6 +13,7 @@ out is the same whichever it is, but for the weights, which metadata.jsonl alone
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,9 +149,30 @@ def _json_object(listing: Path, number: int, line: str) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as err:
         raise ValueError(f"{listing}, line {number} is no JSON: {err.msg}") from err
+    except RecursionError:
+        raise ValueError(f"{listing}, line {number} is no JSON: nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError(f"{listing}, line {number} is no JSON object")
+    if wrong := _implausible(listing.parent, row):
+        raise ValueError(f"{listing}, line {number}: {wrong}")
     return row
+
+
+def _implausible(root: Path, row: Mapping[str, Any]) -> str | None:
+    """What a line of VideoFolder cannot say: a video outside the folder, half a frame."""
+    video = next((str(row[name]) for name in _VIDEO if row.get(name) is not None), "")
+    whole = os.path.normpath(root.absolute() / video)
+    if not Path(whole).is_relative_to(os.path.normpath(root.absolute())) or "\0" in video:
+        return f"{video!r} lies outside the list's folder"
+    for name in ("num_frames", "height", "width"):
+        number = _number(row.get(name))
+        if number is not None and not _is_count(number):
+            return f"{name} is {number:g}, which is no number of frames or pixels"
+    return None
+
+
+def _is_count(number: float) -> bool:
+    return number.is_integer() and number < 2**31
 
 
 def _cell(
@@ -194,7 +216,7 @@ def _record(root: Path, path: Path, caption: str, row: Mapping[str, Any]) -> Cli
 def _facts(row: Mapping[str, Any]) -> tuple[int, int, int, float] | None:
     """(frames, height, width, rate) if the list has all four, and all make sense."""
     found = [_number(row.get(name)) for name in ("num_frames", "height", "width", "fps")]
-    if not all(found):  # None, or zero
+    if not all(found) or not all(_is_count(number) for number in found[:3]):  # None, zero, half
         return None
     return int(found[0]), int(found[1]), int(found[2]), found[3]
 
@@ -202,7 +224,7 @@ def _facts(row: Mapping[str, Any]) -> tuple[int, int, int, float] | None:
 def _number(value: Any) -> float | None:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) and number >= 0 else None
 

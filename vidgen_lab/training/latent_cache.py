@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from tqdm.auto import tqdm
 
-from vidgen_lab.files import write_files
-from vidgen_lab.pipeline.journal import Journal, file_sha256, key_of
+from vidgen_lab.files import file_sha256, write_files
+from vidgen_lab.journal import Journal, key_of
+from vidgen_lab.progress import Progress
 from vidgen_lab.training.clip_encoding import (
     ClipSpan,
     check_shape,
@@ -115,7 +115,7 @@ class LatentCache:
                 failed[clip] = str(error)
         missing = {key: clip for clip, key in keys.items() if not self._is_whole(key)}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(missing), desc="encode", disable=not missing, mininterval=5) as bar:
+        with Progress(len(missing), "encode", "clip", disable=not missing) as bar:
             for group, pictures in read_batches(missing.values(), batch, failed):
                 moments = encode_moments(self.vae, to_model_range(pictures))
                 for clip, mean, logvar in zip(group, *moments, strict=True):

@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
+from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render, sample_scene
 
 
@@ -19,7 +19,7 @@ def sample_scenes(
 def render_clips(scenes: list[Scene], width: int, height: int, num_frames: int) -> torch.Tensor:
     """Render scenes to uint8 [N, 3, T, H, W]."""
     clips = torch.empty((len(scenes), 3, num_frames, height, width), dtype=torch.uint8)
-    for slot, scene in zip(clips, tqdm(scenes, desc="render", mininterval=5), strict=True):
+    for slot, scene in zip(clips, Progress(scenes, "render", "clip"), strict=True):
         frames = render(scene, width, height, num_frames).clip.frames  # [T, H, W, 3]
         slot.copy_(torch.from_numpy(frames).permute(3, 0, 1, 2))
     return clips

@@ -105,9 +105,11 @@ def train_transformer(
     )  # fmt: skip
 
     def loss_at(step: int) -> tuple[Tensor, Numbers]:
-        ids, clean, *rest = _batch(latents, subject, scenes, tokenizer, config, step, device)
+        ids, clean, *rest, first = _batch(latents, subject, scenes, tokenizer, config, step, device)
+        tokens = rope[0].shape[0] * clean.shape[1] // config.num_frames
+        here = tuple(part[first * tokens : (first + 1) * tokens] for part in rope)
         text = _encoded(encoder, ids)
-        return diffusion_loss(predict, scheduler, rope, clean, text, *rest).mean(), {}
+        return diffusion_loss(predict, scheduler, here, clean, text, *rest).mean(), {}
 
     def at_checkpoint() -> Numbers:
         save_pipeline(out / "pipeline", vae, ema.module, encoder, tokenizer, scheduler)
@@ -137,22 +139,26 @@ def _batch(
     config: ToyCogVideoXConfig,
     step: int,
     device: str,
-) -> tuple[Tensor, ...]:
-    """Token ids, clean latents, noise, timesteps and weights of one step: a function of the step
-    alone."""
+) -> tuple:
+    """Token ids, clean latents, noise, timesteps and weights of one step, and which slice of time
+    they are: a function of the step alone."""
     rng = np.random.default_rng((config.seed, step))
-    indices = rng.integers(config.clips, size=config.batch)
+    short = step < config.short_steps
+    size = config.short_batch if short else config.batch
+    length = (config.patch_size_t or 1) if short else config.num_frames
+    first = int(rng.integers(config.num_frames // length))
+    time = slice(first * length, (first + 1) * length)
+    indices = rng.integers(config.clips, size=size)
     texts = [random_caption(scenes[i], rng) for i in indices]
-    clean = latents[torch.from_numpy(indices)].float()
-    weights = 1 + (config.subject_weight - 1) * subject[torch.from_numpy(indices)].float()
+    clean = latents[torch.from_numpy(indices), time].float()
+    shown = subject[torch.from_numpy(indices), time].float()
+    weights = 1 + (config.subject_weight - 1) * shown
     noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-    # One timestep from each of `batch` equal parts: every batch sees all noise levels.
-    parts = rng.permutation(config.batch) + rng.random(config.batch)
-    timesteps = torch.from_numpy(parts / config.batch * 1000).long()
+    # One timestep from each of `size` equal parts: every batch sees all noise levels.
+    timesteps = torch.from_numpy((rng.permutation(size) + rng.random(size)) / size * 1000).long()
     long = rng.random() < config.long_text_share
-    length = config.long_text_length if long else config.max_text_length
-    ids = tokenize(tokenizer, texts, length)
-    return tuple(part.to(device) for part in (ids, clean, noise, timesteps, weights))
+    ids = tokenize(tokenizer, texts, config.long_text_length if long else config.max_text_length)
+    return *(part.to(device) for part in (ids, clean, noise, timesteps, weights)), first
 
 
 def _fixed_evaluation(

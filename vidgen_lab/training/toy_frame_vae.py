@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from tqdm.auto import tqdm
 
+from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.checkpoints import Run
 from vidgen_lab.training.loop import Numbers, moving_average, train
@@ -101,7 +101,7 @@ def render_frames(scenes: list[Scene], config: ToyFrameVAEConfig) -> list[torch.
 def encode_frames(vae: AutoencoderKL, clips: torch.Tensor) -> torch.Tensor:
     """Unscaled posterior means, fp16 [N, C, T, h, w], of uint8 clips [N, 3, T, H, W]."""
     latents = []
-    for part in tqdm(clips.split(4), desc="encode", mininterval=10):
+    for part in Progress(clips.split(4), "encode", "batch"):
         frames = to_model_range(part).transpose(1, 2).flatten(0, 1).to(vae.device)
         with torch.autocast(vae.device.type, torch.bfloat16):
             mean = vae.encode(frames).latent_dist.mode()  # [n*T, C, h, w]

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from vidgen_lab.files import replacing, write_files
 from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
+from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.training.checkpoints import Run
@@ -104,7 +104,7 @@ def judge_clips_of(
     scenes = sample_scenes(count, seed, held_out=None, reserved=True)
     kinds = rng.choice(KINDS, count, p=config.shares)
     clips, targets = [], []
-    for scene, kind in zip(tqdm(scenes, desc="clips", mininterval=30), kinds, strict=True):
+    for scene, kind in zip(Progress(scenes, "drawing", "clip"), kinds, strict=True):
         frames, target = judge_clip(kind, scene, rng)
         pixels = torch.from_numpy(frames.copy()).permute(3, 0, 1, 2)
         if kind == "round_trip":

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
 
+from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.training.loop import has_bf16
 from vidgen_lab.training.toy_vae import fast_layers, see_one_frame
@@ -54,7 +54,7 @@ def encode_scenes(
     see_one_frame(vae.encoder)
     latents, subjects = [], []
     device = vae.device
-    for start in tqdm(range(0, len(scenes), 4), desc="encode", mininterval=30):
+    for start in Progress(range(0, len(scenes), 4), "encoding", "batch"):
         rendered = [render(scene, *size) for scene in scenes[start : start + 4]]
         video = to_model_range(torch.from_numpy(np.stack([r.clip.frames for r in rendered])))
         video = video.permute(0, 4, 1, 2, 3).to(device)  # [B, 3, T, H, W]

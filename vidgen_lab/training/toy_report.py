@@ -13,10 +13,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from diffusers import CogVideoXPipeline
-from tqdm.auto import tqdm
 
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.metrics.judge import ToyJudge, load_judge
+from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, is_held_out
 from vidgen_lab.toyworld.language import REGISTERS
 from vidgen_lab.training.toy_data import render_clips, sample_scenes
@@ -61,7 +61,7 @@ def sample_clips(
     pipe.set_progress_bar_config(disable=True)
     length = pipe.transformer.config.max_text_seq_length
     clips: list[Clip] = []
-    for start in tqdm(range(0, len(prompts), batch), desc="sample", mininterval=10):
+    for start in Progress(range(0, len(prompts), batch), "sample", "batch"):
         part = slice(start, start + batch)
         made = pipe(
             prompt=list(prompts[part]),

@@ -14,9 +14,13 @@ import av
 import numpy as np
 
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import local
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
 _CONVERTS_IN_THREADS = int(av.__version__.partition(".")[0]) >= 17
+
+# A name with a colon is a file here, never a protocol, and a playlist reaches no other machine.
+FILES_ONLY = {"protocol_whitelist": "file"}
 
 
 class VideoError(ValueError):
@@ -200,7 +204,7 @@ class VideoReader:
 
     def _open(self) -> av.container.InputContainer:
         try:
-            container = av.open(str(self.path))
+            container = av.open(local(self.path), options=FILES_ONLY)
         except av.FFmpegError as err:
             size = self.path.stat().st_size
             reason = "the file is empty" if size == 0 else err.strerror

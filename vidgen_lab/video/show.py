@@ -1,10 +1,16 @@
-"""Look at clips: embedded video in a notebook, contact sheets and film strips as images."""
+"""Look at clips: in a notebook as they move, as contact sheets and film strips in a still image.
+
+Short clips of small frames become animated PNGs, which every viewer of notebooks plays: GitHub,
+nbviewer, VS Code, Colab and exported pages. Longer and larger ones become H.264 in a video element.
+"""
 
 import base64
 import html
-from collections.abc import Sequence
-from dataclasses import dataclass
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +18,9 @@ from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import probe_video, read_clip
 from vidgen_lab.video.writer import encode_clip
 
+SMALL = (50, 40_000)  # at most so many frames of so many pixels are shown as an animated PNG
+PAGE = 860  # pixels across a notebook's page
+_APNG_BYTES = 1_000_000  # noise does not compress: beyond this H.264 is the better choice
 _QUALITIES = (24, 28, 33, 38)  # x264 crf, tried in turn until the size fits
 _TILE = (160, 320)  # a tile of a sheet is made at least, at most this wide
 _GAP, _TITLE_HEIGHT, _FONT_SIZE = 4, 22, 14  # pixels
@@ -19,16 +28,22 @@ _GAP, _TITLE_HEIGHT, _FONT_SIZE = 4, 22, 14  # pixels
 
 @dataclass(frozen=True)
 class Embedded:
-    """HTML for a notebook, with the video inside; plain text wherever HTML is not shown.
+    """A moving picture for a notebook; leave it last in a cell. Plain text where nothing moves.
 
-    data: the HTML, also fit for an ipywidgets.HTML. text: what it shows, in words.
+    data: HTML that shows it, also fit for an ipywidgets.HTML. text: what it shows, in words.
+    image, metadata: the animated PNG and how large to show it, if it is one.
     """
 
     data: str
     text: str
+    image: bytes | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
-    def _repr_html_(self) -> str:
-        return self.data
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        if self.image is None:
+            return {"text/html": self.data, "text/plain": self.text}, {}
+        shown = {"image/png": base64.b64encode(self.image).decode("ascii")}
+        return shown | {"text/plain": self.text}, {"image/png": dict(self.metadata)}
 
     def __repr__(self) -> str:
         return self.text
@@ -37,14 +52,23 @@ class Embedded:
 def show_video(
     video: Clip | str | Path, width: int = 480, max_mb: float = 4, alt: str | None = None
 ) -> Embedded:
-    """Embed a clip or file: H.264, looping, muted, with controls; leave it last in a cell.
+    """Show a clip or file in a notebook, playing over and over.
 
-    width: of the player, pixels. Smaller pictures are enlarged by a whole number with crisp
-    pixels; larger ones are reduced. A browser-ready file is embedded unchanged if it fits.
+    A clip within SMALL is embedded frame by frame at its true size, with at most 256 colours, and
+    shown enlarged; a larger one as H.264 with controls. A browser-ready file is embedded unchanged
+    if it fits.
+    width: as shown, in pixels. Smaller pictures are enlarged by a whole number; larger ones are
+    reduced.
     max_mb: limit of the embedded size (2^20 bytes of base64 text); quality is lowered as far as
     needed, and ValueError raised if that is not enough.
     alt: description for screen readers; by default the clip's prompt and size.
     """
+    small = _small(video)
+    if small is not None:
+        size = _shown_size(small.width, small.height, width)
+        shown = _animated(small, size, alt or _words(video, small), max_mb)
+        if shown is not None:
+            return shown
     shown_width, shown_height, data, words = _encode(video, width, max_mb)
     text = alt or words
     label = html.escape(text, quote=True)
@@ -64,10 +88,20 @@ def show_videos(
     width: int = 240,
     max_mb: float = 4,
 ) -> Embedded:
-    """Several clips side by side, each under its title; `max_mb` is the limit of all together."""
+    """Several clips side by side, each under its title; `max_mb` is the limit of all together.
+
+    Clips within SMALL share one animated PNG.
+    """
     if not videos:
         raise ValueError("no videos to show")
     titles = _titles(titles, len(videos))
+    small = [_small(video) for video in videos]
+    if all(clip is not None for clip in small):
+        words = [t or _words(v, c) for t, v, c in zip(titles, videos, small, strict=True)]
+        sheet = clip_sheet(small, titles, width)
+        shown = _animated(sheet, (sheet.width, sheet.height), "; ".join(words), max_mb)
+        if shown is not None:
+            return shown
     cells, words = [], []
     for video, title in zip(videos, titles, strict=True):
         shown = show_video(video, width, max_mb / len(videos), alt=title or None)
@@ -79,6 +113,83 @@ def show_videos(
     return Embedded(grid + "".join(cells) + "</div>", " ".join(words))
 
 
+def animated_png(clip: Clip, colours: int = 256) -> bytes:
+    """The clip as an animated PNG file that plays over and over, with one palette for all frames.
+
+    Frames that equal the one before only lengthen its time.
+    """
+    from PIL import Image
+
+    palette, coded = _palette(clip.frames, colours)  # [colours, 3], [T, H, W]
+    pictures = [Image.fromarray(frame) for frame in coded]
+    for one in pictures:
+        one.putpalette(palette.tobytes())
+    packed = io.BytesIO()
+    first, *rest = pictures
+    first.save(packed, "PNG", save_all=True, append_images=rest, duration=1000 / clip.fps, loop=0)
+    return packed.getvalue()
+
+
+def _palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Colours [N, 3] and, for every pixel, the number of the nearest [T, H, W]; both uint8."""
+    from PIL import Image
+    from scipy.spatial import KDTree
+
+    packed = frames.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    used, numbers = np.unique(packed, return_inverse=True)
+    every = np.stack([used >> 16, used >> 8 & 255, used & 255], axis=1).astype(np.uint8)
+    if len(every) <= colours:
+        return every, numbers.reshape(packed.shape).astype(np.uint8)
+    pixels = frames.reshape(-1, 3)
+    some = pixels[:: max(1, len(pixels) // 30_000)]  # all of them would take seconds
+    found = Image.fromarray(some[None]).quantize(
+        colours - 2, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE
+    )
+    palette = np.array([*found.getpalette()[: 3 * (colours - 2)], *(255,) * 3, *(0,) * 3], np.uint8)
+    palette = palette.reshape(-1, 3)  # white and black are exact: the page is white
+    nearest = KDTree(palette.astype(float)).query(every.astype(float))[1]
+    return palette, nearest[numbers].reshape(packed.shape).astype(np.uint8)
+
+
+def clip_sheet(
+    clips: Sequence[Clip],
+    titles: Sequence[str] | None = None,
+    width: int = 240,
+    columns: int | None = None,
+) -> Clip:
+    """Clips side by side in one clip on white, each enlarged by a whole number under its title.
+
+    width: of a clip, at most, unless it is wider already. columns: default as many as fit on PAGE.
+    The highest rate is that of the sheet; shorter clips wait at their last frame.
+    """
+    if not clips:
+        raise ValueError("no clips to show")
+    titles = _titles(titles, len(clips))
+    fps = max(clip.fps for clip in clips)
+    length = max(round(clip.num_frames * fps / clip.fps) for clip in clips)
+    tiles = []
+    for clip in clips:
+        factor = max(1, width // clip.width)
+        at = np.minimum(np.arange(length) * clip.fps / fps, clip.num_frames - 1).astype(int)
+        tiles.append(clip.frames[at].repeat(factor, axis=1).repeat(factor, axis=2))
+    across = max(tile.shape[2] for tile in tiles)
+    columns = columns or max(1, min(len(clips), (PAGE + _GAP) // (across + _GAP)))
+    bars = [_title_bar(title, across, lines=3) if title else None for title in titles]
+    rows = []
+    for start in range(0, len(tiles), columns):
+        row = slice(start, start + columns)
+        tall = max(tile.shape[1] for tile in tiles[row])
+        over = max((bar.shape[0] for bar in bars[row] if bar is not None), default=0)
+        sheet = np.full((length, over + tall, columns * (across + _GAP) - _GAP, 3), 255, np.uint8)
+        for x, (tile, bar) in enumerate(zip(tiles[row], bars[row], strict=True)):
+            left = x * (across + _GAP)
+            sheet[:, over : over + tile.shape[1], left : left + tile.shape[2]] = tile
+            if bar is not None:  # just above its clip
+                sheet[:, over - len(bar) : over, left : left + across] = bar
+        rows.append(sheet)
+    return Clip(_join(rows, axis=1), fps)
+
+
 def contact_sheet(
     clip: Clip, num: int = 8, columns: int = 4, scale: float | None = None
 ) -> np.ndarray:
@@ -86,7 +197,7 @@ def contact_sheet(
 
     scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
     """
-    tiles = _tiles(clip, num, scale)
+    tiles = _tiles(clip, num, scale, columns)
     columns = min(columns, len(tiles))
     blank = np.full_like(tiles[0], 255)
     tiles = [*tiles, *[blank] * (-len(tiles) % columns)]
@@ -100,10 +211,13 @@ def film_strip(
     num: int = 5,
     scale: float | None = None,
 ) -> np.ndarray:
-    """One row of `num` frames per clip, its title above -> uint8 [H, W, 3] on white."""
+    """One row of `num` frames per clip, its title above -> uint8 [H, W, 3] on white.
+
+    scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
+    """
     if not clips:
         raise ValueError("no clips to show")
-    strips = [_join(_tiles(clip, num, scale), axis=1) for clip in clips]
+    strips = [_join(_tiles(clip, num, scale, num), axis=1) for clip in clips]
     width = max(strip.shape[1] for strip in strips)
     rows = []
     for strip, title in zip(strips, _titles(titles, len(clips)), strict=True):
@@ -113,6 +227,41 @@ def film_strip(
             rows.append(_title_bar(title, width))
         rows.append(filled)
     return _join(rows, axis=0)
+
+
+def _small(video: Clip | str | Path) -> Clip | None:
+    """The clip, if it is one for an animated PNG."""
+    if not isinstance(video, Clip):
+        info = probe_video(video)
+        if not _within(info.num_frames, info.width, info.height):
+            return None
+        video = read_clip(video)
+    return video if _within(video.num_frames, video.width, video.height) else None
+
+
+def _within(num_frames: int | None, width: int, height: int) -> bool:
+    return (num_frames or 0) <= SMALL[0] and width * height <= SMALL[1]
+
+
+def _animated(clip: Clip, size: tuple[int, int], words: str, max_mb: float) -> Embedded | None:
+    """An animated PNG, unless it would be too large."""
+    data = animated_png(clip)
+    if len(data) > min(_APNG_BYTES, max_mb * 2**20 * 3 / 4):
+        return None
+    label = html.escape(words, quote=True)
+    markup = (
+        f'<img width="{size[0]}" height="{size[1]}" alt="{label}" title="{label}" '
+        'style="image-rendering: pixelated; max-width: 100%; height: auto" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode("ascii")}">'
+    )
+    about = {"width": size[0], "height": size[1], "alt": words}
+    return Embedded(markup, f"<video: {words}>", data, about)
+
+
+def _words(video: Clip | str | Path, clip: Clip) -> str:
+    if isinstance(video, Clip):
+        return _describe(clip)
+    return f"{Path(video).name}, {clip.num_frames} frames, {clip.width}x{clip.height}"
 
 
 def _encode(video: Clip | str | Path, width: int, max_mb: float) -> tuple[int, int, bytes, str]:
@@ -177,13 +326,17 @@ def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
 
 
-def _tiles(clip: Clip, num: int, scale: float | None) -> list[np.ndarray]:
+def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.ndarray]:
     if num < 1:
         raise ValueError(f"at least one frame has to be shown, not {num}")
     at = np.unique(np.linspace(0, clip.num_frames - 1, num).round().astype(int))
     if scale is None:
         least, most = _TILE
-        scale = -(-least // clip.width) if clip.width < least else min(1, most / clip.width)
+        fits = (PAGE + _GAP) // min(columns, num) - _GAP  # pixels of the page for each tile
+        if clip.width < least:
+            scale = max(1, min(-(-least // clip.width), fits // clip.width))
+        else:
+            scale = min(1, most / clip.width)
     width, height = max(1, round(clip.width * scale)), max(1, round(clip.height * scale))
     return list(_resize(clip.frames[at], width, height))
 
@@ -198,18 +351,28 @@ def _join(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
     return np.concatenate(spaced[:-1], axis=axis)
 
 
-def _title_bar(title: str, width: int) -> np.ndarray:
+def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:
+    """A title on white in at most so many lines; what does not fit ends in an ellipsis."""
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
     # matplotlib carries a font for most scripts; Pillow's own lacks even accents
     typeface = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    image = Image.new("RGB", (width, _TITLE_HEIGHT), "white")
-    draw, font = ImageDraw.Draw(image), ImageFont.truetype(typeface, _FONT_SIZE)
-    shown = title
-    while shown and draw.textlength(shown, font) > width:
-        shown = shown.rstrip("…")[:-1] + "…" if len(shown) > 1 else ""
-    draw.text((0, _TITLE_HEIGHT // 2), shown, fill="black", font=font, anchor="lm")
+    font = ImageFont.truetype(typeface, _FONT_SIZE)
+    shown, words = [], title.split()
+    while words and len(shown) < lines:
+        count = len(words) if len(shown) == lines - 1 else 1
+        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= width:
+            count += 1
+        line = " ".join(words[:count])
+        while line and font.getlength(line) > width:
+            line = line.rstrip("…")[:-1] + "…" if len(line) > 1 else ""
+        shown, words = [*shown, line], words[count:]
+    image = Image.new("RGB", (width, _TITLE_HEIGHT * len(shown)), "white")
+    draw = ImageDraw.Draw(image)
+    for row, line in enumerate(shown):
+        place = (0, _TITLE_HEIGHT * row + _TITLE_HEIGHT // 2)
+        draw.text(place, line, fill="black", font=font, anchor="lm")
     return np.asarray(image)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from vidgen_lab.files import write_files
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import FPS, MAX_SIDE, Clip
 
 # Said in the file, so that no player has to guess: sRGB pictures (primaries of BT.709, sRGB curve)
 # coded with the BT.601 matrix in limited range. The matrix is also what decoders that ignore such
@@ -29,8 +29,9 @@ def write_clip(clip: Clip, path: str | Path, crf: int = 18) -> Path:
     crf: x264 quality, 0 (lossless in luma) .. 51; 18 is visually close to the original.
     An odd width or height is padded by one repeated column or row, with a UserWarning, because
     4:2:0 colour has no odd sizes. The parent folder is created.
-    Raises ValueError (crf, file suffix), TypeError (not a Clip) and OSError (folder not writable,
-    disk full); whatever stood at `path` before is then still there.
+    Raises ValueError (crf, file suffix, a rate or size that H.264 cannot hold), TypeError (not a
+    Clip) and OSError (folder not writable, disk full); whatever stood at `path` before is then
+    still there.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
@@ -56,6 +57,7 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
         raise TypeError(f"expected a Clip, not {type(clip).__name__}: Clip(frames, fps)")
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must lie in 0..51, not {crf}")
+    check_writable(clip.width, clip.height, clip.fps)
     buffer = io.BytesIO()
     frames = _even(clip.frames)
     # Room for the index before the pictures, so that playing can start before all is loaded
@@ -75,6 +77,14 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
     data = buffer.getvalue()
     _check_frame_count(data, clip.num_frames)
     return data
+
+
+def check_writable(width: int, height: int, fps: float) -> None:
+    """ValueError when no H.264 file holds such a clip: ask before the work, not after it."""
+    if max(width, height) > MAX_SIDE:
+        raise ValueError(f"{width}x{height} is more than H.264 holds: {MAX_SIDE:,} pixels a side")
+    if not FPS[0] <= fps <= FPS[1]:
+        raise ValueError(f"fps must lie in {FPS[0]:g}..{FPS[1]:g} to be written, not {fps:g}")
 
 
 def _yuv_frames(frames: np.ndarray) -> Iterator[av.VideoFrame]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vidgen_lab.workbook.style import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, chart, new_figure
+from vidgen_lab.workbook.show import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, chart, new_figure
 
 
 @chart

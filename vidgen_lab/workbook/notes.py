@@ -4,6 +4,7 @@ Prose in a notebook never states a measured number by hand; a cell computes it a
 these functions, so text and result cannot drift apart.
 """
 
+import html
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ import pandas as pd
 
 
 def say(text: str) -> Any:
-    """Show a sentence or two of Markdown as the result of a cell."""
+    """Show a sentence or two of Markdown as the result of a cell; HTML in it is shown as text."""
     from IPython.display import Markdown
 
-    return Markdown(" ".join(text.split()))
+    return Markdown(inert(" ".join(text.split())))
+
+
+def inert(text: str) -> str:
+    """Markdown in which no tag, picture or link is alive: a prompt or a file name may hold any."""
+    return html.escape(text, quote=False).replace("](", "]&#40;").replace("][", "]&#91;")
 
 
 def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
@@ -29,14 +35,15 @@ def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
     label = f" · {erratum}" if erratum else ""
     rows = (("Claim", claim), ("Measured", result), ("So", lesson))
     lines = [f"> **Measured, not claimed{label}**", ">"]
-    lines += [f"> **{name}.** {' '.join(text.split())}  " for name, text in rows]
+    lines += [f"> **{name}.** {inert(' '.join(text.split()))}  " for name, text in rows]
     return Markdown("\n".join(lines))
 
 
 def table(data: pd.DataFrame | pd.Series, digits: int = 3) -> Any:
     """Show a table as Markdown, which every viewer renders alike: words left, numbers right.
 
-    digits: after the decimal point. An index that only counts rows is left out.
+    digits: after the decimal point. An index that only counts rows is left out. Cells are words,
+    never HTML: they hold prompts, file names and licences that other people wrote.
     """
     from IPython.display import Markdown
 
@@ -45,7 +52,7 @@ def table(data: pd.DataFrame | pd.Series, digits: int = 3) -> Any:
         frame = frame.rename_axis(index=lambda name: name or " ").reset_index()
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes]
     lines = [
-        "| " + " | ".join(str(name) for name in frame.columns) + " |",
+        "| " + " | ".join(_cell(name, digits) for name in frame.columns) + " |",
         "|" + "|".join("---:" if number else ":---" for number in numeric) + "|",
     ]
     for row in frame.itertuples(index=False):
@@ -58,7 +65,7 @@ def _cell(value: Any, digits: int) -> str:
         return f"{value:,.0f}" if value.is_integer() else f"{value:,.{digits}f}"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return inert(" ".join(str(value).splitlines()).replace("|", "\\|"))
 
 
 @cache
@@ -108,10 +115,10 @@ def _exists(dotted: str) -> bool:
 
 def tier_times(chapter: int = 1) -> pd.DataFrame:
     """What each tier runs and how long it took wherever it was recorded; blank if never."""
+    from vidgen_lab.progress import duration
     from vidgen_lab.settings.hardware import probe
     from vidgen_lab.settings.runs import forecast
     from vidgen_lab.settings.tiers import load_tiers
-    from vidgen_lab.workbook.progress import duration
 
     machine, rows = probe(), []
     for name, tier in load_tiers().items():

@@ -23,11 +23,11 @@ import nbformat
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.paths import notebooks_dir
+from vidgen_lab.progress import Progress
 from vidgen_lab.settings.hardware import free_disk_gib
 from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
 from vidgen_lab.workbook.exercises import results_in
 from vidgen_lab.workbook.parameters import Parameter, check_parameters, read_parameters
-from vidgen_lab.workbook.progress import Progress, Show
 
 OUT_DIR = "out_dir"
 ROOM_GIB = 0.0625  # notebook, HTML and videos of a run; checked before minutes of work go into it
@@ -97,12 +97,11 @@ def run_notebook(
     notebook: Path,
     parameters: Mapping[str, Any],
     folder: Path | None = None,
-    show: Show | None = None,
 ) -> ChapterRun:
     """Execute a notebook headless and check its artefacts.
 
     parameters: as returned by `prepare`. folder: default ``runs/<chapter>/<time>`` under the
-        current folder. show: display for the progress, cell by cell.
+        current folder.
     Raises ChapterError when a cell fails or an artefact is missing or degenerate; the executed
     copy up to that point and its HTML are kept. FileExistsError when the folder holds artefacts.
     """
@@ -113,7 +112,7 @@ def run_notebook(
     start = time.perf_counter()
     try:
         with PeakMemory("cpu", interval=0.5, children=True) as peak:
-            _execute(notebook, executed, parameters, show)
+            _execute(notebook, executed, parameters)
     except BaseException:
         with suppress(OSError):  # a full disk must not hide what went wrong
             _export(executed)
@@ -154,9 +153,7 @@ def _make_artefact_folder(folder: Path | str) -> Path:
     return folder
 
 
-def _execute(
-    source: Path, target: Path, parameters: Mapping[str, Any], show: Show | None = None
-) -> None:
+def _execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -166,12 +163,12 @@ def _execute(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     node = nbformat.read(source, as_version=4)
     sections = _section_of_each_cell(node)
-    with Progress(len(node.cells), source.stem, "cell", show, even=False) as progress:
+    with Progress(len(node.cells), source.stem, "cell", even=False) as progress:
 
         def on_cell_executed(cell: Any, cell_index: int, **_: Any) -> None:
             # Papermill skips empty cells and puts one of its own in, so count by position.
             done = min(cell_index + 1, len(sections))
-            progress.update(done - progress.state.done, sections[done - 1])
+            progress.update(done - progress.n, sections[done - 1])
 
         try:
             papermill.execute_notebook(

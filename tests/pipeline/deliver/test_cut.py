@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+
+from tests.pipeline.samples import FPS, moving, picture, save
+from vidgen_lab.pipeline.deliver import compress, cut
+from vidgen_lab.pipeline.deliver.cut import FFmpegExporter, MediaSettings, OutputError, cut_clip
+from vidgen_lab.pipeline.read.probing import probe_file
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
+from vidgen_lab.video.reader import read_clip
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Forty frames that are told apart by the height of a white column."""
+    frames = np.repeat(picture(1)[None], FRAMES, axis=0)
+    for t in range(FRAMES):
+        frames[t, : t + 4, 30:60] = 255
+        frames[t, t + 4 :, 30:60] = 0
+    return save(Clip(frames, FPS), tmp_path_factory.mktemp("media") / "it's 100% 日本.mp4", crf=4)
+
+
+def numbers(path) -> list[int]:
+    """Which of the forty each frame is."""
+    frames = read_clip(path).frames
+    scale = 64 / frames.shape[1]
+    columns = frames[:, :, int(40 / scale) : int(50 / scale)].mean((2, 3)) > 128
+    return [round(int(c.sum()) * scale) - 4 for c in columns]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts", ".mkv", ".avi"])
+def test_cuts_hold_exactly_the_frames_asked_for(source, tmp_path, suffix):
+    path = tmp_path / f"film{suffix}"
+    codec = ("-c:v", "mpeg4", "-q:v", 2) if suffix == ".avi" else ("-crf", 6, "-g", 12, "-bf", 2)
+    run_ffmpeg("-i", local(source), *codec, local(path))
+    cut_clip(path, tmp_path / "out.mp4", (13, 21))
+    assert numbers(tmp_path / "out.mp4") == list(range(13, 21))
+
+
+def test_cuts_are_exact_where_ffmpeg_guesses_the_times(source, tmp_path):
+    path = tmp_path / "plain.avi"  # mpeg4 as ffmpeg writes it by itself, with sound beside it
+    tone = ("-f", "lavfi", "-t", 5, "-i", "sine=440", "-c:a", "pcm_s16le")
+    run_ffmpeg("-i", local(source), *tone, "-q:v", 2, local(path))
+    for first, end in ((0, FRAMES), (13, 21)):
+        cut_clip(path, tmp_path / "out.mp4", (first, end))
+        assert numbers(tmp_path / "out.mp4") == list(range(first, end))
+
+
+def test_cuts_are_exact_behind_a_seek_and_an_edit_list(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(cut, "_SEEK_MARGIN", 0.5)
+    cut_clip(source, tmp_path / "seek.mp4", (25, 33))
+    assert numbers(tmp_path / "seek.mp4") == list(range(25, 33))
+    run_ffmpeg("-ss", 1.3, "-i", local(source), "-c", "copy", local(tmp_path / "edit.mp4"))
+    shown = numbers(tmp_path / "edit.mp4")
+    cut_clip(tmp_path / "edit.mp4", tmp_path / "again.mp4", (5, 9))
+    assert numbers(tmp_path / "again.mp4") == shown[5:9]
+
+
+def test_trim_goes_by_time_and_refuses_what_is_no_span(source, tmp_path):
+    FFmpegExporter().trim(source, 1.0, 2.0, tmp_path / "out.mp4")
+    assert numbers(tmp_path / "out.mp4") == list(range(FPS, 2 * FPS))
+    for span in ((2.0, 1.0), (3.0, 3.0), (0.0, float("nan")), (99.0, 100.0)):
+        with pytest.raises(ValueError):
+            FFmpegExporter().trim(source, *span, tmp_path / "none.mp4")
+    assert not (tmp_path / "none.mp4").exists()
+
+
+@pytest.mark.parametrize("mode, size", [("fit", (64, 42)), ("pad", (64, 64)), ("crop", (64, 64))])
+def test_sizes_are_even_exact_and_in_proportion(source, tmp_path, mode, size):
+    out = tmp_path / "out.mp4"
+    facts = FFmpegExporter().transcode_resize(source, out, (64, 64), mode=mode)
+    assert (facts.width, facts.height) == size
+    first = read_clip(out).frames[0]
+    if mode == "pad":
+        assert first[:8].max() < 30 and first[-8:].max() < 30
+
+
+def test_odd_sizes_and_wide_pixels_become_even_and_square(source, tmp_path):
+    odd, wide = tmp_path / "odd.mkv", tmp_path / "wide.mp4"
+    run_ffmpeg("-i", local(source), "-vf", "crop=95:63", "-c:v", "ffv1", local(odd))
+    facts = cut_clip(odd, tmp_path / "even.mp4", (0, 5))
+    assert facts.width % 2 == facts.height % 2 == 0
+    run_ffmpeg("-i", local(source), "-vf", "setsar=2", local(wide))
+    facts = cut_clip(wide, tmp_path / "square.mp4", (0, 5))
+    assert (facts.width, facts.height, facts.sample_aspect) == (192, 64, 1)
+
+
+@pytest.mark.parametrize("codec", ["wmav2", "pcm_alaw", "pcm_s16le"])
+def test_sound_of_any_codec_is_kept_as_aac(source, tmp_path, codec):
+    loud = tmp_path / "loud.mkv"
+    tone = ("-f", "lavfi", "-t", 5, "-i", "sine=440")
+    run_ffmpeg("-i", local(source), *tone, "-c:v", "copy", "-c:a", codec, local(loud))
+    facts = FFmpegExporter().trim(loud, 1.0, 3.0, tmp_path / "out.mp4")
+    assert facts.audio_codec == "aac" and facts.num_frames == 2 * FPS
+    assert FFmpegExporter().extract_audio(loud, tmp_path / "a.wav").stat().st_size > 10_000
+    with pytest.raises(OutputError, match="no sound"):
+        FFmpegExporter().extract_audio(source, tmp_path / "b.wav")
+
+
+def test_exit_code_zero_is_not_trusted(source, tmp_path):
+    empty = tmp_path / "empty.mp4"
+    run_ffmpeg("-ss", 99, "-i", local(source), local(empty))  # ends with 0
+    with pytest.raises(OutputError, match="empty output"):
+        cut.verify(empty, 8)
+    with pytest.raises(OutputError, match="40 frames were written instead of 41"):
+        cut.verify(source, FRAMES + 1)
+
+
+def test_a_failure_leaves_the_old_file_and_no_temporary_one(source, tmp_path, monkeypatch):
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"old")
+    monkeypatch.setattr(cut, "verify", lambda *a: (_ for _ in ()).throw(OutputError("no")))
+    with pytest.raises(OutputError):
+        cut_clip(source, out, (0, 5))
+    assert out.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_ffmpeg_cannot_outlive_its_limit(tmp_path):
+    endless = ("-re", "-f", "lavfi", "-i", "testsrc2=s=64x64", "-f", "null", "-")
+    with pytest.raises(FfmpegError, match="longer than"):
+        run_ffmpeg(*endless, limit=1)
+
+
+def test_a_new_rate_keeps_the_duration(source, tmp_path):
+    facts = cut_clip(source, tmp_path / "out.mp4", (0, 32), MediaSettings(fps=4))
+    assert facts.fps == pytest.approx(4) and abs(facts.num_frames - 16) <= 1
+
+
+def test_key_frames_come_often(source, tmp_path):
+    import av
+
+    cut_clip(source, tmp_path / "out.mp4", (0, 40), MediaSettings(gop=8))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        keys = [p.is_keyframe for p in container.demux(video=0) if p.size]
+    assert sum(keys) >= 5
+
+
+def test_compression_is_measured(tmp_path):
+    source = save(moving(num_frames=16), tmp_path / "in.mp4", crf=2)
+    fine, coarse = (
+        compress.compress_video(source, tmp_path / f"{crf}.mp4", "libx264", crf) for crf in (18, 40)
+    )
+    assert fine.bytes > coarse.bytes and fine.ssim > coarse.ssim and fine.psnr > coarse.psnr
+    assert coarse.ratio == pytest.approx(source.stat().st_size / coarse.bytes)
+    assert probe_file(tmp_path / "18.mp4").pix_fmt == "yuv420p"
+    names = [
+        c.codec for c in compress.compare_codecs(source, tmp_path, [("libx264", 30), ("no", 1)])
+    ]
+    assert names == ["libx264"]
+
+
+def test_vmaf_ranks_as_people_do(tmp_path):
+    from vidgen_lab.pipeline.deliver.compress import vmaf
+
+    clip = moving(3, 12)
+    source = save(clip, tmp_path / "source.mp4", crf=2)
+    fine = save(clip, tmp_path / "fine.mp4", crf=16)
+    coarse = save(clip, tmp_path / "coarse.mp4", crf=44)
+    marks = [vmaf(path, source) for path in (fine, coarse)]
+    if marks[0] is None:
+        pytest.skip("this ffmpeg has no libvmaf")
+    assert 0 <= marks[1] < marks[0] <= 100
+
+
+def test_wrong_settings_are_named():
+    for wrong in ({"size": (63, 64)}, {"mode": "squash"}, {"crf": 99}, {"fps": 0}):
+        with pytest.raises(ValueError):
+            MediaSettings(**wrong)
+
+
+def test_messages_of_ffmpeg_are_the_same_every_time(source, tmp_path):
+    messages = set()
+    for _ in range(2):
+        with pytest.raises(FfmpegError) as caught:
+            compress.compress_video(source, tmp_path / "out.mp4", "no_such_codec")
+        messages.add(str(caught.value))
+    assert len(messages) == 1 and ".part" not in messages.pop()

@@ -1,0 +1,61 @@
+import cv2
+import numpy as np
+import pytest
+
+from tests.pipeline.samples import picture
+from vidgen_lab.pipeline.read import pictures
+
+
+def grey(seed: int, width: int = 160, height: int = 96) -> np.ndarray:
+    return cv2.cvtColor(picture(seed, width, height), cv2.COLOR_RGB2GRAY)
+
+
+def test_steepness_falls_with_blur_and_ignores_contrast():
+    sharp = grey(1)
+    values = [pictures.edge_steepness(cv2.GaussianBlur(sharp, (0, 0), s)) for s in (0.5, 1.5, 3)]
+    assert values[0] > 0.3 > 0.22 > values[2]
+    assert values == sorted(values, reverse=True)
+    pale = (100 + sharp * 0.5).astype(np.uint8)
+    assert pictures.edge_steepness(pale) == pytest.approx(pictures.edge_steepness(sharp), rel=0.25)
+
+
+def test_grain_does_not_make_a_blurred_picture_sharp_but_raises_the_laplacian():
+    sharp = grey(2)
+    soft = cv2.GaussianBlur(sharp, (0, 0), 3)
+    noise = np.random.default_rng(0).normal(0, 6, soft.shape)
+    grainy = np.clip(soft + noise, 0, 255).astype(np.uint8)
+    assert pictures.laplacian_variance(grainy) > 10 * pictures.laplacian_variance(soft)
+    assert (pictures.edge_steepness(grainy) or 0) < 0.75 * pictures.edge_steepness(sharp)
+
+
+def test_a_picture_without_edges_has_no_steepness():
+    assert pictures.edge_steepness(np.full((64, 96), 90, np.uint8)) is None
+
+
+def test_bars_are_what_stays_black_all_the_time():
+    brightest = np.full((64, 64), 120, np.uint8)
+    assert pictures.bar_share(brightest) == 0
+    brightest[:8] = brightest[-8:] = 3
+    assert pictures.bar_share(brightest) == pytest.approx(0.25)
+    assert pictures.bar_share(np.zeros((64, 64), np.uint8)) == 1
+
+
+def test_the_hash_survives_size_and_coding_and_tells_pictures_apart():
+    one, other = grey(3), grey(4)
+    smaller = cv2.resize(one, (96, 58), interpolation=cv2.INTER_AREA)
+    coarse = cv2.imdecode(cv2.imencode(".jpg", one, [cv2.IMWRITE_JPEG_QUALITY, 20])[1], 0)
+    hash_of = pictures.perceptual_hash
+    assert pictures.hamming(hash_of(one), hash_of(smaller)) <= 6
+    assert pictures.hamming(hash_of(one), hash_of(coarse)) <= 6
+    assert pictures.hamming(hash_of(one), hash_of(other)) > 16
+
+
+def test_a_blank_picture_has_no_hash():
+    noise = np.random.default_rng(0).normal(12, 2, (64, 96)).clip(0, 255).astype(np.uint8)
+    assert pictures.perceptual_hash(noise) is None
+
+
+def test_large_pictures_are_reduced_and_small_ones_left_alone():
+    assert pictures.work_size(1920, 1080) == (455, 256)
+    assert pictures.work_size(1080, 1920) == (256, 455)
+    assert pictures.work_size(96, 64) == (96, 64)

@@ -1,0 +1,47 @@
+import pytest
+
+from vidgen_lab.pipeline.read.sources import RIGHTS_FILE, capture_plan, find_videos, read_rights
+
+
+def test_videos_are_known_by_name_or_by_their_first_bytes(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name, data in {"a/x.MP4": b"", "b.dat": b"\x1aE\xdf\xa3", "c.txt": b"word"}.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / ".hidden.mp4").write_bytes(b"")
+    found = find_videos(tmp_path)
+    assert [(s.name, s.wrong_suffix) for s in found] == [("a/x.MP4", False), ("b.dat", True)]
+
+
+def test_a_folder_without_a_video_is_refused_in_words(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        find_videos(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no video in"):
+        find_videos(tmp_path)
+    (tmp_path / "x.mp4").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        find_videos(tmp_path / "x.mp4")
+
+
+def test_a_capture_plan_has_every_combination_and_becomes_the_rights_file(tmp_path):
+    plan = capture_plan({"light": ("day", "night"), "subject": ("cat", "dog", "nobody")}, takes=2)
+    assert len(plan) == 12 == len(plan[["light", "subject", "take"]].drop_duplicates())
+    assert (plan["file"] == "").all()
+    plan.loc[3, ["file", "licence", "consent"]] = ["a/x.mp4", "CC-BY-4.0", "signed"]
+    plan.to_csv(tmp_path / RIGHTS_FILE, index=False)
+    rights = read_rights(tmp_path)
+    assert rights == {"a/x.mp4": {"licence": "CC-BY-4.0", "url": "", "consent": "signed"}}
+
+
+@pytest.mark.parametrize("factors", [{"take": ("1",)}, {"light": ()}])
+def test_a_plan_that_cannot_be_is_refused(factors):
+    with pytest.raises(ValueError, match="needs values"):
+        capture_plan(factors)
+    with pytest.raises(ValueError, match="at least one take"):
+        capture_plan({"light": ("day",)}, takes=0)
+
+
+def test_rights_without_a_file_column_are_refused(tmp_path):
+    assert read_rights(tmp_path) == {}
+    (tmp_path / RIGHTS_FILE).write_text("name,licence\nx.mp4,CC0\n")
+    with pytest.raises(ValueError, match="column 'file'"):
+        read_rights(tmp_path)

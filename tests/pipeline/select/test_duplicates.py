@@ -1,0 +1,135 @@
+import random
+
+import numpy as np
+import pytest
+
+from tests.pipeline.samples import film, moving, save
+from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select import duplicates
+from vidgen_lab.pipeline.select.duplicates import DuplicateSettings, Signature, drop_duplicates
+from vidgen_lab.pipeline.select.scoring import score_video
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Name -> (row, signature): an original, its copies, and clips that only look related."""
+    folder = tmp_path_factory.mktemp("duplicates")
+    original = moving(0, 24)
+    save(original, folder / "original.mp4")
+    save(original, folder / "coarse.mp4", crf=36)
+    run_ffmpeg(
+        "-i", local(folder / "original.mp4"), "-vf", "scale=80:54:flags=area",
+        local(folder / "smaller.mp4"),
+    )  # fmt: skip
+    save(Clip(original.frames[1:-2], 8), folder / "trimmed.mp4")
+    # The same stage, another play: the block crosses from right to left.
+    save(Clip(original.frames[::-1].copy(), 8), folder / "backwards.mp4")
+    black = np.zeros_like(original.frames[:12])
+    for name, seed in (("intro_1", 5), ("intro_2", 6)):
+        frames = np.concatenate([black, moving(seed, 12).frames])
+        save(Clip(frames, 8), folder / f"{name}.mp4")
+    save(moving(7, 24), folder / "other.mp4")
+    found = {}
+    for path in sorted(folder.glob("*.mp4")):
+        scored = score_video(path)
+        pixels = {n: scored["clips"][0]["metrics"][n] for n in ("width", "height", "num_frames")}
+        row = Row(path.name, path.stem, "quality", "kept", metrics=pixels)
+        found[path.stem] = row, Signature.of({**scored["clips"][0]})
+    return found
+
+
+def run(clips, names=None):
+    chosen = [clips[n] for n in names or clips]
+    return drop_duplicates([r for r, _ in chosen], [s for _, s in chosen])
+
+
+def test_copies_are_found_and_relatives_are_not(clips):
+    names = ("original", "coarse", "smaller", "trimmed", "backwards", "other")
+    groups = {row.clip_id: row.info["group"] for row in run(clips, names)}
+    same = {groups[n] for n in ("original", "coarse", "smaller", "trimmed")}
+    assert len(same) == 1
+    assert groups["backwards"] == "backwards" and groups["other"] == "other"
+
+
+def test_another_subject_on_the_same_stage_is_no_copy(tmp_path):
+    """A small difference all in all, and a large one where the subject is."""
+    a = moving(0, 24)
+    b = Clip(a.frames.copy(), a.fps)
+    for t in range(24):  # a bright square instead of the dark one in the block
+        b.frames[t, 24:40, 7 + 2 * t : 21 + 2 * t] = (250, 250, 250)
+    one, other = (
+        Signature.of(score_video(save(c, tmp_path / f"{n}.mp4"))["clips"][0])
+        for n, c in (("a", a), ("b", b))
+    )
+    strict, lax = DuplicateSettings(), DuplicateSettings(max_local=255, min_correlation=-1)
+    assert duplicates.same_pictures(one, other, lax)
+    assert not duplicates.same_pictures(one, other, strict)
+
+
+def test_a_black_intro_makes_nobody_alike(tmp_path):
+    signatures = []
+    for name, seed in (("a", 5), ("b", 6)):
+        black = np.zeros_like(moving(seed, 12).frames)
+        path = save(
+            Clip(np.concatenate([black, moving(seed, 12).frames]), 8), tmp_path / f"{name}.mp4"
+        )
+        (scored,) = score_video(path, duplicates_free_settings())["clips"]
+        assert None in scored["hashes"]
+        signatures.append(Signature.of(scored))
+    rows = [Row(n, n, "quality", "kept") for n in "ab"]
+    assert [r.status for r in drop_duplicates(rows, signatures)] == ["kept", "kept"]
+
+
+def duplicates_free_settings():
+    from vidgen_lab.pipeline.read.scenes import SceneSettings
+
+    return SceneSettings(min_seconds=60)  # one scene, so that the intro stays with its film
+
+
+def test_order_changes_nothing_and_the_best_copy_stays(clips):
+    expected = {(r.source, r.status, r.info["group"]) for r in run(clips)}
+    names = list(clips)
+    for seed in range(3):
+        random.Random(seed).shuffle(names)
+        assert {(r.source, r.status, r.info["group"]) for r in run(clips, names)} == expected
+    kept = {r.clip_id for r in run(clips) if r.status == "kept"}
+    assert {"coarse", "original"} & kept and not {"smaller", "trimmed"} & kept
+
+
+def test_equal_bytes_have_equal_ids_and_one_stays(clips):
+    row, signature = clips["other"]
+    copy = Row("z copy.mp4", row.clip_id, "quality", "kept", metrics=row.metrics)
+    out = drop_duplicates([copy, row], [signature, signature])
+    assert [r.status for r in out] == ["rejected", "kept"]
+    assert out[0].reason == "duplicate: of other.mp4" and out[0].info["level"] == "bytes"
+    assert out[0].info["group_size"] == 2
+
+
+def test_level_three_joins_what_embeddings_find_alike(clips):
+    names = ["original", "other", "backwards"]
+    rows, signatures = [clips[n][0] for n in names], [clips[n][1] for n in names]
+    vectors = np.array([[1, 0, 0], [0, 1, 0], [1, 0.02, 0]])
+    settings = DuplicateSettings(min_cosine=0.98)
+    out = drop_duplicates(rows, signatures, settings, vectors)
+    assert out[0].info["group"] == out[2].info["group"] != out[1].info["group"]
+    assert out[0].info["level"] == "content"
+    with pytest.raises(ValueError, match="none were given"):
+        drop_duplicates(rows, signatures, settings)
+
+
+def test_candidates_need_a_cause(clips):
+    names = ["original", "coarse", "other"]
+    pairs = duplicates.candidates([clips[n][1] for n in names], DuplicateSettings())
+    assert (0, 1) in pairs and (0, 2) not in pairs
+
+
+def test_a_short_piece_is_no_duplicate_of_a_long_film(tmp_path):
+    long = save(film((1, 2, 3), 12), tmp_path / "long.mp4")
+    settings = duplicates_free_settings()
+    (whole,) = score_video(long, settings)["clips"]
+    (piece,) = score_video(save(moving(1, 12), tmp_path / "piece.mp4"), settings)["clips"]
+    assert not duplicates.same_pictures(
+        Signature.of(whole), Signature.of(piece), DuplicateSettings()
+    )

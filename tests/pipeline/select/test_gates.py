@@ -1,0 +1,76 @@
+import pytest
+
+from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select import gates
+from vidgen_lab.pipeline.select.gates import Gate, GateSettings
+
+GOOD = {
+    "short_side": 96, "seconds": 2, "fps": 8, "blank": 0, "bright": 0, "dark": 0, "bars": 0,
+    "frozen": 0, "changing": 0.3, "motion": 3, "sharpness": 0.4,
+}  # fmt: skip
+
+
+def row(**metrics) -> Row:
+    return Row("a.mp4", "0", "scenes", "kept", metrics={**GOOD, **metrics})
+
+
+def test_the_first_missed_gate_gives_the_reason_and_all_are_noted():
+    judged = gates.judge(row(sharpness=0.1, frozen=1.0), GateSettings().gates())
+    assert (judged.status, judged.reason, judged.metric) == ("rejected", "frozen", "frozen")
+    assert (judged.value, judged.threshold) == (1.0, GateSettings().max_frozen)
+    assert judged.info["failed_gates"] == ["frozen", "blurred"]
+    assert gates.judge(row(), GateSettings().gates()).status == "kept"
+
+
+def test_a_threshold_itself_passes_and_none_switches_a_gate_off():
+    settings = GateSettings(min_sharpness=0.3)
+    assert gates.judge(row(sharpness=0.3), settings.gates()).status == "kept"
+    off = GateSettings(min_sharpness=None)
+    assert gates.judge(row(sharpness=0.0), off.gates()).status == "kept"
+
+
+def test_what_was_not_measured_is_not_a_low_value():
+    judged = gates.judge(row(changing=None), GateSettings().gates())
+    assert judged.reason == "unmeasured: changing" and judged.value is None
+
+
+def test_slow_is_a_wish_and_static_a_defect():
+    crawling = row(motion=0.001)
+    assert gates.judge(crawling, GateSettings().gates()).status == "kept"
+    assert gates.judge(crawling, GateSettings(min_motion=0.5).gates()).reason == "slow"
+    assert gates.judge(row(changing=0.0), GateSettings().gates()).reason == "static"
+
+
+def test_thresholds_can_be_looked_at_before_anything_is_dropped():
+    rows = [row(motion=m) for m in range(11)]
+    gate = Gate("static", "motion", 4, least=True)
+    assert gates.quantiles(rows, "motion", (0.5,)) == {0.5: 5}
+    assert gates.what_if(rows, gate, (0, 5.5, 99)) == {0: 1, 5.5: 5 / 11, 99: 0}
+    assert [r.metrics["motion"] for r in gates.borderline(rows, gate, 1)] == [4]
+
+
+def test_the_borderline_shows_both_sides():
+    gate = Gate("static", "changing", 0.1, least=True)
+    rows = [row(changing=c) for c in (0, 0, 0, 0, 0.5, 0.6, 0.7, None)]
+
+    def shown(count):
+        return [r.metrics["changing"] for r in gates.borderline(rows, gate, count)]
+
+    assert shown(4) == [0, 0, 0.5, 0.6]
+    assert shown(7) == [0, 0, 0, 0, 0.5, 0.6, 0.7] == shown(99)
+    one_side = [row(changing=c) for c in (0.5, 0.6, 0.7)]
+    assert len(gates.borderline(one_side, gate, 3)) == 3
+
+
+def test_calibration_parts_good_from_bad_on_either_side():
+    assert gates.calibrate([5, 6], [1, 2], least=True) == pytest.approx(3.5)
+    assert gates.calibrate([1, 2], [5, 6], least=False) == pytest.approx(3.5)
+    assert gates.calibrate([3], [1], least=True) == pytest.approx(2)
+    assert 3 < gates.calibrate([3, 6, 7, 8], [1, 2, 3.5], least=True) < 6
+
+
+def test_a_threshold_keeps_away_from_the_side_that_varies_more():
+    near_zero = gates.calibrate([0.2, 0.6, 1.0], [0, 0, 0.001], least=True)
+    assert near_zero == pytest.approx(0.001 + 0.25 * 0.199, rel=0.01)
+    with pytest.raises(ValueError, match="good and bad"):
+        gates.calibrate([], [1], least=True)

@@ -1,0 +1,89 @@
+import json
+
+import pytest
+
+from vidgen_lab.pipeline import manifest
+from vidgen_lab.pipeline.manifest import Row
+
+
+def row(source="a.mp4", clip_id="0123", stage="read", status="kept", **more) -> Row:
+    return Row(source, clip_id, stage, status, **more)
+
+
+def test_a_row_is_one_line_that_reads_back_equal():
+    awkward = row(
+        "日本 'é'\n.mp4", span=(0.1, 2.0 / 3), frames=(0, 5), metrics={"b": 1.5, "a": None}
+    )
+    line = awkward.to_json()
+    assert "\n" not in line
+    assert Row.from_json(line).to_json() == line
+    assert Row.from_json(line).source == awkward.source
+
+
+def test_what_json_cannot_hold_becomes_null_and_numpy_disappears():
+    import numpy as np
+
+    line = row(metrics={"x": float("nan"), "y": np.float32(0.5), "z": np.arange(2)}).to_json()
+    assert json.loads(line)["metrics"] == {"x": None, "y": 0.5, "z": [0, 1]}
+
+
+def test_a_rejection_names_metric_value_and_threshold_and_an_error_a_reason():
+    lost = row().rejected("quality", "blurred", "sharpness", 0.1, 0.3)
+    assert (lost.status, lost.metric, lost.value, lost.threshold) == (
+        "rejected", "sharpness", 0.1, 0.3,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="needs a reason"):
+        row(status="error")
+    with pytest.raises(ValueError, match="unknown status"):
+        row(status="dropped")
+
+
+def test_the_manifest_is_sorted_whatever_the_order_and_leaves_no_temporary_file(tmp_path):
+    table = [row("b.mp4"), row("a.mp4", stage="scenes"), row("a.mp4")]
+    one = manifest.write_manifest(table, tmp_path / "x" / "one.jsonl").read_bytes()
+    two = manifest.write_manifest(reversed(table), tmp_path / "x" / "two.jsonl").read_bytes()
+    assert one == two
+    assert [(r.stage, r.source) for r in manifest.read_manifest(tmp_path / "x" / "one.jsonl")] == [
+        ("read", "a.mp4"), ("read", "b.mp4"), ("scenes", "a.mp4"),
+    ]  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["one.jsonl", "two.jsonl"]
+
+
+def test_a_broken_manifest_names_its_line(tmp_path):
+    (tmp_path / "m.jsonl").write_text(row().to_json() + "\n{torn", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 2"):
+        manifest.read_manifest(tmp_path / "m.jsonl")
+
+
+def test_losing_inventing_or_doubling_a_clip_is_noticed():
+    given = [row("a.mp4"), row("b.mp4")]
+    manifest.check_stage(given, [r.to("quality") for r in given])
+    for returned in (given[:1], [*given, row("c.mp4")], [given[0], given[0]]):
+        with pytest.raises(manifest.LostClip):
+            manifest.check_stage(given, returned)
+
+
+def test_the_funnel_is_counted_from_the_rows_and_checked():
+    read = [row("a.mp4"), row("b.mp4"), row("c.mp4", status="error", reason="damaged")]
+    clips = [row("a.mp4", "1", "scenes"), row("a.mp4", "2", "scenes"), row("b.mp4", "3", "scenes")]
+    quality = [clips[0].to("quality"), clips[1].failed("quality", "x")]
+    quality.append(clips[2].rejected("quality", "blurred", "sharpness", 0, 1))
+    table = [*read, *clips, *quality]
+    manifest.check_funnel(table)
+    assert manifest.funnel(table)["read"] == {"in": 3, "kept": 2, "rejected": 0, "error": 1}
+    assert manifest.funnel(table)["quality"] == {"in": 3, "kept": 1, "rejected": 1, "error": 1}
+    assert manifest.reasons(table) == {"read: damaged": 1, "quality: x": 1, "quality: blurred": 1}
+    with pytest.raises(manifest.LostClip):
+        manifest.check_funnel(table[:-1])
+    with pytest.raises(manifest.LostClip, match="sources without a clip"):
+        manifest.check_funnel([*read, *clips[:2]])
+
+
+def test_parquet_holds_the_same_rows(tmp_path):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    table = [row("a.mp4", metrics={"sharpness": 0.5}), row("b.mp4", metrics={"sharpness": None})]
+    back = pd.read_parquet(manifest.write_parquet(table, tmp_path / "m.parquet"))
+    assert list(back["source"]) == ["a.mp4", "b.mp4"]
+    assert back["metrics.sharpness"][0] == 0.5

@@ -1,0 +1,1 @@
+"""Upkeep of the repository: notebooks, the map of the book, pages made from measurements."""

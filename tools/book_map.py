@@ -1,0 +1,253 @@
+"""The map of the book: for every topic and erratum, the code, the section and the test.
+
+The map itself is ``book_map.yaml`` beside this file. ``python -m tools.book_map``
+checks that every entry leads somewhere and that the two pages made from it are up to date;
+``--write`` writes them.
+"""
+
+import argparse
+import ast
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidgen_lab.paths import notebooks_dir
+
+FILE = Path(__file__).with_name("book_map.yaml")
+MADE = "<!-- made from tools/book_map.yaml: make notebooks -->"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the book, or one erratum.
+
+    id: "1.07" or "E14". topic: what it is about, in our words. code: import paths. section:
+    "notebook#Heading" places. test: "file::name" ids. left: why there is no code and no test, if
+    so. found: for an erratum, what checking showed. listing: the book's, if it has one.
+    """
+
+    id: str
+    topic: str
+    code: tuple[str, ...] = ()
+    section: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    left: str = ""
+    found: str = ""
+    listing: str = ""
+
+    @property
+    def is_erratum(self) -> bool:
+        return self.id.startswith("E")
+
+
+@dataclass(frozen=True)
+class BookMap:
+    """All entries, in order, and the ids that the chapters built so far must cover."""
+
+    entries: tuple[Entry, ...]
+    rows: dict[int, int] = field(default_factory=dict)
+
+    def expected(self) -> list[str]:
+        """Row ids of the chapters built so far: chapter 1 with 72 rows is 1.01 to 1.72."""
+        return [f"{c}.{n:02d}" for c, count in self.rows.items() for n in range(1, count + 1)]
+
+
+def load_map(path: Path = FILE) -> BookMap:
+    """Read the map; ValueError names an entry with an unknown or missing field."""
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    entries = []
+    for group in ("rows", "errata"):
+        for name, given in raw[group].items():
+            try:
+                entries.append(Entry(id=str(name), **{k: _listed(k, v) for k, v in given.items()}))
+            except TypeError as error:
+                raise ValueError(f"{path.name}, {name}: {error}") from None
+    return BookMap(tuple(entries), raw["rows_per_chapter"])
+
+
+def _listed(key: str, value: Any) -> Any:
+    if key not in ("code", "section", "test"):
+        return str(value)
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+# does every entry lead somewhere? ---------------------------------------------------------------
+
+
+def problems(book: BookMap, root: Path) -> Iterator[str]:
+    """Yield one sentence for everything in the map that leads nowhere.
+
+    root: the checkout, for the tests.
+    """
+    rows = [e.id for e in book.entries if not e.is_erratum]
+    if rows != book.expected():
+        differing = sorted(set(rows) ^ set(book.expected())) or "order"
+        yield f"the rows are not those of the book: {differing}"
+    for entry in book.entries:
+        if entry.is_erratum and not entry.found:
+            yield f"{entry.id}: says nothing about what was found"
+        if entry.left and (entry.code or entry.test):
+            yield f"{entry.id}: either left, with the reason, or answered"
+        if not entry.left and not (entry.code and entry.section and entry.test):
+            yield f"{entry.id}: needs code, section and test, or left with the reason"
+        yield from (f"{entry.id}: no {p}" for p in entry.code if not _importable(p))
+        yield from (f"{entry.id}: no section {s!r}" for s in entry.section if not _heading(s))
+        yield from (f"{entry.id}: no test {t}" for t in entry.test if not _test(root, t))
+        if entry.code and entry.section and not _shown(entry):
+            yield f"{entry.id}: none of its sections mentions its code"
+
+
+@cache
+def _importable(path: str) -> bool:
+    """Whether a dotted path is a module, or something in one."""
+    parts = path.split(".")
+    for cut in range(len(parts), 0, -1):
+        name = ".".join(parts[:cut])
+        try:
+            found = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and not (name + ".").startswith(error.name + "."):
+                raise  # the module is there, but something it needs is not
+            continue
+        for attribute in parts[cut:]:
+            found = getattr(found, attribute, None)
+        return found is not None
+    return False
+
+
+def _heading(section: str) -> bool:
+    notebook, _, heading = section.partition("#")
+    return heading in sections(notebook)
+
+
+def _shown(entry: Entry) -> bool:
+    """Whether the last name of one of the import paths occurs in one of the sections."""
+    places = [section.partition("#") for section in entry.section]
+    text = " ".join(sections(notebook).get(heading, "") for notebook, _, heading in places)
+    return any(re.search(rf"\b{path.rpartition('.')[2]}\b", text) for path in entry.code)
+
+
+@cache
+def sections(notebook: str) -> dict[str, str]:
+    """Text and code under each heading of a chapter, given by its stem; {} if there is none."""
+    import nbformat
+
+    path = notebooks_dir() / f"{notebook}.ipynb"
+    if not path.is_file():
+        return {}
+    found, heading = {}, ""
+    for cell in nbformat.read(path, as_version=4).cells:
+        parts = re.split(r"^#+ +(.+)$", cell.source, flags=re.M) if cell.cell_type != "code" else []
+        found[heading] = found.get(heading, "") + (parts[0] if parts else cell.source) + "\n"
+        for heading, text in zip(parts[1::2], parts[2::2], strict=True):
+            heading = heading.strip()
+            found[heading] = text
+    return found
+
+
+def _test(root: Path, test: str) -> bool:
+    name, _, function = test.partition("::")
+    return function in _tests_in(root / name)
+
+
+@cache
+def _tests_in(path: Path) -> frozenset[str]:
+    if not path.is_file():
+        return frozenset()
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = [m for m in node.body if isinstance(m, ast.FunctionDef)]
+            found |= {f"{node.name}::{m.name}" for m in methods}
+    return frozenset(n for n in found if n.rpartition("::")[2].startswith("test"))
+
+
+# the pages made from it -------------------------------------------------------------------------
+
+
+def rows_page(book: BookMap) -> str:
+    """The reader's table: book, code, section, test."""
+    lines = [
+        MADE,
+        "# The map of the book",
+        "",
+        "Every topic of the chapters built so far, and where the workbook answers it: the block to "
+        "import, the section that shows it, the test that proves it.",
+    ]
+    chapter = None
+    for entry in (e for e in book.entries if not e.is_erratum):
+        number = entry.id.partition(".")[0]
+        if number != chapter:
+            chapter = number
+            lines += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
+            lines += ["|---|---|---|---|---|"]
+        lines.append(f"| {entry.id} | {entry.topic} | {_places(entry)} |")
+    return "\n".join(lines) + "\n"
+
+
+def errata_page(book: BookMap) -> str:
+    """What checking the book by running it corrected."""
+    lines = [
+        MADE,
+        "# Errata of the book",
+        "",
+        "What running, counting and looking up corrected, for the chapters built so far. Where a "
+        "measurement is meant, the section named shows it on your machine.",
+        "",
+        "| | topic | what was found | code | section | test |",
+        "|---|---|---|---|---|---|",
+    ]
+    errata = (e for e in book.entries if e.is_erratum)
+    for entry in sorted(errata, key=lambda e: (len(e.id), e.id)):  # chapters add theirs at the end
+        topic = f"{entry.topic} ({entry.listing})" if entry.listing else entry.topic
+        lines.append(f"| {entry.id} | {topic} | {entry.found} | {_places(entry)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _places(entry: Entry) -> str:
+    code = [f"`{path.removeprefix('vidgen_lab.')}`" for path in entry.code] or [entry.left]
+    sections = [_link(section) for section in entry.section]
+    tests = [f"[{t.partition('::')[2]}](../{t.partition('::')[0]})" for t in entry.test]
+    return " | ".join("<br>".join(cell) for cell in (code, sections, tests))
+
+
+def _link(section: str) -> str:
+    notebook, _, heading = section.partition("#")
+    return f"[{heading}](../notebooks/{notebook}.ipynb)"
+
+
+def pages(book: BookMap) -> dict[str, str]:
+    """The generated pages by file name in docs/."""
+    return {"book_map.md": rows_page(book), "errata.md": errata_page(book)}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check the map and its pages, or write the pages; 1 when something leads nowhere."""
+    parser = argparse.ArgumentParser(prog="python -m tools.book_map", description=__doc__)
+    parser.add_argument("--write", action="store_true", help="write docs/book_map.md and errata.md")
+    args = parser.parse_args(argv)
+    root = notebooks_dir().parent
+    book = load_map()
+    faults = list(problems(book, root))
+    for name, text in pages(book).items():
+        page = root / "docs" / name
+        if args.write:
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(text, encoding="utf-8")
+        elif not page.is_file() or page.read_text(encoding="utf-8") != text:
+            faults.append(f"docs/{name} is not up to date: make notebooks")
+    print("\n".join(faults) or f"{len(book.entries)} entries, each leads somewhere")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The README's animated picture: a dozen prompts, each above the clip that the shipped model makes.
+
+``python -m tools.prompts`` writes docs/images/prompts.png. Every prompt gets the same seed and the
+defaults of tier `tiny`; no clip is chosen among several.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidgen_lab.files import write_files
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.loading import load_pipeline
+from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.paths import notebooks_dir
+from vidgen_lab.settings.tiers import load_tiers
+from vidgen_lab.video.show import animated_png, clip_sheet
+
+PROMPTS = (
+    "a red ball bouncing over the ocean",
+    "a golden retriever running through a sunlit meadow",
+    "a yellow star growing in a night sky",
+    "a blue car driving through a city",
+    "a purple rocket taking off in the desert, neon",
+    "a red rose blooming in a forest",
+    "an orange butterfly fluttering over a meadow",
+    "a green fish moving left in the ocean",
+    "a white box spinning in the snow",
+    "a green ring orbiting in a forest, glowing neon style",
+    "a ball rolling to the left in a city, vintage film",
+    "a steaming red cup of coffee in the snow",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Generate the clips and write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m tools.prompts", description=__doc__)
+    page = notebooks_dir().parent / "docs" / "images" / "prompts.png"
+    parser.add_argument("--out", type=Path, default=page, help="the file to write")
+    parser.add_argument("--seed", type=int, default=0, help="of every clip")
+    parser.add_argument("--width", type=int, default=192, help="of a clip, in pixels")
+    parser.add_argument("--prompts", nargs="+", default=PROMPTS, help="other prompts")
+    args = parser.parse_args(argv)
+    tier = load_tiers()["tiny"]
+    pipe = load_pipeline(tier=tier)
+    clips = []
+    for prompt in args.prompts:
+        clips.append(generate(pipe, GenerationRequest.for_tier(tier, prompt, seed=args.seed)).clip)
+        print(f"{len(clips)}/{len(args.prompts)} {prompt}", flush=True)
+    data = animated_png(clip_sheet(clips, args.prompts, args.width, columns=4))
+    write_files({args.out: data})
+    print(f"{args.out}: {len(data) / 2**20:.1f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

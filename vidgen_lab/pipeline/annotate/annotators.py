@@ -1,0 +1,234 @@
+"""What is in a clip: four small interfaces, and answers that need no download.
+
+Detect, act, caption, embed. The embedded annotators work on any video with OpenCV alone and say
+only what can be seen without a trained model: that something moves, where, which way, in which
+colours. `hub` has trained models behind the same interfaces.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from vidgen_lab.video.clip import Clip
+
+Object = dict[str, Any]  # frame, box [x, y, width, height] in pixels, label, score
+Action = dict[str, Any]  # label, score
+
+
+class Detector(Protocol):
+    name: str
+
+    def detect(self, clip: Clip) -> list[Object]:
+        """Things in the clip's frames, best first within a frame."""
+
+
+class ActionRecognizer(Protocol):
+    name: str
+
+    def act(self, clip: Clip) -> list[Action]:
+        """What happens, most certain first."""
+
+
+class Captioner(Protocol):
+    name: str
+
+    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        """One sentence."""
+
+
+class Embedder(Protocol):
+    name: str
+
+    def embed(self, clip: Clip) -> np.ndarray:
+        """A vector [D]; clips alike have vectors of a small angle."""
+
+
+class MotionDetector:
+    """Boxes of what moves against a still background (the median of the frames)."""
+
+    name = "motion-segmentation"
+
+    def __init__(self, looks: int = 5, threshold: int = 24, least: float = 0.004) -> None:
+        self.looks, self.threshold, self.least = looks, threshold, least
+
+    def detect(self, clip: Clip) -> list[Object]:
+        found = []
+        for number, mask in zip(_looks(clip, self.looks), self.masks(clip), strict=True):
+            count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+            sizes = stats[1:count, cv2.CC_STAT_AREA] / mask.size
+            for part in np.argsort(-sizes)[:5]:
+                if sizes[part] >= self.least:
+                    box = stats[1 + part, :4].tolist()
+                    score = float(min(1.0, sizes[part] * 10))
+                    found.append({"frame": number, "box": box, "label": "moving", "score": score})
+        return found
+
+    def masks(self, clip: Clip) -> np.ndarray:
+        """uint8 [looks, H, W], 255 where something moves."""
+        background = np.median(clip.frames[_looks(clip, 15)], axis=0).astype(np.uint8)
+        kernel = np.ones((3, 3), np.uint8)
+        masks = []
+        for number in _looks(clip, self.looks):
+            change = cv2.absdiff(clip.frames[number], background).max(axis=2)
+            mask = (change > self.threshold).astype(np.uint8) * 255
+            masks.append(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2))
+        return np.stack(masks)
+
+
+class FlowActions:
+    """Which way things move, from optical flow: left, right, up, down, in place, or not at all."""
+
+    name = "flow-direction"
+
+    def act(self, clip: Clip) -> list[Action]:
+        if clip.num_frames < 2 or min(clip.height, clip.width) < 16:
+            return [{"label": "still", "score": 1.0}]
+        engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        votes = dict.fromkeys(("left", "right", "up", "down", "in place", "still"), 0.0)
+        pairs = _looks(clip, 6, clip.num_frames - 1)
+        for number in pairs:
+            now, after = (
+                cv2.cvtColor(clip.frames[n], cv2.COLOR_RGB2GRAY) for n in (number, number + 1)
+            )
+            votes[_direction(engine.calc(now, after, None))] += 1 / len(pairs)
+        ranked = sorted(votes.items(), key=lambda item: -item[1])
+        return [{"label": label, "score": score} for label, score in ranked if score > 0]
+
+
+def _direction(flow: np.ndarray) -> str:
+    """flow [H, W, 2] in pixels -> the side to which what moves goes."""
+    length = np.hypot(flow[..., 0], flow[..., 1])
+    moving = length > 0.4
+    if moving.mean() < 0.002:
+        return "still"
+    x, y = flow[moving].mean(axis=0)
+    if np.hypot(x, y) < 0.35 * length[moving].mean():
+        return "in place"
+    if abs(x) >= abs(y):
+        return "right" if x > 0 else "left"
+    return "down" if y > 0 else "up"
+
+
+class TemplateCaptioner:
+    """A plain sentence made of what the others found, and of colours and light."""
+
+    name = "template"
+
+    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        middle = clip.frames[clip.num_frames // 2]
+        place = f"a {_light(middle)}, mostly {_common_colour(middle)} scene"
+        label = actions[0]["label"] if actions else "still"
+        if not objects or label == "still":
+            return f"{place[0].upper()}{place[1:]} in which hardly anything moves."
+        largest = max(objects, key=lambda o: o["box"][2] * o["box"][3])
+        x, y, w, h = largest["box"]
+        colour = _colour_of_thing(clip.frames[largest["frame"]], (x, y, w, h))
+        noun = largest["label"] if largest["label"] != "moving" else "shape"
+        way = "moves in place" if label == "in place" else f"moves {label}"
+        article = "an" if colour[0] in "aeiou" else "a"
+        return f"{article.capitalize()} {colour} {noun} {way} in {place}."
+
+
+class LookEmbedder:
+    """Colours, their layout, edges and motion as one vector; no weights, any video."""
+
+    name = "look"
+
+    def embed(self, clip: Clip) -> np.ndarray:
+        frames = clip.frames[_looks(clip, 9)]
+        layout = np.stack([cv2.resize(f, (6, 4), interpolation=cv2.INTER_AREA) for f in frames])
+        layout = layout.astype(np.float32) / 255
+        hsv = np.concatenate([cv2.cvtColor(f, cv2.COLOR_RGB2HSV) for f in frames])
+        hues = cv2.calcHist([hsv], [0, 1, 2], None, [12, 3, 3], [0, 180, 0, 256, 0, 256]).ravel()
+        parts = (layout.mean(0).ravel() - 0.5, 4 * layout.std(0).ravel(), hues / hues.sum())
+        return np.concatenate([p / max(float(np.linalg.norm(p)), 1e-6) for p in parts])
+
+
+class JudgeEmbedder:
+    """The features of the toy world's judge: subject, colour, motion, place and style.
+
+    A small network that has seen cartoons only. Of other footage it still tells like from unlike
+    by colours, shapes and motion, but has no idea what it sees.
+    """
+
+    name = "toy-judge"
+
+    def embed(self, clip: Clip) -> np.ndarray:
+        import torch
+
+        from vidgen_lab.metrics.judge import judge_input, load_judge
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums in another order would be other vectors
+        try:
+            with torch.inference_mode():
+                return load_judge().features(judge_input([clip]))[0].numpy()
+        finally:
+            torch.set_num_threads(threads)
+
+
+def annotate_clip(
+    clip: Clip, detector: Detector, actor: ActionRecognizer, captioner: Captioner
+) -> dict[str, Any]:
+    """Objects, actions and caption of a clip, with the names of who said so."""
+    objects, actions = detector.detect(clip), actor.act(clip)
+    return {
+        "objects": objects,
+        "actions": actions,
+        "caption": captioner.caption(clip, objects, actions),
+        "annotators": [detector.name, actor.name, captioner.name],
+    }
+
+
+def colour_name(rgb: Sequence[float]) -> str:
+    """A common word for a colour."""
+    hue, saturation, value = cv2.cvtColor(np.uint8([[list(rgb)]]), cv2.COLOR_RGB2HSV)[0, 0]
+    if value < 45:
+        return "black"
+    if saturation < 45:
+        return "white" if value > 215 else "grey"
+    bounds = (
+        (7, "red"), (20, "orange"), (33, "yellow"), (82, "green"), (100, "turquoise"),
+        (128, "blue"), (150, "purple"), (170, "pink"), (181, "red"),
+    )  # fmt: skip
+    return next(name for bound, name in bounds if hue < bound)
+
+
+def _common_colour(picture: np.ndarray) -> str:
+    """The word that most of a picture's pixels would get; a mean would mix them to mud."""
+    pixels = cv2.resize(picture, (12, 12), interpolation=cv2.INTER_NEAREST).reshape(-1, 3)
+    return Counter(colour_name(pixel) for pixel in pixels).most_common(1)[0][0]
+
+
+def _colour_of_thing(frame: np.ndarray, box: Sequence[int]) -> str:
+    """The commonest colour in a box that is not also the commonest just around it: a thing rarely
+    fills its box, so without this it would get the colour of the sky behind it."""
+    x, y, w, h = box
+    margin = max(2, min(w, h) // 6)
+    top, left = max(0, y - margin), max(0, x - margin)
+    outer = frame[top : y + h + margin, left : x + w + margin]
+    around = np.ones(outer.shape[:2], bool)
+    around[y - top : y - top + h, x - left : x - left + w] = False
+    ground = _names(outer[around])
+    inside = _names(frame[y : y + h, x : x + w].reshape(-1, 3))
+    behind = ground.most_common(1)[0][0] if ground else ""
+    others = [(name, n) for name, n in inside.most_common() if name != behind]
+    return others[0][0] if others and others[0][1] > 0.1 * inside.total() else behind
+
+
+def _names(pixels: np.ndarray) -> Counter:
+    """How many of at most 300 of these pixels have which colour."""
+    return Counter(colour_name(pixel) for pixel in pixels[:: max(1, len(pixels) // 300)])
+
+
+def _light(frame: np.ndarray) -> str:
+    level = float(frame.mean())
+    return "dark" if level < 70 else "bright" if level > 160 else "softly lit"
+
+
+def _looks(clip: Clip, count: int, total: int | None = None) -> list[int]:
+    total = clip.num_frames if total is None else total
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()

@@ -1,0 +1,271 @@
+"""Cut and resize with ffmpeg, and look at what came out (book listings 2.L09, 2.L14).
+
+ffmpeg's exit code is not a verdict: it ends with 0 on a file without a picture. So everything is
+written under a temporary name, read back, compared with what was asked for, and only then renamed.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vidgen_lab.files import replacing
+from vidgen_lab.pipeline.read.probing import Facts, probe_file
+from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
+from vidgen_lab.video.reader import VideoError, VideoReader
+
+Mode = Literal["fit", "pad", "crop"]
+PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+)  # fmt: skip
+_LARGEST, _FASTEST = 8192, 240.0  # pixels of a side and frames a second that H.264 is made for
+_CLOCKED = ("mov,", "matroska")  # containers in which every frame has a time stamp
+_SEEK_MARGIN = 10.0  # seconds before a cut at which decoding begins: more than a group of pictures
+
+
+class OutputError(RuntimeError):
+    """The program ran, but what it wrote is not what was asked for; nothing was kept."""
+
+
+@dataclass(frozen=True)
+class MediaSettings:
+    """How training clips are written.
+
+    size: (width, height) or None to keep the source's; mode: fit inside it, pad to it with black,
+    or crop to fill it. fps: None keeps the times of the frames. gop: frames from key frame to key
+    frame; short, since training reads at random places. audio: keep it as AAC, otherwise drop it.
+    """
+
+    size: tuple[int, int] | None = None
+    mode: str = "crop"
+    fps: float | None = None
+    crf: int = 18
+    preset: str = "veryfast"
+    gop: int = 16
+    audio: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is not None:
+            object.__setattr__(self, "size", tuple(self.size))
+            if len(self.size) != 2 or any(s % 2 or not 16 <= s <= _LARGEST for s in self.size):
+                raise ValueError(f"size: two even numbers in 16..{_LARGEST}, not {self.size}")
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        if self.mode not in ("fit", "pad", "crop"):
+            raise ValueError(f"mode must be fit, pad or crop, not {self.mode!r}")
+        if not 0 <= self.crf <= 51 or self.gop < 1:
+            raise ValueError(f"crf must lie in 0..51 and gop be at least 1: {self.crf}, {self.gop}")
+        if self.fps is not None and not 0.1 <= self.fps <= _FASTEST:
+            raise ValueError(f"fps must lie in 0.1..{_FASTEST:g}, not {self.fps}")
+
+
+def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit") -> str:
+    """ffmpeg filters from a video's picture to square pixels at `size`, even in any case.
+
+    Averaging (area) when it shrinks, bicubic when it grows: without the low-pass, fine patterns
+    would turn into coarse ones.
+    """
+    true_width = facts.width * facts.sample_aspect
+    width, height = size or (true_width, facts.height)
+    if size is None:
+        even = max(2, round(width / 2) * 2), max(2, height // 2 * 2)
+        same = even == (facts.width, facts.height) and facts.sample_aspect == 1
+        return "" if same else f"scale={even[0]}:{even[1]}:flags=area,setsar=1"
+    ratios = width / true_width, height / facts.height
+    ratio = max(ratios) if mode == "crop" else min(ratios)
+    inner = [max(2, round(s * ratio / 2) * 2) for s in (true_width, facts.height)]
+    if mode == "crop":  # rounding must not leave a gap
+        inner = [max(inner[0], width), max(inner[1], height)]
+    else:
+        inner = [min(inner[0], width), min(inner[1], height)]
+    flags = "area" if ratio < 1 else "bicubic"
+    steps = [f"scale={inner[0]}:{inner[1]}:flags={flags}", "setsar=1"]
+    if mode == "crop":
+        steps.append(f"crop={width}:{height}")
+    elif mode == "pad":
+        steps.append(f"pad={width}:{height}:(ow-iw)/2:(oh-ih)/2")
+    return ",".join(steps)
+
+
+def cut_clip(
+    path: str | Path,
+    out: str | Path,
+    frames: tuple[int, int],
+    settings: MediaSettings = MediaSettings(),
+    limit: float = 600.0,
+) -> Facts:
+    """Write frames [first, end) of a video as MP4 and return the facts of the file.
+
+    The cut goes by the time stamps of the reader's index, so it is exact wherever the seek lands.
+    Raises ValueError for an empty or impossible span, VideoError, FfmpegError, OutputError.
+    """
+    reader = _Timed(path)
+    first, end = frames
+    if not 0 <= first < end <= reader.info.num_frames:
+        raise ValueError(f"no frames {first}..{end} in {reader.info.num_frames}: {reader.path}")
+    facts = probe_file(path)
+    gap = _shortest_gap(reader.times)
+    start, stop = float(reader.times[first]), float(reader.times[end - 1]) + gap
+    before, window = reader.window(first, end, gap)
+    filters = [window, reader.clock, resize_filter(facts, settings.size, settings.mode)]
+    filters += [f"fps={settings.fps}"] if settings.fps else []
+    sound = ("-an",)
+    if settings.audio and facts.audio_codec:
+        shift = reader.origin
+        cut = f"atrim=start={start + shift:.6f}:end={stop + shift:.6f},asetpts=PTS-STARTPTS"
+        sound = ("-map", "0:a:0", "-af", cut, "-c:a", "aac", "-b:a", "128k")
+    with temporary_file(out) as temporary:
+        run_ffmpeg(
+            *("-copyts", *before, "-i", local(path), "-map", "0:v:0", "-vf", _chain(filters)),
+            *sound, *encoder(settings), *("-fps_mode", "passthrough"), local(temporary),
+            limit=limit,
+        )  # fmt: skip
+        wanted, slack = end - first, 0
+        if settings.fps:
+            wanted, slack = max(1, round((stop - start) * settings.fps)), 1
+        return verify(temporary, wanted, slack, _exact_size(settings))
+
+
+class _Timed(VideoReader):
+    """The reader's index in the terms of ffmpeg."""
+
+    @property
+    def origin(self) -> float:
+        """Seconds on the file's own clock at which the first frame is shown."""
+        with self._open() as container:
+            return int(self._pts[0]) * float(container.streams.video[0].time_base)
+
+    @property
+    def clocked(self) -> bool:
+        """Whether ffmpeg gives the frames the same times as the index. AVI has none of its own, and
+        ffmpeg guesses them one frame late."""
+        with self._open() as container:
+            return self._seekable and container.format.name.startswith(_CLOCKED)
+
+    @property
+    def clock(self) -> str:
+        """Filter that gives the frames their times: from 0, or by counting where the file has no
+        time stamps to rely on, since frames with equal ones would be dropped."""
+        if self.clocked or self.info.variable_fps:
+            return "setpts=PTS-STARTPTS"
+        return f"setpts=N/({self.info.fps!r}*TB)"
+
+    def window(self, first: int, end: int, gap: float) -> tuple[tuple, str]:
+        """(options before the input, trim filter) for frames [first, end).
+
+        Where seeking is exact, decoding starts a little before the cut, and -copyts lets the
+        filter see the time stamps that the index has. Elsewhere frames are counted from the start.
+        """
+        if not self.clocked:
+            return (), f"trim=start_frame={first}:end_frame={end}"
+        start, last = float(self.times[first]), float(self.times[end - 1])
+        seek = start - _SEEK_MARGIN
+        before = ("-ss", f"{seek:.3f}", "-noaccurate_seek") if seek > 0 else ()
+        low, high = start + self.origin - gap / 2, last + self.origin + gap / 2
+        return before, f"trim=start={low:.6f}:end={high:.6f}"
+
+
+def _shortest_gap(times: np.ndarray) -> float:
+    gaps = np.diff(times)
+    return float(gaps[gaps > 0].min()) if (gaps > 0).any() else 0.04
+
+
+def encoder(settings: MediaSettings) -> tuple:
+    """ffmpeg options of a file that every player shows and that can be read at random places."""
+    return (
+        *("-c:v", "libx264", "-crf", settings.crf, "-preset", settings.preset, "-threads", 1),
+        *("-g", settings.gop, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-sn", "-dn"),
+    )
+
+
+def verify(
+    path: str | Path, num_frames: int, slack: int = 0, size: tuple[int, int] | None = None
+) -> Facts:
+    """Decode a written file and compare; returns its facts or raises OutputError."""
+    try:
+        facts = probe_file(path)
+        decoded = sum(1 for _ in VideoReader(path))
+    except VideoError as error:
+        raise OutputError(f"empty output: {_unnamed(error, path)}") from error
+    if abs(decoded - num_frames) > slack or decoded != facts.num_frames:
+        raise OutputError(f"{decoded} frames were written instead of {num_frames}")
+    if size is not None and (facts.width, facts.height) != tuple(size):
+        raise OutputError(f"written at {facts.width}x{facts.height}, not {size[0]}x{size[1]}")
+    return facts
+
+
+def _exact_size(settings: MediaSettings) -> tuple[int, int] | None:
+    return settings.size if settings.mode != "fit" else None
+
+
+def _chain(filters: Sequence[str]) -> str:
+    return ",".join(f for f in filters if f) or "null"
+
+
+def _unnamed(error: Exception, path: str | Path) -> str:
+    return str(error).replace(str(path), "the file")
+
+
+@contextmanager
+def temporary_file(out: str | Path) -> Iterator[Path]:
+    """A name beside `out`; renamed to it when the block ends well, removed when not."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as temporary:
+        try:
+            yield temporary
+        except FfmpegError as error:  # its message should not name a file that nobody will ever see
+            raise FfmpegError(str(error).replace(str(temporary), str(out))) from None
+
+
+class FFmpegExporter:
+    """The book's exporter (2.L09): builds a command, runs it and checks what it wrote."""
+
+    def __init__(self, limit: float = 600.0) -> None:
+        self.limit = limit
+
+    def trim(
+        self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path,
+        crf: int = 23, preset: str = "veryfast",
+    ) -> Facts:  # fmt: skip
+        """Write the frames shown in [start_s, end_s) seconds, with sound if there is any."""
+        if not 0 <= start_s < end_s < float("inf"):
+            raise ValueError(f"no span from {start_s} s to {end_s} s")
+        times = VideoReader(video_path).times
+        first, end = (int(np.searchsorted(times, t - 1e-6)) for t in (start_s, end_s))
+        if first == end:
+            raise ValueError(f"no frame is shown from {start_s} s to {end_s} s in {video_path}")
+        settings = MediaSettings(crf=crf, preset=preset, audio=True, gop=250)
+        return cut_clip(video_path, out_path, (first, end), settings, self.limit)
+
+    def transcode_resize(
+        self, video_path: str | Path, out_path: str | Path, size: tuple[int, int] = (512, 512),
+        crf: int = 23, preset: str = "veryfast", mode: Mode = "fit",
+    ) -> Facts:  # fmt: skip
+        """Write the whole video at this size, with sound if there is any."""
+        frames = (0, VideoReader(video_path).info.num_frames)
+        settings = MediaSettings(size, mode, crf=crf, preset=preset, audio=True)
+        return cut_clip(video_path, out_path, frames, settings, self.limit)
+
+    def extract_audio(self, video_path: str | Path, out_path: str | Path) -> Path:
+        """Write the first sound track as 16-bit WAV. Raises OutputError when there is none."""
+        if not probe_file(video_path).audio_codec:
+            raise OutputError(f"{video_path} has no sound")
+        with temporary_file(out_path) as temporary:
+            sound = ("-map", "0:a:0", "-c:a", "pcm_s16le", local(temporary))
+            run_ffmpeg("-i", local(video_path), *sound, limit=self.limit)
+            if temporary.stat().st_size <= 44:
+                raise OutputError("empty output: a sound file without sound")
+        return Path(out_path)
+
+
+def standardize_resolution(
+    video_path: str | Path, out_path: str | Path, target_resolution: tuple[int, int] = (512, 512),
+    mode: Mode = "crop",
+) -> Facts:  # fmt: skip
+    """One size for all videos (book listing 2.L14): pad and crop give exactly this size and can be
+    batched, fit keeps the shape."""
+    return FFmpegExporter().transcode_resize(video_path, out_path, target_resolution, mode=mode)

@@ -1,0 +1,178 @@
+"""The output folder: a record of every file that was written there, and nothing else is touched.
+
+A file is recorded before it is written and removed or replaced only when the record has it. What a
+person changed since is not ours any more: it is set aside instead of overwritten.
+"""
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from os.path import lexists
+from pathlib import Path, PurePosixPath
+
+from vidgen_lab.files import file_sha256, replacing, write_files
+
+RECORD = "written.jsonl"
+_HEADER = json.dumps({"written by": "vidgen-lab prepare"})
+
+
+class Output:
+    """A folder and the names of the files that were written into it, with their sha256.
+
+    Names are paths below the folder, with forward slashes. exclusive: the folder must be new,
+    empty or one that has a record; hidden files do not count. Raises FileExistsError otherwise.
+    """
+
+    def __init__(self, folder: str | Path, exclusive: bool = True) -> None:
+        self.folder = Path(folder)
+        self._file = self.folder / RECORD
+        self._sha256: dict[str, str] = {}
+        self._appended = False
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file; give a folder for the output")
+        if self._file.exists():
+            self._read()
+        elif exclusive and (others := self._visible()):
+            raise FileExistsError(
+                f"{folder} is not empty and was not written by prepare (it holds {others[0]}); "
+                "nothing in it was touched: choose another folder"
+            )
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._append(_HEADER)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sha256
+
+    def names(self, below: str) -> list[str]:
+        """Recorded names in this folder of the output, sorted."""
+        return sorted(name for name in self._sha256 if name.startswith(f"{below}/"))
+
+    def claim(self, names: Iterable[str]) -> None:
+        """Say that these files are about to be written; call `wrote` afterwards.
+
+        Raises FileExistsError when one is there that is not ours; nothing is claimed then.
+        """
+        names = list(names)
+        foreign = [n for n in names if n not in self._sha256 and lexists(self.folder / n)]
+        if foreign:
+            raise FileExistsError(
+                f"{self.folder / foreign[0]} was not written by prepare; move it away, or choose "
+                "another folder"
+            )
+        for name in names:
+            if name in self._sha256:
+                self._set_aside_if_changed(name)
+            else:
+                self._note(name, "")
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+
+    def wrote(self, sha256: Mapping[str, str]) -> None:
+        """Remember what the files hold that were claimed and written, by name."""
+        for name, digest in sha256.items():
+            if self._sha256.get(name) != digest:
+                self._note(name, digest)
+
+    def write(self, contents: Mapping[str, str | bytes]) -> None:
+        """Write files by name, all or none; those that hold this already are left alone."""
+        data = {n: c.encode("utf-8") if isinstance(c, str) else c for n, c in contents.items()}
+        changed = {n: c for n, c in data.items() if not self._holds(n, c)}
+        self.claim(changed)
+        write_files({self.folder / name: content for name, content in changed.items()})
+        self.wrote({name: hashlib.sha256(content).hexdigest() for name, content in changed.items()})
+
+    @contextmanager
+    def replacing(self, name: str) -> Iterator[Path]:
+        """A temporary path that becomes this file if the block succeeds."""
+        self.claim([name])
+        with replacing(self.folder / name) as temporary:
+            yield temporary
+            digest = file_sha256(temporary)
+        self.wrote({name: digest})
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove recorded files; one that was changed since stays, with a warning."""
+        for name in names:
+            path = self.folder / name
+            if path.exists():
+                if self._changed(name):
+                    warnings.warn(f"{path} is not as it was written; left there", stacklevel=2)
+                    continue
+                path.unlink()
+            self._append(json.dumps({"path": name, "gone": True}))
+            self._sha256.pop(name, None)
+
+    def _holds(self, name: str, content: bytes) -> bool:
+        path = self.folder / name
+        return name in self._sha256 and path.is_file() and path.read_bytes() == content
+
+    def _changed(self, name: str) -> bool:
+        """Whether the file is another one than was written; one that nobody finished is not."""
+        return self._sha256[name] not in ("", file_sha256(self.folder / name))
+
+    def _set_aside_if_changed(self, name: str) -> None:
+        path = self.folder / name
+        if not path.exists() or not self._changed(name):
+            return
+        aside = self.folder / "set_aside" / name
+        number = 1
+        while aside.exists():
+            number += 1
+            aside = aside.with_name(f"{path.stem}-{number}{path.suffix}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(path, aside)
+        warnings.warn(f"{path} is not as it was written; set aside as {aside}", stacklevel=4)
+
+    def _visible(self) -> list[str]:
+        if not self.folder.exists():
+            return []
+        return sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
+
+    def _note(self, name: str, digest: str) -> None:
+        self._sha256[name] = digest
+        self._append(json.dumps({"path": name, "sha256": digest}))
+
+    def _append(self, line: str) -> None:
+        """A line that is whole even when the one before it was torn by a kill."""
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n" if self._appended or line == _HEADER else f"\n{line}\n")
+        self._appended = True
+
+    def _read(self) -> None:
+        with self._file.open(encoding="utf-8", errors="replace") as file:
+            first = file.readline().strip()
+            if first not in ("", _HEADER):
+                raise FileExistsError(f"{self._file} is not of prepare; choose another folder")
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                    name = _inside(entry["path"])
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    continue  # torn off by a kill: nothing was written under that name yet
+                if entry.get("gone"):
+                    self._sha256.pop(name, None)
+                else:
+                    self._sha256[name] = entry["sha256"]
+
+
+def check_apart(source: str | Path, out: str | Path) -> None:
+    """Raises ValueError when one of the folders lies in the other, or both are one."""
+    for inner, outer in ((Path(source), Path(out)), (Path(out), Path(source))):
+        around = (inner.resolve(), *inner.resolve().parents)
+        same = outer.exists() and any(p.exists() and p.samefile(outer) for p in around)
+        if same or outer.resolve() in around:
+            raise ValueError(
+                f"the videos ({source}) and the output ({out}) must lie apart: originals and "
+                "results would mix, and results be taken for originals the next time"
+            )
+
+
+def _inside(name: str) -> str:
+    """The name, if it stays below the folder; a record that was tampered with shall do no harm."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name:
+        raise ValueError(f"{name} is no place in the output")
+    return name

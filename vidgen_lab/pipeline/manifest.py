@@ -1,0 +1,198 @@
+"""The manifest: one row for every clip at every stage, and the law that none gets lost.
+
+A row ends one of three ways. *kept* goes on; *rejected* names the metric, its value and the
+threshold it missed; *error* says what went wrong. A clip that could not be decoded is an error and
+never a low score.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vidgen_lab.files import plain, replacing, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Status = Literal["kept", "rejected", "error"]
+STATUSES = ("kept", "rejected", "error")
+_NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8
+STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annotate", "split")
+
+
+class LostClip(AssertionError):
+    """A stage returned other clips than it was given."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip after one stage; plain values only, so that it is one line of JSON.
+
+    source: path below the source folder, with forward slashes. clip_id: the first 16 digits of the
+    file's sha256, and the span in frames once there is one; equal content has an equal id.
+    span: seconds [start, end) in the file. frames: the same in frame numbers as shown.
+    metric, value, threshold: why a clip was rejected. metrics: everything measured so far.
+    info: what later stages added (group, weight, split, caption, output file and its sha256, ...).
+    rights: licence, url and consent as given by whoever collected the file.
+    """
+
+    source: str
+    clip_id: str
+    stage: str
+    status: Status
+    reason: str = ""
+    metric: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+    sha256: str = ""
+    span: tuple[float, float] | None = None
+    frames: tuple[int, int] | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    rights: Mapping[str, str] = field(default_factory=dict)
+    versions: str = ""
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise ValueError(f"unknown stage {self.stage!r}; one of {', '.join(STAGES)}")
+        if self.status not in STATUSES:
+            raise ValueError(f"unknown status {self.status!r}; one of {', '.join(STATUSES)}")
+        if self.status != "kept" and not self.reason:
+            raise ValueError(f"{self.source}: a clip that is {self.status} needs a reason")
+        for name in ("span", "frames"):
+            if (pair := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(pair))
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What a clip keeps from stage to stage."""
+        return self.source, self.clip_id
+
+    def to(self, stage: str, **info: Any) -> "Row":
+        """This clip, kept by a later stage; `info` is added to what is known of it."""
+        return replace(self, stage=stage, status="kept", info={**self.info, **info})
+
+    def rejected(self, stage: str, reason: str, metric: str, value: float, threshold: float):
+        """This clip, rejected by a later stage because of one number."""
+        return replace(
+            self.to(stage), status="rejected", reason=reason,
+            metric=metric, value=value, threshold=threshold,
+        )  # fmt: skip
+
+    def failed(self, stage: str, reason: str) -> "Row":
+        """This clip, lost to an error in a later stage."""
+        return replace(self.to(stage), status="error", reason=reason)
+
+    def to_json(self) -> str:
+        """One line; names of files that are not UTF-8 have escapes and read back as they are."""
+        text = json.dumps(plain(asdict(self)), ensure_ascii=False, sort_keys=True)
+        return _NO_LETTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Row":
+        return cls(**json.loads(line))
+
+
+def sort_rows(rows: Iterable[Row]) -> list[Row]:
+    """The one order of a manifest: stage, source, place in the source."""
+    return sorted(rows, key=lambda r: (STAGES.index(r.stage), r.source, r.frames or (), r.clip_id))
+
+
+def manifest_text(rows: Iterable[Row]) -> str:
+    """Rows as JSON Lines, sorted."""
+    return "".join(f"{row.to_json()}\n" for row in sort_rows(rows))
+
+
+def write_manifest(rows: Iterable[Row], path: str | Path) -> Path:
+    """Write rows as JSON Lines, sorted, in one step: readers see the old file or the new one."""
+    return write_text(Path(path), manifest_text(rows))
+
+
+def read_manifest(path: str | Path) -> list[Row]:
+    """The rows of a manifest. Raises FileNotFoundError, or ValueError naming the broken line."""
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
+        try:
+            rows += [Row.from_json(line)] if line.strip() else []
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
+    return rows
+
+
+def write_parquet(rows: Iterable[Row], path: str | Path) -> Path:
+    """The same table as parquet, one column a metric (`metrics.sharpness`); needs pyarrow."""
+    import pandas as pd
+
+    named = (
+        replace(row, source=readable(row.source), reason=readable(row.reason))
+        for row in sort_rows(rows)
+    )
+    table = pd.json_normalize([json.loads(row.to_json()) for row in named], max_level=1)
+    return write_table(table, Path(path))
+
+
+def readable(name: str) -> str:
+    """A file name as text for other programs: bytes that are not UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def write_table(table: "pd.DataFrame", path: Path) -> Path:
+    """A table as parquet, without its index; ImportError when pyarrow is missing."""
+    with replacing(path) as temporary:
+        try:
+            table.to_parquet(temporary, index=False)
+        except ImportError as error:
+            raise ImportError("parquet needs pyarrow: pip install pyarrow") from error
+    return path
+
+
+def kept(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.status == "kept"]
+
+
+def check_stage(given: Sequence[Row], returned: Sequence[Row]) -> None:
+    """In = kept + rejected + errors, clip by clip; raises LostClip naming those that differ."""
+    before = Counter(row.identity for row in given)
+    after = Counter(row.identity for row in returned)
+    if before != after:
+        lost, new = sorted(before - after), sorted(after - before)
+        raise LostClip(f"{len(given)} clips in, {len(returned)} out; lost {lost}, new {new}")
+
+
+def check_fan_out(sources: Sequence[Row], clips: Sequence[Row]) -> None:
+    """Every source that was read has at least one clip, and no clip comes from elsewhere."""
+    parents, children = {r.source for r in sources}, {r.source for r in clips}
+    if parents != children:
+        lost, new = sorted(parents - children), sorted(children - parents)
+        raise LostClip(f"sources without a clip: {lost}; clips without a source: {new}")
+
+
+def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
+    """Clips in, kept, rejected and error by stage, counted from the rows; unused stages are left
+    out."""
+    counts = Counter((row.stage, row.status) for row in rows)
+    table = {}
+    for stage in STAGES:
+        numbers = {status: counts[stage, status] for status in STATUSES}
+        if total := sum(numbers.values()):
+            table[stage] = {"in": total, **numbers}
+    return table
+
+
+def check_funnel(rows: Sequence[Row]) -> None:
+    """A whole manifest obeys the law: each stage receives exactly what the last one kept."""
+    used = [stage for stage in STAGES if any(row.stage == stage for row in rows)]
+    for before, after in zip(used, used[1:], strict=False):
+        given = [row for row in rows if row.stage == before and row.status == "kept"]
+        returned = [row for row in rows if row.stage == after]
+        (check_fan_out if before == "read" else check_stage)(given, returned)
+
+
+def reasons(rows: Iterable[Row]) -> dict[str, int]:
+    """How often each reason ended a clip, most frequent first."""
+    counts = Counter(f"{r.stage}: {r.reason.split(':')[0]}" for r in rows if r.status != "kept")
+    return dict(counts.most_common())

@@ -1,0 +1,126 @@
+"""What a file claims in its header and what it holds: the difference tells damage from design."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+
+from vidgen_lab.video.ffmpeg import local
+from vidgen_lab.video.reader import FILES_ONLY, VideoError, VideoInfo, VideoReader
+
+_HDR_CURVES = {16: "PQ", 18: "HLG"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A video file: counted facts first, then what only the header says.
+
+    width, height: as shown, after rotation. sample_aspect: width of a pixel over its height.
+    header_frames: 0 where the header is silent. missing: frames announced but not in the file.
+    """
+
+    container: str
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    seconds: float
+    codec: str
+    pix_fmt: str
+    bit_depth: int
+    rotation: int
+    variable_fps: bool
+    sample_aspect: float
+    hdr: str
+    audio_codec: str
+    bytes: int
+    bits_per_second: float
+    header_frames: int
+    header_seconds: float
+    missing: int
+
+    @property
+    def disagreements(self) -> list[str]:
+        """Where header and content differ, in words."""
+        found = []
+        if self.header_frames and self.header_frames != self.num_frames:
+            found.append(f"header says {self.header_frames} frames, {self.num_frames} are shown")
+        if self.header_seconds and abs(self.header_seconds - self.seconds) > 1.5 / self.fps:
+            found.append(f"header says {self.header_seconds:.3f} s, {self.seconds:.3f} s are shown")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"disagreements": self.disagreements}
+
+
+def probe_file(path: str | Path) -> Facts:
+    """Facts of a video file; demuxes it twice and decodes one frame.
+
+    Raises FileNotFoundError, IsADirectoryError or VideoError.
+    """
+    return facts_of(VideoReader(path))
+
+
+def facts_of(reader: VideoReader) -> Facts:
+    """The same for a reader that is already there."""
+    info, size = reader.info, reader.path.stat().st_size
+    try:
+        with av.open(local(reader.path), options=FILES_ONLY) as container:
+            stream = container.streams.video[0]
+            audio = container.streams.audio
+            depth = max((c.bits for c in stream.codec_context.format.components), default=8)
+            shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+            header = {
+                "container": container.format.name,
+                "bit_depth": depth,
+                "sample_aspect": float(shape or 1),
+                "hdr": _HDR_CURVES.get(int(stream.codec_context.color_trc or 0), ""),
+                "audio_codec": audio[0].codec_context.name if audio else "",
+                "header_frames": int(stream.frames),
+                "header_seconds": _header_seconds(container, stream),
+            }
+            stored = _stored_frames(container)
+    except av.FFmpegError as error:
+        raise VideoError(f"{reader.path} is not a readable video: {error.strerror}") from error
+    return Facts(
+        **_measured(info),
+        **header,
+        bytes=size,
+        bits_per_second=8 * size / info.duration,
+        missing=_missing(header, info, stored),
+    )
+
+
+def _measured(info: VideoInfo) -> dict[str, Any]:
+    names = ("width", "height", "fps", "num_frames", "codec", "pix_fmt", "rotation", "variable_fps")
+    return {name: getattr(info, name) for name in names} | {"seconds": info.duration}
+
+
+def _header_seconds(container, stream) -> float:
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1_000_000 if container.duration else 0.0
+
+
+def _stored_frames(container) -> int:
+    """Packets that hold a picture, also those an edit list hides."""
+    try:
+        return sum(1 for packet in container.demux(video=0) if packet.size)
+    except av.FFmpegError:
+        return 0
+
+
+def _missing(header: dict[str, Any], info: VideoInfo, stored: int) -> int:
+    """Frames the header announces and the file does not hold: it was cut short.
+
+    Without a count the announced duration decides, and only where no longer sound track explains
+    it. Interlaced streams announce fields, up to twice the frames, hence the share.
+    """
+    if header["header_frames"]:
+        gap = header["header_frames"] - stored
+        return gap if gap > 2 and stored < 0.98 * header["header_frames"] else 0
+    gap = header["header_seconds"] - info.duration
+    if header["audio_codec"] or gap < max(0.5, 0.1 * header["header_seconds"]):
+        return 0
+    return round(gap * info.fps)

@@ -1,0 +1,212 @@
+"""Where one shot ends and the next begins, with PySceneDetect 0.7 (book listing 2.L10).
+
+Frames come from the package's own reader, so a cut is a frame number as shown and, through the
+reader's time table, a true time, also where the frame rate varies. A video without a cut is one
+scene. Hard cuts are what these detectors find; of slow fades they miss most.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from vidgen_lab.pipeline.read.pictures import edge_steepness
+from vidgen_lab.video.reader import VideoReader
+
+DETECTORS = ("adaptive", "content", "threshold", "hash", "histogram")
+_SIDE = 128  # pixels: detectors compare whole pictures, details only cost time
+_GREY = 16  # mean saturation (of 255) up to which a picture counts as black and white
+_GREY_SHARE = 2 / 3  # of the adaptive threshold, in black and white
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """detector: one of DETECTORS; threshold: None takes its default (3, 27, 12, 0.35, 0.2).
+
+    min_seconds: shots shorter than this are not split off.
+    """
+
+    detector: str = "adaptive"
+    threshold: float | None = None
+    min_seconds: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise ValueError(f"unknown detector {self.detector!r}; one of {', '.join(DETECTORS)}")
+        if not 0 <= self.min_seconds < float("inf"):
+            raise ValueError(f"min_seconds must be 0 or more, not {self.min_seconds}")
+        if self.threshold is not None and not 0 < self.threshold < float("inf"):
+            raise ValueError(f"threshold must be more than 0, not {self.threshold}")
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a video: frames [first, end) and seconds [start, stop)."""
+
+    first: int
+    end: int
+    start: float
+    stop: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.first < self.end and 0 <= self.start < self.stop < float("inf")):
+            raise ValueError(
+                f"no span: frames {self.first} to {self.end}, {self.start} s to {self.stop} s"
+            )
+
+    @property
+    def num_frames(self) -> int:
+        return self.end - self.first
+
+    @property
+    def seconds(self) -> float:
+        return self.stop - self.start
+
+
+class CutFinder:
+    """Takes the frames of a video one by one; `cuts` are the numbers of frames that begin a shot.
+
+    The adaptive and the content detector average the changes of hue, saturation and brightness. In
+    black-and-white footage two of the three are zero, and a plain cut drops below the threshold; so
+    there a second detector looks at brightness alone. Motion, too, changes nothing but brightness,
+    so that a cut stands out less; hence its lower threshold.
+    fps: frames per second, only used for the minimal length of a shot.
+    """
+
+    def __init__(self, fps: float, settings: SceneSettings = SceneSettings()) -> None:
+        from scenedetect import FrameTimecode
+
+        self._timecode = FrameTimecode
+        shortest = max(1, round(settings.min_seconds * fps))
+        self._detector = _make_detector(settings, shortest)
+        self._on_grey = None
+        if settings.detector == "adaptive":
+            lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
+            self._on_grey = _make_detector(lower, shortest, luma_only=True)
+        elif settings.detector == "content":
+            self._on_grey = _make_detector(settings, shortest, luma_only=True)
+        self._number, self._shortest = 0, shortest
+        self._cuts: set[int] = set()
+        self._grey_cuts: set[int] = set()
+        self._is_grey: list[bool] = []
+
+    def add(self, rgb: np.ndarray) -> None:
+        """The next frame, uint8 [H, W, 3]."""
+        scale = _SIDE / min(rgb.shape[:2])
+        if scale < 1:
+            size = round(rgb.shape[1] * scale), round(rgb.shape[0] * scale)
+            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        # The rate is a dummy: frames are counted here, times come from the reader.
+        now = self._timecode(self._number, fps=25.0)
+        bgr = np.ascontiguousarray(rgb[..., ::-1])
+        self._note(self._cuts, self._detector.process_frame(now, bgr))
+        if self._on_grey is not None:
+            self._is_grey.append(_saturation(bgr) <= _GREY)
+            self._note(self._grey_cuts, self._on_grey.process_frame(now, bgr))
+        self._number += 1
+
+    def cuts(self) -> list[int]:
+        """Frame numbers at which shots begin, without 0; call it when all frames are in."""
+        if self._number:
+            last = self._timecode(self._number - 1, fps=25.0)
+            self._note(self._cuts, self._detector.post_process(last))
+            if self._on_grey is not None:
+                self._note(self._grey_cuts, self._on_grey.post_process(last))
+        cuts = {c for c in self._cuts if 0 < c < self._number}
+        for cut in sorted(self._grey_cuts):
+            in_grey = 0 < cut < self._number and self._is_grey[cut - 1] and self._is_grey[cut]
+            if in_grey and all(abs(cut - other) >= self._shortest for other in cuts):
+                cuts.add(cut)
+        return sorted(cuts)
+
+    @staticmethod
+    def _note(cuts: set[int], found: Iterable) -> None:
+        cuts |= {cut.frame_num for cut in found or ()}
+
+
+def _saturation(bgr: np.ndarray) -> float:
+    """Mean saturation of a picture, 0..255."""
+    return float(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1].mean())
+
+
+def _make_detector(settings: SceneSettings, min_frames: int, **options: bool):
+    from scenedetect import detectors
+
+    classes = {
+        "adaptive": (detectors.AdaptiveDetector, "adaptive_threshold"),
+        "content": (detectors.ContentDetector, "threshold"),
+        "threshold": (detectors.ThresholdDetector, "threshold"),
+        "hash": (detectors.HashDetector, "threshold"),
+        "histogram": (detectors.HistogramDetector, "threshold"),
+    }
+    kind, name = classes[settings.detector]
+    threshold = {} if settings.threshold is None else {name: settings.threshold}
+    return kind(min_scene_len=min_frames, **threshold, **options)
+
+
+def spans_between(cuts: Iterable[int], times: np.ndarray, duration: float) -> list[Span]:
+    """Spans from the first frame to the last. times: seconds of every frame; duration: of all.
+
+    Raises ValueError for cuts outside the video or out of order.
+    """
+    edges = [0, *cuts, len(times)]
+    if any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+        raise ValueError(f"cuts must rise within 1..{len(times) - 1}, not {edges[1:-1]}")
+    moments = [*(float(times[e]) for e in edges[:-1]), max(duration, float(times[-1]) + 1e-6)]
+    return [
+        Span(first, end, round(start, 6), round(stop, 6))
+        for first, end, start, stop in zip(edges, edges[1:], moments, moments[1:], strict=False)
+    ]
+
+
+class SceneDetector:
+    """Find the shots of a video file and a picture for each (book listing 2.L10, repaired)."""
+
+    def __init__(
+        self, detector: str = "adaptive", threshold: float | None = None, min_seconds: float = 0.5
+    ) -> None:
+        self.settings = SceneSettings(detector, threshold, min_seconds)
+
+    def detect_scenes(self, path: str | Path) -> list[Span]:
+        """The shots in order, without gap or overlap; a single shot is one scene.
+
+        Raises what `VideoReader` raises for a file that is no video.
+        """
+        reader = VideoReader(path)
+        finder = CutFinder(reader.info.fps, self.settings)
+        count = 0
+        for count, frame in enumerate(reader, 1):  # noqa: B007
+            finder.add(frame)
+        return spans_between(finder.cuts(), reader.times[:count], reader.info.duration)
+
+    def extract_scene_keyframes(
+        self,
+        path: str | Path,
+        scenes: Iterable[Span],
+        choice: Literal["middle", "sharpest", "central"] = "middle",
+    ) -> list[np.ndarray]:
+        """One picture a scene, uint8 [H, W, 3]: the middle one, the sharpest of nine, or the one
+        most like the other eight."""
+        reader = VideoReader(path)
+        if choice == "middle":
+            return [reader.read((s.first + s.end - 1) // 2, 1).frames[0] for s in scenes]
+        score = {"sharpest": _sharpness_of, "central": _centrality_of}[choice]
+        pictures = []
+        for scene in scenes:
+            stride = max(1, scene.num_frames // 9)
+            frames = reader.read(scene.first, min(9, scene.num_frames), stride).frames
+            pictures.append(frames[int(np.argmax(score(frames)))])
+        return pictures
+
+
+def _sharpness_of(frames: np.ndarray) -> list[float]:
+    return [edge_steepness(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)) or 0.0 for f in frames]
+
+
+def _centrality_of(frames: np.ndarray) -> np.ndarray:
+    small = np.stack([cv2.resize(f, (32, 18), interpolation=cv2.INTER_AREA) for f in frames])
+    flat = small.reshape(len(frames), -1).astype(np.float32)
+    return -np.abs(flat[:, None] - flat[None]).mean((1, 2))

@@ -1,0 +1,117 @@
+"""Which files of a folder are videos, and what is known about their rights."""
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = frozenset({
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
+    ".wmv", ".flv", ".3gp", ".ogv", ".gif",
+})  # fmt: skip
+RIGHTS_FILE = "rights.csv"
+_RIGHTS = ("licence", "url", "consent")
+_MAGIC = (
+    (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"\x00\x00\x01\xba"),
+    (0, b"0&\xb2u\x8ef\xcf\x11"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to look at. name: its path below the folder, with forward slashes."""
+
+    path: Path
+    name: str
+    wrong_suffix: bool = False
+
+
+def find_videos(folder: str | Path) -> list[Source]:
+    """All files that call themselves a video or begin like one, sorted by name.
+
+    Hidden files and links to folders are left out. Raises FileNotFoundError or NotADirectoryError,
+    and ValueError when there is no video at all.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"no folder {folder}; give the folder that holds the videos")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; give the folder that holds the videos")
+    found = []
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            named = path.suffix.lower() in SUFFIXES
+            if named or looks_like_video(path):
+                found.append(Source(path, "/".join(parts), wrong_suffix=not named))
+    if not found:
+        raise ValueError(f"no video in {folder}: looked for {' '.join(sorted(SUFFIXES))}")
+    return sorted(found, key=lambda source: source.name)
+
+
+def looks_like_video(path: Path) -> bool:
+    """Whether the first bytes are those of a video container, whatever the name says."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(189)
+    except OSError:
+        return False
+    packets = len(head) == 189 and head[0] == head[188] == 0x47  # MPEG-TS
+    return packets or any(head[at : at + len(mark)] == mark for at, mark in _MAGIC)
+
+
+def in_shard(source: Source, shard: tuple[int, int]) -> bool:
+    """Whether shard (i, n) has to do with this file; adding files moves none to another shard."""
+    index, count = shard
+    digest = hashlib.sha256(source.name.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % count == index
+
+
+def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
+    """File name -> licence, url, consent, from `rights.csv` in the folder; empty without it.
+
+    A row for the name `*` holds for all files that have none of their own; rows without a name, as
+    a capture plan has them, hold for nothing.
+    """
+    path = Path(folder) / RIGHTS_FILE
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.DictReader(file)
+        try:
+            rows = list(table)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}, line {table.line_num + 1}: {error}") from None
+    if rows and "file" not in rows[0]:
+        raise ValueError(f"{path} needs a column 'file' (and licence, url, consent)")
+    return {
+        row["file"]: {k: (row.get(k) or "").strip() for k in _RIGHTS} for row in rows if row["file"]
+    }
+
+
+def capture_plan(factors: Mapping[str, Sequence[str]], takes: int = 1) -> Any:
+    """A sheet for a shoot, pandas DataFrame: a line for every take of every combination of factors.
+
+    factors: what is to vary, {"light": ("day", "night"), ...}. The first columns are those of
+    `rights.csv`, empty: filled in at the camera and saved under that name, the sheet states the
+    rights, and its lines without a file say what is still missing. Raises ValueError for no takes,
+    a factor without a value, or one that has the name of another column.
+    """
+    import pandas as pd
+
+    columns = ("file", *_RIGHTS, "take")
+    for name, values in factors.items():
+        if name in columns or not values:
+            raise ValueError(f"{name!r} needs values, and another name than {', '.join(columns)}")
+    if takes < 1:
+        raise ValueError(f"at least one take, not {takes}")
+    blank = dict.fromkeys(columns[:-1], "")
+    lines = [
+        blank | dict(zip(factors, chosen, strict=True)) | {"take": take}
+        for chosen in product(*factors.values())
+        for take in range(1, takes + 1)
+    ]
+    return pd.DataFrame(lines)

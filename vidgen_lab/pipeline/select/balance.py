@@ -1,0 +1,135 @@
+"""Concepts: cluster clips by their embeddings and even out how often each is seen.
+
+The book's balancer (2.L15) cuts every concept to one cap, cannot run on fewer clips than concepts
+and draws without a seed. Here k follows from the data, the shares are tempered instead of cut off,
+rare concepts lose nothing, and duplicates are expected to be gone already.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidgen_lab.pipeline.manifest import Row
+
+STAGE = "balance"
+
+
+@dataclass(frozen=True)
+class BalanceSettings:
+    """concepts: number of clusters; None: about the square root of half the clips, 2..10,000.
+
+    temperature: 1 leaves the shares alone, 0 makes all concepts equal. floor: clips of a concept
+    that are kept in any case. drop: really drop clips; without it only weights are given.
+    """
+
+    concepts: int | None = None
+    temperature: float = 0.5
+    floor: int = 8
+    drop: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 1:
+            raise ValueError(f"temperature must lie in 0..1, not {self.temperature}")
+        if self.concepts is not None and self.concepts < 1:
+            raise ValueError(f"concepts must be at least 1, not {self.concepts}")
+        if self.floor < 0:
+            raise ValueError(f"floor must be 0 or more, not {self.floor}")
+
+
+@dataclass(frozen=True)
+class Balance:
+    """labels: concept of every clip [N]. weights: how often to draw each clip, mean 1 [N].
+
+    keep: bool [N]. before, after: entropy of the concepts in bits; after counts the kept clips by
+    their weights.
+    """
+
+    labels: np.ndarray
+    weights: np.ndarray
+    keep: np.ndarray
+    before: float
+    after: float
+    counts_before: tuple[int, ...]
+    counts_after: tuple[int, ...]
+
+
+class ConceptBalancer:
+    """Balance clips over concepts found by k-means (book listing 2.L15, repaired)."""
+
+    def __init__(self, settings: BalanceSettings = BalanceSettings(), seed: int = 0) -> None:
+        self.settings, self.seed = settings, seed
+        self.concept_centroids: np.ndarray | None = None
+
+    def balance_dataset(self, embeddings: np.ndarray) -> Balance:
+        """embeddings: float [N, D], N >= 1, one row a clip; the same input gives the same result.
+
+        Raises ValueError for an empty or non-finite table.
+        """
+        vectors = np.asarray(embeddings, np.float64)
+        if vectors.ndim != 2 or not len(vectors) or not np.isfinite(vectors).all():
+            raise ValueError(f"embeddings must be finite numbers [N, D], not {list(vectors.shape)}")
+        labels = self._cluster(vectors)
+        counts = np.bincount(labels)
+        wanted = self._wanted(counts)
+        rng = np.random.default_rng(self.seed)
+        keep = np.ones(len(labels), bool)
+        if self.settings.drop:
+            for concept, number in enumerate(wanted):
+                members = np.nonzero(labels == concept)[0]
+                keep[rng.permutation(members)[number:]] = False
+        after = np.bincount(labels[keep], minlength=len(counts))
+        per_clip = counts.astype(float) ** self.settings.temperature / np.maximum(after, 1)
+        weights = np.where(keep, per_clip[labels], 0.0)
+        weights *= keep.sum() / weights.sum()
+        shares = np.bincount(labels, weights, minlength=len(counts))
+        return Balance(
+            labels, weights, keep, entropy(counts), entropy(shares),
+            tuple(counts.tolist()), tuple(after.tolist()),
+        )  # fmt: skip
+
+    def _cluster(self, vectors: np.ndarray) -> np.ndarray:
+        from sklearn.cluster import KMeans, MiniBatchKMeans
+
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        distinct = len(np.unique(unit.round(9), axis=0))
+        k = self.settings.concepts or int(np.clip(round(np.sqrt(len(unit) / 2)), 2, 10_000))
+        k = min(k, distinct)
+        kind = KMeans if len(unit) <= 20_000 else MiniBatchKMeans
+        means = kind(k, n_init=4, random_state=self.seed).fit(unit)
+        # Numbered by size and place: names that do not hang on the random start.
+        order = sorted(
+            range(k), key=lambda c: (-(means.labels_ == c).sum(), *means.cluster_centers_[c])
+        )
+        self.concept_centroids = means.cluster_centers_[order]
+        return np.argsort(order)[means.labels_]
+
+    def _wanted(self, counts: np.ndarray) -> list[int]:
+        """Clips to keep of each concept: tempered, so that the smallest concepts stay whole."""
+        tempered = counts.astype(float) ** self.settings.temperature
+        scale = (counts / tempered).min()
+        wanted = np.maximum(np.ceil(tempered * scale), self.settings.floor)
+        return np.minimum(wanted, counts).astype(int).tolist()
+
+
+def entropy(counts: Sequence[float]) -> float:
+    """Entropy of a distribution in bits; the logarithm of the number of concepts is its maximum."""
+    shares = np.asarray(counts, float)
+    shares = shares[shares > 0] / shares.sum()
+    return float(-(shares * np.log2(shares)).sum()) + 0.0
+
+
+def balance_rows(
+    rows: Sequence[Row], embeddings: np.ndarray, settings: BalanceSettings, seed: int = 0
+) -> tuple[list[Row], Balance]:
+    """Rows after the stage, each with its concept and weight; see `ConceptBalancer`."""
+    balance = ConceptBalancer(settings, seed).balance_dataset(embeddings)
+    out = []
+    for number, row in enumerate(rows):
+        concept = int(balance.labels[number])
+        kept = row.to(STAGE, concept=concept, weight=float(balance.weights[number]))
+        if not balance.keep[number]:
+            before, after = balance.counts_before[concept], balance.counts_after[concept]
+            kept = kept.rejected(STAGE, "over_represented", "concept_clips", before, after)
+        out.append(kept)
+    return out, balance

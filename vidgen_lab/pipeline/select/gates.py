@@ -1,0 +1,171 @@
+"""Gates: one number of a clip against one threshold, and tools to choose the threshold first."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from vidgen_lab.pipeline.manifest import Row
+
+STAGE = "quality"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """reason: why a clip that misses `threshold` is rejected; `least`: values below miss it."""
+
+    reason: str
+    metric: str
+    threshold: float
+    least: bool
+
+    def passes(self, value: float) -> bool:
+        return value >= self.threshold if self.least else value <= self.threshold
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Thresholds, from the hard facts to the measured ones; None switches a gate off.
+
+    min_side: pixels of the shorter side. min_sharpness: steepness of the edges, 0.1 blurred .. 0.4
+    a step. max_frozen: share of frames equal to the one before. min_changing: share of the picture
+    in which anything ever happens; a still under grain has none. min_motion: % of the width per
+    second, off unless set, since how lively a clip should be is a wish and slowness no defect.
+    max_bars, max_bright, max_dark: shares of the picture. max_blank: share of frames that show
+    nothing.
+    """
+
+    min_side: float | None = 64
+    min_seconds: float | None = 1.0
+    max_seconds: float | None = None
+    min_fps: float | None = 6
+    max_bright: float | None = 0.3
+    max_dark: float | None = 0.8
+    max_blank: float | None = 0.5
+    max_bars: float | None = 0.04
+    max_frozen: float | None = 0.8
+    min_changing: float | None = 0.01
+    min_motion: float | None = None
+    min_sharpness: float | None = 0.22
+
+    def __post_init__(self) -> None:
+        for name, gate in self.by_name().items():
+            most = 1.0 if gate.metric in _SHARES else math.inf
+            if not 0 <= gate.threshold <= most or math.isinf(gate.threshold):
+                within = "0..1" if most == 1 else "0 or more"
+                raise ValueError(f"{name} must be {within}, not {gate.threshold}")
+
+    def gates(self) -> list[Gate]:
+        """The gates that are switched on, in the order in which they are asked."""
+        return list(self.by_name().values())
+
+    def by_name(self) -> dict[str, Gate]:
+        """The same by the name of their setting."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: Gate(*_GATES[name], threshold=value, least=name.startswith("min"))
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+_GATES = {
+    "min_side": ("too_small", "short_side"),
+    "min_seconds": ("too_short", "seconds"),
+    "max_seconds": ("too_long", "seconds"),
+    "min_fps": ("too_few_frames_per_second", "fps"),
+    "max_blank": ("blank", "blank"),
+    "max_bright": ("over_exposed", "bright"),
+    "max_dark": ("under_exposed", "dark"),
+    "max_bars": ("black_bars", "bars"),
+    "max_frozen": ("frozen", "frozen"),
+    "min_changing": ("static", "changing"),
+    "min_motion": ("slow", "motion"),
+    "min_sharpness": ("blurred", "sharpness"),
+}
+_SHARES = ("blank", "bright", "dark", "bars", "frozen", "changing")  # of a picture or of a clip
+
+
+def judge(row: Row, gates: Iterable[Gate]) -> Row:
+    """The row after the gates: kept, or rejected by the first gate it misses.
+
+    What could not be measured is rejected as such and does not pass for a low value.
+    """
+    failed = [gate.reason for gate in gates if not _passes(gate, row.metrics)]
+    first = next((gate for gate in gates if not _passes(gate, row.metrics)), None)
+    if first is None:
+        return row.to(STAGE)
+    value = row.metrics.get(first.metric)
+    reason = first.reason if value is not None else f"unmeasured: {first.metric}"
+    return row.to(STAGE, failed_gates=failed).rejected(
+        STAGE, reason, first.metric, value, first.threshold
+    )
+
+
+def _passes(gate: Gate, metrics: Mapping[str, float | None]) -> bool:
+    value = metrics.get(gate.metric)
+    return value is not None and gate.passes(value)
+
+
+def quantiles(
+    rows: Sequence[Row],
+    metric: str,
+    at: Sequence[float] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99),
+) -> dict[float, float]:
+    """The values of a metric below which these shares of the clips lie; look before you drop."""
+    values = _values(rows, metric)
+    if not len(values):
+        return {}
+    return {share: float(value) for share, value in zip(at, np.quantile(values, at), strict=True)}
+
+
+def what_if(rows: Sequence[Row], gate: Gate, thresholds: Sequence[float]) -> dict[float, float]:
+    """Share of the clips that each threshold would keep, with this gate alone."""
+    values = _values(rows, gate.metric)
+    kept = {}
+    for threshold in thresholds:
+        other = Gate(gate.reason, gate.metric, threshold, gate.least)
+        kept[float(threshold)] = (
+            float(np.mean([other.passes(v) for v in values])) if len(values) else 0.0
+        )
+    return kept
+
+
+def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
+    """The clips nearest to the threshold, nearest first: look at these. Half of them from either
+    side, as far as there are any, so that what is dropped can be compared with what is kept."""
+
+    def distance(row: Row) -> tuple:
+        return abs(row.metrics[gate.metric] - gate.threshold), row.source, row.clip_id
+
+    near = sorted((r for r in rows if r.metrics.get(gate.metric) is not None), key=distance)
+    passes = [gate.passes(r.metrics[gate.metric]) for r in near]
+    sides = [[n for n, p in enumerate(passes) if p is side][: count // 2] for side in (True, False)]
+    chosen = {*sides[0], *sides[1]}
+    others = [n for n in range(len(near)) if n not in chosen]
+    return [near[n] for n in sorted([*chosen, *others[: count - len(chosen)]])]
+
+
+def calibrate(good: Sequence[float], bad: Sequence[float], least: bool) -> float:
+    """The threshold that best parts labelled examples.
+
+    It lies in the widest gap among those with the fewest mistakes, nearer to the side that varies
+    less: new clips will stray as far as the known ones do. ValueError when either side is empty.
+    """
+    if not len(good) or not len(bad):
+        raise ValueError("calibration needs good and bad examples")
+    sign = 1 if least else -1
+    good, bad = sign * np.asarray(good, float), sign * np.asarray(bad, float)
+    points = np.unique(np.concatenate([good, bad]))
+    gaps = np.diff(points) if len(points) > 1 else np.zeros(1)
+    lower = points[: len(gaps)]
+    mistakes = [(good < m).sum() + (bad >= m).sum() for m in lower + gaps / 2]
+    best = min(range(len(gaps)), key=lambda i: (mistakes[i], -gaps[i]))
+    both = bad.std() + good.std()
+    share = np.clip(bad.std() / both, 0.25, 0.75) if both else 0.5
+    return float(sign * (lower[best] + share * gaps[best]))
+
+
+def _values(rows: Sequence[Row], metric: str) -> np.ndarray:
+    return np.array([r.metrics[metric] for r in rows if r.metrics.get(metric) is not None], float)

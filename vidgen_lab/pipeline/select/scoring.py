@@ -1,0 +1,252 @@
+"""Everything the gates need to know about a video, from decoding each frame exactly once.
+
+One pass feeds the cut finder, the frame measures (a few times a second) and the motion measure
+(neighbouring frames, a few times a second). Scores are kept by time and summed up per scene
+afterwards, because a scene's end is known only later.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from vidgen_lab.metrics.flow import analyse_flow
+from vidgen_lab.pipeline.read import pictures
+from vidgen_lab.pipeline.read.probing import Facts, facts_of
+from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.reader import VideoError, VideoReader
+
+_FROZEN = 3.0  # grey levels: no block of the picture changed more than coding noise does
+_CHANGED = 6.0  # grey levels by which the mean of a block has to move to count as a change
+_BLOCKS = 16  # blocks along each side of a picture
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """looks_per_second: how often the frame measures and the flow are taken.
+
+    max_looks: at most so many thumbnails and hashes are kept of one scene.
+    """
+
+    looks_per_second: float = 4.0
+    max_looks: int = 40
+
+    def __post_init__(self) -> None:
+        if not (0 < self.looks_per_second <= 1000 and 1 <= self.max_looks <= 10_000):
+            raise ValueError(
+                "looks_per_second must lie in 0..1000 and max_looks in 1..10000, not "
+                f"{self.looks_per_second} and {self.max_looks}"
+            )
+
+
+@dataclass(frozen=True)
+class Look:
+    """One frame that was measured; flow to the next frame where there is one."""
+
+    number: int
+    steepness: float | None
+    laplacian: float
+    brightness: float
+    dark: float
+    bright: float
+    hash: str | None
+    thumb: np.ndarray
+    grey: np.ndarray
+    motion: float | None
+    unexplained: float | None
+
+
+class SmallReader(VideoReader):
+    """Yields the frames reduced for measuring: the decoder's output is scaled directly, which costs
+    a fraction of converting a large frame to RGB first."""
+
+    def pictures(self) -> Iterator[np.ndarray]:
+        """All frames in order, upright, uint8 [h, w, 3] at `pictures.work_size`."""
+        for frame in self._decode_all():
+            width, height = pictures.work_size(frame.width, frame.height)
+            if (width, height) != (frame.width, frame.height):
+                rotation = frame.rotation
+                frame = frame.reformat(
+                    width, height, "rgb24", interpolation="AREA", **self._converting
+                )
+                turns = round((rotation or 0) / 90) % 4
+                rgb = frame.to_ndarray()
+                yield np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+            else:
+                yield self._upright(frame)
+
+
+def score_video(
+    path: str | Path,
+    scenes: SceneSettings = SceneSettings(),  # noqa: B008
+    settings: ScoreSettings = ScoreSettings(),
+) -> dict[str, Any]:
+    """Probe, split and measure a video: {"facts": ..., "clips": [{frames, span, metrics, looks}]}.
+
+    Plain values only, so that the result can be written down and sent between processes.
+    Raises VideoError when the file is no video, is cut short, or stops decoding half-way.
+    """
+    reader = SmallReader(path)
+    facts = facts_of(reader)
+    if facts.missing:
+        raise VideoError(
+            f"truncated: {facts.missing} of the announced {facts.num_frames + facts.missing} "
+            "frames are not in the file"
+        )
+    watch = _Watch(facts, scenes, settings)
+    for rgb in reader.pictures():
+        watch.add(rgb)
+    if watch.number < facts.num_frames:
+        raise VideoError(f"damaged: {watch.number} of {facts.num_frames} frames decode")
+    duration = max(facts.seconds, float(reader.times[-1]) + 0.5 / facts.fps)
+    spans = spans_between(watch.finder.cuts(), reader.times, duration)
+    return {"facts": facts.to_dict(), "clips": [watch.summary(span) for span in spans]}
+
+
+class _Watch:
+    """Sees every frame once and remembers what the summaries need."""
+
+    def __init__(self, facts: Facts, scenes: SceneSettings, settings: ScoreSettings) -> None:
+        self.facts, self.settings = facts, settings
+        self.finder = CutFinder(facts.fps, scenes)
+        self.every = max(1, round(facts.fps / settings.looks_per_second))
+        self.number = 0
+        self.looks: list[Look] = []
+        self.changes: list[float] = []  # of each frame against the one before it
+        self._before: np.ndarray | None = None
+        self._waiting: np.ndarray | None = None
+
+    def add(self, rgb: np.ndarray) -> None:
+        self.finder.add(rgb)
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        self.changes.append(_block_change(self._before, grey))
+        if self._waiting is not None:
+            self._look(self._waiting, rgb)
+            self._waiting = None
+        if self.number % self.every == 0:
+            self._waiting = rgb
+        self._before = grey
+        self.number += 1
+
+    def _look(self, rgb: np.ndarray, after: np.ndarray | None) -> None:
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        motion = unexplained = None
+        if after is not None and min(grey.shape) >= 16:
+            # A time base of one frame; the rate of the clip turns it into seconds.
+            report = analyse_flow(Clip(np.stack([rgb, after]), self.facts.fps))
+            motion, unexplained = float(report.speed[0]), float(report.unexplained[0])
+        self.looks.append(
+            Look(
+                number=self.number - 1,
+                steepness=pictures.edge_steepness(grey) if min(grey.shape) >= 16 else None,
+                laplacian=pictures.laplacian_variance(grey),
+                brightness=float(grey.mean()),
+                dark=pictures.dark_share(grey),
+                bright=pictures.bright_share(grey),
+                hash=pictures.perceptual_hash(grey),
+                thumb=pictures.thumbnail(rgb),
+                grey=cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA),
+                motion=motion,
+                unexplained=unexplained,
+            )
+        )
+
+    def summary(self, span: Span) -> dict[str, Any]:
+        if self._waiting is not None:  # the very last frame has no neighbour to move towards
+            self._look(self._waiting, None)
+            self._waiting = None
+        looks = [look for look in self.looks if span.first <= look.number < span.end]
+        chosen = looks[:: -(-len(looks) // self.settings.max_looks) or 1]
+        return {
+            "frames": [span.first, span.end],
+            "span": [span.start, span.stop],
+            "metrics": self._metrics(span, looks),
+            "hashes": [look.hash for look in chosen],
+            "thumbs": [look.thumb.tobytes().hex() for look in chosen],
+            "step": self.every * (-(-len(looks) // self.settings.max_looks) or 1) / self.facts.fps,
+        }
+
+    def _metrics(self, span: Span, looks: list[Look]) -> Mapping[str, float | None]:
+        changes = np.array(self.changes[span.first + 1 : span.end])
+        moving = [k for k in looks if k.motion is not None and k.number + 1 < span.end]
+        bars = [pictures.bar_share(np.max([k.grey for k in looks], axis=0))] if looks else []
+        return {
+            "width": self.facts.width,
+            "height": self.facts.height,
+            "short_side": min(self.facts.width, self.facts.height),
+            "fps": span.num_frames / span.seconds,
+            "seconds": span.seconds,
+            "num_frames": span.num_frames,
+            "sharpness": _median([k.steepness for k in looks]),
+            "laplacian": _median([k.laplacian for k in looks]),
+            "motion": _mean([k.motion for k in moving]),
+            "unexplained": _mean([k.unexplained for k in moving]),
+            "changing": _changing([k.grey for k in looks]),
+            "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
+            "longest_freeze": _longest(changes < _FROZEN) / self.facts.fps,
+            "brightness": _mean([k.brightness for k in looks]),
+            "dark": _mean([k.dark for k in looks]),
+            "bright": _mean([k.bright for k in looks]),
+            "blank": _mean([float(k.hash is None) for k in looks]),
+            "bars": _mean(bars),
+        }
+
+
+def _block_change(before: np.ndarray | None, grey: np.ndarray) -> float:
+    """Largest mean change of a block (a sixteenth of each side), in grey levels: something small
+    may move in a picture that stands still."""
+    if before is None:
+        return 0.0
+    change = cv2.absdiff(before, grey)
+    return float(cv2.resize(change, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA).max())
+
+
+def _changing(greys: list[np.ndarray]) -> float | None:
+    """Share of the picture, in blocks, that ever changes in the course of a scene, 0..1; None for
+    fewer than two looks.
+
+    Means of blocks, so that grain averages out; what brightens or darkens everywhere is taken out
+    first. It sees what flow cannot follow: steam, spinning, anything very slow.
+    """
+    if len(greys) < 2:
+        return None
+    means = np.stack(
+        [cv2.resize(g, (_BLOCKS, _BLOCKS), interpolation=cv2.INTER_AREA) for g in greys]
+    ).astype(np.float32)
+    means -= np.median(means, axis=(1, 2), keepdims=True)
+    return float((np.ptp(means, axis=0) > _CHANGED).mean())
+
+
+def _longest(flags: np.ndarray) -> int:
+    longest = run = 0
+    for flag in flags:
+        run = run + 1 if flag else 0
+        longest = max(longest, run)
+    return longest
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.median(known)) if known else None
+
+
+def versions() -> str:
+    """The libraries whose change may change a score."""
+    import scenedetect
+
+    from vidgen_lab import __version__
+
+    return (
+        f"vidgen_lab {__version__}, PyAV {av.__version__}, OpenCV {cv2.__version__}, "
+        f"PySceneDetect {scenedetect.__version__}"
+    )

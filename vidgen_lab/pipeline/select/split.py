@@ -1,0 +1,92 @@
+"""Training, validation and test sets that share nothing: split by source and duplicate group."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vidgen_lab.pipeline.manifest import Row
+
+STAGE = "split"
+
+
+class Leak(ValueError):
+    """Two sets share a source or a duplicate group."""
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Shares of the sets; what remains is for training."""
+
+    val: float = 0.1
+    test: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.val >= 0 and self.test >= 0 and self.val + self.test < 1):
+            raise ValueError(f"val {self.val} and test {self.test} must leave clips to train on")
+
+
+def split_rows(
+    rows: Sequence[Row],
+    ties: Sequence[Row],
+    settings: SplitSettings = SplitSettings(),
+    seed: int = 0,
+) -> list[Row]:
+    """The rows with `info["split"]`, checked for leaks.
+
+    ties: all rows of the duplicates stage, the rejected ones too. A film whose second shot is a
+    copy of a clip elsewhere ties that clip to the whole film, even when the copy was dropped.
+    A family goes where a hash of its smallest member points, so that adding files moves nothing
+    that is not tied to them.
+    """
+    family = _families([*rows, *ties])
+    out = []
+    for row in rows:
+        place = _place(f"{seed}/{family[_node(row)]}")
+        name = "val" if place < settings.val else "train"
+        if settings.val <= place < settings.val + settings.test:
+            name = "test"
+        out.append(row.to(STAGE, split=name))
+    check_leaks(out, ties)
+    return out
+
+
+def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
+    """Raises Leak when a source, a file content or a duplicate group lies in two sets."""
+    family = _families([*rows, *ties])
+    seen: dict[str, Row] = {}
+    for row in rows:
+        other = seen.setdefault(family[_node(row)], row)
+        if other.info["split"] != row.info["split"]:
+            raise Leak(
+                f"{row.source} is in {row.info['split']}, {other.source}, which shares a source "
+                f"or a duplicate with it, in {other.info['split']}"
+            )
+
+
+def _families(rows: Sequence[Row]) -> Mapping[str, str]:
+    """Source -> smallest content of all sources tied to it."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    for row in rows:
+        for other in (f"content {row.sha256}", f"group {row.info.get('group', row.clip_id)}"):
+            parent[root(_node(row))] = root(other)
+    contents: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        contents[root(_node(row))].append(row.sha256 or row.source)
+    return {_node(row): min(contents[root(_node(row))]) for row in rows}
+
+
+def _node(row: Row) -> str:
+    return f"source {row.source}"
+
+
+def _place(name: str) -> float:
+    """A number in 0..1 that depends on the name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

@@ -1,0 +1,238 @@
+"""Run one pure function over many tasks: here, in killable processes, or on a Ray cluster.
+
+A task and its result are plain JSON, so all three give the same bytes. A worker is a process of its
+own that is killed, with everything it started, when a task passes its limit or takes the worker
+down: nothing inside Python can stop a decoder that does not return.
+"""
+
+import importlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from vidgen_lab.files import plain
+
+EXECUTORS = ("serial", "process", "ray")
+_RECYCLE = 200  # tasks after which a worker is replaced, so that leaks of libraries stay bounded
+# Nothing that a task does to itself: a cluster that takes the machine back, a lack of memory.
+_FROM_OUTSIDE = (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
+KILLED = "killed"  # begins the reason of a task that may well succeed another time
+
+Task = dict[str, Any]
+Function = Callable[[Task], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: its value, or the reason why there is none."""
+
+    value: Any = None
+    error: str = ""
+
+
+def run_tasks(
+    function: Function,
+    tasks: Sequence[Task],
+    executor: str = "process",
+    workers: int | None = None,
+    limit: float = 300.0,
+) -> Iterator[tuple[int, Outcome]]:
+    """Yield (number of the task, outcome) as tasks finish, in any order, each exactly once.
+
+    function: defined at the top of a module, takes and returns plain values. workers: processes,
+    by default one a core. limit: seconds a task may take; not enforced by "serial", where nothing
+    could be killed. An exception of the function is an outcome with an error, not an exception.
+    Raises ValueError for an unknown executor, ImportError when Ray is missing.
+    """
+    if executor not in EXECUTORS:
+        raise ValueError(f"unknown executor {executor!r}; one of {', '.join(EXECUTORS)}")
+    if limit <= 0:
+        raise ValueError(f"the limit must be some seconds, not {limit}")
+    workers = max(1, min(workers or os.cpu_count() or 1, len(tasks)))
+    if not tasks:
+        return
+    if executor == "serial":
+        yield from ((number, _attempt(function, task)) for number, task in enumerate(tasks))
+    elif executor == "process":
+        yield from _on_processes(function, tasks, workers, limit)
+    else:
+        yield from _on_ray(function, tasks, workers, limit)
+
+
+class Worker:
+    """A process that runs `function` on one task after another; start it by calling it."""
+
+    def __init__(self, function: Function, limit: float) -> None:
+        self.name = f"{function.__module__}:{function.__qualname__}"
+        self.limit = limit
+        self._process: subprocess.Popen | None = None
+        self._done = 0
+
+    def __call__(self, task: Task) -> Outcome:
+        """Run one task; the process is started, replaced or killed as needed."""
+        if self._process is None or self._process.poll() is not None or self._done >= _RECYCLE:
+            self.close()
+            self._process, self._done = _start(self.name), 0
+        self._done += 1
+        process, late = self._process, threading.Event()
+
+        def stop() -> None:
+            late.set()
+            kill_tree(process.pid)
+
+        timer = threading.Timer(self.limit, stop)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except OSError:
+            line = ""
+        finally:
+            timer.cancel()
+            timer.join()  # it may be killing right now; the next task must not meet it
+        if line.endswith("\n"):
+            return Outcome(**json.loads(line))
+        if late.is_set():
+            return Outcome(error=f"timeout: not finished within {self.limit:g} s, killed")
+        code = process.wait()
+        if code in _FROM_OUTSIDE:
+            return Outcome(error=f"{KILLED}: signal {-code} from outside ended the worker")
+        return Outcome(error=f"crash: the worker ended with code {code}")
+
+    def close(self) -> None:
+        """End the process and what it started."""
+        if self._process is not None:
+            kill_tree(self._process.pid)
+            for pipe in (self._process.stdin, self._process.stdout):
+                with suppress(OSError):  # what was not written yet has nobody to read it
+                    pipe.close()
+            self._process.wait()
+            self._process = None
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all its descendants; those already gone are fine."""
+    try:
+        parent = psutil.Process(pid)
+        family = [*parent.children(recursive=True), parent]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family[:-1], timeout=5)
+
+
+def serve(name: str) -> None:
+    """What a worker process does: read tasks as lines of JSON, answer each with one line.
+
+    When the other end goes away, even by kill -9, so does this process and all it started.
+    """
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints must not get between the answers
+    module, _, function = name.partition(":")
+    todo: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(todo,), daemon=True).start()
+    call = getattr(importlib.import_module(module), function)
+    while True:
+        outcome = _attempt(call, json.loads(todo.get()))
+        answers.write(json.dumps(vars(outcome)) + "\n")
+        answers.flush()
+
+
+def _listen(todo: "queue.Queue[str]") -> None:
+    for line in sys.stdin:
+        todo.put(line)
+    for child in psutil.Process().children(recursive=True):
+        kill_tree(child.pid)
+    os._exit(0)
+
+
+def _start(name: str) -> subprocess.Popen:
+    """One thread each: the workers are the parallelism."""
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    threads = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+    code = f"from vidgen_lab.pipeline.workers import serve; serve({name!r})"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        env={**os.environ, **threads, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
+        start_new_session=True,
+    )
+
+
+def _attempt(function: Function, task: Task) -> Outcome:
+    try:
+        return Outcome(value=plain(function(task)))
+    except Exception as error:  # a task must never take the others down
+        return Outcome(error=f"{type(error).__name__}: {error}")
+
+
+def _on_processes(
+    function: Function, tasks: Sequence[Task], workers: int, limit: float
+) -> Iterator[tuple[int, Outcome]]:
+    staff = [Worker(function, limit) for _ in range(workers)]
+    free: queue.Queue[Worker] = queue.Queue()
+    for worker in staff:
+        free.put(worker)
+
+    def one(task: Task) -> Outcome:
+        worker = free.get()
+        try:
+            return worker(task)
+        finally:
+            free.put(worker)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        numbers = {pool.submit(one, task): number for number, task in enumerate(tasks)}
+        for future in as_completed(numbers):
+            yield numbers.pop(future), future.result()
+    finally:  # also when the caller stops half-way or presses Ctrl-C
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in staff:
+            worker.close()
+
+
+def _on_ray(
+    function: Function, tasks: Sequence[Task], workers: int, limit: float
+) -> Iterator[tuple[int, Outcome]]:
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError("the Ray executor needs Ray: pip install vidgen-lab[cluster]") from error
+    from ray.data import ActorPoolStrategy
+
+    rows = [{"number": n, "task": json.dumps(task)} for n, task in enumerate(tasks)]
+    made = ray.data.from_items(rows, override_num_blocks=min(len(rows), 4 * workers)).map(
+        _RayWorker,
+        fn_constructor_args=(function, limit),
+        compute=ActorPoolStrategy(size=workers),
+    )
+    for row in made.iter_rows():
+        yield int(row["number"]), Outcome(**json.loads(row["outcome"]))
+
+
+class _RayWorker:
+    """An actor that hands its tasks to a killable process."""
+
+    def __init__(self, function: Function, limit: float) -> None:
+        self._worker = Worker(function, limit)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        outcome = self._worker(json.loads(row["task"]))
+        return {"number": row["number"], "outcome": json.dumps(vars(outcome))}

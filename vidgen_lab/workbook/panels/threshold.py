@@ -1,0 +1,131 @@
+"""A slider for every gate, and below it at once what it keeps and what it drops."""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import ipywidgets as w
+import numpy as np
+
+from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select.gates import Gate, GateSettings
+from vidgen_lab.toyworld.raw import Planted
+from vidgen_lab.video.reader import VideoReader
+from vidgen_lab.workbook.ch02 import figures as data_figures
+from vidgen_lab.workbook.panels.prompt import LABEL, WIDE, _Panel
+
+
+class ThresholdPanel(_Panel):
+    """Choose a gate, move its threshold, look at the clips on both sides of it.
+
+    rows: scored clips (stage "quality" or "scenes"). folder: where their sources are. settings:
+    the thresholds to start from. truth: what was planted, if that is known; then precision and
+    recall are shown as well.
+    Attributes: `settings` (the thresholds as the sliders say now).
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        folder: str | Path,
+        settings: GateSettings | None = None,
+        truth: Sequence[Planted] = (),
+        gate: str = "min_sharpness",
+    ) -> None:
+        self.rows, self.folder = list(rows), Path(folder)
+        self.settings = settings = settings or GateSettings()
+        self.truth = {p.file: p for p in truth}
+        self._pictures: dict[tuple[str, str], np.ndarray] = {}
+        names = [n for n in settings.by_name() if self._values(n)]
+        self.gate_menu = w.Dropdown(
+            options=names, value=gate if gate in names else names[0], description="gate",
+            style=LABEL, layout=w.Layout(width="318px"),
+        )  # fmt: skip
+        self.slider = w.FloatSlider(
+            description="threshold", style=LABEL, layout=w.Layout(width=WIDE),
+            continuous_update=False, readout_format=".3g",
+        )  # fmt: skip
+        self.view = w.HTML()
+        self.box = w.VBox([self.gate_menu, self.slider, self.view])
+        self._busy = False
+        self.gate_menu.observe(lambda _: self._choose(), names="value")
+        self.slider.observe(lambda _: self._move(), names="value")
+        self._choose()
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that is looked at, with its threshold as it is now."""
+        return self.settings.by_name()[self.gate_menu.value]
+
+    def summary(self) -> str:
+        g, values = self.gate, self._values(self.gate_menu.value)
+        kept, unknown = sum(map(g.passes, values)), len(self.rows) - len(values)
+        sign = ">=" if g.least else "<="
+        words = f"Panel: {g.metric} {sign} {g.threshold:.3g} keeps {kept} of {len(values)} clips"
+        return f"{words}; {unknown} could not be measured" if unknown else words
+
+    def _values(self, name: str) -> list[float]:
+        metric = self.settings.by_name()[name].metric
+        return [r.metrics[metric] for r in self.rows if r.metrics.get(metric) is not None]
+
+    def _choose(self) -> None:
+        values = self._values(self.gate_menu.value)
+        now = self.gate.threshold
+        low, high = min([*values, now]), max([*values, now])
+        self._busy = True
+        # A slider refuses a minimum above its maximum, so widen it first.
+        self.slider.min, self.slider.max = min(low, self.slider.min), max(high, self.slider.max)
+        self.slider.value = now
+        self.slider.min, self.slider.max = low, high
+        self.slider.step = max((high - low) / 200, 1e-6)
+        self._busy = False
+        self._draw()
+
+    def _move(self) -> None:
+        if not self._busy:
+            name = self.gate_menu.value
+            self.settings = replace(self.settings, **{name: self.slider.value})
+            self._draw()
+
+    def _draw(self) -> None:
+        chart = data_figures.threshold(self.rows, self.gate, list(self.truth.values()))
+        picture = base64.b64encode(chart.data).decode()
+        parts = [
+            f'<img alt="{html.escape(str(chart.alt), quote=True)}" style="max-width: 100%" '
+            f'src="data:image/png;base64,{picture}">'
+        ]
+        for word, rows in zip(("kept", "dropped"), self._neighbours(), strict=True):
+            strip = "".join(self._figure(row) for row in rows) or "<em>none</em>"
+            parts.append(f'<p>just {word}</p><div style="display: flex; gap: 8px">{strip}</div>')
+        self.view.value = "".join(parts)
+
+    def _neighbours(self, count: int = 5) -> tuple[list[Row], list[Row]]:
+        gate = self.gate
+        known = [r for r in self.rows if r.metrics.get(gate.metric) is not None]
+        known.sort(key=lambda r: (abs(r.metrics[gate.metric] - gate.threshold), r.clip_id))
+        kept = [r for r in known if gate.passes(r.metrics[gate.metric])]
+        return kept[:count], [r for r in known if not gate.passes(r.metrics[gate.metric])][:count]
+
+    def _figure(self, row: Row) -> str:
+        value = row.metrics[self.gate.metric]
+        kind = f", {self.truth[row.source].kind}" if row.source in self.truth else ""
+        words = html.escape(f"{value:.3g}{kind}")
+        data = base64.b64encode(self._jpeg(row)).decode()
+        return (
+            f'<figure style="margin: 0"><img alt="a clip with {words}" width="120" '
+            f'src="data:image/jpeg;base64,{data}"><figcaption>{words}</figcaption></figure>'
+        )
+
+    def _jpeg(self, row: Row) -> bytes:
+        import cv2
+
+        if row.identity not in self._pictures:
+            middle = (row.frames[0] + row.frames[1] - 1) // 2
+            frame = VideoReader(self.folder / row.source).read(middle, 1).frames[0]
+            scale = 120 / frame.shape[1]
+            size = (120, max(1, round(frame.shape[0] * scale)))
+            self._pictures[row.identity] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        _, packed = cv2.imencode(".jpg", self._pictures[row.identity][..., ::-1])
+        return packed.tobytes()
