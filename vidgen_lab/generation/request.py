@@ -165,12 +165,11 @@ class ModelLimits:
             read("scheduler/scheduler_config.json"),
         )
 
-<<<<<<< HEAD
     @property
     def frame_rule(self) -> str:
         """Legal frame counts in words of one formula: "8N+1", "4N"."""
         return f"{self.frame_step}N" + (f"+{self.frame_offset}" if self.frame_offset else "")
-=======
+
     def unfamiliar(self, request: GenerationRequest) -> str | None:
         """What of the size the model was never trained on, in one sentence; None if nothing.
 
@@ -187,7 +186,6 @@ class ModelLimits:
             f"This model was trained on {frames} frames of {width}x{height}; "
             f"{' and '.join(odd)} may look worse than it can do"
         )
->>>>>>> main
 
     def nearest_frames(self, num_frames: int) -> list[int]:
         """The legal frame counts on either side of `num_frames` (one, if it is legal)."""

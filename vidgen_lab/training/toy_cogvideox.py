@@ -24,11 +24,11 @@ class ToyCogVideoXConfig:
     A token is 8x8 pixels (one latent cell) of four frames, as CogVideoX-1.5 joins two frames: small
     in space, where outlines are sharp, and long in time, where little changes. The first
     `short_steps` see one such slice of time, of three times as many clips: what things look like is
-    learned sooner from many pictures than from few films, and CogVideoX began with pictures too. An
-    error where the subject is counts `subject_weight` times: it covers a tenth of the picture and is
-    what most
-    captions are about. A share of the batches is padded to CogVideoX's own 226 text tokens, so that
-    the stock pipeline's defaults give what the short text gives.
+    learned sooner from many pictures than from few films, and CogVideoX began with pictures too.
+
+    An error where the subject is counts `subject_weight` times: it covers a tenth of the picture
+    and is what most captions are about. A share of the batches is padded to CogVideoX's own 226
+    text tokens, so that the stock pipeline's defaults give what the short text gives.
     """
 
     heads: int = 4
