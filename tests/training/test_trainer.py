@@ -1,0 +1,304 @@
+"""The training loop: exact after a kill, exact in several parts, loud about what is wrong."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tests.training import killable
+from vidgen_lab.training.checkpoint import CheckpointError
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.trainer import VideoModelTrainer
+
+PLAIN = TrainingConfig(
+    steps=6, precision="no", tensorboard=False, measure=False, log_every=1, checkpoint_every=2
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    assert killable.run(folder) == 0
+    return killable.outcome(folder)
+
+
+@pytest.mark.parametrize(
+    ("workers", "kill"),
+    [(0, ("step", 7)), (2, ("validation", 12)), (0, ("checkpoint", 22))],
+)
+def test_a_killed_run_ends_as_if_it_had_not_been(whole, tmp_path, workers, kill):
+    assert killable.run(tmp_path, workers, kill=kill) == -9
+    assert killable.run(tmp_path, workers) == 0
+    assert killable.equal(killable.outcome(tmp_path), whole)
+
+
+def test_another_seed_ends_elsewhere(whole, tmp_path):
+    killable.trainer_in(tmp_path, seed=4).fit()
+    assert not killable.equal(killable.outcome(tmp_path), whole)
+
+
+def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path):
+    assert killable.run(tmp_path / "two", processes=2, kill=("step", 8)) == -9
+    assert killable.run(tmp_path / "two", processes=2) == 0
+    killable.trainer_in(tmp_path / "one", accumulation=2).fit()
+    two, one = (killable.outcome(tmp_path / name) for name in ("two", "one"))
+    for name in (n for n in one[0] if n.startswith("ema.")):  # batch norm counts for itself
+        assert torch.allclose(two[0][name], one[0][name], atol=1e-7), name
+    losses = [[row["loss"] for row in rows if "loss" in row] for _, rows in (two, one)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+# an engineer's own model ------------------------------------------------------------------------
+
+
+def regression(folder, config=PLAIN, model=None, size=4, dtype=torch.float32, **options):
+    """The ten lines of the trainer's docstring."""
+    torch.manual_seed(0)
+    x = torch.randn(24, 5, dtype=dtype)
+    data = TensorDataset(x, x.sin())
+    model = model or nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 5)).to(dtype)
+
+    def loss(model, batch, draw):
+        return (model(batch[0]) - batch[1]).square().mean(1)
+
+    options = {"optimizers": OptimizerConfig(learning_rate=0.01, warmup=0)} | options
+    loader = options.pop("data", None) or DataLoader(data, size, shuffle=True)
+    loss = options.pop("loss", loss)
+    return VideoModelTrainer(model, loss, loader, folder, config, **options)
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def test_micro_batches_add_up_to_the_big_batch(tmp_path):
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(24, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+    def cut(*sizes):
+        ends = torch.tensor(sizes).cumsum(0).tolist()
+        parts = [order[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+        return [(x[part], x[part].sin()) for part in parts]
+
+    config = replace(PLAIN, ema_decay=0.9, steps=8)
+    big = regression(tmp_path / "big", config, dtype=torch.float64, data=cut(12, 12))
+    big.fit()
+    uneven = replace(config, accumulation=3)
+    parts = cut(1, 4, 7, 6, 2, 4)
+    small = regression(tmp_path / "small", uneven, dtype=torch.float64, data=parts)
+    small.fit()
+    assert (weights(big) - weights(small)).abs().max() <= 1e-12
+    for name, average in big.ema.shadow.items():
+        assert (average - small.ema.shadow[name]).abs().max() <= 1e-12
+    assert small.ema.updates == 8  # once a step, not once a micro-batch
+
+
+def test_a_run_says_whether_it_is_new_and_goes_on_where_it_stopped(tmp_path, capsys):
+    trainer = regression(tmp_path)
+    assert trainer.fit().resumed_from == 0
+    assert "a new run of 6 steps" in capsys.readouterr().out
+    again = regression(tmp_path, replace(PLAIN, steps=8))
+    with pytest.raises(ValueError, match=r"training.steps: 6 -> 8"):
+        again.fit()
+    result = again.fit(allow=["training.steps"])
+    assert (result.resumed_from, result.step) == (6, 8)
+    assert "resumed at step 6 of 8" in capsys.readouterr().out
+    assert [row["step"] for row in result.history] == list(range(1, 9))
+    whole = regression(tmp_path / "whole", replace(PLAIN, steps=8))
+    whole.fit()
+    assert not torch.equal(weights(whole), torch.zeros_like(weights(whole)))
+
+
+def test_an_interrupt_finishes_the_step_saves_and_leaves_usable_objects(tmp_path, capsys):
+    def interrupting(row):
+        if row["step"] == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = regression(tmp_path, on_log=interrupting)
+    result = trainer.fit()
+    assert result.interrupted and result.step in (3, 4)
+    assert "run again to go on" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    trainer.model(torch.zeros(1, 5))
+    assert not trainer.fit().interrupted
+    whole = regression(tmp_path / "whole")
+    whole.fit()
+    assert torch.equal(weights(trainer), weights(whole))
+
+
+def test_a_step_that_broke_off_is_done_again(tmp_path):
+    broken = []
+
+    def loss(model, batch, draw):
+        if draw.number == 1 and not broken:
+            broken.append(True)
+            raise RuntimeError("broke")
+        return (model(batch[0]) - batch[1]).square().mean(1)
+
+    trainer = regression(tmp_path / "a", loss=loss)
+    with pytest.raises(RuntimeError, match="broke"):
+        trainer.fit()
+    trainer.fit()
+    whole = regression(tmp_path / "b")
+    whole.fit()
+    assert torch.equal(weights(trainer), weights(whole))
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    child = killable.start(killable.hold, tmp_path, tmp_path / "held")
+    while not (tmp_path / "held").exists():
+        child.join(0.1)
+        assert child.is_alive()
+    try:
+        with pytest.raises(RuntimeError, match=f"another run .process {child.pid}. trains in"):
+            regression(tmp_path).fit()
+    finally:
+        child.kill()
+        child.join()
+    assert regression(tmp_path).fit().step == 6
+
+
+def test_the_held_out_loss_is_measured_from_step_0_and_always_alike(tmp_path):
+    held_out = [(torch.randn(3, 5), torch.zeros(3, 5))]
+
+    def loss(model, batch, draw):
+        levels = draw.uniform(len(batch[0]))
+        return (
+            (model(batch[0] + draw.noise(batch[0]) * levels[:, None]) - batch[1]).square().mean(1)
+        )
+
+    config = replace(PLAIN, validate_every=3, noise_levels=(0.25, 0.75))
+    frozen = OptimizerConfig(learning_rate=0.0, weight_decay=0.0)
+    made = {"loss": loss, "held_out": held_out}
+    rows = regression(tmp_path / "a", config, optimizers=frozen, **made).fit().history
+    measured = [row for row in rows if "held_out" in row]
+    assert [row["step"] for row in measured] == [0, 3, 6]
+    assert len({row["held_out"] for row in measured}) == 1
+    assert measured[0]["held_out_0.25"] != measured[0]["held_out_0.75"]
+    without = regression(tmp_path / "b", PLAIN, loss=loss)
+    without.fit()
+    beside = regression(tmp_path / "c", config, **made)
+    beside.fit()
+    assert torch.equal(weights(without), weights(beside))  # the training does not notice
+    assert {"loss_band_0", "loss_band_3"} <= set(without.run.history()[0])
+
+
+# what goes wrong --------------------------------------------------------------------------------
+
+
+def test_what_is_not_finite_is_named_or_left_out(tmp_path):
+    x = torch.ones(2, 5)
+    batches = [
+        {"x": x, "id": ["a", "b"]}, {"x": x * torch.nan, "id": ["c", "d"]}, {"x": x, "id": ["e"]}
+    ]  # fmt: skip
+
+    def loss(model, batch, draw):
+        return (model(batch["x"]) * draw.uniform(len(batch["x"]))[:, None]).square().mean(1)
+
+    options = {"loss": loss, "data": batches}
+    with pytest.raises(FloatingPointError, match=r"step 1 .*clips \['c', 'd'\], noise levels \["):
+        regression(tmp_path / "a", **options).fit()
+    skipping = replace(PLAIN, on_nonfinite="skip", ema_decay=0.5)
+    trainer = regression(tmp_path / "b", skipping, **options)
+    trainer.fit()
+    assert (trainer.step, trainer.updates, trainer.ema.updates) == (6, 4, 4)
+    assert weights(trainer).isfinite().all()
+    with pytest.raises(FloatingPointError, match="not finite at step 9"):
+        regression(tmp_path / "c", replace(skipping, steps=20), loss=loss, data=batches[1:2]).fit()
+
+
+def test_half_precision_skips_a_step_that_overflows_and_the_schedule_waits(tmp_path):
+    factors = []
+    config = replace(PLAIN, precision="fp16", steps=5)
+
+    def schedule(step):
+        factors.append(step)
+        return 1.0
+
+    trainer = regression(tmp_path, config, schedule=schedule)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, growth_interval=100)
+    trainer.fit()
+    assert trainer.step == 5 and trainer.updates < 5
+    assert factors[:2] == [0, 0] and trainer.scaler.get_scale() < 2.0**40
+
+
+def test_a_torn_or_foreign_checkpoint_is_refused_and_the_one_before_is_used(tmp_path):
+    trainer = regression(tmp_path / "a")
+    trainer.fit()
+    last = tmp_path / "a/checkpoints/step_00000006"
+    data = bytearray((last / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (last / "model.safetensors").write_bytes(data)
+    (tmp_path / "a/checkpoints/notes.txt").write_text("latest chokes on such a file elsewhere")
+    with pytest.warns(UserWarning, match="model.safetensors is missing, cut or altered"):
+        assert regression(tmp_path / "a").fit().resumed_from == 4
+    regression(tmp_path / "b", replace(PLAIN, steps=4)).fit()
+    (tmp_path / "b/checkpoints/step_00000004").rename(tmp_path / "a/checkpoints/step_00000009")
+    with pytest.warns(UserWarning, match="belongs to another run"):
+        assert regression(tmp_path / "a").fit().resumed_from == 6
+    wider = nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 5))
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="of another model"):
+        regression(tmp_path / "a", model=wider).fit()
+
+
+def test_a_full_disk_costs_a_checkpoint_not_the_run(tmp_path, monkeypatch, capsys):
+    from vidgen_lab.training import checkpoint
+
+    write, full = checkpoint.write_files, []
+
+    def write_files(files):
+        name = str(next(iter(files)))
+        if "optimizer" in name and not full:
+            full.append(True)
+            raise OSError(28, "No space left on device")
+        write(files)
+
+    monkeypatch.setattr(checkpoint, "write_files", write_files)
+    assert regression(tmp_path).fit().step == 6
+    assert "step 2 was not written: [Errno 28]" in capsys.readouterr().out
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    held_out = [(torch.ones(1, 5), torch.zeros(1, 5))]
+    config = replace(PLAIN, steps=8, keep_last=2, validate_every=2)
+    rate = OptimizerConfig(learning_rate=0.05, warmup=0)
+    trainer = regression(tmp_path, config, held_out=held_out, optimizers=rate)
+    rows = [r for r in trainer.fit().history if "held_out" in r and r["step"]]
+    best = min(rows, key=lambda r: r["held_out"])["step"]
+    assert json.loads((tmp_path / "best.json").read_text())["step"] == best
+    kept = {int(p.name[5:]) for p in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {6, 8, best}
+
+
+def test_a_gpu_that_is_not_there_and_no_data_are_one_clear_line(tmp_path):
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device=cuda, but PyTorch finds no GPU"):
+            regression(tmp_path, replace(PLAIN, device="cuda"))
+    with pytest.raises(ValueError, match="no batch to train on"):
+        VideoModelTrainer(nn.Linear(1, 1), print, [], tmp_path, PLAIN).fit()
+    with pytest.raises(ValueError, match="nothing to train"):
+        regression(tmp_path, model=nn.Linear(5, 5).requires_grad_(False))
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        replace(PLAIN, steps=0)
+
+
+def test_a_worker_that_dies_is_reported(tmp_path):
+    class Dying(TensorDataset):
+        def __getitem__(self, index):
+            if index == 20:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(index)
+
+    x = torch.zeros(24, 5)
+    loader = DataLoader(Dying(x, x), 4, num_workers=1)
+    with pytest.raises(RuntimeError, match="a process that loads data died"):
+        regression(tmp_path, data=loader).fit()
+    # which step it surfaces in is the operating system's affair
+    assert regression(tmp_path, data=loader).run.latest().step in (2, 4)

@@ -1,0 +1,287 @@
+"""A training run's folder: settings, log and checkpoints, from which a killed run continues.
+
+    run.json         who this run is, with which settings, seed and code
+    log.jsonl        one line of numbers for every step that was logged
+    best.json        which checkpoint had the lowest held-out loss
+    checkpoints/step_00001000/
+        checkpoint.json    step, what else lies here with size and checksum; written last
+        *.safetensors      weights, averaged weights
+        *.pt               optimizers, position in the data, random states; loads weights_only
+
+A checkpoint is written under another name and renamed when it is whole: what bears the name is
+complete, whenever the power fails. A torn or foreign one is passed over with the reason.
+"""
+
+import io
+import json
+import os
+import shutil
+import uuid
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from vidgen_lab.files import write_files
+
+FORMAT = "vidgen-lab training checkpoint 1"
+# What a resumed run may change without being another run: none of it touches a number.
+FREE_SETTINGS = ("keep_last", "checkpoint_every", "checkpoint_minutes", "tensorboard", "measure")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read. One line: which, why, and what to do."""
+
+
+class RunFolder:
+    """The folder of one run. main: whether this process writes; all may read."""
+
+    def __init__(self, folder: str | Path, main: bool = True) -> None:
+        self.folder, self.main = Path(folder), main
+        self.log_file = self.folder / "log.jsonl"
+        self.checkpoints = self.folder / "checkpoints"
+        self.id = ""
+
+    # one run at a time ----------------------------------------------------------------------
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs out, as long as this process lives; RuntimeError if one is in."""
+        if not self.main:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("a+") as lock:
+            _lock(lock, self.folder)
+            yield
+
+    def agree(self, settings: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
+        """Begin this run, or go on with the one here if its settings are the same.
+
+        allow: dotted names of settings that may have changed. Returns what changed, as
+        {name: (before, now)}. Raises ValueError with the difference otherwise.
+        """
+        file, plain = self.folder / "run.json", json.loads(json.dumps(settings, default=str))
+        before = json.loads(file.read_text("utf-8")) if file.exists() else None
+        if before is None or not any(self._candidates()):
+            self.id = uuid.uuid4().hex
+            changed = {}
+        else:
+            self.id = before["id"]
+            changed = difference(before["settings"], plain)
+            allowed = (*allow, *FREE_SETTINGS)
+            refused = [n for n in changed if n not in allowed and n.split(".")[-1] not in allowed]
+            if refused:
+                lines = "\n".join(f"  {n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
+                names = ", ".join(repr(name) for name in refused)
+                raise ValueError(
+                    f"{self.folder} holds a run with other settings:\n{lines}\nSet them back, take "
+                    f"another folder, or go on all the same with allow=({names},)"
+                )
+        if self.main:
+            from vidgen_lab import __version__
+
+            about = {"id": self.id, "version": __version__, "torch": torch.__version__}
+            write_files({file: json.dumps(about | {"settings": plain}, indent=2) + "\n"})
+        return changed
+
+    # log ------------------------------------------------------------------------------------
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Append one line."""
+        if self.main:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def history(self) -> list[dict[str, float]]:
+        """All lines of the log; a last one that a kill cut short is left out."""
+        rows = []
+        for line in self.log_file.read_text("utf-8").splitlines() if self.log_file.exists() else ():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines that will be written again."""
+        if self.main and self.log_file.exists():
+            kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
+            write_files({self.log_file: "".join(kept)})
+
+    # checkpoints ----------------------------------------------------------------------------
+
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, Mapping[str, torch.Tensor]],
+        states: Mapping[str, Any],
+        keep_last: int = 3,
+    ) -> Path:
+        """Write the checkpoint of a step and remove old ones; by the main process alone.
+
+        tensors: become NAME.safetensors. states: of tensors and plain values, become NAME.pt. A
+        kill or an error in between leaves the checkpoints as they were. Raises CheckpointError.
+        """
+        final = self.checkpoints / f"step_{step:08d}"
+        part = self.checkpoints / f".{uuid.uuid4().hex}.part"
+        part.mkdir(parents=True)
+        try:
+            files = {f"{n}.safetensors": save(_own(t)) for n, t in tensors.items()}
+            files |= {f"{name}.pt": _pickled(state) for name, state in states.items()}
+            about = {name: [len(data), zlib.crc32(data)] for name, data in files.items()}
+            said = {"format": FORMAT, "run": self.id, "step": step, "files": about}
+            for name, data in files.items():
+                write_files({part / name: data})
+            write_files({part / "checkpoint.json": json.dumps(said, indent=2)})
+            _discard(final)
+            part.rename(final)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {step} was not written: {error}"
+            ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._remove_old(keep_last)
+        return final
+
+    def latest(self) -> "Checkpoint | None":
+        """The newest whole checkpoint of this run; warns of every newer one that is not."""
+        for path in self._candidates():
+            try:
+                return Checkpoint(path, self.id)
+            except CheckpointError as error:
+                warnings.warn(f"{error}; the one before it is used", stacklevel=2)
+        return None
+
+    def mark_best(self, step: int, loss: float) -> bool:
+        """Note that this step's checkpoint is the best so far, if it is."""
+        file = self.folder / "best.json"
+        best = json.loads(file.read_text("utf-8")) if file.exists() else {"step": -1}
+        is_best = best["step"] in (-1, step) or loss < best["held_out"]
+        if is_best and self.main:
+            write_files({file: json.dumps({"step": step, "held_out": loss})})
+        return is_best
+
+    def forget_best_after(self, step: int) -> None:
+        """A best step that lies ahead will be reached, and measured, again."""
+        file = self.folder / "best.json"
+        if self.main and file.exists() and self.best_step() > step:
+            rows = [r for r in self.history() if "held_out" in r and r["step"] <= step]
+            file.unlink()
+            for row in rows:
+                self.mark_best(row["step"], row["held_out"])
+
+    def best_step(self) -> int:
+        """-1 if none was measured."""
+        file = self.folder / "best.json"
+        return json.loads(file.read_text("utf-8"))["step"] if file.exists() else -1
+
+    def _candidates(self) -> list[Path]:
+        """Newest first; whatever else lies in the folder is no checkpoint."""
+        found = self.checkpoints.glob("step_" + "[0-9]" * 8)
+        return sorted((path for path in found if path.is_dir()), reverse=True)
+
+    def _remove_old(self, keep_last: int) -> None:
+        best = f"step_{self.best_step():08d}"
+        for path in self._candidates()[max(1, keep_last) :]:
+            if path.name != best:
+                _discard(path)
+        for left in (*self.checkpoints.glob(".*.old"), *self.checkpoints.glob(".*.part")):
+            shutil.rmtree(left, ignore_errors=True)  # of runs that were killed
+
+
+class Checkpoint:
+    """One whole checkpoint: checked against its checksums when opened.
+
+    run: the id it must bear; "" takes any. Raises CheckpointError for a torn or foreign one.
+    """
+
+    def __init__(self, path: str | Path, run: str = "") -> None:
+        self.path = Path(path)
+        try:
+            said = json.loads((self.path / "checkpoint.json").read_text("utf-8"))
+            self.step, self.files, belongs = said["step"], said["files"], said["run"]
+            foreign = said["format"] != FORMAT
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.path} is no whole checkpoint ({error})") from None
+        if foreign or (run and belongs != run):
+            raise CheckpointError(f"{self.path} belongs to another run or another program")
+        for name, (size, checksum) in self.files.items():
+            file = self.path / name
+            if not file.is_file() or file.stat().st_size != size or _crc32(file) != checksum:
+                raise CheckpointError(f"{self.path} is damaged: {name} is missing, cut or altered")
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """What was saved as NAME.safetensors, on the CPU."""
+        return load_file(self.path / f"{name}.safetensors")
+
+    def state(self, name: str) -> Any:
+        """What was saved as NAME.pt, on the CPU."""
+        return torch.load(self.path / f"{name}.pt", map_location="cpu", weights_only=True)
+
+    def __contains__(self, name: str) -> bool:
+        return bool({f"{name}.pt", f"{name}.safetensors"} & set(self.files))
+
+
+def difference(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
+    """{dotted name: (before, now)} of every leaf in which two nested settings differ."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        return {} if before == now else {name: (before, now)}
+    changed = {}
+    for key in before.keys() | now.keys():
+        inner = f"{name}.{key}" if name else key
+        changed |= difference(before.get(key), now.get(key), inner)
+    return dict(sorted(changed.items()))
+
+
+def _own(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """On the CPU, each with memory of its own: safetensors refuses what is shared."""
+    return {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
+
+
+def _pickled(state: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _discard(path: Path) -> None:
+    """Remove a checkpoint so that at no moment half of it bears its name."""
+    if path.exists():
+        old = path.with_name(f".{uuid.uuid4().hex}.old")
+        path.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _lock(file: Any, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: two runs in one folder are the user's to avoid
+        return
+    try:
+        # of the process, not of the file: workers that outlive a killed run do not hold it
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        raise RuntimeError(
+            f"another run (process {file.read().strip() or '?'}) trains in {folder}: wait for it, "
+            "stop it, or take another folder"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()

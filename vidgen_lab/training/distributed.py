@@ -1,0 +1,173 @@
+"""Several processes: how gradients, shards and numbers travel. Every function works with one.
+
+Which processes there are is decided outside, by `accelerate launch` or `torchrun`. On CPUs they
+talk through gloo, so that all of this runs, and is tested, without a GPU.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from vidgen_lab.training.stream import Draw
+
+Numbers = Mapping[str, float | Tensor]
+Loss = Callable[[nn.Module, Any, Draw], Tensor | tuple[Tensor, Numbers]]
+
+
+class Task(nn.Module):
+    """Model and loss as one module: what DDP wraps, so that a loss may call any of the model's
+    methods and its gradients are still averaged."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, batch: Any, draw: Draw) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """(mean loss, loss per sample [B] or one number [], other numbers)."""
+        out = self.loss(self.model, batch, draw)
+        losses, numbers = out if isinstance(out, tuple) else (out, {})
+        detached = {n: torch.as_tensor(v).detach().float() for n, v in numbers.items()}
+        return losses.mean(), losses.detach().float(), detached
+
+
+def accelerator(device: str = "auto") -> Accelerator:
+    """The processes and the device that this one has. ValueError for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device=cuda, but PyTorch finds no GPU here: take device=auto or cpu")
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    # without a GPU accelerate sees several processes only if it is told that they are on CPUs
+    return Accelerator(cpu=device == "cpu" or (several and not torch.cuda.is_available()))
+
+
+def active() -> bool:
+    """Whether there is more than one process."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def parallel(task: nn.Module, processes: Accelerator, strategy: str = "auto") -> nn.Module:
+    """The module as it is called in training: sharded, in DDP, or itself with one process.
+
+    auto: as it was launched, so DDP unless accelerate's configuration says otherwise.
+    """
+    if strategy == "fsdp":
+        shard(task)
+        return task
+    return processes.prepare_model(task) if active() else task.to(processes.device)
+
+
+def shard(model: nn.Module) -> nn.Module:
+    """FSDP2: cut every parameter into one part a process, stack by stack, then the rest.
+
+    A block's weights are whole only while it computes. Sharding happens in place; one process
+    without a process group is refused with ValueError.
+    """
+    if not dist.is_initialized():
+        raise ValueError("strategy=fsdp needs processes: start with torchrun or accelerate launch")
+    kind = "cuda" if torch.cuda.is_available() and dist.get_backend() == "nccl" else "cpu"
+    mesh = dist.init_device_mesh(kind, (dist.get_world_size(),))
+    for stack in model.modules():
+        if isinstance(stack, nn.ModuleList):
+            for block in stack:
+                fully_shard(block, mesh=mesh)
+    return fully_shard(model, mesh=mesh)
+
+
+def is_sharded(module: nn.Module) -> bool:
+    return isinstance(module, FSDPModule)
+
+
+@contextmanager
+def no_sync(module: nn.Module) -> Iterator[None]:
+    """Add gradients up locally within the block."""
+    if isinstance(module, DistributedDataParallel):
+        with module.no_sync():
+            yield
+        return
+    if sharded := is_sharded(module):
+        module.set_requires_gradient_sync(False)
+    yield
+    if sharded:
+        module.set_requires_gradient_sync(True)
+
+
+def clip_grad_norm(parameters: Iterable[nn.Parameter], limit: float) -> float:
+    """Scale the gradients of all processes' parts to a norm of at most `limit`; returns it."""
+    norm = nn.utils.clip_grad_norm_(list(parameters), limit)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+
+
+# numbers ----------------------------------------------------------------------------------------
+
+
+def summed(values: Sequence[float], device: torch.device) -> list[float]:
+    """Each number, added up over the processes."""
+    if not active():
+        return [float(value) for value in values]
+    tensor = torch.tensor([float(value) for value in values], dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def reduced(tensor: Tensor) -> Tensor:
+    """The sum over the processes; the tensor itself stays as it is."""
+    if active():
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every process's value, by rank."""
+    if not active():
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+# shards -----------------------------------------------------------------------------------------
+
+
+def full(state: Any) -> Any:
+    """The same nested state with whole tensors instead of shards."""
+    if isinstance(state, DTensor):
+        return state.full_tensor()
+    if isinstance(state, Mapping):
+        return {name: full(value) for name, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [full(value) for value in state]
+    return state
+
+
+@torch.no_grad()
+def load_full(own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
+    """Copy whole tensors into these, of which each process may have a part."""
+    for name, target in own.items():
+        target.copy_(_like(whole[name], target))
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict` of whole tensors, also for an optimizer of shards."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, values in state["state"].items():
+        of = parameters[number]
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == of.shape:
+                values[name] = _like(value, of)
+    optimizer.load_state_dict(state)
+
+
+def _like(value: Tensor, target: Tensor) -> Tensor:
+    if not isinstance(target, DTensor):
+        return value
+    return distribute_tensor(value.to(target.device), target.device_mesh, target.placements)

@@ -1,0 +1,197 @@
+"""What a run tells about itself: losses, speed, memory, disk, samples; and being asked to stop."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidgen_lab.settings.hardware import GIB, free_disk_gib
+from vidgen_lab.training import distributed
+
+BANDS = 4  # of noise levels, in which the training loss is told apart
+TIMING = ("seconds_per_step", "minutes_left", "peak_gib", "mfu")
+
+
+class Meter:
+    """Time, memory and arithmetic since the last line of the log.
+
+    flops: of one step of this process, if known; `peak` is then measured once, as the rate of a
+    large matrix product in the type that the run computes in.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.flops, self.peak = device, 0, 0.0
+        self.start(0)
+        self._saved = time.perf_counter()
+
+    def count(self, once: Callable[[], None], times: int, dtype: torch.dtype | None) -> None:
+        """Count the FLOPs of `once`, which a step does so many times, and the device's rate."""
+        from vidgen_lab.latte.measure import count_flops
+
+        self.flops = max(1, count_flops(once) * times)
+        self.peak = matmul_rate(self.device, dtype)
+
+    def start(self, step: int) -> None:
+        self._step, self._since = step, time.perf_counter()
+
+    def saved(self) -> None:
+        """A checkpoint was written just now."""
+        self._saved = time.perf_counter()
+
+    @property
+    def minutes_since_saved(self) -> float:
+        return (time.perf_counter() - self._saved) / 60
+
+    def row(self, step: int, steps: int) -> dict[str, float]:
+        """Numbers for the log, named in TIMING: no two runs have the same."""
+        now, done = time.perf_counter(), max(1, step - self._step)
+        seconds = (now - self._since) / done
+        self._step, self._since = step, now
+        row = {"seconds_per_step": seconds, "minutes_left": (steps - step) * seconds / 60}
+        row["peak_gib"] = peak_memory(self.device) / GIB
+        if self.flops and self.peak:
+            row["mfu"] = self.flops / seconds / self.peak
+        return row
+
+
+class Window:
+    """Means since the last line of the log, added up on the device without waiting for it.
+
+    Every process adds its part; `means` adds up the parts. BANDS of noise levels are told apart.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.sums: dict[str, Tensor] = {}
+
+    def add(
+        self, loss: Tensor, losses: Tensor, numbers: dict[str, Tensor], levels: Tensor | None,
+        share: float,
+    ) -> None:  # fmt: skip
+        """One micro-batch: its mean, its losses per sample [B], and what it counts for."""
+        for name, value in ({"loss": loss} | numbers).items():
+            self._add(name, share * value.float().mean())
+        if levels is not None and losses.ndim:
+            each = losses.flatten(1).mean(1) if losses.ndim > 1 else losses  # [B]
+            band = (levels * BANDS).long().clamp(max=BANDS - 1)
+            empty = torch.zeros(2, BANDS, device=self.device)
+            self._add("bands", empty.index_add(1, band, torch.stack([each, torch.ones_like(each)])))
+
+    def step(self, norm: float, share: float) -> None:
+        """One step: its gradient's norm; `share` is 1 over the number of processes."""
+        self._add("grad_norm", torch.tensor(norm * share, device=self.device))
+        self._add("steps", torch.tensor(share, device=self.device))
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def means(self) -> dict[str, float]:
+        """Over steps and processes; begins anew."""
+        together = {name: distributed.reduced(self.sums[name]).cpu() for name in sorted(self.sums)}
+        self.sums = {}
+        steps, bands = together.pop("steps").item(), together.pop("bands", None)
+        row = {"loss": 0.0}  # comes first
+        row |= {name: value.item() / steps for name, value in together.items()}
+        if bands is not None:
+            for number, (total, count) in enumerate(bands.T.tolist()):
+                if count:
+                    row[f"loss_band_{number}"] = total / count
+        return row
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: value.cpu() for name, value in self.sums.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.sums = {name: value.to(self.device) for name, value in state.items()}
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: allocated by PyTorch on a GPU, else the process's resident memory at its highest."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype | None, side: int = 1024) -> float:
+    """FLOP/s of a product of two square matrices: the best of a few. A larger side on a GPU."""
+    side = 8192 if device.type == "cuda" else side
+    a = torch.ones(side, side, device=device, dtype=dtype or torch.float32)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        a @ a
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def disk_forecast(folder: Path, size: int, keep_last: int) -> str:
+    """What the checkpoints will take; OSError if not even one has room.
+
+    size: of one checkpoint, in bytes. Kept are the last ones, the best, and one being written.
+    """
+    free, most = free_disk_gib(folder), (keep_last + 2) * size / GIB
+    if size / GIB > free:
+        raise OSError(
+            f"a checkpoint takes {size / GIB:.2f} GiB and {folder} has {free:.2f} GiB left: "
+            "free some, or take another folder"
+        )
+    room = "" if most <= free else ": more than there is; lower keep_last"
+    return f"checkpoints of {size / GIB:.3f} GiB, at most {most:.2f} of {free:.1f} GiB free{room}"
+
+
+def board(folder: Path, step: int) -> Any:
+    """A TensorBoard writer that drops what a killed run wrote after `step`; None without it."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder / "tensorboard", purge_step=step + 1)
+
+
+def write_samples(clips: Sequence[Any], folder: Path, step: int, writer: Any = None) -> list[Path]:
+    """Clips as folder/step_00001000_0.mp4 and in TensorBoard; returns the files."""
+    from vidgen_lab.video.writer import write_clip
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, clip in enumerate(clips):
+        files.append(folder / f"step_{step:08d}_{number}.mp4")
+        write_clip(clip, files[-1])
+    return files
+
+
+@contextmanager
+def interruptions() -> Iterator[Callable[[], bool]]:
+    """Within the block Ctrl-C and SIGTERM only ask to stop; the yielded function says if they did.
+
+    A second Ctrl-C interrupts at once. Outside the main thread signals stay as they are.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+        print("stopping after this step; once more stops at once", flush=True)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
