@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,18 @@ from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import save_file
 from torch import Tensor
 
+from recipes.impostors import empty_stage, ragged, trails, wrong_body
+from recipes.scenes import sample_scenes
+from recipes.vae import fast_layers, reconstruct
 from vidgen_lab.files import replacing, write_files
 from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
 from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.training.checkpoints import Run
-from vidgen_lab.training.loop import Numbers, has_bf16, train
-from vidgen_lab.training.optimizers import warmup_cosine
-from vidgen_lab.training.toy_data import sample_scenes
-from vidgen_lab.training.toy_impostors import empty_stage, ragged, trails, wrong_body
-from vidgen_lab.training.toy_vae import fast_layers, reconstruct
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import OptimizerConfig, has_fast_bfloat16
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
 from vidgen_lab.video.tensors import to_model_range, to_pixels
 
 IGNORE = -100
@@ -30,7 +30,7 @@ SIZE = (96, 64, 16)
 
 
 @dataclass(frozen=True)
-class ToyJudgeConfig:
+class JudgeConfig:
     """Recipe of the judge.
 
     Of its clips `shares` are: renders; renders that passed through the VAE with noise on the
@@ -97,7 +97,7 @@ def judge_clip(kind: str, scene: Scene, rng: np.random.Generator) -> tuple[np.nd
 
 
 def judge_clips_of(
-    config: ToyJudgeConfig, count: int, seed: int, vae: AutoencoderKLCogVideoX
+    config: JudgeConfig, count: int, seed: int, vae: AutoencoderKLCogVideoX
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`count` clips of all kinds, uint8 [N, 3, 8, H, W], and their targets [N] per attribute."""
     rng = np.random.default_rng(seed)
@@ -109,7 +109,8 @@ def judge_clips_of(
         pixels = torch.from_numpy(frames.copy()).permute(3, 0, 1, 2)
         if kind == "round_trip":
             noise = float(rng.uniform(0, 0.6))
-            bf16 = torch.autocast(vae.device.type, torch.bfloat16, enabled=has_bf16("cpu"))
+            fast = has_fast_bfloat16(vae.device)
+            bf16 = torch.autocast(vae.device.type, torch.bfloat16, enabled=fast)
             with fast_layers(), bf16:
                 pixels = to_pixels(reconstruct(vae, pixels[None], noise))[0]
         chosen = np.linspace(0, SIZE[2] - 1, 8).round().astype(int)
@@ -119,16 +120,18 @@ def judge_clips_of(
     return torch.stack(clips), stacked
 
 
-def judge_loss(judge: ToyJudge, video: Tensor, target: dict[str, Tensor]) -> Tensor:
+def judge_loss(judge: ToyJudge, batch: dict[str, Tensor], draw: Draw) -> Tensor:
     """Sum over attributes of the mean cross-entropy, with a little label smoothing to keep the
-    judge modest."""
-    logits = judge(video)
-    return sum(
-        F.cross_entropy(
-            logits[name].float(), target[name], ignore_index=IGNORE, label_smoothing=0.02
+    judge modest. batch: "video" [B, 3, 8, H, W] in uint8, and a class index per attribute."""
+    logits = judge(degrade(to_model_range(batch["video"]), draw.generator))
+    losses = []
+    for name, values in logits.items():
+        truth = batch[name]
+        total = F.cross_entropy(
+            values.float(), truth, ignore_index=IGNORE, label_smoothing=0.02, reduction="sum"
         )
-        for name in logits
-    )
+        losses.append(total / (truth != IGNORE).sum().clamp_min(1))
+    return torch.stack(losses).sum()
 
 
 def degrade(video: Tensor, generator: torch.Generator) -> Tensor:
@@ -146,31 +149,41 @@ def degrade(video: Tensor, generator: torch.Generator) -> Tensor:
     return video + 0.1 * strength[1] * noise
 
 
-def train_judge(
-    config: ToyJudgeConfig, vae_folder: Path, out: Path, device: str = "cpu", log_every: int = 100
-) -> None:
-    """Train (or resume) and calibrate the judge; `out` gets checkpoint.pt, log.jsonl and judge/."""
+def train_judge(config: JudgeConfig, vae_folder: Path, out: Path) -> None:
+    """Train (or resume) and calibrate the judge in `out`; `out`/judge is the result."""
     torch.manual_seed(config.seed)
-    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
     clips, target = judge_clips_of(config, config.clips, config.seed + 20, vae)
-    judge = ToyJudge().to(device)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=config.learning_rate, weight_decay=0.02)
-    run = Run(out, {"judge": judge, "optimizer": optimizer}, config.steps, log_every)
+    judge = ToyJudge()
 
-    def loss_at(step: int) -> tuple[Tensor, Numbers]:
-        rng = np.random.default_rng((config.seed, step))
+    def batch(number: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((config.seed, number))
         index = torch.from_numpy(rng.integers(config.clips, size=config.batch))
-        noise = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        video = degrade(to_model_range(clips[index]), noise).to(device)
-        truth = {name: column[index].to(device) for name, column in target.items()}
-        return judge_loss(judge.train(), video, truth), {}
+        return {"video": clips[index]} | {name: column[index] for name, column in target.items()}
 
-    factor = partial(warmup_cosine, steps=config.steps, warmup=100)
-    train(run, judge, {"optimizer": optimizer}, factor, loss_at, device=device, clip=5.0)
+    trainer = VideoModelTrainer(
+        judge,
+        judge_loss,
+        batch,
+        out,
+        TrainingConfig(
+            steps=config.steps,
+            seed=config.seed,
+            max_grad_norm=5.0,
+            log_every=100,
+            checkpoint_every=500,
+            keep_last=1,
+            measure=False,
+        ),
+        optimizers=OptimizerConfig(
+            learning_rate=config.learning_rate, weight_decay=0.02, warmup=100, end=0.0
+        ),
+        settings={"recipe": asdict(config)},
+    )
+    trainer.fit()
     fresh = judge_clips_of(config, config.calibration, config.seed + 21, vae)
     calibrate(judge.eval().cpu(), *fresh)
     save_judge(judge, out / "judge")
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
 
 
 @torch.no_grad()

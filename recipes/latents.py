@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from safetensors.torch import load_file, save_file
 
+from recipes.vae import encode_clips
 from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
-from vidgen_lab.training.loop import has_bf16
-from vidgen_lab.training.toy_vae import fast_layers, see_one_frame
-from vidgen_lab.video.tensors import to_model_range
 
 SHARD = 1000  # clips a file
 
@@ -45,24 +43,17 @@ def cached_latents(
     return torch.cat(latents), torch.cat(subject)
 
 
-@torch.no_grad()
 def encode_scenes(
     vae: AutoencoderKLCogVideoX, scenes: list[Scene], size: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Render scenes at (width, height, frames) and encode them: latents [N, T, C, h, w] in fp16 and
     the cells that show the subject, bool [N, T, 1, h, w]."""
-    see_one_frame(vae.encoder)
     latents, subjects = [], []
-    device = vae.device
     for start in Progress(range(0, len(scenes), 4), "encoding", "batch"):
         rendered = [render(scene, *size) for scene in scenes[start : start + 4]]
-        video = to_model_range(torch.from_numpy(np.stack([r.clip.frames for r in rendered])))
-        video = video.permute(0, 4, 1, 2, 3).to(device)  # [B, 3, T, H, W]
-        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=has_bf16(str(device)))
-        with bf16, fast_layers():
-            mean = vae.encode(video).latent_dist.mode()
-        latents.append(mean.transpose(1, 2).half().cpu().contiguous())
+        clips = torch.from_numpy(np.stack([r.clip.frames for r in rendered]))
+        latents.append(encode_clips(vae, clips.permute(0, 4, 1, 2, 3)).transpose(1, 2))
         masks = torch.from_numpy(np.stack([r.masks for r in rendered])).float()
-        cells = F.adaptive_max_pool2d(masks, mean.shape[-2:]).bool()
+        cells = F.adaptive_max_pool2d(masks, latents[-1].shape[-2:]).bool()
         subjects.append(cells.unsqueeze(2))  # [B, T, 1, h, w]
-    return torch.cat(latents), torch.cat(subjects)
+    return torch.cat(latents).contiguous(), torch.cat(subjects)

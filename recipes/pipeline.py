@@ -3,8 +3,8 @@
 import copy
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import (
@@ -16,57 +16,12 @@ from diffusers import (
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
 from transformers import PreTrainedTokenizerFast, T5EncoderModel
 
-
-@dataclass(frozen=True)
-class ToyCogVideoXConfig:
-    """Recipe of the embedded text-to-video transformer.
-
-    A token is 8x8 pixels (one latent cell) of four frames, as CogVideoX-1.5 joins two frames: small
-    in space, where outlines are sharp, and long in time, where little changes. The first
-    `short_steps` see one such slice of time, of three times as many clips: what things look like is
-    learned sooner from many pictures than from few films, and CogVideoX began with pictures too.
-
-    An error where the subject is counts `subject_weight` times: it covers a tenth of the picture
-    and is what most captions are about. A share of the batches is padded to CogVideoX's own 226
-    text tokens, so that the stock pipeline's defaults give what the short text gives.
-    """
-
-    heads: int = 4
-    head_dim: int = 64
-    layers: int = 8
-    time_embed_dim: int = 96
-    text_width: int = 128
-    max_text_length: int = 32
-    long_text_length: int = 226
-    long_text_share: float = 0.08
-    patch_size: int = 1
-    patch_size_t: int | None = 4
-    prediction_type: str = "v_prediction"
-    snr_shift_scale: float = 1.0
-    width: int = 96
-    height: int = 64
-    num_frames: int = 16
-    clips: int = 12000
-    held_out_clips: int = 64
-    steps: int = 8000
-    batch: int = 16
-    short_steps: int = 2000
-    short_batch: int = 48
-    subject_weight: float = 3.0
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 2e-3
-    warmup: int = 100
-    decay_share: float = 0.25
-    ema_decay: float = 0.998
-    seed: int = 0
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        return self.width, self.height, self.num_frames
+if TYPE_CHECKING:
+    from recipes.transformer import TransformerConfig
 
 
 def build_transformer(
-    config: ToyCogVideoXConfig, latent_channels: int
+    config: "TransformerConfig", latent_channels: int
 ) -> CogVideoXTransformer3DModel:
     """An untrained CogVideoX transformer in the layout of 5B: joint attention, rotary positions."""
     return CogVideoXTransformer3DModel(
@@ -91,7 +46,7 @@ def build_transformer(
 
 
 def rotary_positions(
-    config: ToyCogVideoXConfig, device: str = "cpu"
+    config: "TransformerConfig", device: str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [tokens, head_dim] exactly as CogVideoXPipeline makes them."""
     height = config.height // 8 // config.patch_size
@@ -110,7 +65,7 @@ def rotary_positions(
     )
 
 
-def build_scheduler(config: ToyCogVideoXConfig) -> CogVideoXDDIMScheduler:
+def build_scheduler(config: "TransformerConfig") -> CogVideoXDDIMScheduler:
     """The scheduler of CogVideoX-5B: v-prediction, zero terminal SNR, trailing steps, no shift."""
     return CogVideoXDDIMScheduler(
         beta_start=0.00085,

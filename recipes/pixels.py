@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
+from vidgen_lab.training.toy_data import sample_scenes
 
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.toyworld.renderer import PALETTE, Rendered
 from vidgen_lab.toyworld.world import BODIES
-from vidgen_lab.training.toy_data import sample_scenes
 from vidgen_lab.video.clip import Clip
 
 SIZE = (96, 64, 16)

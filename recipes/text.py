@@ -1,14 +1,50 @@
-"""The toy text side: a word-level tokenizer of the world's vocabulary and a small T5 encoder."""
+"""The embedded text side: a word-level tokenizer of the world's vocabulary and a small T5 encoder.
+
+CogVideoX conditions on a T5 that was trained long before and stays frozen. Ours learns what there
+is to say about the toy world in a minute: from each token's output a linear reading tells subject,
+colour, motion, background and style. The diffusion transformer then finds the whole sentence
+wherever it looks, instead of having to learn reading and painting at once.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from vidgen_lab.toyworld import Scene, caption
+from recipes.scenes import sample_scenes
+from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, parse_prompt
 from vidgen_lab.toyworld.language import REGISTERS, vocabulary
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Recipe of an embedded text encoder.
+
+    masked: keep attention off the padding, as LattePipeline does and CogVideoXPipeline does not.
+    long_length: one batch in four is padded to this length instead, the stock pipeline's default.
+    """
+
+    width: int = 128
+    layers: int = 2
+    max_length: int = 32
+    long_length: int = 226
+    steps: int = 1000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    warmup: int = 50
+    masked: bool = False
+    seed: int = 0
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
@@ -71,8 +107,89 @@ def random_caption(
     return text
 
 
-def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> torch.Tensor:
+def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> Tensor:
     """Token ids [B, max_length] exactly as CogVideoXPipeline makes them: padded, truncated, no
     mask."""
     options = {"padding": "max_length", "max_length": max_length, "truncation": True}
     return tokenizer(texts, return_tensors="pt", **options).input_ids
+
+
+def labels_of(text: str) -> list[int]:
+    """For each attribute, 1 + the index of the value the text names, or 0 if it names none."""
+    named = parse_prompt(text.replace(UNKNOWN, " "))
+    return [
+        1 + values.index(named[name]) if name in named else 0 for name, values in ATTRIBUTES.items()
+    ]
+
+
+class Reading(nn.Module):
+    """A text encoder and one linear reading per attribute from each of its output tokens."""
+
+    def __init__(self, encoder: T5EncoderModel, masked: bool):
+        super().__init__()
+        self.encoder, self.masked = encoder, masked
+        self.heads = nn.ModuleList(
+            nn.Linear(encoder.config.d_model, len(values) + 1) for values in ATTRIBUTES.values()
+        )
+
+    def forward(self, token_ids: Tensor) -> list[Tensor]:
+        """Logits [B, L, values + 1] per attribute for token ids [B, L]."""
+        mask = (token_ids != self.encoder.config.pad_token_id) if self.masked else None
+        hidden = self.encoder(token_ids, attention_mask=mask)[0]  # [B, L, D]
+        return [head(hidden) for head in self.heads]
+
+
+def reading_loss(model: Reading, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+    """Cross entropy over all tokens and attributes; labels [B, attributes]."""
+    logits = model(batch["ids"])
+    targets = batch["labels"].unsqueeze(1).expand(-1, logits[0].shape[1], -1)  # [B, L, attributes]
+    losses = [
+        F.cross_entropy(read.flatten(0, 1), targets[..., i].flatten())
+        for i, read in enumerate(logits)
+    ]
+    return torch.stack(losses).mean()
+
+
+@torch.no_grad()
+def accuracy(model: Reading, batch: dict[str, Tensor]) -> float:
+    """Share of tokens from which all five attributes are read right."""
+    right = [
+        read.argmax(-1) == batch["labels"][:, None, i]  # [B, L]
+        for i, read in enumerate(model(batch["ids"]))
+    ]
+    return float(torch.stack(right).all(0).float().mean())
+
+
+def train_text_encoder(config: TextConfig, out: Path) -> T5EncoderModel:
+    """Train (or resume) the encoder in `out`; `out`/text_encoder is the result."""
+    torch.manual_seed(config.seed)
+    tokenizer = build_tokenizer(config.max_length)
+    model = Reading(build_text_encoder(len(tokenizer), config.width, config.layers), config.masked)
+
+    def batch(number: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((config.seed, number))
+        scenes = sample_scenes(config.batch, int(rng.integers(2**31)), reserved=True)
+        texts = [random_caption(scene, rng) for scene in scenes]
+        length = config.long_length if number % 4 == 3 else config.max_length
+        labels = torch.tensor([labels_of(text) for text in texts])
+        return {"ids": tokenize(tokenizer, texts, length), "labels": labels}
+
+    fresh = batch(4 * config.steps)
+    trainer = VideoModelTrainer(
+        model,
+        reading_loss,
+        batch,
+        out,
+        TrainingConfig(steps=config.steps, seed=config.seed, log_every=50, validate_every=500),
+        optimizers=OptimizerConfig(
+            learning_rate=config.learning_rate,
+            schedule="stable_decay",
+            warmup=config.warmup,
+            decay_share=0.5,
+        ),
+        evaluate=lambda model: {"fresh_accuracy": accuracy(model, fresh)},
+        settings={"recipe": asdict(config)},
+    )
+    trainer.fit()
+    model.encoder.save_pretrained(out / "text_encoder")
+    return model.encoder

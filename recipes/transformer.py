@@ -1,179 +1,248 @@
-"""Train the embedded text-to-video transformer on cached latents of the toy world."""
+"""The embedded text-to-video transformer: a small CogVideoX, trained on latents of the world."""
 
-import json
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
+from unittest.mock import patch
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, T5EncoderModel
+from transformers import T5EncoderModel
 
+from recipes.latents import cached_latents
+from recipes.pipeline import build_scheduler, build_transformer, rotary_positions, save_pipeline
+from recipes.scenes import sample_scenes
+from recipes.text import build_tokenizer, random_caption, tokenize
 from vidgen_lab.toyworld import Scene
-from vidgen_lab.training.checkpoints import Run
-from vidgen_lab.training.loop import Numbers, moving_average, plain_attention, train
-from vidgen_lab.training.optimizers import muon_and_adamw, warmup_stable_decay
-from vidgen_lab.training.toy_cogvideox import (
-    ToyCogVideoXConfig,
-    build_scheduler,
-    build_transformer,
-    rotary_positions,
-    save_pipeline,
-)
-from vidgen_lab.training.toy_data import sample_scenes
-from vidgen_lab.training.toy_latents import cached_latents
-from vidgen_lab.training.toy_text import build_tokenizer, random_caption, tokenize
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Recipe of the embedded text-to-video transformer.
+
+    A token is 8x8 pixels (one latent cell) of four frames, as CogVideoX-1.5 joins two frames: small
+    in space, where outlines are sharp, and long in time, where little changes. The first
+    `short_steps` see one such slice of time, of three times as many clips: what things look like is
+    learned sooner from many pictures than from few films, and CogVideoX began with pictures too.
+
+    An error where the subject is counts `subject_weight` times: it covers a tenth of the picture
+    and is what most captions are about. A share of the batches is padded to CogVideoX's own 226
+    text tokens, so that the stock pipeline's defaults give what the short text gives.
+    """
+
+    heads: int = 4
+    head_dim: int = 64
+    layers: int = 8
+    time_embed_dim: int = 96
+    text_width: int = 128
+    max_text_length: int = 32
+    long_text_length: int = 226
+    long_text_share: float = 0.08
+    patch_size: int = 1
+    patch_size_t: int | None = 4
+    prediction_type: Literal["v_prediction", "sample"] = "v_prediction"
+    snr_shift_scale: float = 1.0
+    width: int = 96
+    height: int = 64
+    num_frames: int = 16
+    clips: int = 12000
+    held_out_clips: int = 32
+    steps: int = 10000
+    batch: int = 16
+    short_steps: int = 2000
+    short_batch: int = 48
+    subject_weight: float = 3.0
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 2e-3
+    warmup: int = 100
+    decay_share: float = 0.25
+    ema_decay: float = 0.998
+    seed: int = 0
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.width, self.height, self.num_frames
 
 
 def build_optimizers(
-    model: nn.Module, config: ToyCogVideoXConfig
+    model: nn.Module, config: TransformerConfig
 ) -> dict[str, torch.optim.Optimizer]:
-    """Muon for the matrices inside the transformer's blocks, AdamW for everything else."""
-
-    def is_muon(name: str, parameter: nn.Parameter) -> bool:
-        inside = name.startswith("transformer_blocks.") and ".norm" not in name
-        return inside and parameter.ndim == 2
-
-    return muon_and_adamw(model, is_muon, config.muon_learning_rate, config.learning_rate)
+    """Muon (Jordan 2024) for the matrices inside the transformer's blocks, but not for those that
+    make shifts and scales of the time; AdamW for everything else."""
+    inside, rest = [], []
+    for name, parameter in model.named_parameters():
+        hidden = name.startswith("transformer_blocks.") and ".norm" not in name
+        (inside if hidden and parameter.ndim == 2 else rest).append(parameter)
+    muon = {"weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+    adamw = {"betas": (0.9, 0.98), "weight_decay": 0.01, "fused": True}
+    return {
+        "muon": FloatMuon(inside, lr=config.muon_learning_rate, **muon),
+        "adamw": torch.optim.AdamW(rest, lr=config.learning_rate, **adamw),
+    }
 
 
 def diffusion_loss(
     transformer: CogVideoXTransformer3DModel,
     scheduler: CogVideoXDDIMScheduler,
     rope: tuple[Tensor, Tensor],
-    latents: Tensor,
-    text: Tensor,
-    noise: Tensor,
-    timesteps: Tensor,
-    weights: Tensor | None = None,
+    batch: dict[str, Tensor],
+    draw: Draw,
 ) -> Tensor:
     """Weighted mean of the squared error on v (Salimans and Ho 2022) per sample [B].
 
-    latents, noise: [B, T, C, H, W]; weights: [B, T, 1, H, W], None for all alike. A model that
-    predicts the clean latents ("sample") is also measured on v, which is their error divided by
-    the noise level (Li and He 2025, "Back to basics").
+    batch: "latents" [B, T, C, H, W], "text" [B, L, D], "weights" [B, T, 1, H, W]. A model that
+    predicts the clean latents ("sample") is also measured on v, which is their error divided by the
+    noise level (Li and He 2025, "Back to basics").
     """
+    latents, weights = batch["latents"].float(), batch["weights"]
+    count = scheduler.config.num_train_timesteps
+    timesteps = (draw.uniform(len(latents)) * count).long().clamp_max(count - 1)
+    noise = draw.noise(latents)
     noisy = scheduler.add_noise(latents, noise, timesteps)
-    predicted = transformer(noisy, text, timesteps, image_rotary_emb=rope, return_dict=False)[0]
+    predicted = transformer(
+        noisy, batch["text"], timesteps, image_rotary_emb=rope, return_dict=False
+    )[0].float()
     if scheduler.config.prediction_type == "sample":
         alpha = scheduler.alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1, 1)
-        error = (predicted.float() - latents) / (1 - alpha).sqrt().clamp_min(0.05)
+        error = (predicted - latents) / (1 - alpha).sqrt().clamp_min(0.05)
     else:
-        error = predicted.float() - scheduler.get_velocity(latents, noise, timesteps)
-    squared = error**2
-    if weights is not None:
-        squared = squared * weights / weights.mean((1, 2, 3, 4), keepdim=True)
+        error = predicted - scheduler.get_velocity(latents, noise, timesteps)
+    squared = error**2 * weights / weights.mean((1, 2, 3, 4), keepdim=True)
     return squared.flatten(1).mean(1)
 
 
-def train_transformer(
-    config: ToyCogVideoXConfig,
-    vae_folder: Path,
-    text_folder: Path,
-    out: Path,
-    device: str = "cpu",
-    log_every: int = 50,
-    compiled: bool = False,
-    latents_folder: Path | None = None,
-) -> None:
-    """Train (or resume) the transformer; `out` gets checkpoint.pt, log.jsonl and pipeline/, a
-    folder for CogVideoXPipeline that is written at every checkpoint.
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """On a CPU, let attention be two matrix products: at this length faster than the fused kernel,
+    above all backwards."""
+    fused = F.scaled_dot_product_attention
 
-    compiled: torch.compile the transformer; the numbers differ in the last digits.
+    def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **rest):
+        if query.is_cuda or attn_mask is not None or dropout_p or is_causal or rest:
+            return fused(query, key, value, attn_mask, dropout_p, is_causal, **rest)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(-1) @ value
+
+    with patch.object(F, "scaled_dot_product_attention", attend):
+        yield
+
+
+class Batches:
+    """Micro-batch n of the training, a function of n alone.
+
+    latents, subject: of `scenes`, as `cached_latents` returns them; encode: captions to text
+    embeddings, and whether to pad them to the long length.
     """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        latents: Tensor,
+        subject: Tensor,
+        scenes: list[Scene],
+        encode: Callable[[list[str], bool], Tensor],
+    ) -> None:
+        self.config, self.latents, self.subject = config, latents, subject
+        self.scenes, self.encode = scenes, encode
+
+    def __call__(self, number: int) -> dict[str, Tensor]:
+        config = self.config
+        rng = np.random.default_rng((config.seed, number))
+        short = number < config.short_steps
+        size = config.short_batch if short else config.batch
+        length = (config.patch_size_t or 1) if short else config.num_frames
+        first = int(rng.integers(config.num_frames // length))
+        time = slice(first * length, (first + 1) * length)
+        indices = torch.from_numpy(rng.integers(config.clips, size=size))
+        texts = [random_caption(self.scenes[i], rng) for i in indices.tolist()]
+        long = rng.random() < config.long_text_share
+        return {
+            "latents": self.latents[indices, time],
+            "text": self.encode(texts, long),
+            "weights": 1 + (config.subject_weight - 1) * self.subject[indices, time].float(),
+            "first": torch.full((size,), first),
+        }
+
+
+def train_transformer(
+    config: TransformerConfig, vae_folder: Path, text_folder: Path, out: Path
+) -> None:
+    """Train (or resume) the transformer in `out`; `out`/pipeline, a folder for CogVideoXPipeline,
+    is written whenever the held-out loss is measured."""
     torch.manual_seed(config.seed)
     scenes = sample_scenes(config.clips, config.seed + 10)
     unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
-    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
-    folder = latents_folder or out.parent / "latents"
-    latents, subject = cached_latents(vae, folder, scenes, config.size)
-    held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
+    latents, subject = cached_latents(vae, out.parent / "latents", scenes, config.size)
+    held_out = cached_latents(vae, out.parent / "latents" / "held_out", unseen, config.size)
     tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler(config)
-    encoder = T5EncoderModel.from_pretrained(text_folder).float().to(device).eval()
-    model = build_transformer(config, vae.config.latent_channels).to(device)
-    rope = rotary_positions(config, device)
-    ema = moving_average(model, config.ema_decay)
-    optimizers = build_optimizers(model, config)
-    run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
-    fixed = _fixed_evaluation(unseen, tokenizer, encoder, held_out, config, device)
-    predict = torch.compile(model) if compiled else model
-    factor = partial(
-        warmup_stable_decay,
-        steps=config.steps, warmup=config.warmup, decay_share=config.decay_share,
-    )  # fmt: skip
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
+    model = build_transformer(config, vae.config.latent_channels)
+    rope = rotary_positions(config)
 
-    def loss_at(step: int) -> tuple[Tensor, Numbers]:
-        ids, clean, *rest, first = _batch(latents, subject, scenes, tokenizer, config, step, device)
-        tokens = rope[0].shape[0] * clean.shape[1] // config.num_frames
-        here = tuple(part[first * tokens : (first + 1) * tokens] for part in rope)
-        text = _encoded(encoder, ids)
-        return diffusion_loss(predict, scheduler, here, clean, text, *rest).mean(), {}
+    @torch.no_grad()
+    def encode(texts: list[str], long: bool = False) -> Tensor:
+        length = config.long_text_length if long else config.max_text_length
+        return encoder(tokenize(tokenizer, texts, length))[0]  # [B, L, D]
 
-    def at_checkpoint() -> Numbers:
-        save_pipeline(out / "pipeline", vae, ema.module, encoder, tokenizer, scheduler)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            losses = diffusion_loss(ema.module, scheduler, rope, *fixed)
-        return {"held_out_loss": losses.mean()}
+    def loss(model: nn.Module, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+        tokens = len(rope[0]) * batch["latents"].shape[1] // config.num_frames
+        first = int(batch["first"][0]) * tokens
+        here = tuple(part[first : first + tokens].to(batch["latents"].device) for part in rope)
+        return diffusion_loss(model, scheduler, here, batch, draw)
 
-    with plain_attention(device):
-        train(
-            run, model, optimizers, factor, loss_at,
-            ema=ema, at_checkpoint=at_checkpoint, device=device,
-        )  # fmt: skip
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2))
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        save_pipeline(out / "pipeline", vae, model, encoder, tokenizer, scheduler)
+        return {}
+
+    trainer = VideoModelTrainer(
+        model,
+        loss,
+        Batches(config, latents, subject, scenes, encode),
+        out,
+        TrainingConfig(
+            steps=config.steps,
+            seed=config.seed,
+            ema_decay=config.ema_decay,
+            log_every=50,
+            validate_every=500,
+            checkpoint_every=250,
+            keep_last=2,
+            measure=False,
+        ),
+        optimizers=lambda model: build_optimizers(model, config),
+        schedule=lambda step: warmup_stable_decay(
+            step, config.steps, config.warmup, config.decay_share
+        ),
+        held_out=[held_out_batch(config, *held_out, unseen, encode)],
+        evaluate=evaluate,
+        settings={"recipe": asdict(config)},
+    )
+    with plain_attention():
+        trainer.fit()
 
 
-@torch.no_grad()
-def _encoded(encoder: T5EncoderModel, token_ids: Tensor) -> Tensor:
-    with torch.autocast(token_ids.device.type, enabled=False):  # as the pipeline will
-        return encoder(token_ids)[0]  # [B, L, D]
-
-
-def _batch(
+def held_out_batch(
+    config: TransformerConfig,
     latents: Tensor,
     subject: Tensor,
     scenes: list[Scene],
-    tokenizer: PreTrainedTokenizerFast,
-    config: ToyCogVideoXConfig,
-    step: int,
-    device: str,
-) -> tuple:
-    """Token ids, clean latents, noise, timesteps and weights of one step, and which slice of time
-    they are: a function of the step alone."""
-    rng = np.random.default_rng((config.seed, step))
-    short = step < config.short_steps
-    size = config.short_batch if short else config.batch
-    length = (config.patch_size_t or 1) if short else config.num_frames
-    first = int(rng.integers(config.num_frames // length))
-    time = slice(first * length, (first + 1) * length)
-    indices = rng.integers(config.clips, size=size)
-    texts = [random_caption(scenes[i], rng) for i in indices]
-    clean = latents[torch.from_numpy(indices), time].float()
-    shown = subject[torch.from_numpy(indices), time].float()
-    weights = 1 + (config.subject_weight - 1) * shown
-    noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
-    # One timestep from each of `size` equal parts: every batch sees all noise levels.
-    timesteps = torch.from_numpy((rng.permutation(size) + rng.random(size)) / size * 1000).long()
-    long = rng.random() < config.long_text_share
-    ids = tokenize(tokenizer, texts, config.long_text_length if long else config.max_text_length)
-    return *(part.to(device) for part in (ids, clean, noise, timesteps, weights)), first
-
-
-def _fixed_evaluation(
-    scenes: list[Scene],
-    tokenizer: PreTrainedTokenizerFast,
-    encoder: T5EncoderModel,
-    latents: Tensor,
-    config: ToyCogVideoXConfig,
-    device: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Latents, captions, noise and timesteps that stay the same, so that losses compare over a
-    run."""
+    encode: Callable[[list[str]], Tensor],
+) -> dict[str, Tensor]:
+    """All the held-out clips with one caption each."""
     rng = np.random.default_rng(config.seed + 12)
-    texts = [random_caption(scene, rng, empty=0.0) for scene in scenes]
-    text = _encoded(encoder, tokenize(tokenizer, texts, config.max_text_length).to(device))
-    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
-    timesteps = torch.linspace(0, 999, len(scenes)).round().long()
-    return latents.float().to(device), text, noise.to(device), timesteps.to(device)
+    return {
+        "latents": latents,
+        "text": encode([random_caption(scene, rng, empty=0.0) for scene in scenes]),
+        "weights": torch.ones(subject.shape),
+        "first": torch.zeros(len(latents), dtype=torch.long),
+    }
