@@ -1,27 +1,26 @@
-"""Pre-train the Latte of chapter 3: a small text-to-video model on a corner of the toy world."""
+"""The Latte of chapter 3: a small text-to-video model of a corner of the toy world."""
 
 import copy
-import json
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
-from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import T5EncoderModel
 
+from recipes.latents import cached_latents
+from recipes.pipeline import change_config
+from recipes.text import build_tokenizer
+from recipes.transformer import plain_attention
 from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler, TextEncoder
 from vidgen_lab.latte.losses import diffusion_loss
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
-from vidgen_lab.training.checkpoints import Run
-from vidgen_lab.training.loop import Numbers, moving_average, plain_attention, train
-from vidgen_lab.training.optimizers import muon_and_adamw, warmup_stable_decay
-from vidgen_lab.training.toy_data import render_clips
-from vidgen_lab.training.toy_frame_vae import encode_frames
-from vidgen_lab.training.toy_text import build_tokenizer
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
 
 # The corner of the world that this model learns; the whole of it is toy-cogvideox's.
 SUBJECTS = ("ball", "cube", "star", "heart", "ring")
@@ -30,20 +29,20 @@ MOTIONS = ("left", "right", "up", "down")
 
 @dataclass(frozen=True)
 class ToyLatteConfig:
-    """Recipe of `toy-latte`. Sizes are in pixels; the VAE makes latents four times smaller."""
+    """Recipe of `toy-latte`. Sizes are in pixels; the VAE makes latents eight times smaller."""
 
-    hidden_size: int = 144
+    hidden_size: int = 192
     depth: int = 8
     heads: int = 3
-    patch_size: int = 2
+    patch_size: int = 1
     text_width: int = 96
     max_text_length: int = 24
-    width: int = 72
-    height: int = 48
+    width: int = 96
+    height: int = 64
     num_frames: int = 8
-    clips: int = 2500
-    held_out_clips: int = 64
-    steps: int = 2000
+    clips: int = 4000
+    held_out_clips: int = 32
+    steps: int = 3000
     batch: int = 16
     learning_rate: float = 1e-3
     muon_learning_rate: float = 2e-3
@@ -51,6 +50,10 @@ class ToyLatteConfig:
     decay_share: float = 0.4
     ema_decay: float = 0.995
     seed: int = 0
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.width, self.height, self.num_frames
 
 
 def sample_corner(count: int, seed: int, held_out: bool = False) -> list[Scene]:
@@ -75,7 +78,7 @@ def build_latte(config: ToyLatteConfig, latent_channels: int) -> Latte:
     """An untrained Latte in diffusers' layout: text in the spatial blocks, learned variance."""
     return Latte(
         LatteConfig(
-            sample_size=config.height // 4,
+            sample_size=config.height // 8,
             num_frames=config.num_frames,
             in_channels=latent_channels,
             patch_size=config.patch_size,
@@ -103,157 +106,89 @@ def build_schedulers() -> tuple[NoiseScheduler, DDIMScheduler]:
     return NoiseScheduler(schedule="linear", prediction="v"), ddim
 
 
-def build_optimizers(model: Latte, config: ToyLatteConfig) -> dict:
-    """Muon for the matrices inside the blocks, AdamW for everything else."""
-
-    def is_muon(name: str, parameter: nn.Parameter) -> bool:
-        return name.startswith("blocks.") and name.endswith("weight")
-
-    return muon_and_adamw(model, is_muon, config.muon_learning_rate, config.learning_rate)
-
-
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-
-
-def batch_loss(model: Latte, scheduler: NoiseScheduler, batch: Batch) -> torch.Tensor:
-    """The chapter's loss (target and learned variance) of latents, noise, timesteps and text."""
-    latents, noise, t, text, mask = batch  # [B, C, T, h, w] x 2, [B], [B, L, D], [B, L]
+def latte_loss(model: nn.Module, scheduler: NoiseScheduler, batch: dict[str, Tensor], draw: Draw):
+    """The chapter's loss: target and learned variance. batch: "latents" [B, C, T, h, w], "text"
+    [B, L, D], "mask" [B, L]."""
+    latents = batch["latents"].float()
+    t = (draw.uniform(len(latents)) * 1000).long().clamp_max(999)
+    noise = draw.noise(latents)
     x_t = scheduler.add_noise(latents, noise, t)
-    output = model(x_t, t, text=text, text_mask=mask)
+    output = model(x_t, t, text=batch["text"], text_mask=batch["mask"])
     return diffusion_loss(scheduler, output, latents, noise, x_t, t).total
 
 
-def train_latte(
-    config: ToyLatteConfig,
-    vae_folder: Path,
-    text_folder: Path,
-    out: Path,
-    device: str = "cpu",
-    log_every: int = 50,
-    compiled: bool = False,
-) -> None:
-    """Train (or resume) on latents of one VAE and outputs of one text encoder.
-
-    `out` gets checkpoint.pt, log.jsonl, config.json, the cached latents and, from the averaged
-    weights, pipeline/, which plain LattePipeline loads. compiled: use torch.compile.
-    """
+def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out: Path) -> None:
+    """Train (or resume) in `out` on latents of one VAE and outputs of one text encoder;
+    `out`/pipeline, a folder for LattePipeline, is the result."""
     torch.manual_seed(config.seed)
-    vae = AutoencoderKL.from_pretrained(vae_folder).to(device)
-    encoder = T5EncoderModel.from_pretrained(text_folder).float().to(device).eval()
+    vae = AutoencoderKL.from_pretrained(vae_folder)
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
     texts = TextEncoder(build_tokenizer(config.max_text_length), encoder, config.max_text_length)
     scenes = sample_corner(config.clips, config.seed + 20)
     unseen = sample_corner(config.held_out_clips, config.seed + 21, held_out=True)
-    latents = _cached_latents(config, vae, out, scenes + unseen)
+    folder = out.parent / "latte_latents"
+    latents, _ = cached_latents(vae, folder, scenes, config.size)
+    held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
     model, (scheduler, ddim) = build_latte(config, vae.config.latent_channels), build_schedulers()
-    model.to(device)
-    scheduler.to(device)
-    ema, optimizers = moving_average(model, config.ema_decay), build_optimizers(model, config)
-    run = Run(out, {"model": model, "ema": ema, **optimizers}, config.steps, log_every)
-    fixed = _evaluation_batch(latents[config.clips :], unseen, texts, config)
-    forward = torch.compile(model) if compiled else model
-    factor = partial(
-        warmup_stable_decay,
-        steps=config.steps, warmup=config.warmup, decay_share=config.decay_share,
-    )  # fmt: skip
 
-    def loss_at(step: int) -> tuple[torch.Tensor, Numbers]:
-        return batch_loss(forward, scheduler, _batch(latents, scenes, texts, config, step)), {}
+    def assembled(latents: Tensor, captions: list[str]) -> dict[str, Tensor]:
+        with torch.no_grad():
+            text = texts.encode(captions)
+        return {
+            "latents": latents.transpose(1, 2),  # [B, C, T, h, w]
+            "text": text.embeddings,
+            "mask": text.mask,
+        }
 
-    def at_checkpoint() -> Numbers:
-        save_latte_pipeline(out / "pipeline", vae, ema.module, texts, ddim)
-        return {"held_out_loss": batch_loss(ema.module.eval(), scheduler, fixed)}
+    def batch(number: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((config.seed, number))
+        chosen = rng.integers(config.clips, size=config.batch)
+        captions = [training_caption(scenes[i], rng) for i in chosen]
+        return assembled(latents[torch.from_numpy(chosen)], captions)
 
-    with plain_attention(device):
-        train(
-            run, model, optimizers, factor, loss_at,
-            ema=ema, at_checkpoint=at_checkpoint, device=device,
-        )  # fmt: skip
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    def evaluate(model: Latte) -> dict[str, float]:
+        save_latte_pipeline(out / "pipeline", vae, model, texts, ddim)
+        return {}
+
+    rng = np.random.default_rng(config.seed + 22)
+    trainer = VideoModelTrainer(
+        model,
+        lambda model, batch, draw: latte_loss(model, scheduler, batch, draw),
+        batch,
+        out,
+        TrainingConfig(
+            steps=config.steps,
+            seed=config.seed,
+            ema_decay=config.ema_decay,
+            log_every=50,
+            validate_every=500,
+            checkpoint_every=250,
+            keep_last=1,
+            measure=False,
+        ),
+        optimizers=OptimizerConfig(
+            name="muon",
+            learning_rate=config.learning_rate,
+            muon_learning_rate=config.muon_learning_rate,
+            betas=(0.9, 0.98),
+            schedule="stable_decay",
+            warmup=config.warmup,
+            decay_share=config.decay_share,
+        ),
+        held_out=[assembled(held_out, [training_caption(s, rng, empty=0.0) for s in unseen])],
+        evaluate=evaluate,
+        settings={"recipe": asdict(config)},
+    )
+    with plain_attention():
+        trainer.fit()
 
 
 def save_latte_pipeline(
-    folder: Path,
-    vae: AutoencoderKL,
-    model: Latte,
-    text: TextEncoder,
-    scheduler: DDIMScheduler,
+    folder: Path, vae: AutoencoderKL, model: Latte, text: TextEncoder, scheduler: DDIMScheduler
 ) -> None:
     """Write a folder that plain LattePipeline loads: float16 on disk, float32 in use."""
     transformer = model.to_diffusers().half().cpu()
-    halves = [copy.deepcopy(part).half().cpu() for part in (vae, text.model)]
-    pipe = LattePipeline(text.tokenizer, halves[1], halves[0], transformer, scheduler)
-    pipe.save_pretrained(folder)
-    for part in ("text_encoder", "vae"):  # name the type to compute in, forget where it came from
-        file = folder / part / "config.json"
-        config = json.loads(file.read_text())
-        config.pop("_name_or_path", None)
-        if part == "text_encoder":
-            config["dtype"] = "float32"
-        file.write_text(json.dumps(config, indent=2) + "\n")
-
-
-def _batch(
-    latents: torch.Tensor,
-    scenes: list[Scene],
-    texts: TextEncoder,
-    config: ToyLatteConfig,
-    step: int,
-) -> Batch:
-    """Everything random of one step: a function of the step alone."""
-    rng = np.random.default_rng((config.seed, step))
-    chosen = rng.integers(config.clips, size=config.batch)
-    captions = [training_caption(scenes[i], rng) for i in chosen]
-    # one timestep from each sixteenth of the range: every level is equally likely, loss is steadier
-    strata = (np.arange(config.batch) + rng.random(config.batch)) / config.batch
-    t = torch.from_numpy(np.floor(1000 * strata)).long()
-    return _assembled(latents[torch.from_numpy(chosen)], captions, t, texts, rng)
-
-
-def _evaluation_batch(
-    latents: torch.Tensor, scenes: list[Scene], texts: TextEncoder, config: ToyLatteConfig
-) -> Batch:
-    """Clips, captions, noise and timesteps that stay the same, so that losses compare."""
-    rng = np.random.default_rng(config.seed + 22)
-    captions = [training_caption(scene, rng, empty=0.0) for scene in scenes]
-    t = torch.linspace(0, 999, len(scenes)).round().long()
-    return _assembled(latents, captions, t, texts, rng)
-
-
-def _assembled(
-    latents: torch.Tensor,
-    captions: list[str],
-    t: torch.Tensor,
-    texts: TextEncoder,
-    rng: np.random.Generator,
-) -> Batch:
-    """Latents with fresh noise, timesteps and encoded captions, where the text encoder is."""
-    device = next(texts.model.parameters()).device
-    noise = torch.from_numpy(rng.standard_normal(latents.shape, dtype=np.float32))
-    with torch.autocast(device.type, enabled=False):  # as the pipeline will
-        text = texts.encode(captions)
-    clean = latents.float().to(device)
-    return clean, noise.to(device), t.to(device), text.embeddings, text.mask
-
-
-def _cached_latents(
-    config: ToyLatteConfig, vae: AutoencoderKL, out: Path, scenes: list[Scene]
-) -> torch.Tensor:
-    """Scaled latents of all scenes, fp16 [N, C, T, h, w], kept in `out` for the next start.
-
-    Delete latents.safetensors there after a change of VAE or scenes.
-    """
-    file = out / "latents.safetensors"
-    if not file.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        parts = []
-        for start in range(0, len(scenes), 100):
-            clips = render_clips(
-                scenes[start : start + 100], config.width, config.height, config.num_frames
-            )
-            parts.append(encode_frames(vae, clips))
-        latents = torch.cat(parts).float() * vae.config.scaling_factor
-        save_file({"latents": latents.half().contiguous()}, file)
-    latents = load_file(file)["latents"]
-    if len(latents) != len(scenes):
-        raise ValueError(f"{file} holds {len(latents)} clips, not {len(scenes)}: delete it")
-    return latents
+    vae, encoder = (copy.deepcopy(part).half().cpu() for part in (vae, text.model))
+    LattePipeline(text.tokenizer, encoder, vae, transformer, scheduler).save_pretrained(folder)
+    change_config(folder / "text_encoder", dtype="float32")
+    change_config(folder / "vae")

@@ -98,12 +98,12 @@ def save_pipeline(
     shutil.rmtree(folder, ignore_errors=True)  # no shard of an earlier save stays
     pipe.save_pretrained(folder, max_shard_size="12MB")
     # transformers computes in the type a config names, diffusers in float32: name the same one.
-    _change_config(folder / "text_encoder", dtype="float32")
+    change_config(folder / "text_encoder", dtype="float32")
     for part in ("vae", "transformer"):
-        _change_config(folder / part)
+        change_config(folder / part)
 
 
-def _change_config(folder: Path, **entries: str) -> None:
+def change_config(folder: Path, **entries: str) -> None:
     """Change a saved config.json; it also forgets from which folder the part was loaded."""
     file = folder / "config.json"
     config = json.loads(file.read_text()) | entries
