@@ -23,9 +23,10 @@ import psutil
 
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.read.scenes import SceneSettings
-from vidgen_lab.pipeline.select.scoring import ScoreSettings, SmallReader, score_video
+from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.pipeline.workers import Worker
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+from vidgen_lab.video.reader import VideoReader
 
 SAMPLES = 8  # frames a quality measure of the book looks at
 
@@ -84,7 +85,9 @@ def scoring(paths: Sequence[Path]) -> None:
     for work in (score_the_books_way, score_video):  # imports and caches
         work(paths[0])
     book, ours = (processor_seconds(work, paths) for work in (score_the_books_way, score_video))
-    decoding = processor_seconds(lambda path: sum(1 for _ in SmallReader(path).pictures()), paths)
+    decoding = processor_seconds(
+        lambda path: sum(1 for _ in VideoReader(path, shrink_to=256)), paths
+    )
     print(f"scoring, the book's way          {book / len(paths):6.2f} s a clip")
     print(f"scoring, one pass                {ours / len(paths):6.2f} s a clip")
     print(f"  ratio {book / ours:.1f}, {len(paths) / ours:.2f} clips a second and core, "

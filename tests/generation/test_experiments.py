@@ -187,7 +187,7 @@ def test_adherence_is_not_a_number_outside_the_toy_world(monkeypatch):
 
 
 def test_prompts_of_the_style_experiment_can_be_judged():
-    from vidgen_lab.toyworld.language import parse_prompt
+    from vidgen_lab.toyworld import parse_prompt
 
     for prompt in PROMPT_STYLES.values():
         assert parse_prompt(prompt)["subject"] == "butterfly"

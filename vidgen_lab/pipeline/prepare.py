@@ -99,8 +99,8 @@ def prepare(
     if shard is not None:
         return read
     clips, scored = _scenes(kept(read), scores)
-    quality = [judge(row, config.gates.gates()) for row in clips]
-    check_stage(clips, quality)
+    quality = [judge(row, config.gates.gates()) for row in kept(clips)]
+    check_stage(kept(clips), quality)
     table, vectors = [*read, *clips, *quality], {}
     if not score_only:
         files = {s.name: s.path for s in found}
@@ -216,7 +216,7 @@ def _scenes(read: Sequence[Row], scores: dict[str, dict]) -> tuple[list[Row], di
                 span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits},
                 info={},
             )  # fmt: skip
-            rows.append(child)
+            rows.append(child.failed("scenes", clip["damage"]) if clip["damage"] else child)
             scored[child.identity] = clip
     check_fan_out(read, rows)
     return rows, scored

@@ -9,6 +9,7 @@ import cv2
 
 from vidgen_lab.files import file_sha256
 from vidgen_lab.journal import code_version
+from vidgen_lab.metrics import flow
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
 from vidgen_lab.pipeline.deliver import cut
@@ -17,10 +18,12 @@ from vidgen_lab.pipeline.read import pictures, probing, scenes
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select import scoring
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
+from vidgen_lab.video import damage, index, orientation, reader
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoReader
 
 _LOOKS = 48  # frames at most that an annotator gets to see
+_GLANCE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
 
 
 def hash_source(task: dict[str, Any]) -> str:
@@ -58,7 +61,10 @@ def annotate(task: dict[str, Any]) -> dict[str, Any]:
     roles = ("detector", "actor", "captioner")
     who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
     with _one_thread():
-        return annotators.annotate_clip(clip, *who)
+        found = annotators.annotate_clip(clip, *who)
+    for thing in found["objects"]:  # in pixels of the file, not of the glance
+        thing["box"] = [round(value * clip.meta["reduced"]) for value in thing["box"]]
+    return found
 
 
 @contextmanager
@@ -73,11 +79,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
-    """At most `looks` frames, evenly spaced, so that a long clip costs no more than a short one."""
-    reader = VideoReader(path)
-    first, end = frames or (0, reader.info.num_frames)
+    """At most `looks` frames, evenly spaced and reduced, so that a long or large clip costs no more
+    memory than a short or small one."""
+    video = VideoReader(path, shrink_to=_GLANCE_SIDE)
+    first, end = frames or (0, video.info.num_frames)
     stride = max(1, -(-(end - first) // looks))
-    return reader.read(first, len(range(first, end, stride)), stride)
+    clip = video.read(first, len(range(first, end, stride)), stride)
+    reduced = video.info.width / clip.width
+    return Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
 
 
 def _judge_version() -> str:
@@ -85,9 +94,10 @@ def _judge_version() -> str:
     return file_sha256(model_dir("toy-judge") / "model.safetensors")[:12]
 
 
+_READING = (reader, index, damage, orientation)
 VERSIONS = {
-    "score": code_version(scoring, scenes, pictures, probing),
-    "embed": code_version(annotators, registry) + _judge_version(),
-    "export": code_version(cut),
-    "annotate": code_version(annotators, registry),
+    "score": code_version(scoring, scenes, pictures, probing, flow, *_READING),
+    "embed": code_version(annotators, registry, *_READING) + _judge_version(),
+    "export": code_version(cut, probing, *_READING),
+    "annotate": code_version(annotators, registry, *_READING),
 }

@@ -1,7 +1,8 @@
 """A small procedural cartoon world: scenes with full ground truth, rendered to short captioned
 clips."""
 
-from vidgen_lab.toyworld.language import caption, parse_prompt
+from vidgen_lab.toyworld.language import caption
+from vidgen_lab.toyworld.prompts import parse_prompt
 from vidgen_lab.toyworld.world import (
     ATTRIBUTES,
     BACKGROUNDS,

@@ -1,14 +1,14 @@
-"""The world's language: captions in three registers, and prompts read back into attributes.
+"""The world's language: its words, and captions in three registers.
 
 One lexicon serves both directions: the first phrase of each list is the plain one; every phrase can
-be written by `caption` and is understood by `parse_prompt`.
+be written by `caption` and is understood by `prompts.parse_prompt`.
 """
 
 import re
 
 import numpy as np
 
-from vidgen_lab.toyworld.world import LEGAL_MOTIONS, Scene
+from vidgen_lab.toyworld.world import Scene
 
 REGISTERS = ("minimal", "detailed", "artistic")
 
@@ -167,7 +167,7 @@ OPENINGS = (
 )
 
 # Words of their own that name an attribute without a full phrase; longest match wins.
-_EXTRA_WORDS = {
+EXTRA_WORDS = {
     "background": {
         "meadow": ("meadow", "field", "flowers", "flower", "park", "grass"),
         "desert": ("desert", "dunes", "sand"),
@@ -233,47 +233,6 @@ def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float =
     return _join(phrase, ", " + ", ".join(extras))
 
 
-def parse_prompt(text: str) -> dict[str, str]:
-    """The attributes `text` names, in the world's vocabulary; {} when it names no subject of this
-    world.
-
-    "a red ball moving left in a desert" -> {"subject": "ball", "colour": "red", "motion": "left",
-    "background":
-    "desert"}. What the text leaves open is absent; so is a colour in a black-and-white scene.
-    """
-    text = " ".join(_words(text))
-    subjects = _find(text, SUBJECT_NOUNS)
-    named: dict[str, str] = {}
-    if not subjects and (flower := re.search(r"\bflower\b", text)):
-        subjects = [(flower.start(), "rose")]
-        text = text[: flower.start()] + "rose" + text[flower.end() :]
-    if not subjects:
-        return {}
-    # "a star" is a subject, "under the stars" a place; "a golden retriever" is coloured by its
-    # name.
-    at, subject = subjects[0]
-    named["subject"] = subject
-    colours = _find(text, COLOUR_WORDS)
-    before = [colour for place, colour in colours if place <= at]
-    if colours:
-        named["colour"] = before[-1] if before else colours[0][1]
-    if motion := _find_motion(text, subject):
-        named["motion"] = motion
-    places = {
-        key: BACKGROUND_PHRASES[key] + _EXTRA_WORDS["background"][key] for key in BACKGROUND_PHRASES
-    }
-    outside = re.sub(rf"\b{named['subject']}\b", " ", text, count=1)
-    if backgrounds := _find(outside, places):
-        named["background"] = backgrounds[0][1]
-    styles = {key: STYLE_PHRASES[key] + _EXTRA_WORDS["style"][key] for key in STYLE_PHRASES}
-    nights = re.sub(r"\b(starry )?night sky\b", " ", text)
-    if found := _find(nights, styles):
-        named["style"] = found[0][1]
-    if named.get("style") == "vintage":
-        named.pop("colour", None)
-    return named
-
-
 def vocabulary() -> list[str]:
     """Every word (lower case, punctuation apart) that captions or the parser know, sorted."""
     tables = [
@@ -286,7 +245,7 @@ def vocabulary() -> list[str]:
     ]
     phrases = [
         phrase
-        for table in [*tables, *_EXTRA_WORDS.values()]
+        for table in [*tables, *EXTRA_WORDS.values()]
         for group in table.values()
         for phrase in group
     ]
@@ -297,39 +256,14 @@ def vocabulary() -> list[str]:
         {
             word
             for text in [*phrases, *QUALITIES, *MOODS, *OPENINGS, fillers]
-            for word in _words(text)
+            for word in split_words(text)
         }
     )
 
 
-def _words(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
+    """Lower case words, and every other sign by itself."""
     return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
-
-
-def _find(text: str, table: dict[str, tuple[str, ...]]) -> list[tuple[int, str]]:
-    """(position, key) of every phrase of `table` in `text`, longest first at one place, no
-    overlaps."""
-    hits = []
-    for key, phrases in table.items():
-        for phrase in phrases:
-            pattern = rf"(?<!\w){re.escape(' '.join(_words(phrase)))}(?!\w)"
-            hits += [(m.start(), -len(m.group()), m.end(), key) for m in re.finditer(pattern, text)]
-    found, end = [], -1
-    for start, _, stop, key in sorted(hits):
-        if start >= end:
-            found.append((start, key))
-            end = stop
-    return found
-
-
-def _find_motion(text: str, subject: str) -> str | None:
-    legal = {motion: motion_phrases(subject, motion) for motion in LEGAL_MOTIONS[subject]}
-    if found := _find(text, legal):
-        return found[0][1]
-    for motion in ("left", "right", "up", "down"):
-        if motion in legal and re.search(rf"\b{motion}(wards?)?\b", text):
-            return motion
-    return None
 
 
 def _article(phrase: str, noun: str) -> str:

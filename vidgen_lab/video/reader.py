@@ -1,26 +1,34 @@
 """Video file -> Clip, exact to the frame whatever the container does.
 
 Frame i is the i-th picture a player shows. Where it lies is looked up in an index of packet time
-stamps (demuxing only, no decoding), so a span costs one seek and a short decode. The seek is
-verified; where a container seeks imprecisely (MPEG-TS, MPEG-PS) or hides its time stamps, the file
-is decoded from its start instead: slower, never wrong.
+stamps (demuxing only, no decoding), so a span costs one seek and a short decode. Every picture that
+comes after a seek is checked against the index; where a container seeks imprecisely or hides its
+time stamps, the file is decoded from its start instead: slower, never wrong. Damage is named with
+its place and never passed off as a picture.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end
 from vidgen_lab.video.ffmpeg import local
+from vidgen_lab.video.index import Index, frame_rate, index_packets, index_pictures
+from vidgen_lab.video.orientation import Upright
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
 _CONVERTS_IN_THREADS = int(av.__version__.partition(".")[0]) >= 17
-
 # A name with a colon is a file here, never a protocol, and a playlist reaches no other machine.
 FILES_ONLY = {"protocol_whitelist": "file"}
+_BACK = (0.0, 3.0, 15.0)  # seconds before the wanted frame to seek to, one try after another
+_PREDICTED = (2, 3)  # picture types P and B: no picture to begin with
 
 
 class VideoError(ValueError):
@@ -41,6 +49,18 @@ class VideoInfo:
     rotation: int  # degrees counter-clockwise that the stored picture is turned: 0, 90, 180, 270
     variable_fps: bool
     has_audio: bool
+
+
+class _Astray(Exception):
+    """Decoding after a seek gives something else than the index says."""
+
+
+class Picture(NamedTuple):
+    """A decoded picture. number: of the frame. whole: False from damage to the next key frame."""
+
+    number: int
+    frame: av.VideoFrame
+    whole: bool
 
 
 def probe_video(path: str | Path) -> VideoInfo:
@@ -67,34 +87,34 @@ class VideoReader:
     """Index of one video file. Holds no open handle, so it pickles into DataLoader workers.
 
     info: VideoInfo. times: float64 [num_frames], seconds at which the frames are shown, the first
-    at 0. threads: to decode and convert with; leave 1 inside DataLoader workers.
+    at 0. threads: to decode and convert with; leave 1 inside DataLoader workers. shrink_to: pixels
+    that the shorter side of what is read has at most; scaling what the decoder gives costs a
+    fraction of converting a large picture to RGB first, and no memory. None: as it is in the file.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
-        self.path = Path(path)
-        self.threads = threads
+    def __init__(self, path: str | Path, threads: int = 1, shrink_to: int | None = None) -> None:
+        self.path, self.threads, self.shrink_to = Path(path), threads, shrink_to
         self._converting = {"threads": threads} if _CONVERTS_IN_THREADS else {}
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path} is a folder, not a video file")
         if not self.path.exists():
             raise FileNotFoundError(f"no video file at {self.path}")
-        with self._open() as container:
-            stream = container.streams.video[0]
+        with open_video(self.path, threads) as container:
+            stream = container.streams.best("video")
             codec, tick = stream.codec_context.name, float(stream.time_base)
-            header_rate = stream.average_rate or stream.guessed_rate
+            header_rate = float(stream.average_rate or stream.guessed_rate or 0)
             has_audio = bool(container.streams.audio)
-            self._pts = _packet_times(container)
-        self._seekable = self._pts is not None
-        if not self._seekable:
-            self._pts = self._decoded_times()
-        first = next(self._decode_all(), None)
+            self._index, first = index_packets(container, stream)
         if first is None:
             raise VideoError(f"{self.path} has a video track but not one frame that decodes")
-        num_frames = len(self._pts)
-        self.times = (self._pts - self._pts[0]) * tick
-        fps, variable = _frame_rate(self.times, header_rate, tick)
-        rotation = round((first.rotation or 0) / 90) * 90 % 360
-        turned = rotation in (90, 270)
+        if self._index is None:
+            stamps = [picture.frame.pts for picture in self._pictures(None)]
+            self._index = index_pictures(stamps, header_rate or 25.0, tick)
+        self.times = self._index.times
+        num_frames = len(self.times)
+        fps, variable = frame_rate(self.times, header_rate, self._index.tick)
+        self._upright, self._stored = Upright.of(first), (first.width, first.height)
+        turned = self._upright.diagonal
         self.info = VideoInfo(
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
@@ -103,7 +123,7 @@ class VideoReader:
             duration=num_frames / fps,
             codec=codec,
             pix_fmt=first.format.name,
-            rotation=rotation,
+            rotation=round((first.rotation or 0) / 90) * 90 % 360,
             variable_fps=variable,
             has_audio=has_audio,
         )
@@ -111,15 +131,38 @@ class VideoReader:
     def read(self, start: int = 0, num_frames: int | None = None, stride: int = 1) -> Clip:
         """Frames start, start + stride, ... as a Clip; see `read_clip`."""
         wanted = self._span(start, num_frames, stride)
-        pictures = self._seek_and_decode(wanted) if self._seekable else None
-        if pictures is None:
-            pictures = self._decode_from_start(wanted)
+        frames = self._seek_and_decode(wanted) if self._index.seekable and start else None
+        if frames is None:
+            frames = self._decode_from_start(wanted)
         meta = {"source": str(self.path), "start": start, "stride": stride}
-        return Clip(np.stack(pictures), self.info.fps / stride, meta)
+        return Clip(frames, self.info.fps / stride, meta)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """All frames in order, uint8 [H, W, 3], one in memory at a time."""
-        return (self._upright(frame) for frame in self._decode_all())
+        """All frames in order, uint8 [H, W, 3], one in memory at a time. VideoError at damage."""
+        count = 0
+        for number, rgb, whole in self.converted():
+            self._check(count, whole and number == count)
+            yield rgb
+            count += 1
+        self._check(count, count == self.info.num_frames)
+
+    def pictures(self, careful: bool = False) -> Iterator[Picture]:
+        """All pictures in order as the decoder gives them, damaged ones too. A number that is left
+        out is a frame that did not decode.
+
+        careful: also take the decoder's own complaints for damage, and raise VideoError at the end
+        of a file whose own end is missing.
+        """
+        last = -1
+        for picture in self._pictures(self._index, careful):
+            if last < picture.number < self.info.num_frames:
+                last = picture.number
+                yield picture
+
+    def converted(self, careful: bool = False) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """The same as (number, uint8 [H, W, 3], whole)."""
+        convert, pictures = self._converter(), self.pictures(careful)
+        return ((number, convert(frame), whole) for number, frame, whole in pictures)
 
     def _span(self, start: int, num_frames: int | None, stride: int) -> range:
         total = self.info.num_frames
@@ -136,128 +179,148 @@ class VideoReader:
             )
         return range(start, start + count * stride, stride)
 
-    def _seek_and_decode(self, wanted: range) -> list[np.ndarray] | None:
+    def _seek_and_decode(self, wanted: range) -> np.ndarray | None:
         """The wanted frames after one seek, or None when the seek turns out not to be exact."""
-        places = {int(self._pts[i]): n for n, i in enumerate(wanted)}
-        first, last = int(self._pts[wanted[0]]), int(self._pts[wanted[-1]])
-        pictures: list[np.ndarray | None] = [None] * len(wanted)
-        with self._open() as container:
-            stream = container.streams.video[0]
-            landed = False
-            try:
-                container.seek(first, stream=stream, backward=True, any_frame=False)
-                for packet in container.demux(stream):
-                    if not landed and packet.size:  # nothing before a key frame decodes rightly
-                        if not packet.is_keyframe:
-                            continue
-                        if packet.pts is None or packet.pts > first:
-                            return None
-                        landed = True
-                    for frame in packet.decode():
-                        if frame.pts in places:
-                            pictures[places[frame.pts]] = self._upright(frame)
-                        if frame.pts is not None and frame.pts >= last:
-                            return None if any(p is None for p in pictures) else pictures
-            except av.FFmpegError:
-                return None
-        return None if any(p is None for p in pictures) else pictures
+        try:
+            with open_video(self.path, self.threads) as container:
+                return self._collect(self._pictures_after_seek(container, wanted[0]), wanted)
+        except (_Astray, av.FFmpegError):
+            return None
 
-    def _decode_from_start(self, wanted: range) -> list[np.ndarray]:
-        pictures, index = [], -1
-        for index, frame in enumerate(self._decode_all()):
-            if index in wanted:
-                pictures.append(self._upright(frame))
-                if len(pictures) == len(wanted):
-                    return pictures
+    def _pictures_after_seek(
+        self, container: av.container.InputContainer, first: int
+    ) -> Iterator[Picture]:
+        """Pictures from a key frame at or before frame `first` on; raises _Astray where one is
+        missing, damaged, or not the one that the index has next."""
+        stream, pts = container.streams.best("video"), self._index.pts
+        key = self._land(container, stream, int(pts[first]))
+        number = int(np.searchsorted(pts, key.pts))
+        for packet in chain([key], container.demux(stream)):
+            if has_hole(packet, self.info.codec):
+                raise _Astray
+            for frame in packet.decode():
+                if frame.pts is not None and frame.pts < key.pts:
+                    continue  # shown before the key frame, made of pictures before it
+                no_start = frame.pts == key.pts and frame.pict_type in _PREDICTED
+                expected = pts[number] if number < len(pts) else None
+                if frame.pts != expected or frame.is_corrupt or no_start:
+                    raise _Astray
+                yield Picture(number, frame, True)
+                number += 1
+        raise _Astray
+
+    def _land(
+        self, container: av.container.InputContainer, stream: av.VideoStream, target: int
+    ) -> av.Packet:
+        """A key frame at or before the time stamp `target`; the file stands behind it."""
+        for back in _BACK:
+            aim = target - round(back / self._index.tick)
+            container.seek(aim, stream=stream, backward=True, any_frame=False)
+            packet = next((p for p in container.demux(stream) if p.is_keyframe and p.size), None)
+            if packet is not None and packet.pts is not None and packet.pts <= target:
+                return packet
+        raise _Astray
+
+    def _decode_from_start(self, wanted: range) -> np.ndarray:
+        return self._collect(self.pictures(), wanted)
+
+    def _collect(self, pictures: Iterator[Picture], wanted: range) -> np.ndarray:
+        """uint8 [len(wanted), H, W, 3]; VideoError where one of them is damaged or missing."""
+        frames, place, convert, number = None, 0, self._converter(), -1
+        for number, frame, whole in pictures:
+            if number < wanted[place]:
+                continue
+            self._check(wanted[place], whole and number == wanted[place])
+            rgb = convert(frame)
+            if frames is None:
+                frames = np.empty((len(wanted), *rgb.shape), np.uint8)
+            frames[place] = rgb
+            place += 1
+            if place == len(wanted):
+                return frames
         raise VideoError(
             f"{self.path} is damaged: it announces {self.info.num_frames} frames, "
-            f"decoding ends after {index + 1}"
+            f"decoding ends after {number + 1}"
         )
 
-    def _decode_all(self) -> Iterator[av.VideoFrame]:
-        """Every frame a player shows. Damage ends it, except in front of the first frame, where
-        a recording that begins in the middle of a stream cannot be decoded yet."""
-        begun = False
-        with self._open() as container:
-            try:
-                for packet in container.demux(video=0):
-                    try:
-                        for frame in packet.decode():
-                            begun = True
-                            yield frame
-                    except av.FFmpegError:
-                        if begun:
-                            return
-            except av.FFmpegError:
-                return
+    def _check(self, number: int, whole: bool) -> None:
+        if not whole:
+            seconds = self.times[min(number, len(self.times) - 1)]
+            raise VideoError(f"{self.path} is damaged at frame {number} ({seconds:.2f} s)")
 
-    def _decoded_times(self) -> np.ndarray:
-        """Time stamps in ticks from decoding the whole file; frame numbers where it has none."""
-        pts = [frame.pts for frame in self._decode_all()]
-        if None not in pts:
-            return np.asarray(pts, dtype=np.int64)
-        with self._open() as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            ticks = 1 / (rate * float(stream.time_base))
-        return np.rint(np.arange(len(pts)) * ticks).astype(np.int64)
+    def _pictures(self, index: Index | None, careful: bool = False) -> Iterator[Picture]:
+        """Every picture that decodes. In front of the first one damage is none: a recording that
+        begins in the middle of a stream cannot be decoded there yet."""
+        places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
+        number, hurt = -1, None  # hurt: the first frame since the damage
+        with open_video(self.path, self.threads) as container, complaints(careful) as heard:
+            stream = container.streams.best("video")
+            codec = stream.codec_context.name
+            cut_off = careful and lacks_its_end(self.path, container.format.name)
+            for packet in _demux(container, stream):
+                torn = grave(heard)
+                cut_off |= torn and packet.size == 0  # said on the way to the end
+                frames, failed = _decode(packet)
+                failed |= torn or grave(heard) or has_hole(packet, codec)
+                if failed and number >= 0 and hurt is None:
+                    hurt = places.get(packet.pts, number + 1)
+                for frame in frames:
+                    expected = number + 1
+                    number = max(expected, places.get(frame.pts, 0))
+                    if hurt is None and (frame.is_corrupt or (number > expected and index)):
+                        hurt = expected
+                    if hurt is not None and frame.key_frame and not frame.is_corrupt:
+                        # Without clocks, nobody knows how many pictures were lost.
+                        hurt = None if places and number > hurt else hurt
+                    yield Picture(number, frame, hurt is None or number < hurt)
+        if cut_off:
+            raise VideoError(f"{self.path} is damaged: cut off after {number + 1} frames")
 
-    def _open(self) -> av.container.InputContainer:
-        try:
-            container = av.open(local(self.path), options=FILES_ONLY)
-        except av.FFmpegError as err:
-            size = self.path.stat().st_size
-            reason = "the file is empty" if size == 0 else err.strerror
-            raise VideoError(f"{self.path} is not a readable video: {reason}") from err
-        if not container.streams.video:
-            container.close()
-            raise VideoError(f"{self.path} has no video track")
-        container.streams.video[0].codec_context.thread_count = self.threads
-        return container
+    def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
+        """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also
+        where the stream changes its own. Remembers how to convert from one picture to the next."""
+        size, scaling = self._stored, {}
+        scale = self.shrink_to / min(size) if self.shrink_to else 1.0
+        if scale < 1:
+            size, scaling = [max(1, round(s * scale)) for s in size], {"interpolation": "AREA"}
+        reformatter = VideoReformatter()
 
-    def _upright(self, frame: av.VideoFrame) -> np.ndarray:
-        rgb = frame.to_ndarray(format="rgb24", **self._converting)
-        turns = round((frame.rotation or 0) / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+        def convert(frame: av.VideoFrame) -> np.ndarray:
+            rgb = reformatter.reformat(frame, *size, "rgb24", **scaling, **self._converting)
+            return self._upright.apply(rgb.to_ndarray())
+
+        return convert
 
 
-def _packet_times(container: av.container.InputContainer) -> np.ndarray | None:
-    """Sorted time stamps, in ticks, of the packets that will be shown; None if not to be relied on.
-
-    Packets in front of an edit list's start are marked to be discarded and do not count. Not
-    reliable: no time stamps, doubled ones, or pictures that precede the first key frame (a stream
-    cut inside an open GOP), which may not decode and would shift every number.
-    """
-    times, first_key = [], None
+def _demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """The packets of a stream, as far as the file can be read."""
     try:
-        for packet in container.demux(video=0):
-            if packet.size == 0:  # the flush packet at the end
-                continue
-            if packet.pts is None:
-                return None
-            if packet.is_keyframe and first_key is None:
-                first_key = packet.pts
-            if not packet.is_discard:
-                times.append(packet.pts)
+        yield from container.demux(stream)
     except av.FFmpegError:
-        pass  # cut short: what was read counts
-    pts = np.unique(np.asarray(times, dtype=np.int64))
-    reliable = 0 < len(pts) == len(times) and first_key is not None and first_key <= pts[0]
-    return pts if reliable else None
+        return
 
 
-def _frame_rate(times: np.ndarray, header_rate, tick: float) -> tuple[float, bool]:
-    """(average frames per second, whether the rate varies) from the frames' own times in seconds.
+def _decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
+    """(pictures, whether decoding failed)."""
+    try:
+        return packet.decode(), False
+    except av.FFmpegError:
+        return [], True
 
-    The header's exact fraction is preferred where the times agree with it up to their rounding.
-    """
-    if len(times) < 2:
-        return float(header_rate or 25), False
-    measured = (len(times) - 1) / (times[-1] - times[0])
-    gaps = np.diff(times)
-    variable = bool(np.ptp(gaps) > max(2.5 * tick, 0.02 / measured))
-    if header_rate and not variable:
-        span = (len(times) - 1) / float(header_rate)
-        if abs(span - (times[-1] - times[0])) <= max(2 * tick, 1e-3 * span):
-            return float(header_rate), False
-    return measured, variable
+
+def open_video(path: str | Path, threads: int = 1) -> av.container.InputContainer:
+    """Open a local file, whatever its name looks like; `streams.best("video")` is the track to
+    read. Raises VideoError where there is none that could be decoded."""
+    path = Path(path)
+    try:
+        container = av.open(local(path), options=FILES_ONLY)
+    except av.FFmpegError as err:
+        reason = "the file is empty" if path.stat().st_size == 0 else err.strerror
+        raise VideoError(f"{path} is not a readable video: {reason}") from err
+    stream = container.streams.best("video")
+    if stream is None or stream.codec_context is None:
+        container.close()
+        what = "no video track" if stream is None else "a video track of an unknown codec"
+        raise VideoError(f"{path} has {what}")
+    stream.codec_context.thread_count = threads
+    return container

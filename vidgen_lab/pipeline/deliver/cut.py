@@ -15,7 +15,7 @@ import numpy as np
 from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.read.probing import Facts, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
-from vidgen_lab.video.reader import VideoError, VideoReader
+from vidgen_lab.video.reader import VideoError, VideoReader, open_video
 
 Mode = Literal["fit", "pad", "crop"]
 PRESETS = (
@@ -135,15 +135,14 @@ class _Timed(VideoReader):
     @property
     def origin(self) -> float:
         """Seconds on the file's own clock at which the first frame is shown."""
-        with self._open() as container:
-            return int(self._pts[0]) * float(container.streams.video[0].time_base)
+        return float(self._index.pts[0]) * self._index.tick
 
     @property
     def clocked(self) -> bool:
         """Whether ffmpeg gives the frames the same times as the index. AVI has none of its own, and
         ffmpeg guesses them one frame late."""
-        with self._open() as container:
-            return self._seekable and container.format.name.startswith(_CLOCKED)
+        with open_video(self.path) as container:
+            return self._index.clocked and container.format.name.startswith(_CLOCKED)
 
     @property
     def clock(self) -> str:

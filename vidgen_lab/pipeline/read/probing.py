@@ -6,8 +6,7 @@ from typing import Any
 
 import av
 
-from vidgen_lab.video.ffmpeg import local
-from vidgen_lab.video.reader import FILES_ONLY, VideoError, VideoInfo, VideoReader
+from vidgen_lab.video.reader import VideoError, VideoInfo, VideoReader, open_video
 
 _HDR_CURVES = {16: "PQ", 18: "HLG"}
 
@@ -66,8 +65,8 @@ def facts_of(reader: VideoReader) -> Facts:
     """The same for a reader that is already there."""
     info, size = reader.info, reader.path.stat().st_size
     try:
-        with av.open(local(reader.path), options=FILES_ONLY) as container:
-            stream = container.streams.video[0]
+        with open_video(reader.path) as container:
+            stream = container.streams.best("video")
             audio = container.streams.audio
             depth = max((c.bits for c in stream.codec_context.format.components), default=8)
             shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
@@ -106,7 +105,7 @@ def _header_seconds(container, stream) -> float:
 def _stored_frames(container) -> int:
     """Packets that hold a picture, also those an edit list hides."""
     try:
-        return sum(1 for packet in container.demux(video=0) if packet.size)
+        return sum(1 for packet in container.demux(container.streams.best("video")) if packet.size)
     except av.FFmpegError:
         return 0
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vidgen_lab.pipeline.read.pictures import WORK_SIDE
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings
-from vidgen_lab.pipeline.select.scoring import SmallReader
 from vidgen_lab.video.reader import VideoReader
 
 
@@ -101,11 +101,11 @@ class AdaptiveFrameExtractor:
 
     def select(self, path: str | Path, target_frames: int = 100) -> Selection:
         """Choose frames in one pass over the video, in constant memory."""
-        reader = SmallReader(path)
+        reader = VideoReader(path, shrink_to=WORK_SIDE)
         finder = CutFinder(reader.info.fps, self.scenes)
 
         def watched() -> Iterator[np.ndarray]:
-            for rgb in reader.pictures():
+            for rgb in reader:
                 finder.add(rgb)
                 yield rgb
 

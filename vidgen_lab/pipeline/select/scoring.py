@@ -5,7 +5,7 @@ One pass feeds the cut finder, the frame measures (a few times a second) and the
 afterwards, because a scene's end is known only later.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,51 +61,48 @@ class Look:
     unexplained: float | None
 
 
-class SmallReader(VideoReader):
-    """Yields the frames reduced for measuring: the decoder's output is scaled directly, which costs
-    a fraction of converting a large frame to RGB first."""
-
-    def pictures(self) -> Iterator[np.ndarray]:
-        """All frames in order, upright, uint8 [h, w, 3] at `pictures.work_size`."""
-        for frame in self._decode_all():
-            width, height = pictures.work_size(frame.width, frame.height)
-            if (width, height) != (frame.width, frame.height):
-                rotation = frame.rotation
-                frame = frame.reformat(
-                    width, height, "rgb24", interpolation="AREA", **self._converting
-                )
-                turns = round((rotation or 0) / 90) % 4
-                rgb = frame.to_ndarray()
-                yield np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
-            else:
-                yield self._upright(frame)
-
-
 def score_video(
     path: str | Path,
     scenes: SceneSettings = SceneSettings(),  # noqa: B008
     settings: ScoreSettings = ScoreSettings(),
 ) -> dict[str, Any]:
-    """Probe, split and measure a video: {"facts": ..., "clips": [{frames, span, metrics, looks}]}.
+    """Probe, split and measure a video: {"facts": ..., "clips": [{frames, span, metrics, damage,
+    hashes, thumbs, step}]}.
 
-    Plain values only, so that the result can be written down and sent between processes.
-    Raises VideoError when the file is no video, is cut short, or stops decoding half-way.
+    Plain values only, so that the result can be written down and sent between processes. damage:
+    where a scene is damaged, or "". Raises VideoError when the file is no video or is cut short.
     """
-    reader = SmallReader(path)
+    reader = VideoReader(path, shrink_to=pictures.WORK_SIDE)
     facts = facts_of(reader)
     if facts.missing:
         raise VideoError(
             f"truncated: {facts.missing} of the announced {facts.num_frames + facts.missing} "
             "frames are not in the file"
         )
-    watch = _Watch(facts, scenes, settings)
-    for rgb in reader.pictures():
+    watch, damaged, last = _Watch(facts, scenes, settings), [], None
+    for number, rgb, whole in reader.converted(careful=True):
+        for lost in range(watch.number, number):  # as a player does: the picture before it stays
+            damaged.append(lost)
+            watch.add(rgb if last is None else last)
+        damaged += [] if whole else [number]
         watch.add(rgb)
-    if watch.number < facts.num_frames:
-        raise VideoError(f"damaged: {watch.number} of {facts.num_frames} frames decode")
+        last = rgb
+    for lost in range(watch.number, facts.num_frames):
+        damaged.append(lost)
+        watch.add(last)
     duration = max(facts.seconds, float(reader.times[-1]) + 0.5 / facts.fps)
     spans = spans_between(watch.finder.cuts(), reader.times, duration)
-    return {"facts": facts.to_dict(), "clips": [watch.summary(span) for span in spans]}
+    clips = [{**watch.summary(s), "damage": _damage(damaged, s, reader.times)} for s in spans]
+    return {"facts": facts.to_dict(), "clips": clips}
+
+
+def _damage(damaged: list[int], span: Span, times: np.ndarray) -> str:
+    """Where a scene is damaged, in words; empty for one that is whole."""
+    inside = [number for number in damaged if span.first <= number < span.end]
+    if not inside:
+        return ""
+    where = f"frame {inside[0]} ({times[inside[0]]:.2f} s)"
+    return f"damaged: {len(inside)} of {span.num_frames} frames, the first is {where}"
 
 
 class _Watch:

@@ -1,0 +1,83 @@
+"""What a sentence names, what it says beyond that, and which of its words nobody here knows."""
+
+import pytest
+
+from vidgen_lab.toyworld import parse_prompt
+from vidgen_lab.toyworld.language import vocabulary
+from vidgen_lab.toyworld.prompts import read_prompt, unknown_words, word_list
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("northern lights over snowy mountains", "aurora mountains"),
+        ("a rocket taking off, snowy and silent", "rocket up snow"),
+        ("a fish in a snowy city", "fish city"),
+        ("a hummingbird hovering near a red flower", "hummingbird in_place meadow"),
+        ("a bird flying right over red roses", "hummingbird right"),
+        ("a red desert with a blue ball", "ball blue desert"),
+        ("a ball moving left on a green field", "ball left meadow"),
+        ("a red, shiny ball", "ball red"),
+        ("a ball, deep red, bouncing", "ball red bouncing"),
+        ("a ball coloured red bouncing in the snow", "ball red bouncing snow"),
+        ("a butterfly with golden wings", "butterfly yellow"),
+        ("a ball at golden hour", "ball"),
+        ("three red balls bouncing", "ball red bouncing"),
+        ("two puppies in a park", "dog meadow"),
+        ("a ball under the stars", "ball night_sky"),
+        ("a red ball, not blue, moving left", "ball red left"),
+        ("a blue ball and no cube", "ball blue"),
+    ],
+)
+def test_each_word_belongs_to_its_noun(prompt, named):
+    assert list(parse_prompt(prompt).values()) == named.split()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unjudged"),
+    [
+        ("a red ball moving left in a desert", []),
+        ("a red ball, not blue, moving left", ["negation (not blue)"]),
+        ("a desert without a ball", ["negation (without a ball)"]),
+        ("the ball doesn't move", ["negation (not move)"]),
+        ("three red balls bouncing", ["number (three)"]),
+        ("balls bouncing", ["number (balls)"]),
+        ("a dog and a red ball in a park", ["second subject (ball)"]),
+        ("a dog, a dog and a ball", ["second subject (ball)"]),
+        ("a lighthouse moving left", ["motion (moving left: a lighthouse does not do that here)"]),
+        ("a red ball, vintage film", ["colour (red: black and white shows none)"]),
+        ("a ball in 4k", []),
+    ],
+)
+def test_what_a_sentence_says_beyond_the_attributes(prompt, unjudged):
+    assert read_prompt(prompt).unjudged == unjudged
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("a red ball bouncing", {}),
+        ("a cat on a skateboard", {"cat": None, "skateboard": None}),
+        ("a bule bal over the moutains", {"bule": "blue", "bal": "ball", "moutains": "mountains"}),
+        ("it is a ball that isn't there", {}),
+        ("two puppies and three butterflies", {}),
+        ("roter Ball 球", {"roter": None, "球": None}),
+    ],
+)
+def test_unknown_words_and_the_nearest_known_one(prompt, unknown):
+    assert unknown_words(prompt) == unknown
+    assert read_prompt(prompt).ignored == unknown
+
+
+def test_a_sentence_of_many_unknown_words_is_read_at_once():
+    words = [
+        f"z{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)}" for n in range(9000)
+    ]
+    assert len(unknown_words(" ".join(words))) == 9000
+
+
+def test_the_list_of_words_holds_every_noun():
+    shown = word_list()
+    for word in ("ball", "golden retriever", "crimson", "moving left", "in a meadow", "vintage"):
+        assert word in shown
+    assert set(shown.lower().replace(",", " ").replace("-", " ").split()) & set(vocabulary())

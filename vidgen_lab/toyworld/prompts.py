@@ -1,0 +1,240 @@
+"""People's prompts read into the world's attributes, and what of them nothing here can show."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+
+from vidgen_lab.toyworld.language import (
+    BACKGROUND_PHRASES,
+    COLOUR_WORDS,
+    EXTRA_WORDS,
+    MOTION_PHRASES,
+    SPECIAL_MOTIONS,
+    STYLE_PHRASES,
+    SUBJECT_NOUNS,
+    motion_phrases,
+    split_words,
+    vocabulary,
+)
+from vidgen_lab.toyworld.world import LEGAL_MOTIONS
+
+Table = Mapping[str, tuple[str, ...]]
+Hit = tuple[int, int, str]  # where it starts, where it stops, which key it names
+
+# Up to the next comma or conjunction: what a prompt says is not there.
+_NEGATED = re.compile(
+    r"(?<!\w)(no|not|without|never|nor)(?!\w)[^,.;:!?]*?(?=$| (?:and|but) |[,.;:!?])"
+)
+_NUMBER = r"[0-9]+|two|three|four|five|six|seven|eight|nine|ten|several|many|pair of|dozen"
+_PREPOSITION = (
+    "in|on|over|at|under|across|with|through|near|by|of|from|behind|above|among|between|beside"
+)
+_ADJECTIVES = ("snowy", "winter")  # of a place only where no place is named: "snowy mountains"
+# What any sentence may hold without naming anything.
+_PLAIN = """
+    is are be being it its his her their that which who this these there here as for into onto up
+    down out off while then very so both all some any one see we i you my your please make show
+    shows create generate picture movie film during s t don doesn isn no not without never nor only
+    but or by near under above behind beside between among from through across
+"""
+_SUGGESTIONS = 20  # unknown words that are compared with the known ones, which takes time
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What `read_prompt` finds in a sentence.
+
+    named: attribute -> value, in the world's vocabulary. unjudged: what the sentence says beyond
+    that and no attribute holds: a negation, a number, a second subject, an impossible motion.
+    ignored: words this world does not know -> the nearest one it knows, or None.
+    """
+
+    named: dict[str, str]
+    unjudged: list[str] = field(default_factory=list)
+    ignored: dict[str, str | None] = field(default_factory=dict)
+
+
+def parse_prompt(text: str) -> dict[str, str]:
+    """The attributes `text` names, in the world's vocabulary; {} when it names no subject of this
+    world.
+
+    "a red ball moving left in a desert" -> {"subject": "ball", "colour": "red", "motion": "left",
+    "background": "desert"}. What the text leaves open is absent; so is what it denies, and a colour
+    in a black-and-white scene.
+    """
+    return _read(text)[0]
+
+
+def unknown_words(text: str) -> dict[str, str | None]:
+    """Words that neither captions nor the parser know, and the nearest known one for a typo."""
+    known = {*vocabulary(), *_PLAIN.split(), *_NUMBER.split("|"), *_plurals()}
+    candidates = [word for word in vocabulary() if len(word) > 2]
+    unknown: dict[str, str | None] = {}
+    for word in dict.fromkeys(split_words(text)):
+        if word.isalpha() and word not in known:
+            compared = len(word) > 2 and len(unknown) < _SUGGESTIONS
+            near = difflib.get_close_matches(word, candidates, 1, 0.75) if compared else []
+            unknown[word] = near[0] if near else None
+    return unknown
+
+
+def read_prompt(text: str) -> Reading:
+    """Everything of `parse_prompt`, and what it leaves out."""
+    return Reading(*_read(text), unknown_words(text))
+
+
+def _read(text: str) -> tuple[dict[str, str], list[str]]:
+    """What a sentence names, and what no attribute holds."""
+    words = split_words(text)
+    whole = re.sub(r"\w+n ['’] t(?!\w)", "not", _singular(words))  # doesn't, can't
+    unjudged = [f"negation ({' '.join(m.group().split())})" for m in _NEGATED.finditer(whole)]
+    numbers = re.findall(rf"(?<!\w)(?:{_NUMBER})(?!\w)", whole)
+    unjudged += [f"number ({w})" for w in numbers or [w for w in words if w in _plurals()]]
+    text = _NEGATED.sub(" ", whole)
+    subjects = _find(text, SUBJECT_NOUNS)
+    if not subjects and (flower := re.search(r"\bflower\b", text)):
+        subjects = [(*flower.span(), "rose")]
+    if not subjects:
+        return {}, unjudged
+    subject = subjects[0]
+    unjudged += [f"second subject ({key})" for key in _others(subjects)]
+    # "a star" is a subject, "under the stars" a place, so the subject's own word is left out.
+    outside = text[: subject[0]] + " " * (subject[1] - subject[0]) + text[subject[1] :]
+    motion = _motion(text, subject[2])
+    if not motion and (verb := _any_motion(text)):
+        unjudged.append(f"motion ({verb}: a {subject[2]} does not do that here)")
+    found = {
+        "subject": subject[2],
+        "colour": _colour(text, subject),
+        "motion": motion,
+        "background": _background(outside),
+        "style": _style(outside),
+    }
+    if found["style"] == "vintage" and found["colour"]:
+        unjudged.append(f"colour ({found.pop('colour')}: black and white shows none)")
+    return {name: value for name, value in found.items() if value}, unjudged
+
+
+def word_list() -> str:
+    """The world's words by attribute, for people."""
+    tables: dict[str, Table] = {
+        "Subjects": SUBJECT_NOUNS,
+        "Colours": COLOUR_WORDS,
+        "Motions": MOTION_PHRASES,
+        "Backgrounds": BACKGROUND_PHRASES,
+        "Styles": STYLE_PHRASES,
+    }
+    lines = []
+    for title, table in tables.items():
+        lines += [
+            title,
+            *(f"  {key.replace('_', ' '):<12} {', '.join(table[key])}" for key in table),
+        ]
+    special: dict[str, list[str]] = {}
+    for (subject, _), phrases in SPECIAL_MOTIONS.items():
+        special.setdefault(subject, []).extend(phrases)
+    lines.append("Motions of some subjects")
+    lines += [
+        f"  {subject:<12} {', '.join(dict.fromkeys(words))}" for subject, words in special.items()
+    ]
+    return "\n".join(lines)
+
+
+def _others(subjects: list[Hit]) -> list[str]:
+    return [key for key in dict.fromkeys(key for *_, key in subjects) if key != subjects[0][2]]
+
+
+def _colour(text: str, subject: Hit) -> str | None:
+    """The colour that belongs to the subject: "a red ball", "a ball, deep red", but not that of
+    "a ball near a red flower" or "a red desert with a ball"."""
+    nouns = rf"(?<!\w)({_PREPOSITION}|{_other_nouns()})(?!\w)"
+    colours = _find(text, COLOUR_WORDS)
+    before = [hit for hit in colours if hit[0] <= subject[0]]
+    if before and not re.search(nouns, text[before[-1][1] : subject[0]]):
+        return before[-1][2]
+    ends = rf"\s*($|[,.;:!?]|(and|{_PREPOSITION}|{_verbs()})(?!\w))"
+    for start, stop, colour in colours:
+        after = text[stop:]
+        if start >= subject[1] and (
+            re.match(ends, after)
+            or (text[:start].endswith("with ") and not re.match(rf"\s*{nouns}", after))
+        ):
+            return colour
+    return None
+
+
+@cache
+def _other_nouns() -> str:
+    """What else a colour may belong to, as a pattern."""
+    words = {w for group in EXTRA_WORDS["background"].values() for w in group}
+    words |= {noun for group in SUBJECT_NOUNS.values() for noun in group}
+    return "|".join(sorted((words | {"sky"}) - set(_ADJECTIVES), key=len, reverse=True))
+
+
+@cache
+def _verbs() -> str:
+    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
+    return "|".join(sorted({phrase.split()[0] for group in groups for phrase in group}))
+
+
+def _background(text: str) -> str | None:
+    """A phrase or a noun before a mere adjective: "over snowy mountains" are mountains."""
+    words = EXTRA_WORDS["background"]
+    places = {
+        key: phrases + tuple(w for w in words[key] if w not in _ADJECTIVES)
+        for key, phrases in BACKGROUND_PHRASES.items()
+    }
+    adjectives = {key: tuple(w for w in words[key] if w in _ADJECTIVES) for key in words}
+    hits = _find(text, places) or _find(text, adjectives)
+    return hits[0][2] if hits else None
+
+
+def _style(text: str) -> str | None:
+    styles = {key: STYLE_PHRASES[key] + EXTRA_WORDS["style"][key] for key in STYLE_PHRASES}
+    hits = _find(re.sub(r"\b(starry )?night sky\b", " ", text), styles)
+    return hits[0][2] if hits else None
+
+
+def _motion(text: str, subject: str) -> str | None:
+    legal = {motion: motion_phrases(subject, motion) for motion in LEGAL_MOTIONS[subject]}
+    if found := _find(text, legal):
+        return found[0][2]
+    for motion in ("left", "right", "up", "down"):
+        if motion in legal and re.search(rf"\b{motion}(wards?)?\b", text):
+            return motion
+    return None
+
+
+def _any_motion(text: str) -> str | None:
+    """The words of a motion that some subject of the world does."""
+    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
+    hits = _find(text, {phrase: (phrase,) for group in groups for phrase in group})
+    return hits[0][2] if hits else None
+
+
+def _singular(words: list[str]) -> str:
+    """Several of a subject are that subject; "stars" are left alone, they are a place."""
+    return " ".join(_plurals().get(word, word) for word in words)
+
+
+@cache
+def _plurals() -> dict[str, str]:
+    nouns = {n for group in SUBJECT_NOUNS.values() for n in group if " " not in n} - {"star"}
+    plurals = {noun + end: noun for noun in nouns for end in ("s", "es")}
+    plurals |= {noun[:-1] + "ies": noun for noun in nouns if noun.endswith("y")}
+    return {plural: noun for plural, noun in plurals.items() if plural not in nouns}
+
+
+def _find(text: str, table: Table) -> list[Hit]:
+    """Every phrase of `table` in `text`, longest first at one place, no overlaps."""
+    pattern, keys = _search(tuple(table.items()))
+    return [(*m.span(), keys[m.group()]) for m in pattern.finditer(text)]
+
+
+@lru_cache(maxsize=128)
+def _search(table: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], Table]:
+    keys = {" ".join(split_words(phrase)): key for key, group in table for phrase in group}
+    phrases = sorted(map(re.escape, keys), key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(phrases) or '(?!)'})(?!\w)"), keys
