@@ -156,7 +156,7 @@ def train_judge(config: JudgeConfig, vae_folder: Path, out: Path) -> None:
     rate = OptimizerConfig(
         learning_rate=config.learning_rate, weight_decay=0.02, warmup=100, end=0.0
     )
-    own = {"max_grad_norm": 5.0, "log_every": 100, "validate_every": 0, "checkpoint_every": 500}
+    own = {"max_grad_norm": 5.0, "log_every": 100, "validate_every": 0}
     fit(judge, judge_loss, batch, out, config, own, optimizers=rate)
     fresh = judge_clips_of(config, config.calibration, config.seed + 21, vae)
     calibrate(judge.eval().cpu(), *fresh)
