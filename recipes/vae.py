@@ -238,6 +238,8 @@ def train_stage(vae: VAE, config: VAEConfig, stage: Stage, clips: Tensor, out: P
         warmup=config.warmup,
         end=0.0,
     )
+    # clips of several frames crash oneDNN's backward pass in bfloat16 (PyTorch 2.13, AMX)
+    precision = "no" if stage.frames > 1 else "auto"
     with fast_layers():
         trainer = fit(
             vae,
@@ -245,7 +247,7 @@ def train_stage(vae: VAE, config: VAEConfig, stage: Stage, clips: Tensor, out: P
             lambda number: crops_of(clips, config, stage, number),
             out,
             config,
-            {"steps": stage.steps},
+            {"steps": stage.steps, "precision": precision},
             optimizers=rate,
             evaluate=evaluate,
         )

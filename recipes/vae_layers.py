@@ -52,10 +52,9 @@ def fast_layers() -> Iterator[None]:
 
     The decoder's spatial norm convolves before it enlarges: its two 1x1x1 convolutions act on the
     nearest-neighbour enlargement of the latents, where both orders give the same numbers. A causal
-    3-D convolution is a sum of 2-D ones, a tap on time each: faster on a CPU, and without oneDNN's
-    3-D convolution, whose backward pass in bfloat16 corrupts memory (PyTorch 2.13 with AMX). Where
-    the taps on earlier frames are zero, the newest is all: in the encoder always, in the decoder
-    until clips of several frames come.
+    3-D convolution is a sum of 2-D ones, a tap on time each: faster on a CPU. Where the taps
+    on earlier frames are zero, the newest is all: in the encoder always, in the decoder until clips
+    of several frames come.
     """
     plain = cogvideox_vae.CogVideoXCausalConv3d.forward
 
