@@ -17,6 +17,7 @@ sys.path.insert(0, str(HERE.parent))  # so that the script runs as a file too
 from recipes.judge import JudgeConfig, train_judge  # noqa: E402
 from recipes.latte import ToyLatteConfig, train_latte  # noqa: E402
 from recipes.text import TextConfig, train_text_encoder  # noqa: E402
+from recipes.training import note_commit  # noqa: E402
 from recipes.transformer import TransformerConfig, train_transformer  # noqa: E402
 from recipes.vae import VAEConfig, train_vae  # noqa: E402
 from vidgen_lab.config import load  # noqa: E402
@@ -67,6 +68,7 @@ def train(part: str, out: Path, changes: list[str]) -> None:
             made_by = need.partition("/")[0]
             raise FileNotFoundError(f"{out / need} is missing: make {made_by} first")
     config = load(schema, HERE / f"{part}.yaml", changes)
+    note_commit(out / part)
     training(config, *(out / need for need in needs), out / part)
 
 

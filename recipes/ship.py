@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -15,6 +14,7 @@ from diffusers import AutoencoderKLCogVideoX
 
 from recipes.judge import judge_accuracy
 from recipes.measure import fresh_clips, measure_cogvideox, measure_frame_vae, measure_latte
+from recipes.training import COMMITS
 from recipes.vae import psnr, reconstruct, squared_error
 from vidgen_lab.toyworld import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
@@ -38,34 +38,25 @@ def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) ->
     numbers, table, clips = measure_cogvideox(pipeline, judge, prompts)
     numbers["judge_accuracy"] = judge_accuracy(judge)
     table.to_csv(pipeline / "adherence.csv", index=False)
-    _write_report(numbers, pipeline)
-    chosen = np.linspace(0, len(clips) - 1, 24).round().astype(int)
-    sheet = sheet_of([table.prompt[i] for i in chosen], [clips[i] for i in chosen])
-    write_png(sheet, pipeline / "held_out_prompts.png")
+    write_png(sheet_of(table.prompt, clips, 24), pipeline / "held_out_prompts.png")
     write_png(worst_round_trips(pipeline / "vae"), pipeline / "vae_worst_round_trips.png")
-    adherence, judged = numbers["adherence"], numbers["judge_accuracy"]
+    shares, bodies = numbers["adherence"], dict(numbers["bodies_in_pixels"])
+    bodies.pop("prompts")
     fill(
-        "toy-cogvideox",
         pipeline,
         numbers,
-        adherence=rows({name: adherence[name] for name in (*ATTRIBUTES, "all_right")}),
-        bodies=rows({n: v for n, v in numbers["bodies_in_pixels"].items() if n != "prompts"}),
-        weakest=" and ".join(sorted(ATTRIBUTES, key=adherence.get)[:2]),
-        millions=f"{sum(numbers['parameters'].values()) / 1e6:.1f}",
-        notes=_included(CARDS / "toy-cogvideox-notes.md"),
+        adherence=rows({name: shares[name] for name in (*ATTRIBUTES, "all_right")}),
+        bodies=rows(bodies),
+        weakest=" and ".join(sorted(ATTRIBUTES, key=shares.get)[:2]),
     )
-    confusions = "\n\n".join(
-        f"### {name}\n\n```\n{confusion(table, name).to_string()}\n```" for name in ATTRIBUTES
-    )
-    settings = json.loads((judge / "config.json").read_text("utf-8"))
+    tables = [f"### {n}\n\n```\n{confusion(table, n).to_string()}\n```" for n in ATTRIBUTES]
+    unsure = json.loads((judge / "config.json").read_text("utf-8"))["unsure_below"]
     fill(
-        "toy-judge",
         judge,
         numbers,
-        accuracy=rows(judged),
-        confusions=confusions,
-        unsure=", ".join(f"{name} {value}" for name, value in settings["unsure_below"].items()),
-        notes=_included(CARDS / "toy-judge-notes.md"),
+        accuracy=rows(numbers["judge_accuracy"]),
+        confusions="\n\n".join(tables),
+        unsure=", ".join(f"{name} {value}" for name, value in unsure.items()),
     )
 
 
@@ -74,28 +65,31 @@ def _ship_latte(trained: Path, vae: Path, pipeline: Path, judge: Path) -> None:
     _keep_recipes(trained, pipeline, ("latte-text", "latte"))
     numbers, texts, clips = measure_latte(pipeline, judge)
     numbers["vae_psnr_db"] = measure_frame_vae(vae)
-    for folder in (vae, pipeline):
-        _write_report(numbers, folder)
-    chosen = np.linspace(0, len(clips) - 1, 16).round().astype(int)
-    sheet = sheet_of([texts[i] for i in chosen], [clips[i] for i in chosen])
-    write_png(sheet, pipeline / "held_out_prompts.png")
+    write_png(sheet_of(texts, clips, 16), pipeline / "held_out_prompts.png")
     names = ("subject", "colour", "motion", "background", "all_right")
-    table = rows({name: numbers["adherence"][name] for name in names})
-    millions = f"{sum(numbers['parameters'].values()) / 1e6:.1f}"
-    fill("toy-frame-vae", vae, numbers)
-    fill("toy-latte", pipeline, numbers, adherence=table, millions=millions)
+    fill(vae, numbers)
+    fill(pipeline, numbers, adherence=rows({name: numbers["adherence"][name] for name in names}))
 
 
-def fill(card: str, folder: Path, numbers: dict, **texts: str) -> None:
-    """Write `folder`/README.md from a template: $adherence.subject style names are flattened to
-    $adherence_subject; shares and decibels get one decimal, parameters are in millions."""
-    values = {"commit": trained_at(), **flat(numbers), **texts}
-    template = Template((CARDS / f"{card}.md").read_text("utf-8"))
+def fill(folder: Path, numbers: dict, **texts: str) -> None:
+    """Write report.json and, from the template of the folder's name, README.md.
+
+    A template takes $adherence_subject for numbers["adherence"]["subject"] and so on, and $notes:
+    what a person has to say, from NAME-notes.md.
+    """
+    (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+    notes = CARDS / f"{folder.name}-notes.md"
+    values = flat(numbers) | texts | {
+        "commit": (folder / "recipe" / COMMITS).read_text("utf-8").strip(),
+        "millions": f"{sum(numbers['parameters'].values()) / 1e6:.1f}",
+        "notes": notes.read_text("utf-8") if notes.exists() else "",
+    }  # fmt: skip
+    template = Template((CARDS / f"{folder.name}.md").read_text("utf-8"))
     (folder / "README.md").write_text(template.substitute(values), "utf-8")
 
 
 def flat(numbers: dict, prefix: str = "") -> dict[str, str]:
-    """Nested numbers as texts by joined names."""
+    """Nested numbers as texts by joined names: shares in percent, parameters in millions."""
     out = {}
     for name, value in numbers.items():
         full = f"{prefix}{name}".replace(".", "_")
@@ -114,25 +108,17 @@ def rows(shares: dict[str, float]) -> str:
     return "\n".join(f"| {name} | {share:.1%} |" for name, share in shares.items())
 
 
-def trained_at() -> str:
-    """The commit whose recipes are checked out; with a plus where files differ from it."""
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=CARDS, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return run.stdout.strip() or "unknown"
-
-
 def confusion(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
     """Counts of what the judge saw (columns) where the prompt named a value (rows)."""
     seen = table[f"{attribute}_seen"].fillna("none of these")
     return pd.crosstab(table[attribute], seen)
 
 
-def sheet_of(titles: Sequence[str], clips: Sequence[Clip], num: int = 5) -> np.ndarray:
-    """Film strips of many clips in two columns -> uint8 [H, W, 3]."""
+def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:
+    """Film strips of `count` of the clips in two columns -> uint8 [H, W, 3]."""
+    chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
+    titles, clips = [titles[i][:76] for i in chosen], [clips[i] for i in chosen]
     half = -(-len(clips) // 2)
-    titles = [title[:76] for title in titles]
     columns = [
         film_strip(clips[i : i + half], titles[i : i + half], num, scale=1)
         for i in range(0, len(clips), half)
@@ -153,30 +139,21 @@ def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
     pairs = torch.stack([worst, to_pixels(reconstruct(vae, worst))], 1).flatten(0, 1)
     shown = [Clip(pixels.permute(1, 2, 3, 0).contiguous().numpy(), fps=8) for pixels in pairs]
     titles = [t for e in errors.sort().values[:count] for t in ("render", f"{e:.1f} dB")]
-    return sheet_of(titles, shown)
+    return sheet_of(titles, shown, len(shown))
 
 
 def write_png(image: np.ndarray, path: Path) -> None:
-    ok, packed = cv2.imencode(".png", image[..., ::-1])
-    if not ok:
-        raise OSError(f"cannot encode {path}")
-    path.write_bytes(packed.tobytes())
-
-
-def _write_report(numbers: dict, folder: Path) -> None:
-    (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
 
 
 def _keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:
-    """The recipe and the log of each part's training, beside the weights."""
-    target = folder / "recipe"
+    """Beside the weights: of each part's training the recipe, the log, and by which commit."""
+    target, commits = folder / "recipe", []
     target.mkdir(exist_ok=True)
     for part in parts:
         shutil.copy(CARDS.parent / f"{part}.yaml", target / f"{part}.yaml")
         for log in sorted((trained / part).rglob("log.jsonl")):
             stage = "" if log.parent.name == part else f"_{log.parent.name}"
             shutil.copy(log, target / f"{part}{stage}_log.jsonl")
-
-
-def _included(path: Path) -> str:
-    return path.read_text("utf-8") if path.exists() else ""
+        commits += (trained / part / COMMITS).read_text("utf-8").split()
+    (target / COMMITS).write_text(", ".join(dict.fromkeys(commits)) + "\n", "utf-8")

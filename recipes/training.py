@@ -1,5 +1,6 @@
 """How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,8 @@ from torch import nn
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss
 from vidgen_lab.training.trainer import VideoModelTrainer
+
+COMMITS = "commits.txt"
 
 # What the parts have in common; each says what is its own.
 TRAINING = {
@@ -44,3 +47,18 @@ def fit(
     )
     trainer.fit()
     return trainer
+
+
+def note_commit(folder: Path) -> None:
+    """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
+    it; a line more when that has changed since the training began."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / COMMITS).open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        commit = told.stdout.strip() or "unknown"
+        if file.read().split()[-1:] != [commit]:
+            file.write(f"{commit}\n")

@@ -329,12 +329,6 @@ COMMANDS = (
         "vidgen-lab prepare videos dataset gates.min_side=256 --workers 4",
         *_elsewhere("vidgen_lab.pipeline.command"),
     ),
-    Command(
-        "pretrain",
-        "train the embedded models anew (hours on a processor, minutes on a GPU)",
-        "vidgen-lab pretrain all --out runs/pretrain",
-        *_elsewhere("vidgen_lab.training.pretrain"),
-    ),
 )
 
 

@@ -19,4 +19,5 @@ def trained(often_saved, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for part in RECIPES:
         train(part, folder)
+        training.note_commit(folder / part)
     return folder

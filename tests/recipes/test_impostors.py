@@ -55,6 +55,6 @@ def test_an_empty_stage_shows_everything_but_the_subject():
     assert changed[made.masks].all()
     for mask, difference in zip(made.masks, changed, strict=True):
         rows, columns = np.nonzero(mask)
-        difference[rows.min() - 2 : rows.max() + 3, columns.min() - 2 : columns.max() + 3] = False
+        difference[rows.min() - 4 : rows.max() + 5, columns.min() - 4 : columns.max() + 5] = False
     assert not changed.any()
     assert set(DRAWINGS) >= {"robot", "mushroom"}

@@ -1,8 +1,10 @@
 """`python recipes/make.py`: one command a part, which says what is wrong before it works."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from recipes import make, ship
+from recipes import make, ship, training
 from vidgen_lab.config import load
 
 
@@ -42,6 +44,16 @@ def test_numbers_can_be_changed_by_name(tmp_path, monkeypatch):
     config, out = given[0]
     assert (config.steps, config.learning_rate, out) == (7, 1e-4, tmp_path / "text")
     assert config.batch == make.TextConfig().batch
+
+
+def test_who_trained_it_is_written_down(tmp_path, monkeypatch):
+    told = iter(["abc1234\n", "abc1234\n", "abc1234+\n", ""])
+    monkeypatch.setattr(
+        training.subprocess, "run", lambda *_, **options: SimpleNamespace(stdout=next(told))
+    )
+    for _ in range(4):
+        training.note_commit(tmp_path)
+    assert (tmp_path / "commits.txt").read_text().split() == ["abc1234", "abc1234+", "unknown"]
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_recipes_logs_and_sheets_lie_beside_the_weights(models):
     kept = {f.name for f in (models / "toy-cogvideox" / "recipe").iterdir()}
     assert kept == {
         "vae.yaml", "vae_0_log.jsonl", "vae_1_log.jsonl", "text.yaml", "text_log.jsonl",
-        "transformer.yaml", "transformer_log.jsonl",
+        "transformer.yaml", "transformer_log.jsonl", "commits.txt",
     }  # fmt: skip
     for name in ("held_out_prompts.png", "vae_worst_round_trips.png", "adherence.csv"):
         assert (models / "toy-cogvideox" / name).stat().st_size > 500
@@ -84,6 +84,6 @@ def test_numbers_become_text_by_their_kind():
 def test_a_sheet_has_two_columns():
     scenes = sample_scenes(3, 0)
     clips = [ship.Clip(c.permute(1, 2, 3, 0).numpy(), 8) for c in render_clips(scenes, 96, 64, 5)]
-    sheet = ship.sheet_of(["a", "b", "c"], clips, num=2)
+    sheet = ship.sheet_of(["a", "b", "c"], clips, 3, num=2)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     assert 2 * (2 * 96) < sheet.shape[1] < 3 * (2 * 96) and sheet.shape[0] > 2 * 64

@@ -168,7 +168,8 @@ class ModelLimits:
     @property
     def frame_rule(self) -> str:
         """Legal frame counts in words of one formula: "8N+1", "4N"."""
-        return f"{self.frame_step}N" + (f"+{self.frame_offset}" if self.frame_offset else "")
+        step = self.frame_step if self.frame_step > 1 else ""
+        return f"{step}N" + (f"+{self.frame_offset}" if self.frame_offset else "")
 
     def unfamiliar(self, request: GenerationRequest) -> str | None:
         """What of the size the model was never trained on, in one sentence; None if nothing.
