@@ -221,12 +221,14 @@ def save_judge(judge: ToyJudge, folder: Path) -> None:
 @torch.inference_mode()
 def judge_accuracy(folder: Path, count: int = 1000, seed: int = 99) -> dict[str, float]:
     """Share of right answers per attribute on fresh renders, where the attribute is visible."""
-    judge, scenes = load_judge(folder), sample_scenes(count, seed, held_out=None, reserved=True)
+    judge = load_judge(folder)
+    knows_all = judge.answers["subject"][: len(ATTRIBUTES["subject"])] == [*ATTRIBUTES["subject"]]
+    scenes = sample_scenes(count, seed, held_out=None, reserved=knows_all)
     clips = [render(scene, *SIZE).clip for scene in scenes]
     right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
     target = labels(scenes)
     for start in range(0, count, 32):
-        logits = judge(judge_input(clips[start : start + 32]))
+        logits = judge(judge_input(clips[start : start + 32], judge.frames))
         for name, values in logits.items():
             truth = target[name][start : start + 32]
             right[name] += (values.argmax(-1) == truth)[truth != IGNORE].tolist()
