@@ -1,7 +1,7 @@
 """Train the judge: on renders, on what generators do to them, and on what it must not accept."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from recipes.impostors import empty_stage, ragged, trails, wrong_body
 from recipes.scenes import sample_scenes
-from recipes.vae import fast_layers, reconstruct
+from recipes.training import fit
+from recipes.vae import reconstruct
+from recipes.vae_layers import fastest
 from vidgen_lab.files import replacing, write_files
-from vidgen_lab.metrics.judge import ToyJudge, judge_input, load_judge
+from vidgen_lab.metrics.judge import ToyJudge, judge_clips, load_judge
 from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
-from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.training.config import TrainingConfig
-from vidgen_lab.training.optim import OptimizerConfig, has_fast_bfloat16
+from vidgen_lab.toyworld.world import ATTRIBUTES, RESERVED_SUBJECTS
+from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
-from vidgen_lab.training.trainer import VideoModelTrainer
 from vidgen_lab.video.tensors import to_model_range, to_pixels
 
 IGNORE = -100
@@ -49,14 +49,8 @@ class JudgeConfig:
 KINDS = ("render", "round_trip", "wrong_body", "ragged", "empty", "mixture", "smeared")
 
 
-def labels(scenes: list[Scene]) -> dict[str, Tensor]:
-    """Class indices [N] per attribute; what cannot be seen (colour in black and white) is ignored
-    by the loss."""
-    columns = {name: [_label(scene, name) for scene in scenes] for name in ATTRIBUTES}
-    return {name: torch.tensor(column) for name, column in columns.items()}
-
-
 def _label(scene: Scene, name: str) -> int:
+    """A class index; what cannot be seen (colour in black and white) is ignored by the loss."""
     return ATTRIBUTES[name].index(scene.visible[name]) if name in scene.visible else IGNORE
 
 
@@ -109,9 +103,7 @@ def judge_clips_of(
         pixels = torch.from_numpy(frames.copy()).permute(3, 0, 1, 2)
         if kind == "round_trip":
             noise = float(rng.uniform(0, 0.6))
-            fast = has_fast_bfloat16(vae.device)
-            bf16 = torch.autocast(vae.device.type, torch.bfloat16, enabled=fast)
-            with fast_layers(), bf16:
+            with fastest(vae.device):
                 pixels = to_pixels(reconstruct(vae, pixels[None], noise))[0]
         chosen = np.linspace(0, SIZE[2] - 1, 8).round().astype(int)
         clips.append(pixels[:, chosen].clone())
@@ -161,26 +153,11 @@ def train_judge(config: JudgeConfig, vae_folder: Path, out: Path) -> None:
         index = torch.from_numpy(rng.integers(config.clips, size=config.batch))
         return {"video": clips[index]} | {name: column[index] for name, column in target.items()}
 
-    trainer = VideoModelTrainer(
-        judge,
-        judge_loss,
-        batch,
-        out,
-        TrainingConfig(
-            steps=config.steps,
-            seed=config.seed,
-            max_grad_norm=5.0,
-            log_every=100,
-            checkpoint_every=500,
-            keep_last=1,
-            measure=False,
-        ),
-        optimizers=OptimizerConfig(
-            learning_rate=config.learning_rate, weight_decay=0.02, warmup=100, end=0.0
-        ),
-        settings={"recipe": asdict(config)},
+    rate = OptimizerConfig(
+        learning_rate=config.learning_rate, weight_decay=0.02, warmup=100, end=0.0
     )
-    trainer.fit()
+    own = {"max_grad_norm": 5.0, "log_every": 100, "validate_every": 0}
+    fit(judge, judge_loss, batch, out, config, own, optimizers=rate)
     fresh = judge_clips_of(config, config.calibration, config.seed + 21, vae)
     calibrate(judge.eval().cpu(), *fresh)
     save_judge(judge, out / "judge")
@@ -218,18 +195,14 @@ def save_judge(judge: ToyJudge, folder: Path) -> None:
     write_files({folder / "config.json": json.dumps(judge.settings, indent=2)})
 
 
-@torch.inference_mode()
 def judge_accuracy(folder: Path, count: int = 1000, seed: int = 99) -> dict[str, float]:
     """Share of right answers per attribute on fresh renders, where the attribute is visible."""
     judge = load_judge(folder)
-    knows_all = judge.answers["subject"][: len(ATTRIBUTES["subject"])] == [*ATTRIBUTES["subject"]]
-    scenes = sample_scenes(count, seed, held_out=None, reserved=knows_all)
-    clips = [render(scene, *SIZE).clip for scene in scenes]
+    reserved = set(RESERVED_SUBJECTS) <= set(judge.answers["subject"])
+    scenes = sample_scenes(count, seed, held_out=None, reserved=reserved)
+    tables = judge_clips([render(scene, *SIZE).clip for scene in scenes], judge)
     right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
-    target = labels(scenes)
-    for start in range(0, count, 32):
-        logits = judge(judge_input(clips[start : start + 32], judge.frames))
-        for name, values in logits.items():
-            truth = target[name][start : start + 32]
-            right[name] += (values.argmax(-1) == truth)[truth != IGNORE].tolist()
-    return {name: sum(hits) / len(hits) for name, hits in right.items()}
+    for scene, table in zip(scenes, tables, strict=True):
+        for name, value in scene.visible.items():
+            right[name].append(max(table[name], key=table[name].get) == value)
+    return {name: float(np.mean(hits)) for name, hits in right.items()}

@@ -5,46 +5,49 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCogVideoX
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from recipes.vae import encode_clips
+from recipes.vae_layers import VAE, encode_clips
+from vidgen_lab.files import replacing
+from vidgen_lab.journal import key_of
 from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.training.data.clip_encoding import vae_identity
 
 SHARD = 1000  # clips a file
 
 
 def cached_latents(
-    vae: AutoencoderKLCogVideoX,
-    folder: Path,
-    scenes: list[Scene],
-    size: tuple[int, int, int],
+    vae: VAE, folder: Path, scenes: list[Scene], size: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior means of all scenes, fp16 [N, T, C, h, w], and the cells among them that show the
-    subject, bool [N, T, 1, h, w]. They are kept in `folder`, a file for each thousand clips; a
-    file holds the scenes that it was made of and is made anew when they differ.
+    subject, bool [N, T, 1, h, w].
+
+    They are kept in `folder`, a file for each thousand clips, which names the clips and the VAE
+    that it is of. ValueError for a file of others: a training must not quietly learn from them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    latents, subject = [], []
+    latents, subject, encoder = [], [], vae_identity(vae)
     for start in range(0, len(scenes), SHARD):
         part = scenes[start : start + SHARD]
         file = folder / f"{start:06d}.safetensors"
+        made_of = key_of(encoder, size, repr(part))
         if not file.exists():
-            made = encode_scenes(vae, part, size)
-            save_file(dict(zip(("latents", "subject"), made, strict=True)), file)
-        shard = load_file(file)
-        if len(shard["latents"]) != len(part):
-            raise ValueError(
-                f"{file} holds {len(shard['latents'])} clips, not {len(part)}: delete it"
-            )
-        latents.append(shard["latents"])
-        subject.append(shard["subject"])
+            made = dict(zip(("latents", "subject"), encode_scenes(vae, part, size), strict=True))
+            with replacing(file) as temporary:
+                save_file(made, temporary, {"made_of": made_of})
+        with safe_open(file, "pt") as shard:
+            said = (shard.metadata() or {}).get("made_of", made_of)
+            latents.append(shard.get_tensor("latents"))
+            subject.append(shard.get_tensor("subject"))
+        if said != made_of or len(latents[-1]) != len(part):
+            raise ValueError(f"{file} is of other clips or of another VAE: delete it")
     return torch.cat(latents), torch.cat(subject)
 
 
 def encode_scenes(
-    vae: AutoencoderKLCogVideoX, scenes: list[Scene], size: tuple[int, int, int]
+    vae: VAE, scenes: list[Scene], size: tuple[int, int, int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Render scenes at (width, height, frames) and encode them: latents [N, T, C, h, w] in fp16 and
     the cells that show the subject, bool [N, T, 1, h, w]."""

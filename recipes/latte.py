@@ -1,27 +1,26 @@
 """The Latte of chapter 3: a small text-to-video model of a corner of the toy world."""
 
-import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import T5EncoderModel
 
 from recipes.latents import cached_latents
-from recipes.pipeline import change_config
+from recipes.pipeline import save_halves
 from recipes.text import build_tokenizer
+from recipes.training import fit
 from recipes.transformer import plain_attention
-from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler, TextEncoder
-from vidgen_lab.latte.losses import diffusion_loss
+from vidgen_lab.latte import Latte, LatteConfig, TextEncoder
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
-from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.objectives import ObjectiveConfig
 from vidgen_lab.training.optim import OptimizerConfig
-from vidgen_lab.training.stream import Draw
-from vidgen_lab.training.trainer import VideoModelTrainer
 
+# Latte's noise levels, and v-prediction; the shipped pipeline has the same.
+OBJECTIVE = ObjectiveConfig(prediction="v", schedule="linear", beta_start=1e-4, beta_end=0.02)
 # The corner of the world that this model learns; the whole of it is toy-cogvideox's.
 SUBJECTS = ("ball", "cube", "star", "heart", "ring")
 MOTIONS = ("left", "right", "up", "down")
@@ -92,29 +91,16 @@ def build_latte(config: ToyLatteConfig, latent_channels: int) -> Latte:
     )
 
 
-def build_schedulers() -> tuple[NoiseScheduler, DDIMScheduler]:
-    """The same noise levels for training and for the shipped pipeline: Latte's betas, v-prediction,
-    and sampling steps that begin at the noisiest level."""
-    ddim = DDIMScheduler(
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
+def build_scheduler() -> DDIMScheduler:
+    """The noise levels of OBJECTIVE for the shipped pipeline; sampling begins at the noisiest."""
+    return DDIMScheduler(
+        beta_schedule=OBJECTIVE.schedule,
+        beta_start=OBJECTIVE.beta_start,
+        beta_end=OBJECTIVE.beta_end,
         prediction_type="v_prediction",
         clip_sample=False,
         timestep_spacing="trailing",
     )
-    return NoiseScheduler(schedule="linear", prediction="v"), ddim
-
-
-def latte_loss(model: nn.Module, scheduler: NoiseScheduler, batch: dict[str, Tensor], draw: Draw):
-    """The chapter's loss: target and learned variance. batch: "latents" [B, C, T, h, w], "text"
-    [B, L, D], "mask" [B, L]."""
-    latents = batch["latents"].float()
-    t = (draw.uniform(len(latents)) * 1000).long().clamp_max(999)
-    noise = draw.noise(latents)
-    x_t = scheduler.add_noise(latents, noise, t)
-    output = model(x_t, t, text=batch["text"], text_mask=batch["mask"])
-    return diffusion_loss(scheduler, output, latents, noise, x_t, t).total
 
 
 def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out: Path) -> None:
@@ -129,7 +115,7 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
     folder = out.parent / "latte_latents"
     latents, _ = cached_latents(vae, folder, scenes, config.size)
     held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
-    model, (scheduler, ddim) = build_latte(config, vae.config.latent_channels), build_schedulers()
+    model = build_latte(config, vae.config.latent_channels)
 
     def assembled(latents: Tensor, captions: list[str]) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -137,7 +123,7 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
         return {
             "latents": latents.transpose(1, 2),  # [B, C, T, h, w]
             "text": text.embeddings,
-            "mask": text.mask,
+            "text_mask": text.mask,
         }
 
     def batch(number: int) -> dict[str, Tensor]:
@@ -147,48 +133,21 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
         return assembled(latents[torch.from_numpy(chosen)], captions)
 
     def evaluate(model: Latte) -> dict[str, float]:
-        save_latte_pipeline(out / "pipeline", vae, model, texts, ddim)
+        parts = texts.tokenizer, encoder, vae, model.to_diffusers(), build_scheduler()
+        save_halves(LattePipeline(*parts), out / "pipeline")
         return {}
 
     rng = np.random.default_rng(config.seed + 22)
-    trainer = VideoModelTrainer(
-        model,
-        lambda model, batch, draw: latte_loss(model, scheduler, batch, draw),
-        batch,
-        out,
-        TrainingConfig(
-            steps=config.steps,
-            seed=config.seed,
-            ema_decay=config.ema_decay,
-            log_every=50,
-            validate_every=500,
-            checkpoint_every=250,
-            keep_last=1,
-            measure=False,
-        ),
-        optimizers=OptimizerConfig(
-            name="muon",
-            learning_rate=config.learning_rate,
-            muon_learning_rate=config.muon_learning_rate,
-            betas=(0.9, 0.98),
-            schedule="stable_decay",
-            warmup=config.warmup,
-            decay_share=config.decay_share,
-        ),
-        held_out=[assembled(held_out, [training_caption(s, rng, empty=0.0) for s in unseen])],
-        evaluate=evaluate,
-        settings={"recipe": asdict(config)},
+    measured = assembled(held_out, [training_caption(s, rng, empty=0.0) for s in unseen])
+    rate = OptimizerConfig(
+        name="muon",
+        learning_rate=config.learning_rate,
+        muon_learning_rate=config.muon_learning_rate,
+        betas=(0.9, 0.98),
+        schedule="stable_decay",
+        warmup=config.warmup,
+        decay_share=config.decay_share,
     )
+    measuring = {"held_out": [measured], "evaluate": evaluate}
     with plain_attention():
-        trainer.fit()
-
-
-def save_latte_pipeline(
-    folder: Path, vae: AutoencoderKL, model: Latte, text: TextEncoder, scheduler: DDIMScheduler
-) -> None:
-    """Write a folder that plain LattePipeline loads: float16 on disk, float32 in use."""
-    transformer = model.to_diffusers().half().cpu()
-    vae, encoder = (copy.deepcopy(part).half().cpu() for part in (vae, text.model))
-    LattePipeline(text.tokenizer, encoder, vae, transformer, scheduler).save_pretrained(folder)
-    change_config(folder / "text_encoder", dtype="float32")
-    change_config(folder / "vae")
+        fit(model, OBJECTIVE.build(), batch, out, config, optimizers=rate, **measuring)

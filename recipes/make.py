@@ -78,7 +78,8 @@ def ship(part: str, out: Path, sure: bool) -> int:
     models = data_dir() / "models"
     for source, target in SHIPPED[part].items():
         if not (out / source).is_dir():
-            raise FileNotFoundError(f"{out / source} is missing: make it first")
+            made_by = source.partition("/")[0]
+            raise FileNotFoundError(f"{out / source} is missing: make {made_by} first")
         if (models / target).exists() and not sure:
             print(f"would replace {models / target} by {out / source}")
             sure_now = input("replace? [y/N] ") if sys.stdin.isatty() else ""

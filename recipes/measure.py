@@ -5,18 +5,19 @@ The model cards are written from these numbers, so a card cannot claim what was 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, CogVideoXPipeline
+from diffusers import AutoencoderKL, CogVideoXPipeline, DiffusionPipeline, LattePipeline
+from torch import nn
 
 from recipes.latte import ToyLatteConfig, sample_corner
 from recipes.pixels import check_body, checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
-from recipes.vae import VAE, moving_pixels, psnr, squared_error
+from recipes.vae import moving_pixels, psnr, squared_error
+from recipes.vae_layers import VAE
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.metrics.judge import ToyJudge, load_judge
@@ -29,26 +30,15 @@ STEPS, GUIDANCE = 25, 6.0
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
 
 
-@dataclass(frozen=True)
-class HeldOutPrompt:
-    """A sentence, the scene it describes, and whether training ever saw that composition."""
-
-    text: str
-    scene: Scene
-    unseen: bool
-
-
-def held_out_prompts(count: int = 200, unseen: int = 50, seed: int = 1234) -> list[HeldOutPrompt]:
-    """Fresh prompts naming every visible attribute; `unseen` of them are compositions never trained
-    on."""
+def held_out_prompts(
+    count: int = 200, unseen: int = 50, seed: int = 1234
+) -> tuple[list[str], list[Scene]]:
+    """Fresh prompts naming every visible attribute, and their scenes; `unseen` of them are
+    compositions never trained on."""
     scenes = sample_scenes(count - unseen, seed, held_out=False)
     scenes += sample_scenes(unseen, seed + 1, held_out=True)
     rng = np.random.default_rng(seed + 2)
-    prompts = []
-    for i, scene in enumerate(scenes):
-        text = caption(scene, REGISTERS[i % len(REGISTERS)], rng)
-        prompts.append(HeldOutPrompt(text, scene, is_held_out(scene)))
-    return prompts
+    return [caption(s, REGISTERS[i % 3], rng) for i, s in enumerate(scenes)], scenes
 
 
 def sample_clips(
@@ -78,14 +68,13 @@ def sample_clips(
 
 
 def adherence_table(
-    prompts: Sequence[HeldOutPrompt], clips: Sequence[Clip], judge: ToyJudge | None = None
+    prompts: list[str], scenes: list[Scene], clips: list[Clip], judge: ToyJudge | None = None
 ) -> pd.DataFrame:
     """One row per clip: the prompt, what was named and seen per attribute, and whether all is
     right."""
-    marks = adherence_of(list(clips), [p.text for p in prompts], judge)
     rows = []
-    for prompt, found in zip(prompts, marks, strict=True):
-        row = {"prompt": prompt.text, "unseen": prompt.unseen, "all_right": found.all_right}
+    for scene, found in zip(scenes, adherence_of(clips, prompts, judge), strict=True):
+        row = {"prompt": found.prompt, "unseen": is_held_out(scene), "all_right": found.all_right}
         for name in ATTRIBUTES:
             row[name] = found.named.get(name)
             row[f"{name}_seen"] = found.seen.get(name)
@@ -118,17 +107,15 @@ def measure_cogvideox(
 ) -> tuple[dict, pd.DataFrame, list[Clip]]:
     """All numbers of the card of toy-cogvideox, the table of its prompts, and their clips."""
     pipe = CogVideoXPipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
-    prompts = held_out_prompts(count, count // 4)
+    prompts, scenes = held_out_prompts(count, count // 4)
     speed = seconds_per_clip(pipe)
-    clips = sample_clips(pipe, [p.text for p in prompts], list(range(len(prompts))))
-    table = adherence_table(prompts, clips, load_judge(judge_folder))
-    fresh = fresh_clips(count)
-    parts = {name: getattr(pipe, name) for name in ("transformer", "text_encoder", "vae")}
+    clips = sample_clips(pipe, prompts, range(count))
+    table = adherence_table(prompts, scenes, clips, load_judge(judge_folder))
     numbers = {
         "adherence": summarise_adherence(table),
-        "vae_psnr_db": vae_quality(pipe.vae, fresh),
+        "vae_psnr_db": vae_quality(pipe.vae, fresh_clips(count)),
         "bodies_in_pixels": bodies_in_pixels(pipe, max(8, 2 * count // 5)),
-        "parameters": parameters(parts),
+        "parameters": parameters(pipe),
         **speed,
     }
     return numbers, table, clips
@@ -160,13 +147,15 @@ def bodies_in_pixels(pipe: CogVideoXPipeline, count: int) -> dict[str, float]:
     truths = checkable_scenes(count)
     rng = np.random.default_rng(556)
     texts = [caption(truth.scene, "minimal", rng) for truth in truths]
-    clips = sample_clips(pipe, texts, list(range(5000, 5000 + count)))
-    checks = [check_body(clip, truth) for clip, truth in zip(clips, truths, strict=True)]
-    names = ("colour", "size", "path", "all_right")
-    return {n: float(np.mean([getattr(c, n) for c in checks])) for n in names} | {"prompts": count}
+    clips = sample_clips(pipe, texts, range(5000, 5000 + count))
+    checks = pd.DataFrame(map(check_body, clips, truths))
+    checks["all_right"] = checks.all(axis=1)
+    return checks.mean().to_dict() | {"prompts": count}
 
 
-def measure_latte(folder: Path, judge_folder: Path, count: int = 96) -> tuple[dict, list, list]:
+def measure_latte(
+    folder: Path, judge_folder: Path, count: int = 96
+) -> tuple[dict, list[str], list[Clip]]:
     """All numbers of the card of toy-latte, its prompts (never trained on) and their clips."""
     generator, levels = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
     sampler = DDIMSampler(levels, LATTE_STEPS, spacing="trailing")
@@ -174,23 +163,17 @@ def measure_latte(folder: Path, judge_folder: Path, count: int = 96) -> tuple[di
     size = {"height": recipe.height, "width": recipe.width}
     rng = np.random.default_rng(4343)
     scenes = sample_corner(count, 4344, held_out=True)
-    prompts = [HeldOutPrompt(caption(s, "minimal", rng), s, True) for s in scenes]
-    texts, clips = [p.text for p in prompts], []
+    texts, clips = [caption(scene, "minimal", rng) for scene in scenes], []
     for start in range(0, count, 8):
         part = texts[start : start + 8]
         clips += generator(part, sampler, LATTE_GUIDANCE, seed=start, **size).clips()
     began = time.perf_counter()
     generator(texts[0], sampler, LATTE_GUIDANCE, seed=0, **size)
     seconds = time.perf_counter() - began
-    table = adherence_table(prompts, clips, load_judge(judge_folder))
-    parts = {
-        "latte": generator.model,
-        "vae": generator.vae,
-        "text_encoder": generator.text_encoder.model,
-    }
+    table = adherence_table(texts, scenes, clips, load_judge(judge_folder))
     numbers = {
         "adherence": summarise_adherence(table),
-        "parameters": parameters(parts),
+        "parameters": parameters(LattePipeline.from_pretrained(folder)),
         "seconds_per_clip": seconds,
         "torch_threads": torch.get_num_threads(),
     }
@@ -202,5 +185,7 @@ def measure_frame_vae(folder: Path, count: int = 40) -> dict[str, float]:
     return vae_quality(AutoencoderKL.from_pretrained(folder), fresh_clips(count, 8))
 
 
-def parameters(parts: dict[str, torch.nn.Module]) -> dict[str, int]:
+def parameters(pipe: DiffusionPipeline) -> dict[str, int]:
+    """Of each model of a pipeline."""
+    parts = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -1,4 +1,4 @@
-"""The embedded text-to-video model: a small CogVideoX, its scheduler, its folder on disk."""
+"""The embedded text-to-video model: a small CogVideoX and its scheduler; pipelines on disk."""
 
 import copy
 import json
@@ -6,15 +6,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from diffusers import (
-    AutoencoderKLCogVideoX,
-    CogVideoXDDIMScheduler,
-    CogVideoXPipeline,
-    CogVideoXTransformer3DModel,
-)
+from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel, DiffusionPipeline
 from diffusers.models.embeddings import get_3d_rotary_pos_embed
-from transformers import PreTrainedTokenizerFast, T5EncoderModel
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from recipes.transformer import TransformerConfig
@@ -45,9 +39,7 @@ def build_transformer(
     )
 
 
-def rotary_positions(
-    config: "TransformerConfig", device: str = "cpu"
-) -> tuple[torch.Tensor, torch.Tensor]:
+def rotary_positions(config: "TransformerConfig") -> tuple[Tensor, Tensor]:
     """Cosines and sines [tokens, head_dim] exactly as CogVideoXPipeline makes them."""
     height = config.height // 8 // config.patch_size
     width = config.width // 8 // config.patch_size
@@ -60,9 +52,7 @@ def rotary_positions(
             "grid_type": "slice",
             "max_size": (height, width),
         }
-    return get_3d_rotary_pos_embed(
-        embed_dim=config.head_dim, grid_size=(height, width), device=device, **grid
-    )
+    return get_3d_rotary_pos_embed(embed_dim=config.head_dim, grid_size=(height, width), **grid)
 
 
 def build_scheduler(config: "TransformerConfig") -> CogVideoXDDIMScheduler:
@@ -80,32 +70,19 @@ def build_scheduler(config: "TransformerConfig") -> CogVideoXDDIMScheduler:
     )
 
 
-def save_pipeline(
-    folder: Path,
-    vae: AutoencoderKLCogVideoX,
-    transformer: CogVideoXTransformer3DModel,
-    text_encoder: T5EncoderModel,
-    tokenizer: PreTrainedTokenizerFast,
-    scheduler: CogVideoXDDIMScheduler,
-) -> None:
-    """Write a folder that plain CogVideoXPipeline loads: float16 on disk, float32 in use.
+def save_halves(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Write a folder that plain diffusers loads: float16 on disk, float32 in use.
 
     Weights come in files of at most 12 MB, which every host of git repositories takes.
     """
-    halves = [copy.deepcopy(part).half() for part in (vae, transformer, text_encoder)]
-    vae, transformer, text_encoder = halves
-    pipe = CogVideoXPipeline(tokenizer, text_encoder, vae, transformer, scheduler)
+    models = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    halves = {name: copy.deepcopy(part).half().cpu() for name, part in models.items()}
     shutil.rmtree(folder, ignore_errors=True)  # no shard of an earlier save stays
-    pipe.save_pretrained(folder, max_shard_size="12MB")
-    # transformers computes in the type a config names, diffusers in float32: name the same one.
-    change_config(folder / "text_encoder", dtype="float32")
-    for part in ("vae", "transformer"):
-        change_config(folder / part)
-
-
-def change_config(folder: Path, **entries: str) -> None:
-    """Change a saved config.json; it also forgets from which folder the part was loaded."""
-    file = folder / "config.json"
-    config = json.loads(file.read_text()) | entries
-    config.pop("_name_or_path", None)
-    file.write_text(json.dumps(config, indent=2) + "\n")
+    type(pipe)(**pipe.components | halves).save_pretrained(folder, max_shard_size="12MB")
+    for name in halves:
+        file = folder / name / "config.json"
+        config = json.loads(file.read_text("utf-8"))
+        config.pop("_name_or_path", None)  # from which folder the part was loaded
+        if name == "text_encoder":  # transformers computes in the type a config names
+            config["dtype"] = "float32"
+        file.write_text(json.dumps(config, indent=2) + "\n", "utf-8")

@@ -1,31 +1,18 @@
 """Colour, size and path of simple bodies measured from pixels, without the judge."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
-from vidgen_lab.training.toy_data import sample_scenes
 
-from vidgen_lab.toyworld import Scene, render
+from recipes.scenes import sample_scenes
+from vidgen_lab.toyworld import render
 from vidgen_lab.toyworld.renderer import PALETTE, Rendered
 from vidgen_lab.toyworld.world import BODIES
 from vidgen_lab.video.clip import Clip
 
 SIZE = (96, 64, 16)
 NEAR = 48  # distance in RGB within which a pixel has a colour
-
-
-@dataclass(frozen=True)
-class BodyCheck:
-    """Which of the properties of a body a clip shows as its caption says."""
-
-    colour: bool
-    size: bool
-    path: bool
-
-    @property
-    def all_right(self) -> bool:
-        return self.colour and self.size and self.path
 
 
 def body_masks(frames: np.ndarray, colour: str) -> np.ndarray:
@@ -43,9 +30,10 @@ def body_masks(frames: np.ndarray, colour: str) -> np.ndarray:
     return masks
 
 
-def check_body(clip: Clip, truth: Rendered) -> BodyCheck:
-    """Compare a clip of the scene of `truth` with its render: the colour is there in nine frames
-    of ten, the area is right within a factor of two, and the path within an eighth of the height.
+def check_body(clip: Clip, truth: Rendered) -> dict[str, bool]:
+    """Whether a clip of the scene of `truth` is like its render: the colour is there in nine frames
+    of ten, the size (area) is right within a factor of two, the path within an eighth of the
+    height.
 
     The scene's small variations (where exactly, how large exactly) are free: the path may be
     shifted as a whole by that much.
@@ -56,7 +44,7 @@ def check_body(clip: Clip, truth: Rendered) -> BodyCheck:
     seen = area > 0.35 * expected
     colour = bool(seen.mean() >= 0.9)
     if not seen.any():
-        return BodyCheck(colour, False, False)
+        return {"colour": colour, "size": False, "path": False}
     ratio = area[seen] / np.maximum(expected[seen], 1)
     size = bool(0.5 < np.median(ratio) < 2)
     if truth.scene.motion == "growing":
@@ -66,7 +54,8 @@ def check_body(clip: Clip, truth: Rendered) -> BodyCheck:
     true = np.array([ndimage.center_of_mass(mask)[::-1] for mask in truth.masks[seen]])
     off = np.linalg.norm((centres - true) - np.median(centres - true, axis=0), axis=1) / height
     shift = np.linalg.norm(np.median(centres - true, axis=0)) / height
-    return BodyCheck(colour, size, bool(np.mean(off) < 0.125 and shift < 0.2))
+    path = bool(np.mean(off) < 0.125 and shift < 0.2)
+    return {"colour": colour, "size": size, "path": path}
 
 
 def checkable_scenes(count: int, seed: int = 555) -> list[Rendered]:
@@ -79,14 +68,8 @@ def checkable_scenes(count: int, seed: int = 555) -> list[Rendered]:
         scene = replace(scene, seed=scene.seed % 2**30)
         truth = render(scene, *SIZE)
         others = (render(replace(scene, seed=scene.seed + n), *SIZE).clip for n in (1, 2))
-        if all(check_body(clip, truth).all_right for clip in (truth.clip, *others)):
+        if all(all(check_body(clip, truth).values()) for clip in (truth.clip, *others)):
             found.append(truth)
         if len(found) == count:
             return found
     raise ValueError(f"only {len(found)} of {count} scenes can be checked from pixels")
-
-
-def still_body(scene: Scene) -> Rendered:
-    """What the check must refuse: the scene with its body standing still in another colour."""
-    colours = [colour for colour in PALETTE if colour != scene.colour]
-    return render(replace(scene, motion="spinning", colour=colours[scene.seed % 7]), *SIZE)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from diffusers import AutoencoderKLCogVideoX
 
 from recipes.judge import judge_accuracy
 from recipes.measure import fresh_clips, measure_cogvideox, measure_frame_vae, measure_latte
@@ -38,7 +40,7 @@ def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) ->
     table.to_csv(pipeline / "adherence.csv", index=False)
     _write_report(numbers, pipeline)
     chosen = np.linspace(0, len(clips) - 1, 24).round().astype(int)
-    sheet = prompt_sheet([table.prompt[i] for i in chosen], [clips[i] for i in chosen])
+    sheet = sheet_of([table.prompt[i] for i in chosen], [clips[i] for i in chosen])
     write_png(sheet, pipeline / "held_out_prompts.png")
     write_png(worst_round_trips(pipeline / "vae"), pipeline / "vae_worst_round_trips.png")
     adherence, judged = numbers["adherence"], numbers["judge_accuracy"]
@@ -75,7 +77,7 @@ def _ship_latte(trained: Path, vae: Path, pipeline: Path, judge: Path) -> None:
     for folder in (vae, pipeline):
         _write_report(numbers, folder)
     chosen = np.linspace(0, len(clips) - 1, 16).round().astype(int)
-    sheet = prompt_sheet([texts[i] for i in chosen], [clips[i] for i in chosen])
+    sheet = sheet_of([texts[i] for i in chosen], [clips[i] for i in chosen])
     write_png(sheet, pipeline / "held_out_prompts.png")
     names = ("subject", "colour", "motion", "background", "all_right")
     table = rows({name: numbers["adherence"][name] for name in names})
@@ -127,35 +129,31 @@ def confusion(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
     return pd.crosstab(table[attribute], seen)
 
 
-def prompt_sheet(prompts: list[str], clips: list[Clip], num: int = 5) -> np.ndarray:
+def sheet_of(titles: Sequence[str], clips: Sequence[Clip], num: int = 5) -> np.ndarray:
     """Film strips of many clips in two columns -> uint8 [H, W, 3]."""
     half = -(-len(clips) // 2)
-    strips = [
-        film_strip(clips[i : i + half], [p[:76] for p in prompts[i : i + half]], num, scale=1)
+    titles = [title[:76] for title in titles]
+    columns = [
+        film_strip(clips[i : i + half], titles[i : i + half], num, scale=1)
         for i in range(0, len(clips), half)
     ]
-    height = max(strip.shape[0] for strip in strips)
+    height = max(map(len, columns))
     sides = ((4, 4), (0, 0))
     return np.hstack(
-        [np.pad(s, ((0, height - len(s)), *sides), constant_values=255) for s in strips]
+        [np.pad(c, ((0, height - len(c)), *sides), constant_values=255) for c in columns]
     )
 
 
 def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
-    """The clips that the VAE gives back worst, four moments each, above what it makes of them."""
-    from diffusers import AutoencoderKLCogVideoX
-
+    """The renders that the VAE gives back worst, each above what it makes of it."""
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder, torch_dtype=torch.float32)
     clips = fresh_clips(200)
-    worst = clips[psnr(squared_error(vae, clips)).argsort()[:count]]
-    pairs = [
-        np.vstack(
-            [np.hstack([v[:, t].permute(1, 2, 0).numpy() for t in (0, 5, 10, 15)]) for v in p]
-        )
-        for p in zip(worst, to_pixels(reconstruct(vae, worst)), strict=True)
-    ]
-    columns = [np.vstack(pairs[: count // 2]), np.vstack(pairs[count // 2 :])]
-    return cv2.resize(np.hstack(columns), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    errors = psnr(squared_error(vae, clips))
+    worst = clips[errors.argsort()[:count]]
+    pairs = torch.stack([worst, to_pixels(reconstruct(vae, worst))], 1).flatten(0, 1)
+    shown = [Clip(pixels.permute(1, 2, 3, 0).contiguous().numpy(), fps=8) for pixels in pairs]
+    titles = [t for e in errors.sort().values[:count] for t in ("render", f"{e:.1f} dB")]
+    return sheet_of(titles, shown)
 
 
 def write_png(image: np.ndarray, path: Path) -> None:

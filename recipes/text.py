@@ -6,7 +6,7 @@ colour, motion, background and style. The diffusion transformer then finds the w
 wherever it looks, instead of having to learn reading and painting at once.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from recipes.scenes import sample_scenes
+from recipes.training import fit
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, parse_prompt
 from vidgen_lab.toyworld.language import REGISTERS, vocabulary
-from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
-from vidgen_lab.training.trainer import VideoModelTrainer
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -175,21 +174,13 @@ def train_text_encoder(config: TextConfig, out: Path) -> T5EncoderModel:
         return {"ids": tokenize(tokenizer, texts, length), "labels": labels}
 
     fresh = batch(4 * config.steps)
-    trainer = VideoModelTrainer(
-        model,
-        reading_loss,
-        batch,
-        out,
-        TrainingConfig(steps=config.steps, seed=config.seed, log_every=50, validate_every=500),
-        optimizers=OptimizerConfig(
-            learning_rate=config.learning_rate,
-            schedule="stable_decay",
-            warmup=config.warmup,
-            decay_share=0.5,
-        ),
-        evaluate=lambda model: {"fresh_accuracy": accuracy(model, fresh)},
-        settings={"recipe": asdict(config)},
+    rate = OptimizerConfig(
+        learning_rate=config.learning_rate,
+        schedule="stable_decay",
+        warmup=config.warmup,
+        decay_share=0.5,
     )
-    trainer.fit()
+    measured = {"evaluate": lambda model: {"fresh_accuracy": accuracy(model, fresh)}}
+    fit(model, reading_loss, batch, out, config, optimizers=rate, **measured)
     model.encoder.save_pretrained(out / "text_encoder")
     return model.encoder

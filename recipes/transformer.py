@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from unittest.mock import patch
@@ -10,19 +10,23 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from recipes.latents import cached_latents
-from recipes.pipeline import build_scheduler, build_transformer, rotary_positions, save_pipeline
+from recipes.pipeline import build_scheduler, build_transformer, rotary_positions, save_halves
 from recipes.scenes import sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
+from recipes.training import fit
 from vidgen_lab.toyworld import Scene
-from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay
 from vidgen_lab.training.stream import Draw
-from vidgen_lab.training.trainer import VideoModelTrainer
 
 
 @dataclass(frozen=True)
@@ -182,8 +186,9 @@ def train_transformer(
     scenes = sample_scenes(config.clips, config.seed + 10)
     unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
-    latents, subject = cached_latents(vae, out.parent / "latents", scenes, config.size)
-    held_out = cached_latents(vae, out.parent / "latents" / "held_out", unseen, config.size)
+    folder = out.parent / "latents"
+    latents, subject = cached_latents(vae, folder, scenes, config.size)
+    held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
     tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler(config)
     encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
     model = build_transformer(config, vae.config.latent_channels)
@@ -201,48 +206,29 @@ def train_transformer(
         return diffusion_loss(model, scheduler, here, batch, draw)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        save_pipeline(out / "pipeline", vae, model, encoder, tokenizer, scheduler)
+        pipe = CogVideoXPipeline(tokenizer, encoder, vae, model, scheduler)
+        save_halves(pipe, out / "pipeline")
         return {}
 
-    trainer = VideoModelTrainer(
-        model,
-        loss,
-        Batches(config, latents, subject, scenes, encode),
-        out,
-        TrainingConfig(
-            steps=config.steps,
-            seed=config.seed,
-            ema_decay=config.ema_decay,
-            log_every=50,
-            validate_every=500,
-            checkpoint_every=250,
-            keep_last=2,
-            measure=False,
-        ),
-        optimizers=lambda model: build_optimizers(model, config),
-        schedule=lambda step: warmup_stable_decay(
-            step, config.steps, config.warmup, config.decay_share
-        ),
-        held_out=[held_out_batch(config, *held_out, unseen, encode)],
-        evaluate=evaluate,
-        settings={"recipe": asdict(config)},
-    )
-    with plain_attention():
-        trainer.fit()
-
-
-def held_out_batch(
-    config: TransformerConfig,
-    latents: Tensor,
-    subject: Tensor,
-    scenes: list[Scene],
-    encode: Callable[[list[str]], Tensor],
-) -> dict[str, Tensor]:
-    """All the held-out clips with one caption each."""
     rng = np.random.default_rng(config.seed + 12)
-    return {
-        "latents": latents,
-        "text": encode([random_caption(scene, rng, empty=0.0) for scene in scenes]),
-        "weights": torch.ones(subject.shape),
-        "first": torch.zeros(len(latents), dtype=torch.long),
+    measured = {
+        "latents": held_out,
+        "text": encode([random_caption(scene, rng, empty=0.0) for scene in unseen]),
+        "weights": torch.ones_like(held_out[:, :, :1], dtype=torch.float32),
+        "first": torch.zeros(len(held_out), dtype=torch.long),
     }
+    with plain_attention():
+        fit(
+            model,
+            loss,
+            Batches(config, latents, subject, scenes, encode),
+            out,
+            config,
+            {"keep_last": 2},
+            optimizers=lambda model: build_optimizers(model, config),
+            schedule=lambda step: warmup_stable_decay(
+                step, config.steps, config.warmup, config.decay_share
+            ),
+            held_out=[measured],
+            evaluate=evaluate,
+        )

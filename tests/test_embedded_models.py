@@ -8,6 +8,8 @@ import pytest
 import torch
 from diffusers import CogVideoXPipeline
 from safetensors import safe_open
+from vidgen_lab.training.toy_judge import judge_accuracy
+from vidgen_lab.training.toy_latte_cards import measure_frame_vae
 
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import load_pipeline
@@ -15,8 +17,6 @@ from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.paths import model_dir
-from vidgen_lab.training.toy_judge import judge_accuracy
-from vidgen_lab.training.toy_latte_cards import measure_frame_vae
 
 PIPELINE, JUDGE = "toy-cogvideox", "toy-judge"
 FRAME_VAE, LATTE = "toy-frame-vae", "toy-latte"

@@ -1,9 +1,9 @@
 """The `pretrain` command: settings by name, clear errors, and shipping only what was measured."""
 
 import pytest
+from vidgen_lab.training.pretrain import RECIPES, changed
 
 from vidgen_lab.cli import main
-from vidgen_lab.training.pretrain import RECIPES, changed
 
 
 def test_numbers_of_a_recipe_can_be_changed_by_name():

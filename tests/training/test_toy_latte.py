@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, LattePipeline
+from vidgen_lab.training.toy_data import render_clips, sample_scenes
 
 from tests.training.conftest import Killed
 from vidgen_lab.latte import DDIMSampler, FrameVAE, NoiseScheduler, VideoGenerator
@@ -15,7 +16,6 @@ from vidgen_lab.training import (
     toy_latte_cards,
     toy_text_encoder,
 )
-from vidgen_lab.training.toy_data import render_clips, sample_scenes
 from vidgen_lab.video.tensors import to_model_range
 
 VAE = toy_frame_vae.ToyFrameVAEConfig(

@@ -7,12 +7,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import CogVideoXPipeline
-
-from tests.training.conftest import Killed
-from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
-from vidgen_lab.training import toy_cogvideox as cogvideox
-from vidgen_lab.training import toy_diffusion, toy_judge, toy_report, toy_text_encoder, toy_vae
-from vidgen_lab.training.optimizers import warmup_cosine, warmup_stable_decay
 from vidgen_lab.training.toy_data import random_crops, render_clips, sample_scenes
 from vidgen_lab.training.toy_latents import latent_cells, normalise_latents
 from vidgen_lab.training.toy_report import held_out_prompts
@@ -22,6 +16,12 @@ from vidgen_lab.training.toy_text import (
     random_caption,
     tokenize,
 )
+
+from tests.training.conftest import Killed
+from vidgen_lab.toyworld import ATTRIBUTES, parse_prompt
+from vidgen_lab.training import toy_cogvideox as cogvideox
+from vidgen_lab.training import toy_diffusion, toy_judge, toy_report, toy_text_encoder, toy_vae
+from vidgen_lab.training.optimizers import warmup_cosine, warmup_stable_decay
 from vidgen_lab.video.tensors import to_model_range
 
 VAE = toy_vae.ToyVAEConfig(
