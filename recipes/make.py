@@ -1,9 +1,9 @@
 """Make the embedded models anew:  python recipes/make.py PART [name=value …]
 
-The parts, in order: vae, text, judge, transformer for toy-cogvideox; frame-vae, latte-text, latte
-for toy-latte. Each trains in runs/recipes/PART, goes on where it was stopped, and reads its recipe
-from recipes/PART.yaml; pairs change a number of it. `ship` and `ship-latte` copy the results into
-data/models, measure them there and write their cards; they say first what they would replace.
+The parts, in order: vae, text, early, judge, transformer for toy-cogvideox; frame-vae, latte-text,
+latte for toy-latte. Each trains in runs/recipes/PART, goes on where it was stopped, and reads its
+recipe from recipes/PART.yaml; pairs change a number of it. `ship` and `ship-latte` copy the results
+into data/models, measure them there and write their cards; they say first what they would replace.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from vidgen_lab.config import load  # noqa: E402
 PARTS = {
     "vae": (VAEConfig, train_vae, ()),
     "text": (TextConfig, train_text_encoder, ()),
-    "judge": (JudgeConfig, train_judge, ("vae/vae",)),
+    "early": (TransformerConfig, train_transformer, ("vae/vae", "text/text_encoder")),
+    "judge": (JudgeConfig, train_judge, ("vae/vae", "early/pipeline")),
     "transformer": (TransformerConfig, train_transformer, ("vae/vae", "text/text_encoder")),
     "frame-vae": (VAEConfig, train_vae, ()),
     "latte-text": (TextConfig, train_text_encoder, ()),

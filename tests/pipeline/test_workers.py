@@ -26,7 +26,7 @@ def work(task: dict) -> dict:
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":  # with a child of its own, as a stuck ffmpeg would be
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-            with open(task["note"], "w") as file:
+            with open(task["note"], "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()} {child.pid}")
             time.sleep(600)
     return None

@@ -16,7 +16,7 @@ from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.tensors import to_model_range
 
-FRAMES, HEIGHT, WIDTH = 8, 64, 96
+HEIGHT, WIDTH = 64, 96
 NONE = "none of these"
 
 
@@ -24,8 +24,10 @@ class ToyJudge(nn.Module):
     """Classify clips by subject, colour, motion, background and style.
 
     Four strided 2-D convolutions see every frame alone; two 3-D ones join the frames, where motion
-    becomes visible. Each attribute has one answer more than the world has values: none of these.
+    becomes visible.
 
+    answers: what it can say of each attribute, in the order of the logits; by default every value
+    of the world, and "none of these". frames: of a clip that it looks at, evenly spread.
     temperature: divides the logits, so that a confidence of 0.9 is right nine times out of ten;
     unsure_below: confidences under which an answer does not count. Both per attribute, fitted on
     clips that training never saw.
@@ -35,11 +37,14 @@ class ToyJudge(nn.Module):
         self,
         channels: tuple[int, ...] = (24, 40, 64, 80),
         joint: tuple[int, int] = (112, 144),
+        frames: int = 8,
+        answers: dict[str, list[str]] | None = None,
         temperature: dict[str, float] | None = None,
         unsure_below: dict[str, float] | None = None,
     ):
         super().__init__()
-        self.channels, self.joint = tuple(channels), tuple(joint)
+        self.channels, self.joint, self.frames = tuple(channels), tuple(joint), frames
+        self.answers = answers or {name: [*values, NONE] for name, values in ATTRIBUTES.items()}
         self.temperature = temperature or dict.fromkeys(ATTRIBUTES, 1.0)
         self.unsure_below = unsure_below or dict.fromkeys(ATTRIBUTES, 0.0)
         frame = []
@@ -61,7 +66,7 @@ class ToyJudge(nn.Module):
             ]
         self.clip = nn.Sequential(*clip)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * joint[-1], len(values) + 1) for name, values in ATTRIBUTES.items()}
+            {name: nn.Linear(2 * joint[-1], len(said)) for name, said in self.answers.items()}
         )
 
     @property
@@ -70,13 +75,14 @@ class ToyJudge(nn.Module):
         return {
             "channels": list(self.channels),
             "joint": list(self.joint),
+            "frames": self.frames,
+            "answers": self.answers,
             "temperature": self.temperature,
             "unsure_below": self.unsure_below,
         }
 
     def forward(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
-        """video [B, 3, 8, 64, 96] in [-1, 1] -> logits [B, values + 1] per attribute; the last is
-        "none of these"."""
+        """video [B, 3, frames, 64, 96] in [-1, 1] -> logits [B, answers] per attribute."""
         pooled = self.features(video)
         return {name: head(pooled) / self.temperature[name] for name, head in self.heads.items()}
 
@@ -84,16 +90,16 @@ class ToyJudge(nn.Module):
         """The pooled features [B, 288] under the heads; a video embedding for the toy world."""
         b, _, t = video.shape[:3]
         x = self.frame(video.transpose(1, 2).flatten(0, 1))  # [B*T, C, 4, 6]
-        x = self.clip(x.unflatten(0, (b, t)).transpose(1, 2))  # [B, C, 4, 4, 6]
+        x = self.clip(x.unflatten(0, (b, t)).transpose(1, 2))  # [B, C, T/2, 4, 6]
         return torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1)
 
 
-def judge_input(clips: list[Clip]) -> torch.Tensor:
-    """Clips of any length and size as the judge's input [B, 3, 8, 64, 96] in [-1, 1]."""
+def judge_input(clips: list[Clip], num_frames: int) -> torch.Tensor:
+    """Clips of any length and size as a judge's input [B, 3, num_frames, 64, 96] in [-1, 1]."""
     batch = []
     for clip in clips:
-        chosen = np.linspace(0, clip.num_frames - 1, FRAMES).round().astype(int)
-        frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [8, 3, H, W]
+        chosen = np.linspace(0, clip.num_frames - 1, num_frames).round().astype(int)
+        frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [T, 3, H, W]
         if frames.shape[-2:] != (HEIGHT, WIDTH):
             frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
         batch.append(to_model_range(frames.transpose(0, 1)))
@@ -119,16 +125,16 @@ def load_judge(folder: Path | None = None) -> ToyJudge:
 def judge_clips(
     clips: list[Clip], judge: ToyJudge | None = None
 ) -> list[dict[str, dict[str, float]]]:
-    """For each clip and attribute the probability of every value, and of "none of these"."""
+    """For each clip and attribute the probability of every answer, "none of these" among them."""
     judge = judge or load_judge()
     results: list[dict[str, dict[str, float]]] = []
     for start in range(0, len(clips), 16):
-        logits = judge(judge_input(clips[start : start + 16]))
+        logits = judge(judge_input(clips[start : start + 16], judge.frames))
         tables = {name: values.softmax(-1).tolist() for name, values in logits.items()}
         for row in range(len(clips[start : start + 16])):
             results.append(
                 {
-                    name: dict(zip((*ATTRIBUTES[name], NONE), tables[name][row], strict=True))
+                    name: dict(zip(judge.answers[name], tables[name][row], strict=True))
                     for name in ATTRIBUTES
                 }
             )
