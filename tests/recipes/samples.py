@@ -29,16 +29,14 @@ VAE = VAEConfig(
 FRAME_VAE = replace(VAE, family="frame", stages=VAE.stages[:1])
 TEXT = TextConfig(width=32, layers=1, steps=4, batch=2, warmup=2)
 LATTE_TEXT = replace(TEXT, max_length=24, long_length=24, masked=True)
-TRANSFORMER = TransformerConfig(
+TRANSFORMER = TransformerConfig(  # at the size that the judge sees
     heads=1,
     head_dim=32,
     layers=2,
     time_embed_dim=16,
     text_width=32,
-    width=SIDE,
-    height=SIDE,
-    clips=5,
-    held_out_clips=2,
+    clips=4,
+    held_out_clips=1,
     steps=4,
     batch=2,
     short_steps=1,
@@ -60,10 +58,11 @@ LATTE = ToyLatteConfig(
     batch=2,
     warmup=2,
 )
-JUDGE = JudgeConfig(clips=12, calibration=12, steps=4, batch=4)
+JUDGE = JudgeConfig(clips=10, unfinished=2, calibration=8, steps=4, batch=4)
 RECIPES = {
     "vae": VAE,
     "text": TEXT,
+    "early": replace(TRANSFORMER, steps=1),
     "judge": JUDGE,
     "transformer": TRANSFORMER,
     "frame-vae": FRAME_VAE,

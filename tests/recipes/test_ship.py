@@ -17,20 +17,22 @@ from vidgen_lab.toyworld import ATTRIBUTES
 def models(trained, tmp_path_factory):
     """What `ship` and `ship-latte` make of the smallest models, with few prompts."""
     models = tmp_path_factory.mktemp("models")
-    fresh = render_clips(sample_scenes(12, 9, held_out=None, reserved=True), 96, 64, 16)
+    fresh = render_clips(sample_scenes(4, 9, held_out=None, reserved=True), 96, 64, 16)
     small = {
-        "judge_accuracy": partial(ship.judge_accuracy, count=8),
-        "measure_latte": partial(ship.measure_latte, count=8),
+        "judge_accuracy": partial(ship.judge_accuracy, count=6),
+        "measure_latte": partial(ship.measure_latte, count=4),
         "fresh_clips": lambda count, frames=16: fresh[:, :, :frames],
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, function in small.items():
             patch.setattr(ship, name, function)
         patch.setattr(measure, "fresh_clips", small["fresh_clips"])
+        patch.setattr(measure, "sample_clips", partial(measure.sample_clips, steps=2))
+        patch.setattr(measure, "LATTE_STEPS", 2)
         for part, folders in SHIPPED.items():
             for source, target in folders.items():
                 copytree(trained / source, models / target)
-            ship.write_cards(part, trained, models, prompts=8)
+            ship.write_cards(part, trained, models, prompts=4)
     return models
 
 
@@ -45,10 +47,10 @@ def test_the_report_is_what_the_card_says(models):
         assert f"{report['vae_psnr_db'][name]:.1f} dB" in card
     for name in ("colour", "size", "path", "all_right"):
         assert f"| {name} | {report['bodies_in_pixels'][name]:.1%} |" in card
-    assert "8 held-out prompts" in card
+    assert "4 held-out prompts" in card
     latte = json.loads((models / "toy-latte" / "report.json").read_text())
     card = (models / "toy-latte" / "README.md").read_text()
-    assert f"| colour | {latte['adherence']['colour']:.1%} |" in card and "8 prompts" in card
+    assert f"| colour | {latte['adherence']['colour']:.1%} |" in card and "4 prompts" in card
     vae = (models / "toy-frame-vae" / "README.md").read_text()
     assert f"{latte['vae_psnr_db']['mean']:.1f} dB" in vae
 

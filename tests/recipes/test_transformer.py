@@ -10,7 +10,7 @@ from diffusers import CogVideoXPipeline
 from recipes.pipeline import build_scheduler, build_transformer, rotary_positions
 from recipes.scenes import sample_scenes
 from recipes.transformer import Batches, build_optimizers, diffusion_loss, plain_attention
-from tests.recipes.samples import SIDE, TRANSFORMER, survives
+from tests.recipes.samples import TRANSFORMER, survives
 from vidgen_lab.toyworld import parse_prompt
 from vidgen_lab.training.stream import Draw
 
@@ -174,7 +174,7 @@ def test_plain_diffusers_runs_what_was_trained(pipe, trained):
         generator=torch.Generator().manual_seed(0),
         output_type="np",
     ).frames
-    assert made.shape == (1, 16, SIDE, SIDE, 3) and np.isfinite(made).all()
+    assert made.shape == (1, 16, 64, 96, 3) and np.isfinite(made).all()
     config = pipe.scheduler.config
     assert config.prediction_type == "v_prediction" and config.rescale_betas_zero_snr
     assert config.timestep_spacing == "trailing" and config.snr_shift_scale == 1.0
@@ -188,12 +188,12 @@ def test_plain_diffusers_runs_what_was_trained(pipe, trained):
 def test_a_prompt_is_all_that_is_needed(pipe):
     """The stock call reads 226 tokens, and everything else from the folder."""
     frames = pipe("a red ball bouncing over the ocean").frames[0]
-    assert len(frames) == 16 and frames[0].size == (SIDE, SIDE)
+    assert len(frames) == 16 and frames[0].size == (96, 64)
 
 
 @pytest.mark.parametrize("patch_size_t", [4, None])
 def test_positions_are_those_of_the_pipeline(pipe, patch_size_t):
-    config = replace(TRANSFORMER, patch_size_t=patch_size_t, width=48)
+    config = replace(TRANSFORMER, patch_size_t=patch_size_t, width=48, height=32)
     pipe = CogVideoXPipeline(
         pipe.tokenizer, pipe.text_encoder, pipe.vae, build_transformer(config, 4), pipe.scheduler
     )
