@@ -27,7 +27,7 @@ def models(trained, tmp_path_factory):
         for name, function in small.items():
             patch.setattr(ship, name, function)
         patch.setattr(measure, "fresh_clips", small["fresh_clips"])
-        patch.setattr(measure, "sample_clips", partial(measure.sample_clips, steps=2))
+        patch.setattr(measure, "sample_clips", partial(measure.sample_clips, num_inference_steps=2))
         patch.setattr(measure, "LATTE_STEPS", 2)
         for part, folders in SHIPPED.items():
             for source, target in folders.items():
