@@ -122,10 +122,11 @@ def unfinished_clips(folder: Path, count: int, seed: int) -> tuple[Tensor, dict[
     pipe = CogVideoXPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     rng = np.random.default_rng(seed)
-    scenes = [s for s in sample_scenes(2 * count, seed, held_out=None) if s.subject not in SOFT]
+    drawn = sample_scenes(2 * count + 20, seed, held_out=None)
+    scenes = [scene for scene in drawn if scene.subject not in SOFT][:count]
     clips = []
     for start in Progress(range(0, count, 8), "sampling", "round"):
-        part = scenes[start : min(start + 8, count)]
+        part = scenes[start : start + 8]
         with fastest(pipe.device):
             made = pipe(
                 [caption(scene, "minimal", rng) for scene in part],
@@ -137,7 +138,7 @@ def unfinished_clips(folder: Path, count: int, seed: int) -> tuple[Tensor, dict[
                 output_type="pt",
             ).frames  # [B, 4, 3, H, W] in 0 .. 1
         clips.append((made.float() * 255).round().byte().transpose(1, 2).repeat_interleave(2, 2))
-    targets = {name: [_label(scene, name) for scene in scenes[:count]] for name in ATTRIBUTES}
+    targets = {name: [_label(scene, name) for scene in scenes] for name in ATTRIBUTES}
     targets |= {"subject": [none_of_these("subject")] * count, "motion": [IGNORE] * count}
     return torch.cat(clips), {name: torch.tensor(column) for name, column in targets.items()}
 
