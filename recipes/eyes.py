@@ -16,6 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 from vidgen_lab.metrics.judge import NONE, ToyJudge, judge_clips
 from vidgen_lab.toyworld import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.show import film_strip
 
 FRAMES, HEIGHT, WIDTH = 8, 64, 96
 
@@ -32,19 +33,12 @@ def unpack(picture: np.ndarray) -> list[Clip]:
     return [Clip(np.stack(np.split(line, FRAMES, axis=1)), fps=4) for line in lines]
 
 
-def viewing_sheets(clips: list[Clip], per_sheet: int = 12, scale: int = 2) -> list[np.ndarray]:
-    """Pictures to look at: numbered lines of six frames each."""
-    lines = []
-    for number, clip in enumerate(clips):
-        chosen = np.linspace(0, clip.num_frames - 1, 6).round().astype(int)
-        strip = np.hstack(clip.frames[chosen]).repeat(scale, 0).repeat(scale, 1)
-        label = np.full((strip.shape[0], 60, 3), 255, np.uint8)
-        cv2.putText(label, str(number), (4, 70), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (0, 0, 0), 2)
-        lines.append(np.vstack([np.hstack([label, strip]), np.zeros((4, 60 + strip.shape[1], 3))]))
-    return [
-        np.vstack(lines[i : i + per_sheet]).astype(np.uint8)
-        for i in range(0, len(lines), per_sheet)
-    ]
+def viewing_sheets(clips: list[Clip], per_sheet: int = 12) -> list[np.ndarray]:
+    """Pictures to look at: numbered rows of six frames each."""
+    rows = range(0, len(clips), per_sheet)
+    numbers = [str(number) for number in range(len(clips))]
+    parts = [slice(start, start + per_sheet) for start in rows]
+    return [film_strip(clips[part], numbers[part], num=6, scale=2) for part in parts]
 
 
 def majority(labels: pd.DataFrame, attribute: str) -> pd.Series:

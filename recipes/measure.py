@@ -6,6 +6,7 @@ The model cards are written from these numbers, so a card cannot claim what was 
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from recipes.pixels import check_body, checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
 from recipes.vae import moving_pixels, psnr, squared_error
 from recipes.vae_layers import VAE
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.metrics.judge import ToyJudge, load_judge
@@ -26,7 +29,6 @@ from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, is_held_out
 from vidgen_lab.toyworld.language import REGISTERS
 from vidgen_lab.video.clip import Clip
 
-STEPS, GUIDANCE = 25, 6.0
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
 
 
@@ -42,29 +44,12 @@ def held_out_prompts(
 
 
 def sample_clips(
-    pipe: CogVideoXPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    steps: int = STEPS,
-    guidance: float = GUIDANCE,
-    batch: int = 10,
+    pipe: CogVideoXPipeline, prompts: Sequence[str], seeds: Sequence[int], **settings: Any
 ) -> list[Clip]:
-    """Sample many prompts in batches through the stock pipeline; every clip has its own seed."""
-    pipe.set_progress_bar_config(disable=True)
-    length = pipe.transformer.config.max_text_seq_length
-    clips: list[Clip] = []
-    for start in Progress(range(0, len(prompts), batch), "sampling", "batch"):
-        part = slice(start, start + batch)
-        made = pipe(
-            prompt=list(prompts[part]),
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            max_sequence_length=length,
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds[part]],
-            output_type="np",
-        )
-        clips += [Clip.from_float(frames, fps=8) for frames in made.frames]
-    return clips
+    """A clip for each prompt and seed as `generate` makes it: 25 steps with guidance 6, unless
+    `settings` of the request say otherwise."""
+    asked = [GenerationRequest(p, seed=s, **settings) for p, s in zip(prompts, seeds, strict=True)]
+    return [generate(pipe, request).clip for request in Progress(asked, "sampling", "clip")]
 
 
 def adherence_table(

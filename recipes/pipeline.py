@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel, DiffusionPipeline
-from diffusers.models.embeddings import get_3d_rotary_pos_embed
-from torch import Tensor, nn
+from torch import nn
 
 if TYPE_CHECKING:
     from recipes.transformer import TransformerConfig
@@ -37,22 +36,6 @@ def build_transformer(
         temporal_interpolation_scale=1.0,
         use_rotary_positional_embeddings=True,
     )
-
-
-def rotary_positions(config: "TransformerConfig") -> tuple[Tensor, Tensor]:
-    """Cosines and sines [tokens, head_dim] exactly as CogVideoXPipeline makes them."""
-    height = config.height // 8 // config.patch_size
-    width = config.width // 8 // config.patch_size
-    if config.patch_size_t is None:
-        grid = {"crops_coords": ((0, 0), (height, width)), "temporal_size": config.num_frames}
-    else:
-        grid = {
-            "crops_coords": None,
-            "temporal_size": config.num_frames // config.patch_size_t,
-            "grid_type": "slice",
-            "max_size": (height, width),
-        }
-    return get_3d_rotary_pos_embed(embed_dim=config.head_dim, grid_size=(height, width), **grid)
 
 
 def build_scheduler(config: "TransformerConfig") -> CogVideoXDDIMScheduler:

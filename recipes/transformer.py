@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from recipes.latents import cached_latents
-from recipes.pipeline import build_scheduler, build_transformer, rotary_positions, save_halves
+from recipes.pipeline import build_scheduler, build_transformer, save_halves
 from recipes.scenes import sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
 from recipes.training import fit
@@ -192,7 +192,9 @@ def train_transformer(
     tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler(config)
     encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
     model = build_transformer(config, vae.config.latent_channels)
-    rope = rotary_positions(config)
+    pipe = CogVideoXPipeline(tokenizer, encoder, vae, model, scheduler)
+    size = config.height, config.width, config.num_frames
+    rope = pipe._prepare_rotary_positional_embeddings(*size, torch.device("cpu"))  # [tokens, D] x 2
 
     @torch.no_grad()
     def encode(texts: list[str], long: bool = False) -> Tensor:
@@ -206,7 +208,6 @@ def train_transformer(
         return diffusion_loss(model, scheduler, here, batch, draw)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
-        pipe = CogVideoXPipeline(tokenizer, encoder, vae, model, scheduler)
         save_halves(pipe, out / "pipeline")
         return {}
 

@@ -16,14 +16,13 @@ from recipes.vae import Stage, VAEConfig
 from vidgen_lab.training.monitor import TIMING
 from vidgen_lab.training.trainer import VideoModelTrainer
 
-SIDE = 32
 VAE = VAEConfig(
     block_out_channels=(4, 4, 8, 8),
     latent_channels=4,
-    width=SIDE,
-    height=SIDE,
+    width=24,
+    height=16,
     clips=4,
-    stages=(Stage(4, 2, 1, 16, 16, 2e-3, noise_steps=3), Stage(4, 1, 4, SIDE, SIDE, 5e-4)),
+    stages=(Stage(4, 2, 1, 16, 16, 2e-3, noise_steps=3), Stage(4, 1, 4, 16, 24, 5e-4)),
     warmup=2,
 )
 FRAME_VAE = replace(VAE, family="frame", stages=VAE.stages[:1])
@@ -49,8 +48,8 @@ LATTE = ToyLatteConfig(
     depth=4,
     heads=2,
     text_width=32,
-    width=SIDE,
-    height=SIDE,
+    width=32,
+    height=32,
     num_frames=4,
     clips=4,
     held_out_clips=2,

@@ -5,7 +5,7 @@ import torch
 from diffusers import LattePipeline
 
 from recipes.latte import OBJECTIVE, sample_corner, training_caption
-from tests.recipes.samples import LATTE, SIDE, survives
+from tests.recipes.samples import LATTE, survives
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.latte.text import stock_pair
 from vidgen_lab.toyworld import is_held_out, parse_prompt
@@ -19,7 +19,10 @@ def test_plain_diffusers_samples_what_was_trained_and_so_do_we(trained):
     folder = trained / "latte" / "pipeline"
     pipe = LattePipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    prompt, size = "a red ball moving left in the desert", {"height": SIDE, "width": SIDE}
+    prompt, size = (
+        "a red ball moving left in the desert",
+        {"height": LATTE.height, "width": LATTE.width},
+    )
     stock = pipe(
         prompt, num_inference_steps=3, guidance_scale=4.0, video_length=4, clean_caption=False,
         output_type="pt", generator=torch.Generator().manual_seed(4), **size,
@@ -29,7 +32,7 @@ def test_plain_diffusers_samples_what_was_trained_and_so_do_we(trained):
     text, null = stock_pair(ours.text_encoder, prompt)
     sampler = DDIMSampler(scheduler, 3, spacing="trailing")
     made = ours(None, sampler, 4.0, 4, text=text, null=null, **size).frames
-    assert made.shape == (1, 3, 4, SIDE, SIDE) and made.std() > 0.01
+    assert made.shape == (1, 3, 4, 32, 32) and made.std() > 0.01
     assert (made - stock).abs().max() <= 1e-5
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from recipes import measure, ship
 from recipes.make import SHIPPED
+from recipes.pixels import checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
 from vidgen_lab.toyworld import ATTRIBUTES
 
@@ -27,8 +28,10 @@ def models(trained, tmp_path_factory):
         for name, function in small.items():
             patch.setattr(ship, name, function)
         patch.setattr(measure, "fresh_clips", small["fresh_clips"])
-        patch.setattr(measure, "sample_clips", partial(measure.sample_clips, steps=2))
+        patch.setattr(measure, "sample_clips", partial(measure.sample_clips, num_inference_steps=2))
         patch.setattr(measure, "LATTE_STEPS", 2)
+        patch.setattr(measure, "checkable_scenes", lambda count: checkable_scenes(2) * (count // 2))
+        patch.setattr(measure, "seconds_per_clip", partial(measure.seconds_per_clip, repeats=1))
         for part, folders in SHIPPED.items():
             for source, target in folders.items():
                 copytree(trained / source, models / target)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import CogVideoXPipeline
 
-from recipes.pipeline import build_scheduler, build_transformer, rotary_positions
+from recipes.pipeline import build_scheduler, build_transformer
 from recipes.scenes import sample_scenes
 from recipes.transformer import Batches, build_optimizers, diffusion_loss, plain_attention
 from tests.recipes.samples import TRANSFORMER, survives
@@ -189,13 +189,3 @@ def test_a_prompt_is_all_that_is_needed(pipe):
     """The stock call reads 226 tokens, and everything else from the folder."""
     frames = pipe("a red ball bouncing over the ocean").frames[0]
     assert len(frames) == 16 and frames[0].size == (96, 64)
-
-
-@pytest.mark.parametrize("patch_size_t", [4, None])
-def test_positions_are_those_of_the_pipeline(pipe, patch_size_t):
-    config = replace(TRANSFORMER, patch_size_t=patch_size_t, width=48, height=32)
-    pipe = CogVideoXPipeline(
-        pipe.tokenizer, pipe.text_encoder, pipe.vae, build_transformer(config, 4), pipe.scheduler
-    )
-    theirs = pipe._prepare_rotary_positional_embeddings(config.height, config.width, 16, "cpu")
-    assert all(map(torch.equal, rotary_positions(config), theirs))

@@ -23,7 +23,7 @@ from vidgen_lab.training.stream import Draw
 from vidgen_lab.video.tensors import to_model_range
 
 
-@pytest.mark.parametrize(("part", "steps"), [("vae", 3), ("vae", 7), ("frame-vae", 3)])
+@pytest.mark.parametrize(("part", "steps"), [("vae", 7), ("frame-vae", 3)])
 def test_a_killed_training_ends_as_if_it_had_not_been(trained, tmp_path, part, steps):
     assert survives(part, trained, tmp_path, steps)
 
