@@ -16,7 +16,7 @@ from sklearn.metrics import cohen_kappa_score
 from vidgen_lab.metrics.judge import NONE, ToyJudge, judge_clips
 from vidgen_lab.toyworld import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import film_strip
+from vidgen_lab.video.sheets import film_strip
 
 FRAMES, HEIGHT, WIDTH = 8, 64, 96
 

@@ -18,7 +18,7 @@ from recipes.training import COMMITS
 from recipes.vae import psnr, reconstruct, squared_error
 from vidgen_lab.toyworld import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import film_strip
+from vidgen_lab.video.sheets import film_strip
 from vidgen_lab.video.tensors import to_pixels
 
 CARDS = Path(__file__).resolve().parent / "cards"
