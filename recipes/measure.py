@@ -20,7 +20,7 @@ from recipes.scenes import render_clips, sample_scenes
 from recipes.vae import moving_pixels, psnr, squared_error
 from recipes.vae_layers import VAE
 from vidgen_lab.generation.generate import generate
-from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.generation.request import GenerationRequest, ModelLimits
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.metrics.judge import ToyJudge, load_judge
@@ -46,8 +46,10 @@ def held_out_prompts(
 def sample_clips(
     pipe: CogVideoXPipeline, prompts: Sequence[str], seeds: Sequence[int], **settings: Any
 ) -> list[Clip]:
-    """A clip for each prompt and seed as `generate` makes it: 25 steps with guidance 6, unless
-    `settings` of the request say otherwise."""
+    """A clip for each prompt and seed as `generate` makes it, of the size that the model was
+    trained on: 25 steps with guidance 6, unless `settings` of the request say otherwise."""
+    frames, height, width = ModelLimits.from_pipe(pipe).native
+    settings = {"num_frames": frames, "height": height, "width": width} | settings
     asked = [GenerationRequest(p, seed=s, **settings) for p, s in zip(prompts, seeds, strict=True)]
     return [generate(pipe, request).clip for request in Progress(asked, "sampling", "clip")]
 

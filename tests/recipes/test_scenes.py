@@ -60,6 +60,8 @@ def seen(monkeypatch):
         monkeypatch.setattr(module, "T5EncoderModel", Part(found["texts"]))
     monkeypatch.setattr(transformer, "AutoencoderKLCogVideoX", Part())
     monkeypatch.setattr(transformer, "build_transformer", lambda *_: None)
+    pipe = SimpleNamespace(_prepare_rotary_positional_embeddings=lambda *size: None)
+    monkeypatch.setattr(transformer, "CogVideoXPipeline", lambda *parts: pipe)
     monkeypatch.setattr(transformer, "tokenize", lambda tokenizer, texts, length: texts)
     monkeypatch.setattr(latte, "AutoencoderKL", Part())
     monkeypatch.setattr(latte, "build_latte", lambda *_: None)
