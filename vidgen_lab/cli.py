@@ -100,6 +100,7 @@ def _video(args: argparse.Namespace) -> int | None:
         request = GenerationRequest.for_tier(choice.tier, **changes)
     out = check_output(args.out or free_name(_name_of(request.prompt)))
     keep = not out.exists()  # what another process puts there meanwhile stays
+    _note_ignored_words(request)
     pipe = None
     if not repeat:
         pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
@@ -120,6 +121,20 @@ def _video(args: argparse.Namespace) -> int | None:
     return None
 
 
+def _note_ignored_words(request: Any) -> None:
+    """An embedded model knows one small world; what it never saw has no effect on the clip."""
+    from vidgen_lab.settings.tiers import model_facts
+    from vidgen_lab.toyworld.prompts import unknown_words
+
+    facts = model_facts(request.model)
+    if facts and facts.embedded and (unknown := unknown_words(request.prompt)):
+        words = (f"{word} ({near}?)" if near else word for word, near in unknown.items())
+        print(
+            f"Ignored: {', '.join(words)}. The model never saw these; vidgen-lab words lists "
+            "what it knows."
+        )
+
+
 def _name_of(prompt: str) -> str:
     """A file name in the words of the prompt."""
     words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
@@ -131,35 +146,53 @@ def _name_of(prompt: str) -> str:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="a video file")
-    parser.add_argument("--prompt", metavar="TEXT", help="also measure how well it shows this text")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.add_argument("--prompt", metavar="TEXT", help="measure how well it shows this text")
+    parser.add_argument(
+        "--all", action="store_true", help="with --prompt: the other measures as well"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def _evaluate(args: argparse.Namespace) -> int | None:
     from vidgen_lab.metrics.basics import UNITS, evaluate_video_basics
-    from vidgen_lab.video.reader import read_clip
 
-    clip = read_clip(args.file)
-    result = evaluate_video_basics(clip)
-    adherence = None
+    adherence = result = None
     if args.prompt is not None:
+        from vidgen_lab.generation.request import check_text
         from vidgen_lab.metrics.adherence import prompt_adherence
 
-        adherence = prompt_adherence(clip, args.prompt)
+        check_text("prompt", args.prompt)
+        adherence = prompt_adherence(args.file, args.prompt)
+    if args.prompt is None or args.all or args.json:
+        result = evaluate_video_basics(args.file)
     if args.json:
         import json
 
         record = result.to_dict() | ({"adherence": adherence.to_dict()} if adherence else {})
         print(json.dumps(record, indent=2))
         return None
-    print(f"{args.file}: {clip.num_frames} frames, {clip.width}x{clip.height}, {clip.fps:g} fps")
-    for name, unit in UNITS.items():
-        value = getattr(result, name)
-        if value is not None:
-            print(f"{name.replace('_', ' '):<18} {value:>10.3f}  {unit}")
-    print("Verdicts: " + "; ".join(f"{name} {text}" for name, text in result.verdicts.items()))
     if adherence:
-        print(f"Prompt: {adherence}")
+        print(adherence.describe())
+    if result:
+        print(
+            f"{args.file}: {result.num_frames} frames, {result.width}x{result.height}, "
+            f"{result.fps:g} fps"
+        )
+        for name, unit in UNITS.items():
+            value = getattr(result, name)
+            if value is not None:
+                print(f"{name.replace('_', ' '):<18} {value:>10.3f}  {unit}")
+        print("Verdicts: " + "; ".join(f"{name} {text}" for name, text in result.verdicts.items()))
+    return None
+
+
+# words -----------------------------------------------------------------------------------------
+
+
+def _words(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.toyworld.prompts import word_list
+
+    print(word_list())
     return None
 
 
@@ -275,10 +308,17 @@ COMMANDS = (
     ),
     Command(
         "evaluate",
-        "measure a video: consistency, sharpness, motion, flicker",
-        "vidgen-lab evaluate ball.mp4 --json",
+        "measure a video: how well it shows a prompt, consistency, sharpness, motion, flicker",
+        'vidgen-lab evaluate ball.mp4 --prompt "a red ball bouncing over the ocean"',
         _evaluate_arguments,
         _evaluate,
+    ),
+    Command(
+        "words",
+        "list the words that the embedded model and its judge know",
+        "vidgen-lab words",
+        lambda parser: None,
+        _words,
     ),
     Command(
         "chapter",
