@@ -179,3 +179,24 @@ def test_words_the_embedded_model_never_saw_are_named(here, capsys):
     assert "Ignored: bal (ball?), skatebord." in out
     assert cli.main(["words"]) == 0
     assert "golden retriever" in capsys.readouterr().out
+
+
+def test_a_lora_file_changes_the_clip_and_stands_in_its_recipe(model, here, capsys):
+    from tests.finetuning.trained import trained_transformer
+    from vidgen_lab.finetuning.export import save_lora
+
+    file = save_lora(trained_transformer("2b", rank=4), here / "ink.safetensors").path
+    again = ("a red ball", "--seed", "3")
+    assert video(model, *again, "--out", "base.mp4") == 0
+    assert video(model, *again, "--lora", str(file), "--lora-scale", "0", "--out", "off.mp4") == 0
+    assert video(model, *again, "--lora", str(file), "--lora-scale", "4", "--out", "on.mp4") == 0
+    base, off, on = (read_clip(f"{name}.mp4").frames for name in ("base", "off", "on"))
+    np.testing.assert_array_equal(off, base)
+    assert (on != base).any()
+    recipe = json.loads((here / "on.json").read_text(encoding="utf-8"))
+    assert recipe["lora"][0]["file"] == str(file) and recipe["lora"][0]["scale"] == 4
+    assert cli.main(["video", "--recipe", "on.json", "--out", "again.mp4"]) == 0
+    np.testing.assert_array_equal(read_clip("again.mp4").frames, on)
+    capsys.readouterr()
+    assert video(model, *again, "--lora-scale", "2", "--out", "no.mp4") == 2
+    assert "give --lora-scale once for every --lora" in capsys.readouterr().err

@@ -67,20 +67,29 @@ def _video_arguments(parser: argparse.ArgumentParser) -> None:
         ("--width", "width", int, "pixels, a multiple of 8 or 16 as the model needs"),
     ):
         parser.add_argument(flag, dest=dest, type=kind, metavar="N", help=text)
+    parser.add_argument(
+        "--lora", type=Path, action="append", default=[], metavar="FILE",
+        help="adapt the model with a LoRA file; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lora-scale", type=float, action="append", default=[], metavar="S",
+        help="strength of each LoRA file, in their order (default 1; 0 is the model without)",
+    )  # fmt: skip
 
 
 def _video(args: argparse.Namespace) -> int | None:
     from vidgen_lab.generation.generate import generate
     from vidgen_lab.generation.loading import load_pipeline
+    from vidgen_lab.generation.lora import load_lora, load_recorded
     from vidgen_lab.generation.recipe import (
         check_output,
         free_name,
-        load_recipe,
+        read_recipe,
         recipe_path,
         reproduce,
         save_generation,
     )
-    from vidgen_lab.generation.request import GenerationRequest, validate_request
+    from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
     from vidgen_lab.progress import Progress
     from vidgen_lab.settings.tiers import resolve_tier
 
@@ -89,13 +98,16 @@ def _video(args: argparse.Namespace) -> int | None:
     changes = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
     if args.prompt is None and args.recipe is None:
         raise UsageError("say what the video shows, or repeat one with --recipe FILE")
+    if args.lora_scale and len(args.lora_scale) != len(args.lora):
+        raise UsageError("give --lora-scale once for every --lora")
 
-    repeat = args.recipe and not changes and not args.tier
+    repeat = args.recipe and not changes and not args.tier and not args.lora
     if not repeat:
         choice = resolve_tier(args.tier or "auto")
         print(choice.describe())
-    if args.recipe:
-        request = load_recipe(args.recipe).with_(**changes)
+    recipe = read_recipe(args.recipe) if args.recipe else {}
+    if recipe:
+        request = request_of(recipe).with_(**changes)
     else:
         request = GenerationRequest.for_tier(choice.tier, **changes)
     out = check_output(args.out or free_name(_name_of(request.prompt)))
@@ -106,6 +118,10 @@ def _video(args: argparse.Namespace) -> int | None:
         pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
     if pipe:
         validate_request(request, pipe)
+        if args.lora:
+            load_lora(pipe, *args.lora, scales=tuple(args.lora_scale))
+        else:
+            load_recorded(pipe, recipe.get("lora", []))
 
     with Progress(request.num_inference_steps, "Denoising") as progress:
 

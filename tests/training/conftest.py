@@ -6,8 +6,8 @@ import pytest
 from tests.pipeline.samples import moving, save
 from tests.training.samples import LONG, TALL, WIDE
 from vidgen_lab.training import checkpoints
-from vidgen_lab.training.buckets import assign
-from vidgen_lab.training.clips import read_clips
+from vidgen_lab.training.data.buckets import assign
+from vidgen_lab.training.data.clips import read_clips
 from vidgen_lab.video.clip import Clip
 
 

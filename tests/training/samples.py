@@ -1,7 +1,7 @@
 """Clips and buckets for the tests of training on prepared clips."""
 
-from vidgen_lab.training.buckets import Bucket
-from vidgen_lab.training.clips import ClipRecord
+from vidgen_lab.training.data.buckets import Bucket
+from vidgen_lab.training.data.clips import ClipRecord
 
 WIDE, TALL, LONG = Bucket(5, 32, 48), Bucket(5, 48, 32), Bucket(9, 32, 48)
 

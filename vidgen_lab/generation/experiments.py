@@ -14,6 +14,7 @@ import pandas as pd
 
 from vidgen_lab.files import replacing
 from vidgen_lab.generation.generate import Generation, generate, versions
+from vidgen_lab.generation.lora import active_adapters
 from vidgen_lab.generation.request import GenerationRequest, validate_request
 from vidgen_lab.video.clip import Clip
 
@@ -97,9 +98,9 @@ def run_grid(
 
     metrics: (clip, prompt) -> named numbers; default `clip_metrics`.
     cache: a folder in which finished clips are kept, so that a run that was stopped goes on
-        where it was. An entry is found again only for the same request, model, precision, device
-        and library versions; changed metrics are measured anew. A pipeline altered in memory
-        (LoRA) looks the same from outside: give each its own folder.
+        where it was. An entry is found again only for the same request, model, LoRA files,
+        precision, device and library versions; changed metrics are measured anew. A pipeline
+        altered in memory looks the same from outside: give each its own folder.
     on_clip: called with (clips done, clips in all, clip). should_stop: as for `generate`.
     All requests are checked before the first clip is made.
     """
@@ -217,6 +218,7 @@ def _key(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
         str(pipe.transformer.dtype),
         str(pipe._execution_device),
         type(pipe.scheduler).__name__,
+        [(entry["sha256"], entry["scale"]) for entry in active_adapters(pipe)],
         {k: v for k, v in versions().items() if k != "python"},
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError
+from vidgen_lab.generation.lora import active_adapters
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
 from vidgen_lab.settings.hardware import processor_name
@@ -256,6 +257,7 @@ def _recipe(
         "device_name": _device_name(device),
         "offload": loaded.offload if loaded else None,
         "vae_tiling": pipe.vae.use_tiling,
+        "lora": active_adapters(pipe),
         "seconds": round(seconds, 3),
         "peak_memory_gib": round(peak_memory_gib, 3),
         "versions": versions(),

@@ -14,6 +14,7 @@ from typing import Any
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
+from vidgen_lab.generation.lora import check_recorded, load_recorded
 from vidgen_lab.generation.request import GenerationRequest, request_of
 from vidgen_lab.settings.hardware import GIB, free_disk_gib
 from vidgen_lab.settings.tiers import DTYPES, OFFLOAD_MODES, load_tiers
@@ -122,6 +123,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         recipe = json.loads(file.read_text(encoding="utf-8"))
         request_of(recipe)
         _check_conditions(recipe)
+        check_recorded(recipe.get("lora", []))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no recipe of a clip: {error}") from None
     return recipe
@@ -151,10 +153,11 @@ def load_recipe(path: str | Path) -> GenerationRequest:
 
 
 def reproduce(path: str | Path, download: bool = False, **options: Any) -> Generation:
-    """Make a recipe's clip again: same model, precision and device kind, same request.
+    """Make a recipe's clip again: same model, adapters, precision and device kind, same request.
 
     options: passed to `generate`. Warns about whatever differs from the recorded run, since then
-    the frames may differ, too: model revision, device, versions.
+    the frames may differ, too: model revision, device, versions. Raises LoRAError when a LoRA file
+    of the recipe is gone or another by now.
     """
     from vidgen_lab.generation.loading import load_pipeline
 
@@ -165,6 +168,7 @@ def reproduce(path: str | Path, download: bool = False, **options: Any) -> Gener
         vae_tiling=bool(recipe.get("vae_tiling")),
     )
     pipe = load_pipeline(recipe["model"], tier, dtype=recipe["dtype"], download=download)
+    load_recorded(pipe, recipe.get("lora", []))
     generation = generate(pipe, request_of(recipe), **options)
     if changed := differences(recipe, generation.recipe):
         warnings.warn(

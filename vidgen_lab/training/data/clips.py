@@ -7,7 +7,7 @@
 
 A folder may hold several of them about the same clips; the first in this order is read. What comes
 out is the same whichever it is, but for the weights, which metadata.jsonl alone knows.
-`vidgen_lab.training.clip_loader` makes batches of the clips.
+`vidgen_lab.training.data.dataset` makes batches of the clips.
 """
 
 import csv
@@ -81,6 +81,27 @@ def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord
             f"the list or run vidgen-lab prepare, which does: {_some(broken, '; ')}"
         )
     return records
+
+
+def problems_in(folder: str | Path, allow_empty: bool = False) -> list[str]:
+    """Every entry of a list that `read_clips` would refuse, one line each: number, file, reason.
+
+    Raises what `read_clips` raises when the list itself cannot be read.
+    """
+    listing, found = _find_list(Path(folder)), []
+    for number, row in enumerate(_read_rows(listing), 1):
+        video = next((row[name] for name in _VIDEO if row.get(name) is not None), "?")
+        try:
+            path = listing.parent / _cell(row, _VIDEO, listing, number)
+            caption = _cell(row, _CAPTION, listing, number, "")
+            if not path.is_file():
+                raise ValueError("there is no such file")
+            if not caption and not allow_empty:
+                raise ValueError("its caption is empty")
+            _record(listing.parent, path, caption, row)
+        except ValueError as error:  # VideoError is one
+            found.append(f"entry {number}, {video}: {error}")
+    return found
 
 
 def _find_list(place: Path) -> Path:

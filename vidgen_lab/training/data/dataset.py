@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vidgen_lab.pipeline.deliver.augment import rng_for
-from vidgen_lab.training.buckets import Bucket
-from vidgen_lab.training.clips import ClipRecord
+from vidgen_lab.training.data.buckets import Bucket
+from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.video.reader import VideoError, VideoReader
 from vidgen_lab.video.tensors import to_model_range
 

@@ -23,7 +23,7 @@ from safetensors.torch import save
 from vidgen_lab.files import file_sha256, write_files
 from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.progress import Progress
-from vidgen_lab.training.clip_encoding import (
+from vidgen_lab.training.data.clip_encoding import (
     ClipSpan,
     check_shape,
     encode_moments,

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.training.samples import LONG, TALL, WIDE, record
-from vidgen_lab.training.buckets import Bucket, assign
+from vidgen_lab.training.data.buckets import Bucket, assign
 
 
 def test_a_clip_goes_where_most_of_it_is_kept(clips):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vidgen_lab.training.clips import ClipRecord
+from vidgen_lab.training.data.clips import ClipRecord
 
 Reason = Literal["too_short", "too_small"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vidgen_lab.files import plain
-from vidgen_lab.training.clip_loader import ClipDataset, cover
+from vidgen_lab.training.data.dataset import ClipDataset, cover
 from vidgen_lab.video.reader import VideoReader
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from tests.training.samples import TALL, WIDE, record
-from vidgen_lab.training.clip_loader import (
+from vidgen_lab.training.data.clips import ClipRecord
+from vidgen_lab.training.data.dataset import (
     BucketBatchSampler,
     ClipDataset,
     ClipLoader,
     cover,
 )
-from vidgen_lab.training.clips import ClipRecord
 from vidgen_lab.video.reader import VideoError, read_clip
 
 

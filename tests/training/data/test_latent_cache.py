@@ -7,11 +7,11 @@ from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch.utils.data import DataLoader
 
 from vidgen_lab.training import latent_cache
-from vidgen_lab.training.buckets import Bucket
-from vidgen_lab.training.clip_encoding import ClipSpan, spans_of, vae_identity
-from vidgen_lab.training.clip_loader import ClipDataset
-from vidgen_lab.training.clips import ClipRecord
-from vidgen_lab.training.latent_cache import CorruptEntry, EncodingError, LatentCache
+from vidgen_lab.training.data.buckets import Bucket
+from vidgen_lab.training.data.clip_encoding import ClipSpan, spans_of, vae_identity
+from vidgen_lab.training.data.clips import ClipRecord
+from vidgen_lab.training.data.dataset import ClipDataset
+from vidgen_lab.training.data.latent_cache import CorruptEntry, EncodingError, LatentCache
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import read_clip
 from vidgen_lab.video.tensors import to_model_range

@@ -1,0 +1,147 @@
+import sys
+from importlib import metadata
+
+import pytest
+import torch
+from peft.utils import get_peft_model_state_dict
+
+from tests.finetuning.trained import trained_transformer
+from tests.tiny_models import tiny_pipeline
+from vidgen_lab.finetuning.export import probe_inputs
+from vidgen_lab.finetuning.lora import (
+    CogVideoLoRAConfig,
+    apply_lora_to_model,
+    count_trainable,
+    merge_lora,
+)
+from vidgen_lab.finetuning.specification import CogVideoXSpec
+
+
+@pytest.fixture
+def spec(folders):
+    return CogVideoXSpec.from_folder(folders["2b"])
+
+
+@torch.no_grad()
+def output(transformer, spec, dtype=torch.float32):
+    return transformer(**probe_inputs(spec, dtype), return_dict=False)[0]
+
+
+def test_a_new_adapter_changes_nothing_and_alone_is_trained(spec):
+    transformer = tiny_pipeline("2b").transformer.eval()
+    before = output(transformer, spec)
+    said = apply_lora_to_model(transformer, CogVideoLoRAConfig(rank=4))
+    assert torch.equal(output(transformer, spec), before)
+    trained = {name for name, p in transformer.named_parameters() if p.requires_grad}
+    assert trained and all(".lora_" in name for name in trained)
+    # 2 blocks x 4 projections of 32x32, each 4 * (32 + 32)
+    assert (said.trained, said.layers) == (2 * 4 * 4 * 64, 8)
+    assert said.total == sum(p.numel() for p in tiny_pipeline("2b").transformer.parameters())
+    assert str(said) == "2,048 of 35,616 parameters are trained in 8 layers (5.75 %)"
+
+
+@pytest.mark.parametrize("heads,layers,rank,millions", [(30, 30, 128, 59.0), (48, 42, 128, 132.1)])
+def test_published_sizes(heads, layers, rank, millions):
+    from diffusers import CogVideoXTransformer3DModel
+
+    with torch.device("meta"):
+        model = CogVideoXTransformer3DModel(
+            num_attention_heads=heads, num_layers=layers, use_rotary_positional_embeddings=True
+        )
+    from vidgen_lab.finetuning.lora import ATTENTION, _targeted
+
+    layers = [model.get_submodule(name) for name in _targeted(model, ATTENTION)]
+    count = sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+    assert round(count / 1e6, 1) == millions  # model-anchors 2.4
+
+
+def test_what_is_trained_is_float32_on_a_bfloat16_base(spec):
+    transformer = tiny_pipeline("2b").transformer.to(torch.bfloat16)
+    apply_lora_to_model(transformer, CogVideoLoRAConfig(rank=4))
+    kinds = {p.requires_grad: p.dtype for p in transformer.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    out = transformer(**probe_inputs(spec, torch.bfloat16), return_dict=False)[0]
+    out.float().square().mean().backward()
+    gradients = [p.grad for n, p in transformer.named_parameters() if ".lora_B." in n]
+    assert all(g.dtype == torch.float32 and g.abs().sum() > 0 for g in gradients)
+
+
+def test_the_start_depends_on_the_seed_alone(spec):
+    def start(seed):
+        transformer = tiny_pipeline("2b").transformer
+        torch.manual_seed(seed + 17)
+        apply_lora_to_model(transformer, CogVideoLoRAConfig(rank=4), seed=seed)
+        return get_peft_model_state_dict(transformer)
+
+    def same(one, other):
+        return all(torch.equal(one[name], other[name]) for name in one)
+
+    state = torch.get_rng_state()
+    one = start(1)
+    torch.set_rng_state(state)
+    assert same(one, start(1)) and not same(one, start(2))
+
+
+def test_alpha_is_the_rank_unless_said_and_scales_the_update(spec):
+    assert CogVideoLoRAConfig(rank=128).scale == 1.0
+    assert CogVideoLoRAConfig(rank=128, alpha=64).scale == 0.5
+    base = output(tiny_pipeline("2b").transformer.eval(), spec)
+    one, half = (trained_transformer(rank=4, alpha=alpha) for alpha in (4, 2))
+    for layer in one.modules():
+        if hasattr(layer, "scaling"):
+            layer.scaling["default"] = 0.5
+    assert torch.equal(output(one, spec), output(half, spec))
+    assert not torch.equal(output(half, spec), base)
+
+
+def test_targets_that_match_nothing_are_refused_naming_what_there_is():
+    transformer = tiny_pipeline("2b").transformer
+    with pytest.raises(ValueError, match=r"called query; it has .*attn1\.to_q"):
+        apply_lora_to_model(transformer, CogVideoLoRAConfig(targets=("to_q", "query")))
+    assert not hasattr(transformer, "peft_config")
+    more = apply_lora_to_model(transformer, CogVideoLoRAConfig(4, targets=("to_q", "ff.net.2")))
+    assert more.layers == 4
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(rank=0), dict(alpha=0.0), dict(dropout=1.0), dict(targets=())]
+)
+def test_impossible_numbers(wrong):
+    with pytest.raises(ValueError):
+        CogVideoLoRAConfig(**wrong)
+
+
+def test_merged_is_the_same_model_without_an_adapter(spec):
+    transformer = trained_transformer(rank=4, alpha=6)
+    trained = output(transformer, spec)
+    merge_lora(transformer)
+    assert not [name for name, _ in transformer.named_parameters() if "lora" in name]
+    torch.testing.assert_close(output(transformer, spec), trained, rtol=1e-5, atol=1e-5)
+    assert count_trainable(transformer).layers == 0
+    with pytest.raises(ValueError, match="no adapter"):
+        merge_lora(transformer)
+
+
+def test_works_beside_a_torchao_that_peft_refuses(monkeypatch, tmp_path, spec):
+    """Colab has torchao 0.10; PEFT raises ImportError there for every adapter."""
+    (tmp_path / "torchao").mkdir()
+    (tmp_path / "torchao" / "__init__.py").write_text("__version__ = '0.10.0'\n")
+    (tmp_path / "torchao-0.10.0.dist-info").mkdir()
+    (tmp_path / "torchao-0.10.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n"
+    )
+    from peft.import_utils import is_torchao_available
+
+    monkeypatch.syspath_prepend(tmp_path)
+    is_torchao_available.cache_clear()
+    try:
+        assert metadata.version("torchao") == "0.10.0"
+        with pytest.raises(ImportError, match="incompatible version of torchao"):
+            is_torchao_available()
+        trained_transformer(rank=4)
+        import torchao
+
+        assert torchao.__version__ == "0.10.0"
+    finally:
+        sys.modules.pop("torchao", None)
+        is_torchao_available.cache_clear()

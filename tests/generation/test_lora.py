@@ -1,0 +1,204 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.tiny_models import build_tiny, tiny_pipeline
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.lora import LoRAError, find_lora, inspect_lora, load_lora
+from vidgen_lab.generation.request import GenerationRequest
+
+RANK, WIDTH, SETTINGS = 4, 32, "lora_adapter_metadata"
+REQUEST = GenerationRequest(
+    "a red ball",
+    num_inference_steps=2,
+    guidance_scale=1.0,
+    num_frames=9,
+    height=32,
+    width=32,
+    model="tiny",  # fmt: skip
+)
+
+
+def weights(rank=RANK, width=WIDTH, blocks=2, prefix="transformer.", fill=0.3):
+    """A LoRA for the tiny models as diffusers names its parts."""
+    generator = torch.Generator().manual_seed(0)
+    found = {}
+    for block in range(blocks):
+        for layer in ("to_q", "to_v"):
+            name = f"{prefix}transformer_blocks.{block}.attn1.{layer}"
+            down, up = (rank, width), (width, rank)
+            found[f"{name}.lora_A.weight"] = torch.randn(down, generator=generator)
+            found[f"{name}.lora_B.weight"] = torch.randn(up, generator=generator) * fill
+    return found
+
+
+@pytest.fixture
+def save(tmp_path):
+    def write(tensors=None, header=None, name="a.safetensors"):
+        save_file(weights() if tensors is None else tensors, tmp_path / name, header)
+        return tmp_path / name
+
+    return write
+
+
+def test_what_a_good_file_holds(save):
+    file = save(header={SETTINGS: json.dumps({"transformer.r": 4, "transformer.lora_alpha": 8})})
+    found = inspect_lora(file, tiny_pipeline().transformer)
+    assert found.loads and found.notes == ()
+    assert found.targets == {"attn1.to_q": 2, "attn1.to_v": 2}
+    assert (found.ranks, found.alpha, found.scale) == ((4,), 8, 2.0)
+    assert found.parameters == sum(t.numel() for t in weights().values())
+    said = found.describe()
+    assert "Rank        4, alpha 8, so its strength is 2" in said
+    assert said.endswith("It loads, with effect.")
+
+
+@pytest.mark.parametrize(
+    "prefix,who",
+    [
+        ("base_model.model.", "PEFT's own save_pretrained"),
+        ("", "without the prefix transformer."),
+        ("diffusion_model.", "ComfyUI"),
+    ],
+)
+def test_names_that_no_pipeline_finds_are_refused(save, prefix, who):
+    pipe, file = tiny_pipeline(), save(weights(prefix=prefix))
+    before = {name: value.clone() for name, value in pipe.transformer.state_dict().items()}
+    pipe.load_lora_weights(file.parent, weight_name=file.name)  # the stock loader says nothing
+    assert pipe.transformer.state_dict().keys() == before.keys()
+    with pytest.raises(LoRAError, match=f"would have no effect: 8 keys do not begin .*{who}"):
+        load_lora(pipe, file)
+
+
+def without(tensors, part):
+    return {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+@pytest.mark.parametrize(
+    "tensors,header,said",
+    [
+        ({"proj.weight": torch.ones(2)}, None, "no key speaks of LoRA"),
+        (weights() | {"transformer.x.alpha": torch.ones(())}, None, "kohya's tools"),
+        (without(weights(), "1.attn1.to_q.lora_A"), None, "has only one of lora_A and lora_B"),
+        (weights(fill=0.0), None, "every lora_B is zero"),
+        (weights(fill=torch.nan), None, "4 tensors hold NaN or infinity"),
+        (weights(width=64), None, "made for a model of width 64: .* is 64x64, here 32x32"),
+        (weights(width=1920), None, "made for CogVideoX-2B"),
+        (weights(blocks=3), None, "2 of its 6 modules are not in this model"),
+        (weights(), {SETTINGS: '{"transformer.r": 8}'}, "header says rank 8, its tensors 4"),
+    ],
+)
+def test_why_a_file_does_not_load(save, tensors, header, said):
+    file = save(tensors, header)
+    with pytest.raises(LoRAError, match=said):
+        load_lora(tiny_pipeline(), file)
+    assert not inspect_lora(file, tiny_pipeline().transformer).loads
+
+
+def test_two_ranks_in_one_pair(save):
+    tensors = weights()
+    name = next(name for name in tensors if "lora_B" in name)
+    tensors[name] = torch.ones(WIDTH, 8)
+    assert "lora_A has rank 4, lora_B 8" in inspect_lora(save(tensors)).problems[0]
+
+
+def test_files_that_are_none(tmp_path, save):
+    with pytest.raises(LoRAError, match="there is no LoRA file"):
+        find_lora(tmp_path / "nothing.safetensors")
+    (tmp_path / "a.ckpt").write_bytes(b"x")
+    with pytest.raises(LoRAError, match="can run code when they are opened"):
+        find_lora(tmp_path / "a.ckpt")
+    (tmp_path / "torn.safetensors").write_bytes(b"\x00" * 40)
+    with pytest.raises(LoRAError, match="damaged"):
+        inspect_lora(tmp_path / "torn.safetensors")
+    save(name="b.safetensors")
+    with pytest.raises(LoRAError, match="holds 2 .safetensors files"):
+        find_lora(tmp_path)
+    (tmp_path / "torn.safetensors").unlink()
+    assert find_lora(tmp_path).name == "b.safetensors"
+
+
+def test_a_model_by_its_folder(save, tmp_path):
+    folder = build_tiny(tmp_path / "model", "5b")
+    assert inspect_lora(save(), folder).loads
+    assert not inspect_lora(save(weights(width=64)), folder).loads
+
+
+def test_an_alpha_nobody_wrote_down_is_noted(save):
+    assert "alpha = rank" in inspect_lora(save()).notes[0]
+    header = {"lora_config": json.dumps({"r": 4, "lora_alpha": 2})}  # finetrainers
+    assert "trained strength is scale 0.5" in inspect_lora(save(header=header)).notes[0]
+
+
+def test_clips_change_with_the_scale_and_their_recipes_name_the_file(save):
+    pipe, file = tiny_pipeline(), save()
+    base = generate(pipe, REQUEST)
+    assert base.recipe["lora"] == []
+    load_lora(pipe, file, scales=(0.0,))
+    assert (generate(pipe, REQUEST).clip.frames == base.clip.frames).all()
+    pipe = tiny_pipeline()
+    load_lora(pipe, file, scales=(3.0,))
+    made = generate(pipe, REQUEST)
+    assert (made.clip.frames != base.clip.frames).any()
+    sha = inspect_lora(file).sha256
+    assert made.recipe["lora"] == [{"file": str(file), "sha256": sha, "scale": 3.0}]
+
+
+def test_adapters_side_by_side_each_at_its_scale(save):
+    one, two = save(), save(weights(rank=8), name="b.safetensors")
+    pipe = tiny_pipeline()
+    load_lora(pipe, one, two, scales=(0.5, 2.0))
+    layer = next(m for m in pipe.transformer.modules() if hasattr(m, "scaling"))
+    assert layer.scaling == {"lora_0": 0.5, "lora_1": 2.0}
+    assert layer.active_adapters == ["lora_0", "lora_1"]
+    with pytest.raises(LoRAError, match="2 LoRA files and 1 scales"):
+        load_lora(pipe, one, two, scales=(1.0,))
+    load_lora(pipe, one)  # a third, beside them
+    assert layer.scaling == {"lora_0": 0.5, "lora_1": 2.0, "lora_2": 1.0}
+
+
+def test_none_is_loaded_when_one_does_not_fit(save):
+    pipe = tiny_pipeline()
+    with pytest.raises(LoRAError, match="b.safetensors would have no effect"):
+        load_lora(pipe, save(), save(weights(width=64), name="b.safetensors"))
+    assert not hasattr(pipe.transformer, "peft_config")
+
+
+def test_an_adapter_of_somebody_else_is_in_the_recipe_without_a_file(save):
+    pipe = tiny_pipeline()
+    pipe.load_lora_weights(save().parent, adapter_name="mine")
+    (entry,) = generate(pipe, REQUEST).recipe["lora"]
+    assert entry == {"name": "mine", "file": None, "sha256": None, "scale": None}
+
+
+def test_a_recipe_repeats_its_clip_with_its_adapter_or_says_what_is_missing(save, tmp_path):
+    from vidgen_lab.generation.loading import load_pipeline
+    from vidgen_lab.generation.recipe import reproduce, save_generation
+
+    folder, file = build_tiny(tmp_path / "model"), save()
+    pipe = load_pipeline(folder)
+    load_lora(pipe, file, scales=(2.0,))
+    made = generate(pipe, REQUEST)
+    clip = save_generation(made, tmp_path / "clip.mp4")
+    again = reproduce(clip)
+    assert (again.clip.frames == made.clip.frames).all()
+    assert again.recipe["lora"] == made.recipe["lora"]
+    save(weights(fill=0.1))  # another file in its place
+    with pytest.raises(LoRAError, match="is not the file that the recipe's clip was made with"):
+        reproduce(clip)
+    file.unlink()
+    with pytest.raises(LoRAError, match="there is no LoRA file"):
+        reproduce(clip)
+
+
+def test_a_recipe_with_a_senseless_adapter_is_none(tmp_path):
+    from vidgen_lab.generation.recipe import read_recipe, save_generation
+
+    clip = save_generation(generate(tiny_pipeline(), REQUEST), tmp_path / "clip.mp4")
+    recipe = json.loads(clip.with_suffix(".json").read_text())
+    for wrong in ("x", [3], [{"file": 3}], [{"file": "a", "sha256": "b", "scale": "1"}]):
+        clip.with_suffix(".json").write_text(json.dumps(recipe | {"lora": wrong}))
+        with pytest.raises(ValueError, match="no recipe of a clip: it has lora"):
+            read_recipe(clip)

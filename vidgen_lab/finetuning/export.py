@@ -1,0 +1,242 @@
+"""A trained adapter as a file that every loader reads at the strength it was trained with.
+
+diffusers' format and header, and alpha / rank folded into lora_B, so that alpha = rank is true for
+loaders that read the header, for those that do not, and for those that assume it. What was saved
+is then tried by a process of its own with stock diffusers.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save, save_file
+
+from vidgen_lab.files import write_files
+from vidgen_lab.finetuning import fresh_check
+from vidgen_lab.finetuning.lora import ADAPTER
+from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.generation.lora import OWN_FACTS, PREFIX, WEIGHTS, LoRAError, LoRAFile, inspect_lora
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXTransformer3DModel
+
+UNTRAINED = "every lora_B is zero"
+
+
+def save_lora(
+    transformer: "CogVideoXTransformer3DModel",
+    path: str | Path,
+    facts: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    adapter: str = ADAPTER,
+) -> LoRAFile:
+    """Write a transformer's adapter; returns what `inspect_lora` finds in the file.
+
+    path: a .safetensors file, or a folder, which gets diffusers' own file name. facts: plain values
+    to keep in the file's header (base model, trigger word, steps). The file appears whole or not
+    at all. Raises LoRAError when what was written does not fit the model it came from.
+    """
+    from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+    from peft.utils import get_peft_model_state_dict
+
+    if adapter not in getattr(transformer, "peft_config", {}):
+        raise LoRAError(f"there is no adapter {adapter!r} on this model")
+    path = Path(path)
+    path = path if path.suffix == ".safetensors" else path / WEIGHTS
+    config = transformer.peft_config[adapter].to_dict()
+    scale = config["lora_alpha"] / config["r"]
+    weights = {}
+    for name, weight in get_peft_model_state_dict(transformer, adapter_name=adapter).items():
+        weight = weight.detach().float() * (scale if ".lora_B." in name else 1.0)
+        weights[PREFIX + name] = weight.to("cpu", dtype).contiguous()
+    config["lora_alpha"] = config["r"]
+    own = {f"{PREFIX}{name}": value for name, value in config.items()}
+    header = {
+        "format": "pt",
+        LORA_ADAPTER_METADATA_KEY: json.dumps(own, default=_plain, indent=2, sort_keys=True),
+        OWN_FACTS: json.dumps(dict(facts or {}) | {"trained_alpha": scale * config["r"]}),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_files({path: save(weights, header)})
+    found = inspect_lora(path, transformer)
+    if wrong := [problem for problem in found.problems if not problem.startswith(UNTRAINED)]:
+        raise LoRAError(f"{path} does not fit its own model: {'; '.join(wrong)}")
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else getattr(value, "value", str(value))
+
+
+# the check -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What a fresh process found, as largest differences between outputs of the transformer.
+
+    effect: what the adapter changes at all, trained against base. reloaded: loaded by stock
+    diffusers against trained. scale_0: loaded, at scale 0, against base. base: the base of that
+    process against ours. strength: of the loaded adapter's effect as a share of the trained one's,
+    1 when alpha survived. tolerance: what the differences may be.
+    """
+
+    effect: float
+    reloaded: float
+    scale_0: float
+    base: float
+    strength: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        told = self.effect > self.tolerance / 4  # below that, rounding hides what strength it has
+        strong = not told or abs(self.strength - 1) < 0.1
+        return strong and max(self.reloaded, self.scale_0, self.base) <= self.tolerance
+
+    def __str__(self) -> str:
+        return (
+            f"{'as trained' if self.passed else 'NOT as trained'}: strength {self.strength:.3f}, "
+            f"effect {self.effect:.2g}, reloaded differs by {self.reloaded:.1g}, "
+            f"scale 0 by {self.scale_0:.1g} (allowed {self.tolerance:.1g})"
+        )
+
+
+def self_check(
+    transformer: "CogVideoXTransformer3DModel",
+    spec: CogVideoXSpec,
+    base: str | Path,
+    file: str | Path,
+    adapter: str = ADAPTER,
+) -> SelfCheck:
+    """Load `file` onto the model in `base` with stock diffusers in a fresh process, and compare.
+
+    transformer: with the adapter that was saved, active. Raises LoRAError when the loaded model is
+    not the trained one, naming what differs. Runs on the CPU, in the transformer's precision.
+    """
+    (check,) = self_checks([(transformer, spec, Path(base), Path(file))], adapter)
+    if not check.passed:
+        raise LoRAError(f"{file} loads, but {check}")
+    return check
+
+
+def self_checks(
+    jobs: Sequence[tuple["CogVideoXTransformer3DModel", CogVideoXSpec, Path, Path]],
+    adapter: str = ADAPTER,
+) -> list[SelfCheck]:
+    """`self_check` of many files in one process; returns also those that did not pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours, orders = [], []
+        for number, (transformer, spec, base, file) in enumerate(jobs):
+            dtype = _base_dtype(transformer)
+            probe = probe_inputs(spec, dtype)
+            exact = inspect_lora(file).dtypes == ("float32",)
+            ours.append(_outputs(transformer, probe, adapter, exact))
+            orders.append(_order(Path(folder), number, spec, base, file, dtype, probe))
+        (Path(folder) / "jobs.json").write_text(json.dumps(orders), encoding="utf-8")
+        command = [sys.executable, "-P", fresh_check.__file__, folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise LoRAError(f"stock diffusers could not load the file: {last}")
+        theirs = [load_file(order["out"]) for order in orders]
+    return [_compare(one, other) for one, other in zip(ours, theirs, strict=True)]
+
+
+def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The smallest input of a model that shows every layer: two cells in time, four tokens wide."""
+    generator = torch.Generator().manual_seed(0)
+    side = 2 * spec.transformer["patch_size"]
+    height, width = side, side
+    if spec.transformer.get("use_learned_positional_embeddings"):
+        height, width = spec.transformer["sample_height"], spec.transformer["sample_width"]
+    count = 2 * (spec.transformer.get("patch_size_t") or 1)
+    channels = spec.latent_channels
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(dtype)
+
+    cells = draw(1, count, channels, height, width)
+    text = draw(1, spec.text_tokens, spec.transformer["text_embed_dim"])
+    image = draw(1, channels, 1, height, width) if spec.image_to_video else None
+    return spec.inputs(cells, torch.tensor([500]), text, image)
+
+
+def _base_dtype(transformer: "CogVideoXTransformer3DModel") -> torch.dtype:
+    """The precision of the frozen weights; the adapter's own is float32."""
+    return transformer.norm_final.weight.dtype
+
+
+@torch.no_grad()
+def _outputs(
+    transformer: "CogVideoXTransformer3DModel", probe: Mapping[str, Any], adapter: str, exact: bool
+) -> dict[str, torch.Tensor]:
+    was_training, device = transformer.training, transformer.norm_final.weight.device
+    given = {name: _moved(value, device) for name, value in probe.items()}
+    transformer.eval()
+    try:
+        trained = transformer(**given, return_dict=False)[0].float().cpu()
+        transformer.disable_lora()
+        base = transformer(**given, return_dict=False)[0].float().cpu()
+    finally:
+        transformer.enable_lora()
+        transformer.train(was_training)
+    exact &= device.type == "cpu" and _base_dtype(transformer) == torch.float32
+    return {"trained": trained, "base": base, "exact": torch.tensor(exact)}
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, tuple):
+        return tuple(part.to(device) for part in value)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def _order(
+    folder: Path,
+    number: int,
+    spec: CogVideoXSpec,
+    base: Path,
+    file: Path,
+    dtype: torch.dtype,
+    probe: Mapping[str, Any],
+) -> dict[str, str]:
+    tensors = {name: value for name, value in probe.items() if isinstance(value, torch.Tensor)}
+    if probe["image_rotary_emb"] is not None:
+        tensors |= dict(zip(("cos", "sin"), probe["image_rotary_emb"], strict=True))
+    inputs, out = folder / f"{number}-inputs.safetensors", folder / f"{number}-out.safetensors"
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, inputs)
+    kind = "CogVideoXImageToVideoPipeline" if spec.image_to_video else "CogVideoXPipeline"
+    return {
+        "base": str(base),
+        "pipeline": kind,
+        "dtype": str(dtype).removeprefix("torch."),
+        "lora": str(file),
+        "inputs": str(inputs),
+        "out": str(out),
+    }
+
+
+def _compare(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> SelfCheck:
+    def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+        return (one - other).abs().max().item()
+
+    change = ours["trained"] - ours["base"]
+    loaded = theirs["reloaded"] - theirs["base"]
+    strength = (loaded * change).sum() / change.square().sum().clamp(min=1e-30)
+    size = max(1.0, ours["base"].abs().max().item())
+    # Sixteen bits, or another device, round differently; half the strength would still be seen.
+    tolerance = 1e-5 * size if ours["exact"] else 2**-6 * size
+    return SelfCheck(
+        apart(ours["trained"], ours["base"]),
+        apart(theirs["reloaded"], ours["trained"]),
+        apart(theirs["scale_0"], ours["base"]),
+        apart(theirs["base"], ours["base"]),
+        strength.item(),
+        tolerance,
+    )

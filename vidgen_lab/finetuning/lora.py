@@ -1,0 +1,147 @@
+"""LoRA on a CogVideoX transformer through PEFT: where, how large, how strong, merged or taken off.
+
+The adapter goes on with diffusers' `add_adapter` and never with `get_peft_model`, whose keys no
+pipeline finds again (erratum E03).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from vidgen_lab.generation.lora import hide_old_torchao
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXTransformer3DModel
+    from peft import LoraConfig
+
+ADAPTER = "default"  # the name under which diffusers' own helpers look for a trained adapter
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@dataclass(frozen=True)
+class CogVideoLoRAConfig:
+    """Where a LoRA sits and how large it is (book listing 5.L01).
+
+    rank: of the update B A. alpha: the update is scaled by alpha / rank; None makes it the rank,
+    so that the strength is 1 whatever the rank, in every loader. targets: the ends of the names of
+    the linear layers to adapt. dropout: of the adapter's input while training.
+    Raises ValueError for numbers that make no adapter.
+    """
+
+    rank: int = 64
+    alpha: float | None = None
+    targets: tuple[str, ...] = ATTENTION
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank must be at least 1, not {self.rank}")
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"alpha must be positive, not {self.alpha:g}: at 0 nothing is learned")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), not {self.dropout:g}")
+        if not self.targets:
+            raise ValueError("targets names no layer")
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+    def to_peft(self) -> "LoraConfig":
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.scale * self.rank,
+            target_modules=list(self.targets),
+            lora_dropout=self.dropout,
+        )
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """How much of a model is trained: numbers of parameters, and of adapted layers."""
+
+    trained: int
+    total: int
+    layers: int = 0
+
+    def __str__(self) -> str:
+        of = f" in {self.layers} layers" if self.layers else ""
+        share = 100 * self.trained / max(1, self.total)
+        return f"{self.trained:,} of {self.total:,} parameters are trained{of} ({share:.2f} %)"
+
+
+def apply_lora_to_model(
+    transformer: "CogVideoXTransformer3DModel",
+    config: CogVideoLoRAConfig,
+    seed: int = 0,
+    adapter: str = ADAPTER,
+) -> Trainable:
+    """Put a new adapter on a transformer and freeze all else (book listing 5.L02).
+
+    A begins as small random numbers drawn from `seed`, the same on every device, and B as zeros,
+    so the model still gives what it gave. The adapter's weights are float32 whatever the base is
+    in: in bfloat16 a step of Adam is often smaller than the last digit.
+    Raises ValueError when a target matches no layer of this model.
+    """
+    hide_old_torchao()
+    unmatched = [t for t in config.targets if not any(_targeted(transformer, (t,)))]
+    if unmatched:
+        raise ValueError(
+            f"no layer of this model is called {' or '.join(unmatched)}; it has "
+            f"{', '.join(_linear_names(transformer))}"
+        )
+    transformer.requires_grad_(False)
+    transformer.add_adapter(config.to_peft(), adapter_name=adapter)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in transformer.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+        if parameter.requires_grad and ".lora_A." in name:
+            start = torch.empty(parameter.shape)
+            nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
+            parameter.data.copy_(start)
+    return count_trainable(transformer)
+
+
+def count_trainable(model: nn.Module) -> Trainable:
+    """Parameters with a gradient and all others; an adapter's own do not count to the total."""
+    sizes = [(n, p.numel(), p.requires_grad) for n, p in model.named_parameters()]
+    layers = sum(".lora_A." in name and trained for name, _, trained in sizes)
+    base = sum(size for name, size, _ in sizes if ".lora_" not in name)
+    return Trainable(sum(size for _, size, trained in sizes if trained), base, layers)
+
+
+def merge_lora(transformer: "CogVideoXTransformer3DModel") -> None:
+    """Add the active adapters, at their scales, to the weights and take them off.
+
+    The model then is as fast as without, and cannot go back. Merge a copy in float32 when the
+    base is in 16 bits: there the small update loses digits.
+    """
+    if not getattr(transformer, "peft_config", None):
+        raise ValueError("there is no adapter on this model")
+    transformer.fuse_lora()
+    transformer.unload_lora()
+
+
+def _targeted(model: nn.Module, targets: tuple[str, ...]) -> Iterator[str]:
+    """The layers that PEFT would adapt for these targets."""
+    for name, module in model.named_modules():
+        ends = any(name == target or name.endswith(f".{target}") for target in targets)
+        if ends and isinstance(module, nn.Linear | nn.Conv2d):
+            yield name
+
+
+def _linear_names(model: nn.Module) -> list[str]:
+    """The names of linear layers inside a block, once each."""
+    names: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and ".0." in name:
+            names[name.split(".", 2)[2] if name.count(".") > 2 else name] = None
+    return list(names)

@@ -1,0 +1,259 @@
+"""What a CogVideoX checkpoint wants to be fed: read from its configuration, asked of its pipeline.
+
+Five published models (2B, 5B, 5B-I2V, 1.5 T2V and I2V) differ in positions, patches, scaling and
+conditions, and most mistakes about them run without an error. So there is one place that knows:
+
+    latents   [B, C, t, h, w]  as everywhere in this package, already times the scaling factor
+    cells     [B, T, C, h, w]  as diffusers' transformer wants them, T padded to whole tokens
+
+and nothing in it can be set by hand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vidgen_lab.generation.request import GenerationRequest, ModelLimits, validate_request
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
+
+_OFS = 2.0  # the value that CogVideoXImageToVideoPipeline always feeds
+
+
+@dataclass(frozen=True)
+class CogVideoXSpec:
+    """The inputs and the target of one checkpoint.
+
+    transformer, vae: their configurations. scheduler: the checkpoint's own, of the class it names
+    (another class drops the shift of the signal-to-noise ratio).
+    Raises ValueError for a configuration that no published model has and nothing here covers.
+    """
+
+    transformer: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    scheduler: "CogVideoXDDIMScheduler"
+
+    def __post_init__(self) -> None:
+        inside, outside = self.transformer["in_channels"], self.latent_channels
+        if inside not in (outside, 2 * outside):
+            raise ValueError(
+                f"the transformer reads {inside} channels for latents of {outside}: text to video "
+                f"reads {outside}, image to video {2 * outside}"
+            )
+        if self.latent_channels != self.vae["latent_channels"]:
+            raise ValueError(
+                f"transformer and VAE do not belong together: {self.latent_channels} channels "
+                f"against {self.vae['latent_channels']}"
+            )
+        if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
+            raise ValueError(f"unknown prediction_type {self.prediction_type!r} in the scheduler")
+
+    @classmethod
+    def from_pipe(cls, pipe: Any) -> "CogVideoXSpec":
+        """Of a loaded CogVideoX pipeline, text to video or image to video."""
+        return cls(pipe.transformer.config, pipe.vae.config, pipe.scheduler)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> "CogVideoXSpec":
+        """Of a pipeline's folder, without loading weights."""
+        import json
+
+        import diffusers
+
+        folder = Path(folder)
+
+        def read(name: str) -> dict[str, Any]:
+            return json.loads((folder / name).read_text(encoding="utf-8"))
+
+        name = read("scheduler/scheduler_config.json").get("_class_name", "CogVideoXDDIMScheduler")
+        scheduler = getattr(diffusers, name).from_pretrained(folder / "scheduler")
+        return cls(read("transformer/config.json"), read("vae/config.json"), scheduler)
+
+    # what kind of model -----------------------------------------------------------------------
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.transformer["out_channels"])
+
+    @property
+    def image_to_video(self) -> bool:
+        """Whether half of the channels it reads are the latents of the first frame."""
+        return self.transformer["in_channels"] == 2 * self.latent_channels
+
+    @property
+    def text_tokens(self) -> int:
+        """The length every text is padded to; sin-cos models accept no other."""
+        return int(self.transformer["max_text_seq_length"])
+
+    @property
+    def prediction_type(self) -> str:
+        """What the transformer predicts, as its scheduler reads it when it samples."""
+        return self.scheduler.config.prediction_type
+
+    @property
+    def limits(self) -> ModelLimits:
+        return ModelLimits.from_configs(self.transformer, self.vae, self.scheduler.config)
+
+    def describe(self) -> str:
+        """One line: what kind of CogVideoX this is."""
+        kind = "image to video" if self.image_to_video else "text to video"
+        places = "rotary" if self.transformer.get("use_rotary_positional_embeddings") else "sin-cos"
+        joined = self.transformer.get("patch_size_t")
+        token = f", {joined} latent frames to a token" if joined else ""
+        return f"{kind}, {places} positions{token}, predicts {self.prediction_type}"
+
+    def check_size(self, num_frames: int, height: int, width: int) -> None:
+        """RequestError naming the nearest legal values, unless clips of this size can be learned.
+
+        These are the sizes the pipeline can return: whatever else is trained on is never seen
+        again when sampling.
+        """
+        asked = GenerationRequest("size", num_frames=num_frames, height=height, width=width)
+        validate_request(asked, self.limits)
+        if self.transformer.get("use_learned_positional_embeddings"):
+            _, rows, columns = self.limits.native
+            if (height, width) != (rows, columns):
+                raise ValueError(
+                    f"this model has learned positions for {rows}x{columns} alone, not for "
+                    f"{height}x{width}"
+                )
+
+    # latents ----------------------------------------------------------------------------------
+
+    def cells(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [B, C, t, h, w] -> [B, T, C, h, w] as the transformer takes them.
+
+        Where several latent frames make a token (1.5), the first is repeated in front until they
+        are whole; the pipeline drops as many in front after sampling.
+        """
+        if latents.ndim != 5 or latents.shape[1] != self.latent_channels:
+            raise ValueError(
+                f"latents must be [B, {self.latent_channels}, t, h, w], not {list(latents.shape)}"
+            )
+        latents = latents.transpose(1, 2)  # [B, t, C, h, w]
+        extra = -latents.shape[1] % (self.transformer.get("patch_size_t") or 1)
+        return torch.cat([latents[:, :1].expand(-1, extra, -1, -1, -1), latents], dim=1)
+
+    def scaled_image(self, latent: torch.Tensor) -> torch.Tensor:
+        """Unscaled latents of first frames -> scaled as this checkpoint saw them in training.
+
+        CogVideoX 1.5 divides by the scaling factor where all else multiplies.
+        """
+        factor = float(self.vae["scaling_factor"])
+        return latent * (1 / factor if self.vae.get("invert_scale_latents") else factor)
+
+    def image_cells(self, image: torch.Tensor, num_cells: int) -> torch.Tensor:
+        """First frames [B, C, 1, h, w], scaled by `scaled_image` -> [B, num_cells, C, h, w]: zeros
+        behind the first."""
+        image = image.transpose(1, 2)  # [B, 1, C, h, w]
+        later = image.new_zeros(image.shape[0], num_cells - 1, *image.shape[2:])
+        return torch.cat([image, later], dim=1)
+
+    # the call ---------------------------------------------------------------------------------
+
+    def inputs(
+        self,
+        cells: torch.Tensor,
+        timesteps: torch.Tensor,
+        text: torch.Tensor,
+        image: torch.Tensor | None = None,
+    ) -> dict[str, Any]:
+        """The arguments of the transformer, all that the stock pipeline passes.
+
+        cells: noisy, [B, T, C, h, w]. timesteps: [B]. text: [B, L, D]. image: scaled latents of
+        first frames [B, C, 1, h, w], for image-to-video models and for these alone.
+        """
+        batch, count, channels, height, width = cells.shape
+        # 16 latent frames of 16 channels pass in the wrong order: only the caller can know.
+        if channels != self.latent_channels:
+            raise ValueError(f"cells must be [B, T, {self.latent_channels}, h, w]: see `cells`")
+        if text.shape[:2] != (batch, self.text_tokens):
+            raise ValueError(f"text must be [{batch}, {self.text_tokens}, D], not {text.shape}")
+        if timesteps.shape != (batch,):
+            raise ValueError(f"timesteps must be [{batch}], not {list(timesteps.shape)}")
+        if (image is not None) != self.image_to_video:
+            needs = "needs" if self.image_to_video else "does not read"
+            raise ValueError(f"this model {needs} the latents of a first frame")
+        if image is not None:
+            cells = torch.cat([cells, self.image_cells(image, count).to(cells)], dim=2)
+        given: dict[str, Any] = {
+            "hidden_states": cells,
+            "encoder_hidden_states": text,
+            "timestep": timesteps,
+            "image_rotary_emb": self._rotary(count, height, width, cells.device),
+        }
+        if self.transformer.get("ofs_embed_dim") is not None:
+            given["ofs"] = cells.new_full((1,), _OFS)
+        return given
+
+    def _rotary(self, count: int, height: int, width: int, device: torch.device) -> Any:
+        if not self.transformer.get("use_rotary_positional_embeddings"):
+            return None
+        space = 2 ** (len(self.vae["block_out_channels"]) - 1)
+        names = "patch_size", "patch_size_t", "sample_width", "sample_height", "attention_head_dim"
+        config = tuple((name, self.transformer.get(name)) for name in names)
+        return _rotary(config, space, count, height * space, width * space, str(device))
+
+    # what is learned --------------------------------------------------------------------------
+
+    def noisy(self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor):
+        """Cells with noise, float32: in bfloat16 the factor 0.9991 of the first step becomes 1."""
+        return self.scheduler.add_noise(cells.float(), noise.float(), timesteps)
+
+    def target(
+        self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """What the transformer should say, float32, by the checkpoint's own prediction type."""
+        if self.prediction_type == "v_prediction":
+            return self.scheduler.get_velocity(cells.float(), noise.float(), timesteps)
+        return noise.float() if self.prediction_type == "epsilon" else cells.float()
+
+    def loss(
+        self,
+        transformer: "CogVideoXTransformer3DModel",
+        latents: torch.Tensor,
+        text: torch.Tensor,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+        image: torch.Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> torch.Tensor:
+        """Mean squared error of every clip, float32 [B].
+
+        latents: clean, [B, C, t, h, w]; noise: [B, T, C, h, w], the shape of `cells(latents)`.
+        dtype: of what the transformer reads. For a v-model this is CogVideoX's own loss: its error
+        on x0 weighted by 1/(1 - alpha-bar) is the plain error on v, which does not lose its digits
+        at small timesteps.
+        """
+        cells = self.cells(latents)
+        noisy = self.noisy(cells, noise, timesteps).to(dtype)
+        given = self.inputs(noisy, timesteps, text.to(dtype), image)
+        predicted = transformer(**given, return_dict=False)[0]
+        error = predicted.float() - self.target(cells, noise, timesteps)
+        return error.square().flatten(1).mean(1)
+
+
+@lru_cache(maxsize=32)
+def _rotary(
+    config: tuple[tuple[str, Any], ...],
+    space: int,
+    count: int,
+    height: int,
+    width: int,
+    device: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines [tokens, head_dim] from the pipeline's own function, never from a copy."""
+    from diffusers import CogVideoXPipeline
+
+    pipe = SimpleNamespace(
+        vae_scale_factor_spatial=space,
+        transformer=SimpleNamespace(config=SimpleNamespace(**dict(config))),
+    )
+    make = CogVideoXPipeline._prepare_rotary_positional_embeddings
+    return make(pipe, height, width, count, torch.device(device))

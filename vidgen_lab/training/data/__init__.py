@@ -1,0 +1,1 @@
+"""From a list of clips to batches: shapes, windows, augmentation, caches of pixels and latents."""

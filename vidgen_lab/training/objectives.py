@@ -1,0 +1,238 @@
+"""What a diffusion model is trained on: which target, at which noise levels, with which weight.
+
+    objective = ObjectiveConfig(prediction="v", weighting="min_snr").build()
+    trainer = VideoModelTrainer(latte, objective, loader, ...)
+
+A batch is a mapping with "latents" [B, C, T, h, w], as the model is to learn them (scaled), and
+what the model is told besides. A noise level u lies in 0 .. 1; a discrete schedule has timestep
+floor(u N), a flow has s = u. Losses are one per sample [B], so that the log can tell noise levels
+apart.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vidgen_lab.latte.losses import diffusion_loss
+from vidgen_lab.latte.samplers import split_variance
+from vidgen_lab.latte.schedule import FlowMatchingPath, NoiseScheduler
+from vidgen_lab.training.stream import Draw
+
+Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
+Weight = Callable[[Tensor, str, float], Tensor]
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """A loss in words.
+
+    prediction: "epsilon", "x0", "v", or "flow": the velocity noise - x0 on a straight line.
+    weighting: "none"; "min_snr" (arXiv 2303.09556, with min_snr_gamma); "cogvideox": the squared
+        error of x0 over 1 - abar, as CogVideoX's code has it, which is "none" on v.
+    levels: "uniform", or "logit_normal" (more of the middle; Stable Diffusion 3). shift: > 1 moves
+        the levels of a flow towards noise, as larger videos need.
+    schedule .. zero_terminal_snr: of `NoiseScheduler`; unused by a flow.
+    vlb_weight: of the bound that teaches a model with twice the channels its variance.
+    frame_difference: weight of the error in the differences between neighbouring frames. alignment:
+        weight of 1 - cosine between features of prediction and truth.
+    expert_boundary: from this level up one of `TwoExperts` works, below it the other; 0 has one.
+    """
+
+    prediction: Literal["epsilon", "x0", "v", "flow"] = "v"
+    weighting: Literal["none", "min_snr", "cogvideox"] = "none"
+    min_snr_gamma: float = 5.0
+    levels: Literal["uniform", "logit_normal"] = "uniform"
+    shift: float = 1.0
+    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid"] = "linear"
+    num_timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    zero_terminal_snr: bool = False
+    vlb_weight: float = 1.0
+    frame_difference: float = 0.0
+    alignment: float = 0.0
+    expert_boundary: float = 0.0
+
+    def scheduler(self) -> NoiseScheduler:
+        """The noise levels of training, and of sampling after it. ValueError for a flow."""
+        if self.prediction == "flow":
+            raise ValueError("a flow has no noise schedule: use path()")
+        return NoiseScheduler(
+            self.num_timesteps, self.schedule, self.beta_start, self.beta_end, self.prediction,
+            self.zero_terminal_snr,
+        )  # fmt: skip
+
+    def path(self) -> FlowMatchingPath:
+        return FlowMatchingPath(self.num_timesteps, self.shift)
+
+    def build(
+        self, predict: "Predict | None" = None, features: Callable[[Tensor], Tensor] | None = None
+    ) -> "DiffusionObjective":
+        """The loss. predict: how the model is called, Latte's way if None. features: of latents
+        [B, C, T, h, w], differentiable [B, D]; needed for `alignment`."""
+        if self.prediction == "flow" and self.weighting != "none":
+            raise ValueError("min_snr and cogvideox weigh discrete schedules, not a flow")
+        if self.weighting == "cogvideox" and self.prediction != "v":
+            raise ValueError("the weighting of CogVideoX belongs to prediction=v")
+        if self.alignment and features is None:
+            raise ValueError("alignment needs features: pass those of a judge")
+        kind = FlowObjective if self.prediction == "flow" else DiffusionObjective
+        return kind(self, predict or predict_latte, features)
+
+
+def predict_latte(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """Latte's forward pass: with class labels or text, if the batch has them."""
+    told = {name: batch[name] for name in ("labels", "text", "text_mask") if name in batch}
+    return model(noisy, t, **told)
+
+
+class DiffusionObjective:
+    """The loss of a discrete schedule, as a function of (model, batch, draw)."""
+
+    def __init__(
+        self, config: ObjectiveConfig, predict: Predict, features: Callable | None
+    ) -> None:
+        self.config, self.predict, self.features = config, predict, features
+        if config.prediction != "flow":
+            self.scheduler = config.scheduler()
+
+    def __call__(
+        self, model: nn.Module, batch: Mapping[str, Any], draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(loss per sample [B], its parts for the log)."""
+        clean = batch["latents"].float()
+        levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
+        self.scheduler.to(clean.device)
+        t = (levels * self.scheduler.num_timesteps).long()  # [B]
+        t = t.clamp(max=self.scheduler.num_timesteps - 1)
+        noisy = self.scheduler.add_noise(clean, noise, t)
+        output = self.predict(model, noisy, t, batch).float()
+        parts = diffusion_loss(
+            self.scheduler, output, clean, noise, noisy, t, self.config.vlb_weight
+        )
+        loss = parts.mse * self._weight(t, output, clean, noisy)
+        numbers = {"mse": parts.mse}
+        if parts.vlb is not None:
+            loss = loss + self.config.vlb_weight * parts.vlb
+            numbers["vlb"] = parts.vlb
+        prediction, _ = split_variance(output, clean.shape[1])
+        estimate = self.scheduler.to_x0(prediction, noisy, t)
+        signal = self.scheduler.alphas_cumprod[t]
+        return self._with_terms(loss, numbers, estimate, clean, signal)
+
+    def draw_levels(self, count: int, draw: Draw) -> Tensor:
+        """Noise levels [count] as the configuration distributes them; measured ones stay."""
+        uniform = draw.uniform(count)
+        if draw.level is None and self.config.levels == "logit_normal":
+            # through the inverse of the normal distribution: one from each part, as before
+            draw.levels = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
+        return draw.levels
+
+    def _weight(self, t: Tensor, output: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        snr = self.scheduler.snr(t)
+        if self.config.weighting == "min_snr":
+            return min_snr_weight(snr, self.config.prediction, self.config.min_snr_gamma)
+        return torch.ones_like(snr)  # "cogvideox" is the same: see cogvideox_loss
+
+    def _with_terms(
+        self, loss: Tensor, numbers: dict[str, Tensor], estimate: Tensor, clean: Tensor,
+        signal: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+        """Add what else was asked for. signal: how much of the clip is left [B]; where there is
+        nothing but noise, the estimate of the clip says nothing about its frames."""
+        if self.config.frame_difference:
+            numbers["frame_difference"] = frame_difference_loss(estimate, clean)
+            loss = loss + self.config.frame_difference * signal * numbers["frame_difference"]
+        if self.config.alignment:
+            numbers["alignment"] = alignment_loss(self.features, estimate, clean)
+            loss = loss + self.config.alignment * signal * numbers["alignment"]
+        return loss, numbers
+
+
+class FlowObjective(DiffusionObjective):
+    """The loss of a straight line from clip to noise (rectified flow)."""
+
+    def __call__(
+        self, model: nn.Module, batch: Mapping[str, Any], draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(loss per sample [B], its parts for the log)."""
+        clean, path = batch["latents"].float(), self.config.path()
+        levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
+        if draw.level is None:
+            draw.levels = levels = path.warp(levels)
+        noisy = path.add_noise(clean, noise, levels)
+        output = self.predict(model, noisy, path.timestep(levels), batch).float()
+        prediction, _ = split_variance(output, clean.shape[1])
+        loss = (prediction - path.target(clean, noise)).square().flatten(1).mean(1)
+        estimate = path.to_x0(prediction, noisy, levels)
+        return self._with_terms(loss, {"mse": loss}, estimate, clean, 1 - levels)
+
+
+def min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
+    """min(SNR, gamma) on the error of x0, said for each target: what it is over SNR for epsilon,
+    over SNR + 1 for v. Finite where no signal is left (SNR 0).
+
+    It takes weight from the least noisy levels, where epsilon's error is hardest (2303.09556): no
+    cure for missing detail.
+    """
+    if prediction == "epsilon":
+        return gamma / snr.clamp(min=gamma)
+    clipped = snr.clamp(max=gamma)
+    return clipped if prediction == "x0" else clipped / (snr + 1)
+
+
+def cogvideox_loss(scheduler: NoiseScheduler, output: Tensor, clean: Tensor, noisy: Tensor,
+                   t: Tensor) -> Tensor:  # fmt: skip
+    """The loss as CogVideoX's trainers write it, per sample [B]: (x0' - x0)^2 / (1 - abar).
+
+    x0' - x0 = -sqrt(1 - abar) (v' - v), so it *is* the plain squared error of v, at every level;
+    written like this it loses everything to rounding at small t in bfloat16. For comparison: the
+    objective uses v.
+    """
+    estimate = scheduler.to_x0(output, noisy, t)
+    error = (estimate - clean).square().flatten(1).mean(1)
+    return error / (1 - scheduler.alphas_cumprod[t].to(error))
+
+
+def frame_difference_loss(estimate: Tensor, clean: Tensor) -> Tensor:
+    """Squared error of the differences between neighbouring frames, per sample [B]; clips are
+    [B, C, T, h, w]. Against the truth: penalising the differences themselves would reward a frozen
+    video."""
+    return (estimate.diff(dim=2) - clean.diff(dim=2)).square().flatten(1).mean(1)
+
+
+def alignment_loss(features: Callable[[Tensor], Tensor], estimate: Tensor, clean: Tensor) -> Tensor:
+    """1 - cosine between the features of what is predicted and of the truth, per sample [B]."""
+    with torch.no_grad():
+        wanted = features(clean)
+    return 1 - nn.functional.cosine_similarity(features(estimate), wanted, dim=-1)
+
+
+class TwoExperts(nn.Module):
+    """Two denoisers of one shape, of which each sample uses one, by its noise level (Wan 2.2).
+
+    Twice the parameters, the same arithmetic: `high` lays out the scene in the noise, `low` works
+    on detail. boundary: in 0 .. 1, of num_timesteps.
+    """
+
+    def __init__(
+        self, high: nn.Module, low: nn.Module, boundary: float = 0.875, num_timesteps: int = 1000
+    ) -> None:
+        super().__init__()
+        self.high, self.low = high, low
+        self.boundary = boundary * num_timesteps
+
+    def forward(self, noisy: Tensor, t: Tensor, **told: Tensor) -> Tensor:
+        """As the experts' own; every tensor in `told` begins with the batch."""
+        t = torch.as_tensor(t, device=noisy.device).expand(len(noisy))
+        is_high, output = t >= self.boundary, None
+        for expert, chosen in ((self.high, is_high), (self.low, ~is_high)):
+            if chosen.any():
+                part = expert(noisy[chosen], t[chosen], **{n: v[chosen] for n, v in told.items()})
+                if output is None:
+                    output = part.new_zeros(len(noisy), *part.shape[1:])
+                output[chosen] = part.to(output.dtype)
+        return output
