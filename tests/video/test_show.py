@@ -190,3 +190,25 @@ def test_film_strip_has_a_titled_row_per_clip():
     assert film_strip(clips, num=3, scale=1).shape[0] == 2 * 64 + 4
     with pytest.raises(ValueError, match="no clips"):
         film_strip([])
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_sizes_that_show_nothing_are_named(number):
+    clip = numbered_clip(3)
+    for show, name in (
+        (lambda: show_video(clip, width=number), "width"),
+        (lambda: show_video(long_clip(60), width=number), "width"),
+        (lambda: show_videos([clip], width=number), "width"),
+        (lambda: clip_sheet([clip], columns=number), "columns"),
+        (lambda: contact_sheet(clip, columns=number), "columns"),
+        (lambda: contact_sheet(clip, num=number), "at least one frame"),
+        (lambda: contact_sheet(clip, scale=number), "scale"),
+        (lambda: film_strip([clip], scale=number), "scale"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            show()
+
+
+def test_a_title_of_two_lines_or_without_end_is_shown_in_one():
+    for title in ("two\nlines", "x" * 10**6, "x " * 10**6, "\n"):
+        assert film_strip([numbered_clip(3)], [title], num=3, scale=1).shape[0] <= 22 + 4 + 64

@@ -64,13 +64,14 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
     Every kind of defect appears at least once. The same arguments give the same collection with
     one version of the encoders. Raises ValueError when `count` is too small for all kinds, and
-    FileExistsError when there is a collection already.
+    FileExistsError when there is a collection already, or a truth.jsonl of something else.
     """
     folder = Path(folder)
     if count < len(SHARES):
         raise ValueError(f"a raw collection has at least {len(SHARES)} files, one a defect")
-    if (folder / "videos").exists():
-        raise FileExistsError(f"{folder / 'videos'} exists already; choose another folder")
+    for there in (folder / "videos", folder / "truth.jsonl"):
+        if there.exists():
+            raise FileExistsError(f"{there} exists already; choose another folder")
     building = folder / ".videos.part"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)

@@ -164,6 +164,8 @@ def clip_sheet(
     """
     if not clips:
         raise ValueError("no clips to show")
+    _at_least_one("width", width)
+    _at_least_one("columns", columns)
     titles = _titles(titles, len(clips))
     fps = max(clip.fps for clip in clips)
     length = max(round(clip.num_frames * fps / clip.fps) for clip in clips)
@@ -197,6 +199,7 @@ def contact_sheet(
 
     scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
     """
+    _at_least_one("columns", columns)
     tiles = _tiles(clip, num, scale, columns)
     columns = min(columns, len(tiles))
     blank = np.full_like(tiles[0], 255)
@@ -296,10 +299,16 @@ def _describe(clip: Clip) -> str:
 
 def _shown_size(width: int, height: int, wanted: int) -> tuple[int, int]:
     """Enlarge by whole numbers only, so that every pixel is equally large; reduce freely."""
+    _at_least_one("width", wanted)
     if width <= wanted:
         factor = wanted // width
         return width * factor, height * factor
     return wanted, max(1, round(height * wanted / width))
+
+
+def _at_least_one(name: str, number: int | None) -> None:
+    if number is not None and number < 1:
+        raise ValueError(f"{name} must be at least 1, not {number}")
 
 
 def _fit(clip: Clip, size: tuple[int, int]) -> Clip:
@@ -329,6 +338,8 @@ def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
 def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.ndarray]:
     if num < 1:
         raise ValueError(f"at least one frame has to be shown, not {num}")
+    if scale is not None and not 0 < scale <= 100:
+        raise ValueError(f"scale must lie in 0..100, not {scale:g}")
     at = np.unique(np.linspace(0, clip.num_frames - 1, num).round().astype(int))
     if scale is None:
         least, most = _TILE
@@ -359,7 +370,7 @@ def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:
     # matplotlib carries a font for most scripts; Pillow's own lacks even accents
     typeface = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     font = ImageFont.truetype(typeface, _FONT_SIZE)
-    shown, words = [], title.split()
+    shown, words = [], title[:1000].split()  # more fits into no bar
     while words and len(shown) < lines:
         count = len(words) if len(shown) == lines - 1 else 1
         while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= width:

@@ -53,9 +53,12 @@ def read_parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
     overrides *after* the cell, so a value derived inside it would silently keep the default.
     """
     source = parameters_cell(notebook).source
-    comments = _comments(source)
+    try:
+        statements, comments = ast.parse(source).body, _comments(source)
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise ParameterError(f"the parameters cell is not Python: {error}") from None
     found = {}
-    for node in ast.parse(source).body:
+    for node in statements:
         name, annotation = _target(node)
         try:
             default = ast.literal_eval(node.value) if name else None
