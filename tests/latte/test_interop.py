@@ -6,12 +6,11 @@ import pytest
 import torch
 from diffusers import LatteTransformer3DModel
 
+from tests.latte.references import LAYOUTS, VchitectLatte, inputs, randomise, reference, run
 from vidgen_lab.latte import Latte, LatteInputError, latte_config
-from vidgen_lab.latte.frame_vae import FrameVAE
 from vidgen_lab.latte.pipeline import VideoGenerator
+from vidgen_lab.latte.vae import FrameVAE
 from vidgen_lab.paths import model_dir
-
-from .references import LAYOUTS, VchitectLatte, inputs, randomise, reference, run
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from vidgen_lab.latte import LatteInputError, NoiseScheduler
-from vidgen_lab.latte.losses import diffusion_loss, gaussian_kl, variance_bound
+from vidgen_lab.latte.diffusion.losses import diffusion_loss, gaussian_kl, variance_bound
 
 SHAPE = (3, 4, 2, 4, 4)
 

@@ -3,10 +3,9 @@ import dataclasses
 import pytest
 import torch
 
+from tests.latte.references import randomise
 from vidgen_lab.latte import Latte, LatteConfig, LatteInputError, count_parameters, latte_config
-from vidgen_lab.latte.registry import SIZES
-
-from .references import randomise
+from vidgen_lab.latte.config import SIZES
 
 TINY = dict(hidden_size=16, depth=4, num_heads=2, sample_size=8, num_frames=3)
 KINDS = {
@@ -240,11 +239,12 @@ def test_wrong_inputs_are_named(kind, arguments, message):
         ({"depth": 5}, "even number of blocks, given 5"),
         ({"hidden_size": 18}, "multiple of 4 and of 2 heads, given 18"),
         ({"sample_size": 9}, "multiple of the patch size 2, given 9"),
-        ({"modulation": "film"}, "'block' or 'single', given film"),
-        ({"condition": "audio"}, "'none', 'class' or 'text', given audio"),
+        ({"modulation": "film"}, "'block' or 'single', given 'film'"),
+        ({"condition": "audio"}, "'none', 'class' or 'text', given 'audio'"),
         ({"condition": "class"}, "num_classes"),
         ({"condition": "text"}, "text_dim"),
         ({"num_frames": 0}, "at least 1, given 0"),
+        ({"attention": "flash"}, "'fused' or 'naive', given 'flash'"),
     ],
 )
 def test_wrong_settings_are_named(settings, message):

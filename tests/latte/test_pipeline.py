@@ -4,6 +4,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, LattePipeline
 
+from tests.latte.references import randomise, reference, tiny_text_pair
+from tests.latte.test_frame_vae import reference as reference_vae
 from vidgen_lab.latte import (
     DDIMSampler,
     DDPMSampler,
@@ -17,9 +19,6 @@ from vidgen_lab.latte import (
     VideoVAE,
 )
 from vidgen_lab.latte.text import TextEmbedding, stock_pair
-
-from .references import randomise, reference, tiny_text_pair
-from .test_frame_vae import reference as reference_vae
 
 SAMPLERS = {
     "ddim": (

@@ -12,7 +12,7 @@ from vidgen_lab.latte import (
     NoiseScheduler,
     sample,
 )
-from vidgen_lab.latte.samplers import spaced_timesteps, split_variance, trajectory
+from vidgen_lab.latte.diffusion.samplers import spaced_timesteps, split_variance, trajectory
 
 PREDICTIONS = {"epsilon": "epsilon", "x0": "sample", "v": "v_prediction"}
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}

@@ -1,10 +1,9 @@
 import pytest
 import torch
 
+from tests.latte.references import tiny_text_pair
 from vidgen_lab.latte import LatteInputError, TextEncoder
 from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding, drop_prompts, stock_pair
-
-from .references import tiny_text_pair
 
 
 @pytest.fixture(scope="module")

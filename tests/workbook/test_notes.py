@@ -2,7 +2,6 @@
 
 from datetime import date
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -96,13 +95,6 @@ def test_sharpness_depends_on_size_and_noise():
     }
     assert zoo["half the size"] > 1.3 * zoo["as drawn"]
     assert zoo["blur + grain"] > zoo["as drawn"] > zoo["blurred"]
-
-
-def test_psnr():
-    clip = demos.fooling_clips()["driving"]
-    assert demos.psnr(clip, clip) == float("inf")
-    other = type(clip)(np.clip(clip.frames.astype(int) + 10, 0, 255).astype(np.uint8), clip.fps)
-    assert 28 <= demos.psnr(other, clip) < 29
 
 
 def test_table_aligns_words_left_and_numbers_right():

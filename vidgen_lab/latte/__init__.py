@@ -9,9 +9,9 @@ from typing import Any
 
 _HOME = {
     "Latte": "model",
-    "LatteConfig": "registry",
-    "latte_config": "registry",
-    "count_parameters": "registry",
+    "LatteConfig": "config",
+    "latte_config": "config",
+    "count_parameters": "config",
     "VideoPatchEmbed": "tokens",
     "SelfAttention": "attention",
     "CrossAttention": "attention",
@@ -25,14 +25,14 @@ _HOME = {
     "VideoVAEEncoder": "vae",
     "VideoVAEDecoder": "vae",
     "VideoVAE": "vae",
-    "FrameVAE": "frame_vae",
-    "NoiseScheduler": "schedule",
-    "FlowMatchingPath": "schedule",
-    "DDPMSampler": "samplers",
-    "DDIMSampler": "samplers",
-    "FlowEulerSampler": "samplers",
-    "Guidance": "samplers",
-    "sample": "samplers",
+    "FrameVAE": "vae",
+    "NoiseScheduler": "diffusion.schedule",
+    "FlowMatchingPath": "diffusion.schedule",
+    "DDPMSampler": "diffusion.samplers",
+    "DDIMSampler": "diffusion.samplers",
+    "FlowEulerSampler": "diffusion.samplers",
+    "Guidance": "diffusion.samplers",
+    "sample": "diffusion.samplers",
     "TextEncoder": "text",
     "LatteInputError": "checks",
     "VideoGenerator": "pipeline",
@@ -42,5 +42,5 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import require, require_rank
-
 
 def naive_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
@@ -60,13 +58,6 @@ class AttentionCore(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, implementation: str = "fused") -> None:
         super().__init__()
-        require(dim % num_heads == 0, "width of a token", f"a multiple of {num_heads} heads", dim)
-        require(
-            implementation in ("fused", "naive"),
-            "attention implementation",
-            "'fused' or 'naive'",
-            repr(implementation),
-        )
         self.num_heads, self.implementation = num_heads, implementation
         self.captured: list[Tensor] | None = None  # a list while `capture_attention` listens
 
@@ -104,12 +95,6 @@ class SelfAttention(AttentionCore):
         implementation: str = "fused",
     ) -> None:
         super().__init__(dim, num_heads, implementation)
-        require(
-            along in ("space", "time", "both"), "attention axis", "'space', 'time' or 'both'", along
-        )
-        require(
-            not causal or along == "time", "causal attention", "along='time'", f"along={along!r}"
-        )
         self.along, self.causal = along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
@@ -162,40 +147,6 @@ class CrossAttention(AttentionCore):
         mask = None if text_mask is None else text_mask[:, None, None, :]  # [B, 1, 1, L]
         y = self.attend(q, k, v, mask, causal=False)  # [B, heads, T*N, d]
         return self.out(merge_heads(y)).view(x.shape)  # [B, ..., D]
-
-
-def check_text(text: Tensor, text_mask: Tensor | None, batch: int, width: int) -> None:
-    """Text must be [B, L, width], its mask [B, L] bool with at least one True in every row."""
-    require_rank(text, "B L D", "text embeddings")
-    require(
-        text.shape[0] == batch and text.shape[2] == width,
-        "text embeddings",
-        f"[{batch}, L, {width}]",
-        list(text.shape),
-    )
-    if text_mask is None:
-        return
-    require(
-        text_mask.ndim == 2,
-        "text mask",
-        f"2 axes [B, L] = {list(text.shape[:2])}, True where a token is real",
-        f"{text_mask.ndim} axes {list(text_mask.shape)}",
-    )
-    require(
-        text_mask.shape == text.shape[:2],
-        "text mask",
-        list(text.shape[:2]),
-        list(text_mask.shape),
-    )
-    require(text_mask.dtype == torch.bool, "dtype of the text mask", torch.bool, text_mask.dtype)
-    if text_mask.device.type == "cpu" and not torch.compiler.is_compiling():
-        require(
-            bool(text_mask.any(dim=1).all()),
-            "text mask",
-            "at least one real token in every row",
-            "a row that masks everything",
-            "An empty prompt still has its end-of-sequence token.",
-        )
 
 
 @contextmanager

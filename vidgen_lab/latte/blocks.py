@@ -8,12 +8,17 @@ per sample and broadcast.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import CrossAttention, SelfAttention
-from .checks import require
-from .conditioning import MODULATIONS
-from .ops import gated_add, gelu_linear, norm_modulate
+from vidgen_lab.latte.attention import CrossAttention, SelfAttention
+from vidgen_lab.latte.conditioning import MODULATIONS, modulate, vectors
+from vidgen_lab.latte.config import LatteConfig
+
+
+def token_norm(dim: int) -> nn.LayerNorm:
+    """The layer norm of DiT and Latte: no weights, for scale and shift come from the condition."""
+    return nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
 
 
 class Mlp(nn.Module):
@@ -25,95 +30,59 @@ class Mlp(nn.Module):
         self.down = nn.Linear(ratio * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return gelu_linear(self.up(x), self.down.weight, self.down.bias)  # [..., 4D] -> [..., D]
+        return self.down(F.gelu(self.up(x), approximate="tanh"))  # [..., D] -> 4D -> [..., D]
 
 
 class SpatialAttentionBlock(nn.Module):
     """Patches of a frame look at one another; then each reads the text, if there is one; then each
     thinks for itself.
 
-    Args:
-        dim: width D of a token; num_heads: attention heads.
-        modulation: "block" (AdaLN-Zero: cond is [B, D]) or "single" (cond is [B, 6D]).
-        context_dim: width of the text tokens, None for a block without text.
+    cond is [B, D] with modulation "block" (AdaLN-Zero) and [B, 6D] with "single".
     """
 
     along = "space"
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        modulation: str = "block",
-        context_dim: int | None = None,
-        qkv_bias: bool = True,
-        causal: bool = False,
-        implementation: str = "fused",
-    ) -> None:
+    def __init__(self, config: LatteConfig) -> None:
         super().__init__()
-        require(modulation in MODULATIONS, "modulation", "'block' or 'single'", repr(modulation))
-        self.modulation = MODULATIONS[modulation](dim)
-        self.attention = SelfAttention(dim, num_heads, self.along, qkv_bias, causal, implementation)
+        c, dim, space = config, config.hidden_size, self.along == "space"
+        self.norm = token_norm(dim)
+        self.modulation = MODULATIONS[c.modulation](dim)
+        self.attention = SelfAttention(
+            dim, c.num_heads, self.along, c.qkv_bias, c.causal and not space, c.attention
+        )
         self.cross = None
-        if context_dim is not None:
-            self.cross = CrossAttention(dim, context_dim, num_heads, qkv_bias, implementation)
+        if c.condition == "text" and space:
+            self.cross = CrossAttention(dim, dim, c.num_heads, c.qkv_bias, c.attention)
         self.mlp = Mlp(dim)
 
     def forward(
         self, x: Tensor, cond: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None
     ) -> Tensor:
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(cond)  # [B, 1, 1, D]
-        x = gated_add(x, gate_a, self.attention(norm_modulate(x, shift_a, scale_a)))  # [B, T, N, D]
+        x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))  # [B, T, N, D]
         x = x if self.cross is None else x + self.cross(x, text, text_mask)  # [B, T, N, D]
-        x = gated_add(x, gate_m, self.mlp(norm_modulate(x, shift_m, scale_m)))  # [B, T, N, D]
+        x = x + gate_m * self.mlp(modulate(self.norm(x), shift_m, scale_m))  # [B, T, N, D]
         return x
 
 
 class TemporalAttentionBlock(SpatialAttentionBlock):
     """The same block looking along time: one place in the picture, all its frames (book listing
-    3.L03).
-
-    causal: a frame sees itself and earlier frames only, for generation frame after frame.
+    3.L03). It reads no text.
     """
 
     along = "time"
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        modulation: str = "block",
-        qkv_bias: bool = True,
-        causal: bool = False,
-        implementation: str = "fused",
-    ) -> None:
-        super().__init__(dim, num_heads, modulation, None, qkv_bias, causal, implementation)
 
 
 class LatteTransformerBlock(nn.Module):
     """One spatial and one temporal block: what Latte repeats (book listing 3.L08, repaired).
 
-    A "Latte with 28 blocks" has 14 of these. In text-to-video Latte the text enters the spatial
-    half only.
+    A "Latte with 28 blocks" has 14 of these.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        modulation: str = "block",
-        context_dim: int | None = None,
-        qkv_bias: bool = True,
-        causal: bool = False,
-        implementation: str = "fused",
-    ) -> None:
+    def __init__(self, config: LatteConfig) -> None:
         super().__init__()
-        self.spatial = SpatialAttentionBlock(
-            dim, num_heads, modulation, context_dim, qkv_bias, implementation=implementation
-        )
-        self.temporal = TemporalAttentionBlock(
-            dim, num_heads, modulation, qkv_bias, causal, implementation
-        )
+        self.spatial = SpatialAttentionBlock(config)
+        self.temporal = TemporalAttentionBlock(config)
 
     def forward(
         self,
@@ -137,19 +106,21 @@ class FinalLayer(nn.Module):
     one another.
     """
 
-    def __init__(self, dim: int, patch_values: int, modulation: str = "block") -> None:
+    def __init__(self, config: LatteConfig) -> None:
         super().__init__()
-        if modulation == "block":
-            self.linear = nn.Linear(dim, 2 * dim)
-        else:
+        c, dim = config, config.hidden_size
+        self.single = c.modulation == "single"
+        if self.single:
             self.table = nn.Parameter(torch.zeros(2, dim))
-        self.single = modulation == "single"
-        self.proj = nn.Linear(dim, patch_values)
+        else:
+            self.linear = nn.Linear(dim, 2 * dim)
+        self.norm = token_norm(dim)
+        self.proj = nn.Linear(dim, c.patch_size**2 * c.out_channels)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         if self.single:
             both = cond.repeat(1, 2) + self.table.flatten()  # [B, 2D]
         else:
-            both = self.linear(nn.functional.silu(cond))  # [B, 2D]
-        shift, scale = both[:, None, None, :].chunk(2, dim=-1)  # 2 x [B, 1, 1, D]
-        return self.proj(norm_modulate(x, shift, scale))  # [B, T, N, p*p*C]
+            both = self.linear(F.silu(cond))  # [B, 2D]
+        shift, scale = vectors(both, 2)  # 2 x [B, 1, 1, D]
+        return self.proj(modulate(self.norm(x), shift, scale))  # [B, T, N, p*p*C]

@@ -58,3 +58,46 @@ def require_finite(x: Tensor, what: str, training: bool = False) -> None:
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).sum())
         require(False, what, "finite values", f"{bad} of {x.numel()} NaN or infinite")
+
+
+def check_labels(labels: Tensor, batch: torch.Size, classes: int) -> None:
+    """Labels must be [B] numbers 0 .. classes, the last meaning none."""
+    require(labels.shape == batch, "class labels", list(batch), list(labels.shape))
+    if labels.device.type == "cpu":
+        low, high = int(labels.min()), int(labels.max())
+        expected = f"0 .. {classes - 1}, or {classes} for none"
+        require(low >= 0 and high <= classes, "class labels", expected, f"{low} .. {high}")
+
+
+def check_text(text: Tensor, text_mask: Tensor | None, batch: int, width: int) -> None:
+    """Text must be [B, L, width], its mask [B, L] bool with at least one True in every row."""
+    require_rank(text, "B L D", "text embeddings")
+    require(
+        text.shape[0] == batch and text.shape[2] == width,
+        "text embeddings",
+        f"[{batch}, L, {width}]",
+        list(text.shape),
+    )
+    if text_mask is None:
+        return
+    require(
+        text_mask.ndim == 2,
+        "text mask",
+        f"2 axes [B, L] = {list(text.shape[:2])}, True where a token is real",
+        f"{text_mask.ndim} axes {list(text_mask.shape)}",
+    )
+    require(
+        text_mask.shape == text.shape[:2],
+        "text mask",
+        list(text.shape[:2]),
+        list(text_mask.shape),
+    )
+    require(text_mask.dtype == torch.bool, "dtype of the text mask", torch.bool, text_mask.dtype)
+    if text_mask.device.type == "cpu" and not torch.compiler.is_compiling():
+        require(
+            bool(text_mask.any(dim=1).all()),
+            "text mask",
+            "at least one real token in every row",
+            "a row that masks everything",
+            "An empty prompt still has its end-of-sequence token.",
+        )

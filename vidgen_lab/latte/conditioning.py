@@ -11,8 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .checks import require
-
 FREQUENCIES = 256  # channels of the sinusoid in front of the timestep MLP (DiT, Latte, PixArt)
 
 
@@ -50,14 +48,6 @@ class LabelEmbedder(nn.Module):
         self.table = nn.Embedding(num_classes + 1, dim)
 
     def forward(self, labels: Tensor) -> Tensor:
-        if labels.device.type == "cpu":
-            low, high = int(labels.min()), int(labels.max())
-            require(
-                low >= 0 and high <= self.null_class,
-                "class labels",
-                f"0 .. {self.null_class - 1}, or {self.null_class} for none",
-                f"{low} .. {high}",
-            )
         return self.table(labels)  # [B, D]
 
 
@@ -88,6 +78,11 @@ class Modulation(NamedTuple):
 def vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
     """[B, count*D] -> count tensors [B, 1, 1, D]."""
     return x[:, None, None, :].chunk(count, dim=-1)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x [B, T, N, D] scaled and shifted by vectors per sample, [B, 1, 1, D]."""
+    return x * (1 + scale) + shift
 
 
 class AdaLN(nn.Module):
@@ -143,13 +138,3 @@ class AdaLNSingle(nn.Module):
 
 
 MODULATIONS = {"block": AdaLNZero, "single": AdaLNSingle}
-
-
-def drop_labels(
-    labels: Tensor, null_class: int, p: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """Replace each label by "no class" with probability p: the training half of classifier-free
-    guidance.
-    """
-    drop = torch.rand(labels.shape, generator=generator, device=labels.device) < p
-    return torch.where(drop, null_class, labels)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .checks import LatteInputError, require, require_folder
-from .registry import SIZES, LatteConfig
+from vidgen_lab.latte.checks import LatteInputError, require, require_folder
+from vidgen_lab.latte.config import SIZES, LatteConfig
 
 if TYPE_CHECKING:
     from diffusers import LatteTransformer3DModel

@@ -14,13 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from . import interop
-from .attention import check_text
-from .blocks import FinalLayer, LatteTransformerBlock
-from .checks import require, require_finite, require_rank
-from .conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
-from .registry import LatteConfig, latte_config
-from .tokens import VideoPatchEmbed, temporal_positions, unpatchify
+from vidgen_lab.latte import interop
+from vidgen_lab.latte.blocks import FinalLayer, LatteTransformerBlock
+from vidgen_lab.latte.checks import (
+    check_labels,
+    check_text,
+    require,
+    require_finite,
+    require_rank,
+)
+from vidgen_lab.latte.conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
+from vidgen_lab.latte.config import LatteConfig, latte_config
+from vidgen_lab.latte.tokens import VideoPatchEmbed, temporal_positions, unpatchify
 
 if TYPE_CHECKING:
     from diffusers import LatteTransformer3DModel
@@ -43,14 +48,8 @@ class Latte(nn.Module):
         self.label_embed = LabelEmbedder(c.num_classes, dim) if c.condition == "class" else None
         self.text_embed = TextProjection(c.text_dim, dim) if c.condition == "text" else None
         self.shared_modulation = nn.Linear(dim, 6 * dim) if c.modulation == "single" else None
-        text_width = dim if c.condition == "text" else None
-        self.blocks = nn.ModuleList(
-            LatteTransformerBlock(
-                dim, c.num_heads, c.modulation, text_width, c.qkv_bias, c.causal, c.attention
-            )
-            for _ in range(c.pairs)
-        )
-        self.final = FinalLayer(dim, c.patch_size**2 * c.out_channels, c.modulation)
+        self.blocks = nn.ModuleList(LatteTransformerBlock(c) for _ in range(c.pairs))
+        self.final = FinalLayer(c)
         positions = temporal_positions(dim, c.num_frames)
         self.register_buffer("frame_positions", positions, persistent=False)
         self.initialize()
@@ -82,10 +81,8 @@ class Latte(nn.Module):
             for half in (block.spatial, block.temporal):
                 if self.config.modulation == "block":
                     nn.init.zeros_(half.modulation.linear.weight)
-            if block.spatial.cross is not None:
-                nn.init.zeros_(
-                    block.spatial.cross.out.weight
-                )  # cross-attention has no gate: its output is one
+            if block.spatial.cross is not None:  # it has no gate, so its last matrix is one
+                nn.init.zeros_(block.spatial.cross.out.weight)
         if self.config.modulation == "block":
             nn.init.zeros_(self.final.linear.weight)
         # the first prediction is zero noise: a loss of 1, with no accidental structure to unlearn
@@ -115,8 +112,6 @@ class Latte(nn.Module):
             LatteInputError: shapes, conditions or values the model cannot take.
         """
         t = self._check(x, t, labels, text, text_mask)  # [B]
-        rows, cols = self.patch_embed.grid(x)
-
         cond = self.time_embed(t)  # [B, D]
         if self.label_embed is not None:
             cond = cond + self.label_embed(labels)  # [B, D]
@@ -137,6 +132,7 @@ class Latte(nn.Module):
                 tokens = block(*args)  # [B, T, N, D]
             positions = None
         patches = self.final(tokens, cond)  # [B, T, N, p*p*Cout]
+        rows, cols = self.patch_embed.grid(x)
         return unpatchify(patches, self.config.patch_size, rows, cols)  # [B, Cout, T, H, W]
 
     def _check(
@@ -148,7 +144,7 @@ class Latte(nn.Module):
         text_mask: Tensor | None,
     ) -> Tensor:
         """Refuse what the model cannot take, in words; returns the timesteps as [B]."""
-        c = self.config
+        c, batch = self.config, x.shape[:1]
         require_rank(x, "B C T H W", "latents")
         require(
             x.shape[2] in (c.num_frames, 1),
@@ -157,16 +153,21 @@ class Latte(nn.Module):
             x.shape[2],
             "Axes are [B, C, T, H, W]; build the model with num_frames=... for another length.",
         )
-        self.patch_embed.grid(x)
+        require(x.shape[1] == c.in_channels, "latent channels", c.in_channels, x.shape[1])
+        p, (height, width) = c.patch_size, x.shape[-2:]
+        require(
+            height % p == 0 and width % p == 0 and height > 0 and width > 0,
+            "height and width of the latents",
+            f"multiples of the patch size {p}",
+            f"{height}x{width}",
+        )
         require_finite(x, "latents", self.training)
         t = torch.as_tensor(t, device=x.device)
-        t = t.expand(x.shape[0]) if t.ndim == 0 else t
-        require(t.shape == x.shape[:1], "timesteps", [x.shape[0]], list(t.shape))
+        t = t.expand(batch) if t.ndim == 0 else t
+        require(t.shape == batch, "timesteps", list(batch), list(t.shape))
         require_finite(t, "timesteps", self.training)
-        for name, given, wanted in (
-            ("labels", labels, c.condition == "class"),
-            ("text", text, c.condition == "text"),
-        ):
+        for name, given in (("labels", labels), ("text", text)):
+            wanted = c.condition == {"labels": "class", "text": "text"}[name]
             require(
                 (given is not None) == wanted,
                 f"{name} for a model with condition {c.condition!r}",
@@ -174,9 +175,9 @@ class Latte(nn.Module):
                 "none" if given is None else list(given.shape),
             )
         if labels is not None:
-            require(labels.shape == x.shape[:1], "class labels", [x.shape[0]], list(labels.shape))
+            check_labels(labels, batch, c.num_classes)
         if text is not None:
-            check_text(text, text_mask, x.shape[0], c.text_dim)
+            check_text(text, text_mask, batch[0], c.text_dim)
             require_finite(text, "text embeddings", self.training)
         return t
 

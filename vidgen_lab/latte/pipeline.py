@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from .checks import LatteInputError, require, require_finite, require_folder
-from .model import Latte
-from .samplers import Guidance, Sampler, Step, sample
-from .text import MAX_TOKENS, TextEmbedding, TextEncoder
+from vidgen_lab.latte.checks import LatteInputError, require, require_finite, require_folder
+from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, sample
+from vidgen_lab.latte.model import Latte
+from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding, TextEncoder
+from vidgen_lab.latte.vae import FrameVAE
 
 if TYPE_CHECKING:
     from vidgen_lab.video.clip import Clip
@@ -74,8 +75,6 @@ class VideoGenerator:
             Latte and VAE stay in float32, in which the sampler calculates.
         """
         from transformers import AutoTokenizer, T5EncoderModel
-
-        from .frame_vae import FrameVAE
 
         folder = require_folder(folder, "folder of a LattePipeline")
         tokenizer = AutoTokenizer.from_pretrained(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import LatteInputError, require
+from vidgen_lab.latte.checks import LatteInputError, require
 
 MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .checks import require, require_rank
+from vidgen_lab.latte.checks import require, require_rank
 
 
 # ----- positions
@@ -31,7 +31,6 @@ def sincos_1d(dim: int, positions: Tensor, interleaved: bool = False) -> Tensor:
     Returns:
         [M, dim] float64 (the caller rounds once, at the end).
     """
-    require(dim % 2 == 0, "width of a sine-cosine code", "an even number", dim)
     omega = torch.arange(dim // 2, dtype=torch.float64, device=positions.device)
     omega /= dim / 2.0
     omega = 1.0 / 10000**omega  # [dim/2]
@@ -53,7 +52,6 @@ def sincos_2d(
 
     Returns: [rows*cols, dim] float32, row by row.
     """
-    require(dim % 4 == 0, "width of a two-dimensional code", "a multiple of 4", dim)
     base_h, base_w = base_size or rows, base_size or cols
     # single precision up to here because the reference does so: the last bit is part of the parity
     y = torch.arange(rows, dtype=torch.float32) / (rows / base_h) / interpolation_scale  # [rows]
@@ -77,7 +75,6 @@ def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
     the other.
     """
     require_rank(x, "B C T H W", "latents")
-    require(order in ("ppc", "cpp"), "order inside a patch", "'ppc' or 'cpp'", repr(order))
     b, c, t, h, w = x.shape
     require(
         h % patch == 0 and w % patch == 0,
@@ -93,12 +90,7 @@ def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
 
 def unpatchify(tokens: Tensor, patch: int, rows: int, cols: int, order: str = "ppc") -> Tensor:
     """Undo `patchify`: [B, T, rows*cols, p*p*C] -> [B, C, T, rows*p, cols*p]."""
-    require_rank(tokens, "B T N P", "tokens")
     b, t, n, width = tokens.shape
-    require(n == rows * cols, "tokens per frame", f"{rows}x{cols} = {rows * cols}", n)
-    require(
-        width % (patch * patch) == 0, "width of a token", f"a multiple of {patch * patch}", width
-    )
     c = width // (patch * patch)
     if order == "ppc":
         x = tokens.reshape(b, t, rows, cols, patch, patch, c).permute(0, 6, 1, 2, 4, 3, 5)
@@ -138,16 +130,8 @@ class VideoPatchEmbed(nn.Module):
         return sincos_2d(self.embed_dim, rows, cols, self.base_size, self.interpolation_scale)
 
     def grid(self, x: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches in one frame of x; wrong channels or sides are an error."""
-        require_rank(x, "B C T H W", "latents")
-        require(x.shape[1] == self.in_channels, "latent channels", self.in_channels, x.shape[1])
+        """Rows and columns of patches in one frame of x."""
         p, (h, w) = self.patch_size, x.shape[-2:]
-        require(
-            h % p == 0 and w % p == 0 and h > 0 and w > 0,
-            "height and width of the latents",
-            f"multiples of the patch size {p}",
-            f"{h}x{w}",
-        )
         return h // p, w // p
 
     def forward(self, x: Tensor) -> Tensor:

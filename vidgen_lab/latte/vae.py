@@ -1,8 +1,8 @@
-"""A small video VAE: the chapter's encoder, the decoder it needs, the losses, and PCA as the
-yardstick.
+"""A small video VAE: the chapter's encoder, the decoder it needs, the losses, PCA as the yardstick,
+and `FrameVAE`, the production form of the same idea.
 
 Kernels are (1, k, k): they look inside a frame only, so each frame is compressed by itself, and the
-number of frames does not change. `FrameVAE` (frame_vae.py) is the production form of the same idea.
+number of frames does not change.
 
 Every VAE here offers the same three calls, on clips [B, 3, T, H, W] in -1 .. 1:
 encode(x) -> scaled latents, decode(latents) -> clip, and moments(x) -> (mu, logvar).
@@ -10,13 +10,19 @@ encode(x) -> scaled latents, decode(latents) -> clip, and moments(x) -> (mu, log
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checks import require, require_rank
+from vidgen_lab.latte.checks import require, require_folder, require_rank
+from vidgen_lab.latte.tokens import patchify, unpatchify
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 LOGVAR_RANGE = (-30.0, 20.0)  # as in latent diffusion: exp() stays finite
 
@@ -78,7 +84,6 @@ class VideoVAEEncoder(nn.Module):
         self, in_channels: int = 3, latent_channels: int = 4, base_channels: int = 128
     ) -> None:
         super().__init__()
-        require(base_channels % 8 == 0, "base_channels", "a multiple of 8", base_channels)
         c = base_channels
         self.conv1 = same(in_channels, c)
         self.conv2 = halve(c, 2 * c)
@@ -132,7 +137,6 @@ class VideoVAEDecoder(nn.Module):
         self.conv_out = same(c, out_channels)
 
     def forward(self, z: Tensor) -> Tensor:
-        require_rank(z, "B C T H W", "latents")
         h = F.silu(self.norm(self.conv_in(z)))  # [B, 4c, T, h, w]
         h = F.silu(self.up1(h))  # [B, 4c, T, 2h, 2w]
         h = F.silu(self.up2(h))  # [B, 2c, T, 4h, 4w]
@@ -144,8 +148,7 @@ class VideoVAE(nn.Module):
     """Encoder and decoder together, with latents scaled to unit variance.
 
     A diffusion model mixes latents with noise of variance 1, so latents of another size would shift
-    every noise level. `scaling_factor` is 1/std of the latents (`fit_scaling`); Stable Diffusion's
-    VAE has 0.18215.
+    every noise level. `scaling_factor` is 1/std of the latents; Stable Diffusion's VAE has 0.18215.
     """
 
     spatial_factor = 8
@@ -175,12 +178,6 @@ class VideoVAE(nn.Module):
         posterior = self.encoder(x, generator)
         return self.decoder(posterior.z), posterior
 
-    @torch.no_grad()
-    def fit_scaling(self, x: Tensor) -> float:
-        """Set scaling_factor so that these clips' latents have standard deviation 1."""
-        self.scaling_factor.fill_(1 / float(self.encoder.encode_to_latent(x).std()))
-        return float(self.scaling_factor)
-
 
 class VAELoss(NamedTuple):
     total: Tensor
@@ -209,6 +206,62 @@ def vae_loss(
     return VAELoss(error + kl_weight * kl, error, kl)
 
 
+class FrameVAE(nn.Module):
+    """A video VAE that treats a clip as pictures. `encode`, `decode`, `moments` as in `VideoVAE`.
+
+    vae: the picture VAE. chunk: frames that go through at once; memory grows with it, the result
+    does not change.
+    """
+
+    def __init__(self, vae: AutoencoderKL, chunk: int = 14) -> None:
+        super().__init__()
+        require(vae.config.shift_factor is None, "shift_factor", None, vae.config.shift_factor)
+        self.vae, self.chunk = vae, chunk
+        self.scaling_factor = vae.config.scaling_factor
+        self.spatial_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    @classmethod
+    def from_diffusers(cls, model: AutoencoderKL | str | Path, chunk: int = 14) -> FrameVAE:
+        """An AutoencoderKL: the object, its folder, or a pipeline's folder with `vae/` inside."""
+        if isinstance(model, str | Path):
+            from diffusers import AutoencoderKL
+
+            folder = require_folder(model, "folder of a VAE")
+            folder = folder / "vae" if (folder / "vae").is_dir() else folder
+            model = AutoencoderKL.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True
+            )
+        return cls(model, chunk)
+
+    def _framewise(self, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
+        require_rank(x, "B C T H W", what)
+        frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
+        parts = [function(part) for part in frames.split(self.chunk)]
+        return torch.cat(parts).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance, unscaled: 2 x [B, C, T, H/f, W/f]."""
+        f, size = self.spatial_factor, "{}x{}".format(*x.shape[-2:])
+        fits = x.shape[-2] % f == 0 and x.shape[-1] % f == 0
+        require(fits, "height and width of the clip", f"multiples of {f}", size)
+
+        def both(frames: Tensor) -> Tensor:
+            posterior = self.vae.encode(frames).latent_dist
+            return torch.cat([posterior.mean, posterior.logvar], dim=1)  # [M, 2C, H/f, W/f]
+
+        mu, logvar = self._framewise(both, x, "clip").chunk(2, dim=1)
+        return mu, logvar
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Clip in -1 .. 1 -> scaled latents, deterministic."""
+        return self.moments(x)[0] * self.scaling_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> clip in about -1 .. 1."""
+        z = latents / self.scaling_factor
+        return self._framewise(lambda part: self.vae.decode(part).sample, z, "latents")
+
+
 class PatchPCA:
     """Principal components of patches: the best that a *linear* encoder of patches can do.
 
@@ -223,8 +276,6 @@ class PatchPCA:
 
     def fit(self, x: Tensor) -> PatchPCA:
         """Learn mean and basis from clips [B, 3, T, H, W]."""
-        from .tokens import patchify
-
         rows = patchify(x, self.patch).flatten(0, 2).double()  # [patches, p*p*3]
         self.mean = rows.mean(0)
         _, vectors = torch.linalg.eigh((rows - self.mean).T @ (rows - self.mean))  # ascending
@@ -233,8 +284,6 @@ class PatchPCA:
 
     def encode(self, x: Tensor) -> Tensor:
         """[B, 3, T, H, W] -> [B, components, T, H/p, W/p]."""
-        from .tokens import patchify
-
         require(self.basis is not None, "PatchPCA", "fit(clips) first", "no basis")
         rows = patchify(x, self.patch).double()  # [B, T, N, p*p*3]
         codes = ((rows - self.mean) @ self.basis).to(x.dtype)  # [B, T, N, components]
@@ -243,8 +292,6 @@ class PatchPCA:
 
     def decode(self, z: Tensor) -> Tensor:
         """[B, components, T, h, w] -> [B, 3, T, h*p, w*p]."""
-        from .tokens import unpatchify
-
         require(self.basis is not None, "PatchPCA", "fit(clips) first", "no basis")
         rows, cols = z.shape[-2:]
         codes = z.permute(0, 2, 3, 4, 1).flatten(2, 3).double()  # [B, T, N, components]

@@ -16,9 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.latte.losses import diffusion_loss
-from vidgen_lab.latte.samplers import split_variance
-from vidgen_lab.latte.schedule import FlowMatchingPath, NoiseScheduler
+from vidgen_lab.latte.diffusion.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.samplers import split_variance
+from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
 from vidgen_lab.training.stream import Draw
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]

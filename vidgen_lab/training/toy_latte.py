@@ -14,7 +14,7 @@ from torch import nn
 from transformers import T5EncoderModel
 
 from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler, TextEncoder
-from vidgen_lab.latte.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.losses import diffusion_loss
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
 from vidgen_lab.training.checkpoints import Run
 from vidgen_lab.training.loop import Numbers, moving_average, plain_attention, train

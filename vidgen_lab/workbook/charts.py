@@ -1,131 +1,202 @@
-"""Figures of chapter 1 that are drawn from measurements of this machine: experiments, summary."""
+"""Four charts that suit most tables: lines, bars, dots and pictures of arrays.
 
-from collections.abc import Mapping, Sequence
+Each takes numbers by name and a sentence on what is shown, to whose alt text the numbers are added.
+A mapping of mappings becomes panels side by side. What these cannot draw is drawn in its cell with
+`show.figure`. Further options go to matplotlib's `Axes.set` (title, xlabel, ylim, xscale, ...).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vidgen_lab.workbook.show import BLUE, CYCLE, GREEN, GREY, ORANGE, RED, chart, new_figure
+from vidgen_lab.workbook.show import CYCLE, GREY, INK, RED, Picture, figure
+
+Numbers = Mapping[str, Any] | pd.Series | pd.DataFrame
 
 
-@chart
-def by_setting(
-    table: pd.DataFrame, metrics: Sequence[str], xlabel: str, units: Mapping[str, str] | None = None
-) -> tuple[Any, str]:
-    """Every clip as a dot, with the mean of each setting: one panel for each metric.
+def lines(
+    data: Numbers,
+    alt: str,
+    height: float = 2.4,
+    marks: str | Sequence[str] = "o-",
+    level: float | None = None,
+    smooth: int = 0,
+    colours: Sequence[str] = CYCLE,
+    drawstyle: str = "default",
+    **options: Any,
+) -> Picture:
+    """Numbers over an axis, a line for each name.
+
+    data: name -> numbers, whose index is the axis if they are a Series; or the columns of a table.
+    marks: matplotlib's format, for all or for each. level: a dashed line across. smooth: draw a
+    running mean over so many, and the numbers faintly.
+    """
+    panels, words = _panels(data), []
+    with figure("", height, 1, len(panels), show=False, sharey="ylim" in options) as drawn:
+        for axis, (title, named) in zip(np.atleast_1d(drawn.axes), panels.items(), strict=True):
+            for i, (name, numbers) in enumerate(named.items()):
+                series = pd.Series(numbers)
+                colour, mark = (
+                    colours[i % len(colours)],
+                    marks if isinstance(marks, str) else marks[i],
+                )
+                look = {"color": colour, "ms": 4, "drawstyle": drawstyle}
+                if smooth:
+                    axis.plot(series.index, series, color=colour, alpha=0.25, lw=1)
+                    series, mark = series.rolling(smooth, min_periods=1).mean(), "-"
+                axis.plot(series.index, series, mark, label=name, **look)
+                ends = f"{series.iloc[0]:.3g} to {series.iloc[-1]:.3g}"
+                least = (
+                    f", lowest {series.min():.3g}"
+                    if series.min() < series.iloc[[0, -1]].min()
+                    else ""
+                )
+                words.append(f"{title} {name}".strip() + f" from {ends}{least}")
+            if level is not None:
+                axis.axhline(level, color=GREY, lw=0.9, ls="--")
+            axis.set(**{"title": title} | options)
+        _legend(drawn, axis, max(map(len, panels.values())))
+        return drawn.finish(alt, words)
+
+
+def bars(
+    data: Numbers,
+    alt: str,
+    height: float | None = None,
+    stacked: bool = False,
+    limits: Mapping[str, float] | None = None,
+    form: str = "{:,.3g}",
+    colours: Sequence[str] = CYCLE,
+    **options: Any,
+) -> Picture:
+    """A horizontal bar for each name, with its number at the end.
+
+    data: name -> number; or a table: a row of names, a column for each kind of bar, side by side or
+    `stacked`. limits: name -> a value to mark with a line. form: of the numbers.
+    """
+    panels = {"": data} if isinstance(data, pd.DataFrame) else _panels(data)
+    tables = {
+        t: d if isinstance(d, pd.DataFrame) else pd.Series(d).to_frame("")
+        for t, d in panels.items()
+    }
+    count = max(table.shape[0] * (1 if stacked else table.shape[1]) for table in tables.values())
+    height, words = height or 0.75 + (0.36 if stacked else 0.3) * count, []
+    with figure("", height, 1, len(tables), show=False) as drawn:
+        for axis, (title, table) in zip(np.atleast_1d(drawn.axes), tables.items(), strict=True):
+            places, left = np.arange(len(table)), np.zeros(len(table))
+            wide = 0.66 if stacked else 0.8 / table.shape[1]
+            for i, column in enumerate(table):
+                values = table[column].to_numpy(float)
+                at = places if stacked else places + (i - (table.shape[1] - 1) / 2) * wide
+                colour = colours[i % len(colours)]
+                drawn_bars = axis.barh(at, values, wide * 0.92, left, color=colour, label=column)
+                shown = [form.format(v) for v in values]
+                if stacked:
+                    room = table.to_numpy(float).sum(axis=1).max() / 20
+                    inside = [s if v > room else "" for s, v in zip(shown, values, strict=True)]
+                    axis.bar_label(
+                        drawn_bars, inside, label_type="center", color="white", fontsize=8.5
+                    )
+                    left = left + values
+                else:
+                    axis.bar_label(drawn_bars, shown, padding=3, fontsize=8.5)
+                names = (f"{row} {column}".strip() for row in table.index)
+                words += [f"{n} {s}" for n, s in zip(names, shown, strict=True)]
+            for name, value in (limits or {}).items():
+                axis.axvline(value, color=RED, lw=1, ls="--")
+                top = ("data", "axes fraction")
+                axis.annotate(name, (value, 1), xycoords=top, ha="center", va="bottom", color=RED)
+            axis.set_yticks(places, [str(name) for name in table.index])
+            axis.invert_yaxis()
+            axis.margins(x=0.12)
+            axis.grid(axis="y", visible=False)
+            axis.set(**{"title": title} | options)
+        _legend(drawn, axis, max(table.shape[1] for table in tables.values()))
+        return drawn.finish(alt, words)
+
+
+def dots(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    alt: str,
+    xlabel: str = "",
+    units: Mapping[str, str] | None = None,
+    height: float = 2.55,
+) -> Picture:
+    """Every row as a dot, with the mean of each setting: one panel for each column.
 
     Means are joined by a line where the settings are numbers, for between words lies nothing.
-    table: columns `setting`, `seed` and the metrics (`experiments.Experiment.table`).
+    table: a column `setting` and those asked for (as `experiments.Experiment.table` has them).
     """
-    figure, axes = new_figure(2.55, 1, len(metrics))
-    settings = list(dict.fromkeys(table.setting))
-    words = []
-    for axis, metric, colour in zip(np.atleast_1d(axes), metrics, CYCLE, strict=False):
-        means = table.groupby("setting", sort=False)[metric].mean()
-        for x, setting in enumerate(settings):
-            dots = table.loc[table.setting == setting, metric]
-            axis.plot([x] * len(dots), dots, "o", color=colour, alpha=0.35, ms=5, mew=0)
-        if pd.api.types.is_numeric_dtype(table.setting):
-            axis.plot(range(len(settings)), means, "-", color=colour, lw=2)
-        else:
-            axis.plot(range(len(settings)), means, "_", color=colour, ms=26, mew=2.5)
-        unit = (units or {}).get(metric, "")
-        axis.set(title=metric + (f" [{unit}]" if unit else ""), xlabel=xlabel)
-        axis.set_xticks(range(len(settings)), settings, fontsize=8)
-        axis.ticklabel_format(axis="y", useOffset=False)
-        if metric == "adherence":
-            axis.set_ylim(-0.05, 1.05)
-        axis.margins(x=0.15)
-        words.append(metric + " " + ", ".join(f"{s}: {means[s]:.3g}" for s in settings))
-    return figure, "Means by setting. " + "; ".join(words) + "."
+    settings, words = list(dict.fromkeys(table.setting)), []
+    numeric = pd.api.types.is_numeric_dtype(table.setting)
+    with figure("", height, 1, len(columns), show=False) as drawn:
+        for axis, metric, colour in zip(
+            np.atleast_1d(drawn.axes), columns, CYCLE * 2, strict=False
+        ):
+            means = table.groupby("setting", sort=False)[metric].mean()
+            for x, setting in enumerate(settings):
+                rows = table.loc[table.setting == setting, metric]
+                axis.plot([x] * len(rows), rows, "o", color=colour, alpha=0.35, mew=0)
+            mark = {"ls": "-"} if numeric else {"ls": "", "marker": "_", "ms": 26, "mew": 2.5}
+            axis.plot(range(len(settings)), means, color=colour, **mark)
+            unit = (units or {}).get(metric, "")
+            axis.set(title=metric + (f" [{unit}]" if unit else ""), xlabel=xlabel)
+            axis.set_xticks(range(len(settings)), settings, fontsize=8)
+            axis.ticklabel_format(axis="y", useOffset=False)
+            axis.margins(x=0.15)
+            words.append(metric + " " + ", ".join(f"{s}: {means[s]:.3g}" for s in settings))
+        return drawn.finish(f"{alt} Means by setting", words)
 
 
-@chart
-def rating_bars(ratings: pd.Series) -> tuple[Any, str]:
-    """Ratings on the Elo scale, one bar each."""
-    figure, axis = new_figure(0.7 + 0.34 * len(ratings))
-    axis.barh(
-        [str(name) for name in ratings.index], ratings - 1000, left=1000, color=BLUE, height=0.6
-    )
-    for y, value in enumerate(ratings):
-        side = "left" if value >= 1000 else "right"
-        axis.annotate(f" {value:.0f} ", (value, y), va="center", ha=side, fontsize=8.5)
-    axis.set_xlabel("rating; 1000 is the average, 400 points are odds of ten to one")
-    axis.margins(x=0.18)
-    axis.grid(axis="y", visible=False)
-    return figure, "Ratings: " + ", ".join(f"{n}: {v:.0f}" for n, v in ratings.items())
+def images(
+    arrays: Mapping[str, np.ndarray],
+    alt: str,
+    notes: Iterable[str] = (),
+    height: float = 2.5,
+    cmap: str = "Blues",
+    scale: tuple[float, float] = (0, 1.4),
+    bar: str = "",
+    mark: tuple[int, int] | None = None,
+    aspect: str | float = "equal",
+    **options: Any,
+) -> Picture:
+    """Arrays [rows, columns] as pictures side by side.
 
-
-@chart
-def flow_of_time(clips: Mapping[str, Sequence[float]], ylabel: str) -> tuple[Any, str]:
-    """A number for every pair of neighbouring frames, one line for each clip."""
-    figure, axis = new_figure(2.4)
-    for name, values in clips.items():
-        axis.plot(range(1, len(values) + 1), values, "o-", ms=3, label=name)
-    axis.set(xlabel="frame pair", ylabel=ylabel)
-    figure.legend(ncols=len(clips), loc="outside upper right")
-    lows = ", ".join(f"{name} {min(values):.2f}" for name, values in clips.items())
-    return figure, f"{ylabel} along the clip; lowest values: {lows}."
-
-
-@chart
-def learning_summary(
-    steps: pd.DataFrame,
-    styles: pd.DataFrame,
-    agreement: pd.Series,
-    quality: str,
-) -> tuple[Any, str]:
-    """The chapter in four panels, each from this machine's own measurements.
-
-    steps, styles: tables of the two experiments; quality: the column that counts as quality;
-    agreement: `rating.concordance` of the automatic metrics with it.
+    notes: a line below each. scale: values of the first and the last colour. bar: label of a colour
+    bar. mark: (row, column) of a square to frame. aspect: "auto" lets a picture fill its panel.
     """
-    figure, ((a, b), (c, d)) = new_figure(5.6, 2, 2)
-    means = steps.groupby("setting")[[quality, "seconds"]].mean()
-    _quality_and_time(a, steps, means, quality)
-    colours = [GREEN if v > 0.6 else ORANGE if v >= 0.4 else RED for v in agreement]
-    b.barh(list(agreement.index), agreement.fillna(0), color=colours, height=0.6)
-    b.axvline(0.5, color=GREY, ls="--", lw=1)
-    b.set(title=f"Do the metrics agree with {quality}?", xlabel="pairs ranked alike; 0.5 is a coin")
-    b.set_xlim(0, 1)
-    b.grid(axis="y", visible=False)
-    fixed, per_step = time_model(steps)
-    counts = np.array(means.index, dtype=float)
-    places = range(len(counts))
-    c.bar(places, [fixed] * len(counts), color=GREY, width=0.55, label="once per clip")
-    c.bar(places, per_step * counts, bottom=fixed, color=ORANGE, width=0.55, label="steps")
-    c.set_xticks(places, means.index)
-    c.set(title=f"A clip costs {fixed:.1f} s + {per_step:.2f} s a step", xlabel="steps", ylabel="s")
-    c.legend(loc="upper left")
-    for x, (_, rows) in enumerate(styles.groupby("setting", sort=False)):
-        d.plot([x] * len(rows), rows[quality], "o", color=BLUE, alpha=0.35, mew=0)
-        d.plot(x, rows[quality].mean(), "_", color=BLUE, ms=26, mew=2.5)
-    d.set_xticks(range(styles.setting.nunique()), list(dict.fromkeys(styles.setting)))
-    d.set(title=f"{quality} by wording", ylim=(-0.05, 1.1))
-    d.margins(x=0.25)
-    best = means[quality].idxmax()
-    alt = (
-        f"Four panels from this machine. Best {quality} at {best} steps; a clip costs "
-        f"{fixed:.1f} s and {per_step:.2f} s a step; agreement with {quality}: "
-        + ", ".join(f"{k} {v:.2f}" for k, v in agreement.items())
-    )
-    return figure, alt
+    notes = list(notes) or [""] * len(arrays)
+    with figure("", height, 1, len(arrays), show=False) as drawn:
+        axes = np.atleast_1d(drawn.axes)
+        for axis, (name, array), note in zip(axes, arrays.items(), notes, strict=True):
+            low, high = scale
+            shown = axis.imshow(array, cmap=cmap, vmin=low, vmax=high, aspect=aspect)
+            if mark:
+                axis.plot(mark[1], mark[0], "s", ms=9, mfc="none", mec="white", mew=1.6)
+            ticks = {} if options else {"xticks": [], "yticks": []}
+            axis.set(title=name, **ticks | options)
+            if note:
+                axis.set_xlabel(note, fontsize=8.5, color=INK)
+            axis.grid(False)
+        if bar:
+            drawn.figure.colorbar(shown, ax=axes, shrink=0.85, label=bar)
+        ranges = (f"{a.min():.2g} to {a.max():.2g}" for a in map(np.asarray, arrays.values()))
+        words = [n or r for n, r in zip(notes, ranges, strict=True)]
+        return drawn.finish(alt, (f"{n}: {w}" for n, w in zip(arrays, words, strict=True)))
 
 
-def _quality_and_time(axis: Any, steps: pd.DataFrame, means: pd.DataFrame, quality: str) -> None:
-    axis.plot(steps.setting, steps[quality], "o", color=BLUE, alpha=0.3, mew=0)
-    axis.plot(means.index, means[quality], "-", color=BLUE)
-    axis.set(title="Quality and time against steps", xlabel="steps", ylim=(-0.05, 1.1))
-    axis.set_ylabel(quality, color=BLUE)
-    time = axis.twinx()
-    time.plot(means.index, means.seconds, "s-", color=ORANGE, ms=4)
-    time.set_ylabel("seconds", color=ORANGE)
-    time.set_ylim(0)
-    time.grid(False)
+def _panels(data: Any) -> dict[str, Mapping[str, Any]]:
+    """Numbers by name, by panel."""
+    named = {} if isinstance(data, pd.DataFrame) else dict(data)
+    if named and all(isinstance(value, Mapping | pd.DataFrame) for value in named.values()):
+        return named
+    return {"": data}
 
 
-def time_model(steps: pd.DataFrame) -> tuple[float, float]:
-    """(seconds once per clip, seconds per step): a straight line through the measured times."""
-    per_step, fixed = np.polyfit(steps.setting.to_numpy(float), steps.seconds.to_numpy(float), 1)
-    return max(float(fixed), 0.0), max(float(per_step), 0.0)
+def _legend(drawn: Any, axis: Any, count: int) -> None:
+    if count > 1:
+        handles, labels = axis.get_legend_handles_labels()
+        drawn.figure.legend(handles, labels, loc="outside upper right", ncols=min(count, 5))

@@ -1,4 +1,4 @@
-"""One look for every figure of the workbook: palette, fixed sizes, alt text.
+"""Still pictures in a notebook: figures in one look, photos, drawings, each with its words.
 
 Figures carry their own paper-coloured background, so they read the same in a light and a dark
 notebook theme, and each is handed over with a description for people who cannot see it.
@@ -6,99 +6,19 @@ notebook theme, and each is handed over with a description for people who cannot
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import film_strip
+from vidgen_lab.video.show import PAGE, film_strip
 
-INK = "#22303c"
-PAPER = "#fbfaf6"
-GRID = "#dcdad2"
-BLUE, ORANGE, GREEN, PURPLE, RED, GREY = (
-    "#2f6fb0",
-    "#e08a1e",
-    "#2e9e6b",
-    "#8a5fbf",
-    "#cc4b4b",
-    "#8d99a3",
-)
-CYCLE = (BLUE, ORANGE, GREEN, PURPLE, RED, GREY)
-TINTS = {
-    BLUE: "#dce9f6",
-    ORANGE: "#fbe9d0",
-    GREEN: "#d8f0e4",
-    PURPLE: "#e9e0f5",
-    RED: "#f8dedd",
-    GREY: "#e9ecee",
-}
-
-WIDTH_INCHES = 8.6  # every full-width figure; DPI x WIDTH_INCHES pixels wide
-DPI = 100
-
-
-@contextmanager
-def chart_style() -> Iterator[None]:
-    """Matplotlib settings of the workbook, for the length of a `with` block only."""
-    import matplotlib as mpl
-    from cycler import cycler
-
-    settings: dict[str, Any] = {
-        "figure.facecolor": PAPER,
-        "axes.facecolor": PAPER,
-        "savefig.facecolor": PAPER,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": GREY,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.grid": True,
-        "grid.color": GRID,
-        "grid.linewidth": 0.7,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 10.5,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "axes.labelsize": 9.5,
-        "xtick.labelsize": 8.5,
-        "ytick.labelsize": 8.5,
-        "legend.fontsize": 8.5,
-        "legend.frameon": False,
-        "font.size": 9.5,
-        "font.family": "DejaVu Sans",
-        "lines.linewidth": 1.8,
-        "lines.markersize": 5,
-        "axes.prop_cycle": cycler(color=CYCLE),
-    }
-    with mpl.rc_context(settings):
-        yield
-
-
-def chart(draw: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
-    """Make a figure function: `draw` returns (figure, alt text), its caller gets the picture."""
-
-    @wraps(draw)
-    def shown(*args: Any, **kwargs: Any) -> Any:
-        with chart_style():
-            return picture(*draw(*args, **kwargs))
-
-    return shown
-
-
-def new_figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
-    """A full-width figure that no pyplot state knows about: (figure, axes).
-
-    height is in inches; options go to `Figure.subplots` (width_ratios, sharey, ...).
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, layout="constrained")
-    return figure, figure.subplots(rows, columns, **options)
+STYLE = "vidgen_lab.workbook.figure"  # figure.mplstyle, in this folder
+CYCLE = ("#2f6fb0", "#e08a1e", "#2e9e6b", "#8a5fbf", "#cc4b4b", "#8d99a3")
+BLUE, ORANGE, GREEN, PURPLE, RED, GREY = CYCLE
+INK, PAPER = "#22303c", "#fbfaf6"
 
 
 @dataclass(frozen=True)
@@ -127,19 +47,61 @@ class Picture:
         return {self.mime: encoded, "text/plain": repr(self)}, {self.mime: about}
 
 
-def picture(figure: Any, alt: str, colours: int | None = 32) -> Picture:
-    """Turn a matplotlib figure into a small PNG with alt text for the notebook.
+class Drawn:
+    """What `figure` hands out: `figure` and `axes` to draw on, and afterwards the `picture`."""
 
-    colours limits the palette, which keeps a chart near 20 kB; None keeps full colour (photos).
-    Raises ValueError for an empty alt text: a figure nobody can hear described is unfinished.
+    picture: Picture | None = None
+
+    def __init__(self, height: float, rows: int, columns: int, **options: Any) -> None:
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(PAGE / 100, height), layout="constrained")
+        self.axes = self.figure.subplots(rows, columns, **options)
+
+    def finish(self, alt: str, words: Iterable[str] = ()) -> Picture:
+        """Make the picture, its words with numbers after the sentence."""
+        listed = "; ".join(words)
+        said = alt + (f" {listed}." if alt.endswith(".") else f": {listed}.") if listed else alt
+        self.picture = _encode(self.figure, said if alt.strip() else "")
+        return self.picture
+
+
+@contextmanager
+def figure(
+    alt: str,
+    height: float = 2.4,
+    rows: int = 1,
+    columns: int = 1,
+    show: bool = True,
+    **options: Any,
+) -> Iterator[Drawn]:
+    """Draw on a full-width figure in the workbook's style; it is shown where the block ends.
+
+    alt: what it shows, in words. height: in inches, of which a page is 8.6 wide. show: False only
+    makes the `picture`. options: of `Figure.subplots` (width_ratios, sharey, ...).
     """
+    import matplotlib.style
+
+    with matplotlib.style.context(STYLE):
+        drawn = Drawn(height, rows, columns, **options)
+        yield drawn
+        if drawn.picture is None:
+            drawn.finish(alt)
+    if show:
+        from IPython.display import display
+
+        display(drawn.picture)
+
+
+def _encode(figure: Any, alt: str) -> Picture:
+    """A small PNG: a chart has few colours, and one with a colour scale needs them all."""
     from PIL import Image
 
     raw = io.BytesIO()
     figure.savefig(raw, format="png")
+    scale = any(axis.images for axis in figure.axes)
     image = Image.open(raw).convert("RGB")
-    if colours is not None:
-        image = image.quantize(colours, dither=Image.Dither.NONE)
+    image = image.quantize(256 if scale else 32, dither=Image.Dither.NONE)
     packed = io.BytesIO()
     image.save(packed, format="png", optimize=True)
     return Picture(packed.getvalue(), image.width, alt)
@@ -148,13 +110,13 @@ def picture(figure: Any, alt: str, colours: int | None = 32) -> Picture:
 def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
     """Show a uint8 image [H, W, 3] (film strip, contact sheet) as a small JPEG with alt text.
 
-    Wider ones than a figure are reduced to its width.
+    Wider ones than a page are reduced to its width.
     """
     from PIL import Image
 
-    image, limit = Image.fromarray(pixels), round(WIDTH_INCHES * DPI)
-    if image.width > limit:
-        image = image.resize((limit, round(image.height * limit / image.width)), Image.LANCZOS)
+    image = Image.fromarray(pixels)
+    if image.width > PAGE:
+        image = image.resize((PAGE, round(image.height * PAGE / image.width)), Image.LANCZOS)
     packed = io.BytesIO()
     image.save(packed, format="jpeg", quality=quality, optimize=True, progressive=True)
     return Picture(packed.getvalue(), image.width, alt, "image/jpeg")
@@ -163,3 +125,22 @@ def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
 def strips(clips: Mapping[str, Clip], alt: str, num: int = 4) -> Picture:
     """One row of `num` frames per clip under its title."""
     return photo(film_strip(list(clips.values()), list(clips), num), alt)
+
+
+def drawing(name: str) -> Any:
+    """A drawing of the folder drawings/, as SVG; its title is its alt text.
+
+    ValueError names those there are.
+    """
+    import xml.etree.ElementTree as ET
+
+    from IPython.display import SVG
+
+    folder = Path(__file__).with_name("drawings")
+    path = folder / f"{name}.svg"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.svg")))
+        raise ValueError(f"there is no drawing {name!r}; drawings: {known}")
+    source = path.read_text(encoding="utf-8")
+    title = ET.fromstring(source).find("{http://www.w3.org/2000/svg}title")
+    return SVG(source, metadata={"alt": title.text})

@@ -1,9 +1,11 @@
 """Which bucket a clip gets, and what is said of those that get none."""
 
+from collections import Counter
+
 import pytest
 
 from tests.training.samples import LONG, TALL, WIDE, record
-from vidgen_lab.training.data.buckets import Bucket, assign
+from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
 
 
 def test_a_clip_goes_where_most_of_it_is_kept(clips):
@@ -54,3 +56,51 @@ def test_a_set_that_fits_nowhere_says_why():
         assign([record()], ())
     with pytest.raises(ValueError, match="at least one frame of one pixel"):
         Bucket(0, 8, 8)
+
+
+# batches ----------------------------------------------------------------------------------------
+
+
+def pretended(counts):
+    """Clips for the sampler, which never opens one: {bucket: number} -> (record, bucket)s."""
+    made = [b for b, count in counts.items() for _ in range(count)]
+    return [(record(f"{n}.mp4"), bucket) for n, bucket in enumerate(made)]
+
+
+def test_every_batch_is_from_one_bucket_and_every_clip_is_seen_once():
+    table = pretended({WIDE: 7, TALL: 5})
+    sampler = BucketBatchSampler(table, 3)
+    batches = sampler.batches(0)
+    assert sorted(key for batch in batches for key in batch) == [(n, 0) for n in range(12)]
+    assert all(len({table[index][1] for index, _ in batch}) == 1 for batch in batches)
+    assert sorted(map(len, batches)) == [1, 2, 3, 3, 3] and len(sampler) == 5
+    sampler.set_epoch(1)
+    assert list(sampler) == sampler.batches(1)
+    assert batches == BucketBatchSampler(table, 3).batches(0)
+    assert [sorted(b) for b in batches] != [[(i, 0) for i, _ in sorted(b)] for b in batches[::-1]]
+    first = [[index for index, _ in batch] for batch in batches]
+    assert first != [[index for index, _ in batch] for batch in sampler.batches(1)]
+    assert batches != BucketBatchSampler(table, 3, seed=1).batches(0)
+
+
+def test_batch_sizes_may_differ_and_rests_may_be_dropped():
+    table = pretended({WIDE: 7, TALL: 5})
+    sizes = {
+        (table[batch[0][0]][1], len(batch))
+        for batch in BucketBatchSampler(table, {WIDE: 3, TALL: 2}, drop_last=True).batches(0)
+    }
+    assert sizes == {(WIDE, 3), (TALL, 2)}
+    with pytest.raises(ValueError, match="5x48x32 has 5 clips, fewer than its batch of 6"):
+        BucketBatchSampler(table, 6, drop_last=True)
+    with pytest.raises(ValueError, match="5x48x32 needs a batch size of at least 1"):
+        BucketBatchSampler(table, {WIDE: 3})
+
+
+def test_balanced_epochs_draw_each_clip_by_its_weight():
+    table = [(record(str(n), weight=w), WIDE) for n, w in enumerate((0.0, 0.25, 1.0, 2.5))]
+    sampler = BucketBatchSampler(table, 2, balanced=True)
+    drawn = Counter(i for e in range(400) for batch in sampler.batches(e) for i, _ in batch)
+    assert drawn[0] == 0 and drawn[2] == 400
+    assert drawn[1] == pytest.approx(100, abs=30) and drawn[3] == pytest.approx(1000, abs=40)
+    with pytest.raises(ValueError, match="epoch 0 has no batch"):
+        BucketBatchSampler(table[:1], 2, balanced=True)

@@ -11,7 +11,7 @@ from tests.pipeline.samples import moving, save
 from vidgen_lab.pipeline.deliver.export import write_exports
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.toyworld.dataset import write_dataset
-from vidgen_lab.training import clips
+from vidgen_lab.training.data import clips
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
 from vidgen_lab.video.reader import VideoError
 

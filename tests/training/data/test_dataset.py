@@ -1,31 +1,25 @@
-"""Batches of one shape, equal for any number of workers and after any number of stops."""
+"""Items of clips: equal for any number of workers and after any number of stops."""
 
 import json
-from collections import Counter
+import os
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from tests.training.samples import TALL, WIDE, record
-from vidgen_lab.training.data.clips import ClipRecord
-from vidgen_lab.training.data.dataset import (
-    BucketBatchSampler,
-    ClipDataset,
-    ClipLoader,
-    cover,
-)
+from tests.training.samples import WIDE
+from vidgen_lab.pipeline.deliver.augment import AugmentSettings, VideoAugmentationPipeline
+from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, Curriculum, assign
+from vidgen_lab.training.data.clips import ClipRecord, read_clips
+from vidgen_lab.training.data.dataset import VideoDataset, cover, preview, spread
+from vidgen_lab.training.data.pixel_cache import PixelCache
+from vidgen_lab.training.stream import BatchStream
 from vidgen_lab.video.reader import VideoError, read_clip
 
 
-def pretended(counts):
-    """Clips for the sampler, which never opens one: {bucket: number} -> (record, bucket)s."""
-    made = [b for b, count in counts.items() for _ in range(count)]
-    return [(record(f"{n}.mp4"), bucket) for n, bucket in enumerate(made)]
-
-
 def test_an_item_is_a_window_of_the_clip_in_the_models_range(clips):
-    data = ClipDataset(clips, seed=1)
+    data = VideoDataset(clips, seed=1)
     item = data[0]
     assert item["video"].shape == (3, 9, 32, 48) and item["video"].dtype == torch.float32
     assert item["video"].is_contiguous() and item["video"].abs().max() <= 1
@@ -38,12 +32,12 @@ def test_an_item_is_a_window_of_the_clip_in_the_models_range(clips):
 
 
 def test_the_window_hangs_on_seed_epoch_and_clip_alone(clips):
-    data, again = ClipDataset(clips, seed=1), ClipDataset(clips[::-1], seed=1)
+    data, again = VideoDataset(clips, seed=1), VideoDataset(clips[::-1], seed=1)
     assert all(data.window(n, 3) == again.window(len(clips) - 1 - n, 3) for n in range(len(clips)))
     starts = {data.window(0, epoch).start for epoch in range(60)}
     assert starts == set(range(16 - 9 + 1))  # every place in the clip, the last one too
     assert len({data.window(n, 0).start for n in range(4)}) > 1
-    others = ClipDataset(clips, seed=2)
+    others = VideoDataset(clips, seed=2)
     assert any(data.window(0, e) != others.window(0, e) for e in range(5))
     assert torch.equal(data[0]["video"], data[0, 0]["video"])
     moved = next(e for e in range(9) if data.window(0, e) != data.window(0))
@@ -66,124 +60,60 @@ def test_a_file_that_is_not_what_the_list_says_is_an_error(clips):
     listed, bucket = clips[0]
     wrong = ClipRecord("x", listed.path, "x", 20, listed.height, listed.width, 8.0)
     with pytest.raises(VideoError, match="holds 16x64x96 .* not 20x64x96 as listed"):
-        ClipDataset([(wrong, bucket)])[0]
+        VideoDataset([(wrong, bucket)])[0]
 
 
-# batches ----------------------------------------------------------------------------------------
+def loader_of(clips, workers=0, **options):
+    return DataLoader(
+        VideoDataset(clips, 5, **options), batch_sampler=BucketBatchSampler(clips, 2, seed=5),
+        num_workers=workers, multiprocessing_context="spawn" if workers else None,
+    )  # fmt: skip
 
 
-def test_every_batch_is_from_one_bucket_and_every_clip_is_seen_once():
-    table = pretended({WIDE: 7, TALL: 5})
-    sampler = BucketBatchSampler(table, 3)
-    batches = sampler.batches(0)
-    assert sorted(key for batch in batches for key in batch) == [(n, 0) for n in range(12)]
-    assert all(len({table[index][1] for index, _ in batch}) == 1 for batch in batches)
-    assert sorted(map(len, batches)) == [1, 2, 3, 3, 3] and len(sampler) == 5
-    assert batches == BucketBatchSampler(table, 3).batches(0)
-    assert [sorted(b) for b in batches] != [[(i, 0) for i, _ in sorted(b)] for b in batches[::-1]]
-    first = [[index for index, _ in batch] for batch in batches]
-    assert first != [[index for index, _ in batch] for batch in sampler.batches(1)]
-    assert batches != BucketBatchSampler(table, 3, seed=1).batches(0)
-
-
-def test_batch_sizes_may_differ_and_rests_may_be_dropped():
-    table = pretended({WIDE: 7, TALL: 5})
-    sizes = {
-        (table[batch[0][0]][1], len(batch))
-        for batch in BucketBatchSampler(table, {WIDE: 3, TALL: 2}, drop_last=True).batches(0)
-    }
-    assert sizes == {(WIDE, 3), (TALL, 2)}
-    with pytest.raises(ValueError, match="5x48x32 has 5 clips, fewer than its batch of 6"):
-        BucketBatchSampler(table, 6, drop_last=True)
-    with pytest.raises(ValueError, match="5x48x32 needs a batch size of at least 1"):
-        BucketBatchSampler(table, {WIDE: 3})
-
-
-def test_balanced_epochs_draw_each_clip_by_its_weight():
-    table = [(record(str(n), weight=w), WIDE) for n, w in enumerate((0.0, 0.25, 1.0, 2.5))]
-    sampler = BucketBatchSampler(table, 2, balanced=True)
-    drawn = Counter(i for e in range(400) for batch in sampler.batches(e) for i, _ in batch)
-    assert drawn[0] == 0 and drawn[2] == 400
-    assert drawn[1] == pytest.approx(100, abs=30) and drawn[3] == pytest.approx(1000, abs=40)
-    with pytest.raises(ValueError, match="epoch 0 has no batch"):
-        BucketBatchSampler(table[:1], 2, balanced=True)
-
-
-class Stub(ClipDataset):
-    """Items that say which frames they would hold, without opening a file."""
-
-    def __getitem__(self, key):
-        return {"video": torch.tensor(self.window(*key)), "id": self.clips[key[0]][0].id}
-
-
-class Counting(BucketBatchSampler):
-    """Counts the batches a loader has asked for."""
-
-    drawn = 0
-
-    def __iter__(self):
-        for batch in super().__iter__():
-            self.drawn += 1
-            yield batch
-
-
-def loader_of(clips, kind=Stub, **options):
-    """Four batches an epoch."""
-    return ClipLoader(kind(clips, seed=5), Counting(clips, 2, seed=5), **options)
-
-
-def take(loader, number):
-    """The next batches, over as many epochs as it takes, as a training asks for them."""
-    out = []
-    while len(out) < number:
-        for batch in loader:
-            out.append((batch["id"], batch["video"]))
-            if len(out) == number:
-                break
-    return out
+def take(stream, count):
+    return [next(stream) for _ in range(count)]
 
 
 def same(one, other):
-    return [i for i, _ in one] == [i for i, _ in other] and all(
-        torch.equal(a, b) for (_, a), (_, b) in zip(one, other, strict=True)
+    return [b["id"] for b in one] == [b["id"] for b in other] and all(
+        torch.equal(a["video"], b["video"]) for a, b in zip(one, other, strict=True)
     )
 
 
-def test_a_run_stopped_anywhere_goes_on_with_the_batches_it_would_have_had(clips):
-    whole = take(loader_of(clips), 10)
-    for stop in range(1, 10):
-        first = loader_of(clips)
-        begun = take(first, stop)
-        state = json.loads(json.dumps(first.state_dict()))  # as a checkpoint keeps it
-        second = loader_of(clips)
-        second.load_state_dict(state)
-        assert (second.sampler.epoch, second.sampler.position) == divmod(stop, 4)
-        assert len(second) == 4 - stop % 4
-        assert same(begun + take(second, 10 - stop), whole)
-    assert not same(whole[:4], whole[4:8])  # another order, other windows
+def test_any_number_of_workers_gives_the_same(clips):
+    augment = VideoAugmentationPipeline(AugmentSettings(probability=1.0))
+    whole = take(BatchStream(loader_of(clips, augment=augment)), 6)
+    assert not same(whole[:2], take(BatchStream(loader_of(clips)), 2))
+    stream = BatchStream(loader_of(clips, 2, augment=augment))
+    assert same(take(stream, 3), whole[:3])
+    assert (stream.epoch, stream.place) == (0, 3)  # what was loaded ahead does not count
+    again = BatchStream(loader_of(clips, augment=augment))
+    again.load_state_dict(json.loads(json.dumps(stream.state_dict())))
+    assert same(take(again, 3), whole[3:])
 
 
-def test_two_spawned_workers_give_what_none_gives_and_loading_ahead_does_not_count(clips):
-    whole = take(loader_of(clips, ClipDataset), 6)
-    assert whole[0][1].shape[1] == 3
-    loader = loader_of(clips, ClipDataset, workers=2, prefetch=1)
-    begun = take(loader, 1)
-    assert 1 < loader.sampler.drawn <= 1 + 2 * 1  # of four: no more in memory than was said
-    state = loader.state_dict()
-    assert (state["epoch"], state["position"]) == (0, 1)
-    assert same(begun + take(loader, 5), whole)
-    loader.load_state_dict(state)
-    assert same(take(loader, 2), whole[1:3])
+def test_two_processes_share_the_batches_and_the_place_is_common(clips):
+    whole, data = take(BatchStream(loader_of(clips)), 10), loader_of(clips)
+    for cut in range(5):
+        streams = [BatchStream(data, 0, rank, 2) for rank in (0, 1)]
+        begun = [next(s) for _ in range(cut) for s in streams]
+        resumed = [BatchStream(data, 0, rank, 2) for rank in (0, 1)]
+        for stream in resumed:
+            stream.load_state_dict(streams[0].state_dict())
+        assert same(begun + [next(s) for _ in range(5 - cut) for s in resumed], whole)
 
 
 def test_loading_leaves_the_trainings_noise_alone(clips):
     before = torch.get_rng_state()
-    take(loader_of(clips), 5)
+    take(BatchStream(loader_of(clips)), 5)
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_place_in_another_data_set_is_refused(clips):
-    state = BucketBatchSampler(clips, 2, seed=5).state_dict()
+def test_a_place_in_other_data_is_refused(clips):
+    def stream(sampler):
+        return BatchStream(DataLoader(VideoDataset(clips), batch_sampler=sampler))
+
+    state = stream(BucketBatchSampler(clips, 2, seed=5)).state_dict()
     for other, named in (
         (BucketBatchSampler(clips, 2, seed=6), "seed"),
         (BucketBatchSampler(clips, 1, seed=5), "batch_size"),
@@ -191,6 +121,137 @@ def test_a_place_in_another_data_set_is_refused(clips):
         (BucketBatchSampler(clips, 2, seed=5, balanced=True), "balanced"),
     ):
         with pytest.raises(ValueError, match=f"another data set: {named} changed"):
-            other.load_state_dict(state)
-    with pytest.raises(ValueError, match="from the same clips"):
-        ClipLoader(ClipDataset(clips), BucketBatchSampler(clips[1:], 2))
+            stream(other).load_state_dict(state)
+
+
+# frames -----------------------------------------------------------------------------------------
+
+
+def test_a_stride_keeps_the_first_frame_and_asks_for_long_enough_clips(folder):
+    bucket = Bucket(4, 32, 48, stride=5)
+    assert bucket.span == 16 and str(bucket) == "4/5x32x48"
+    found = assign(read_clips(folder), [bucket])
+    assert found.reasons == {"too_short": 1}
+    data = VideoDataset(found.clips, sampling="start")
+    assert list(data.window(0)) == [0, 5, 10, 15]
+    frames = read_clip(found.clips[0][0].path).frames[::5]
+    assert torch.allclose(data[0]["video"], cover(frames, 32, 48) / 127.5 - 1, atol=1e-6)
+    uniform = VideoDataset(found.clips, sampling="uniform")
+    assert uniform.window(0) == [0, 5, 10, 15] and spread(16, 5) == [0, 4, 8, 11, 15]
+    assert uniform[0]["video"].shape == (3, 4, 32, 48)
+
+
+def test_motion_is_looked_for_where_it_is(tmp_path, folder):
+    record, cache = read_clips(folder)[0], PixelCache(tmp_path)
+    with pytest.raises(ValueError, match="give it a cache"):
+        VideoDataset([(record, WIDE)], sampling="motion")
+    data = VideoDataset([(record, WIDE)], sampling="motion", cache=cache)
+
+    def still_then_wild():
+        frames = np.zeros((16, 32, 48, 3), np.uint8)
+        frames[11:] = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3))
+        return frames
+
+    cache.motion(record, WIDE, still_then_wild)
+    starts = [data.window(0, epoch).start for epoch in range(200)]
+    assert sum(start >= 7 for start in starts) > 120 and min(starts) < 6
+
+
+# caches -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["npy", "hdf5"])
+def test_a_cache_gives_what_decoding_gives_and_nothing_stale(tmp_path, clips, layout):
+    cache = PixelCache(tmp_path / "cache", layout)
+    plain, cached = VideoDataset(clips, seed=1), VideoDataset(clips, seed=1, cache=cache)
+    for epoch in (0, 1, 2):
+        for n in range(len(clips)):
+            assert torch.equal(plain[n, epoch]["video"], cached[n, epoch]["video"])
+    files = sorted(cache.folder.iterdir())
+    assert len(files) == len(clips)  # whole clips: later epochs found their windows in them
+    record, bucket = clips[0]
+    moved = tmp_path / "elsewhere.mp4"
+    moved.write_bytes(record.path.read_bytes())
+    facts = record.num_frames, record.height, record.width, record.fps
+    one = [(ClipRecord("other", moved, "x", *facts), bucket)]
+    VideoDataset(one, cache=cache)[0]
+    assert sorted(cache.folder.iterdir()) == files  # by content, not by name
+    moved.write_bytes(clips[1][0].path.read_bytes())
+    os.utime(moved, (1, 1))
+    changed = VideoDataset(one, cache=cache)[0]["video"]
+    assert torch.equal(changed, VideoDataset(one)[0]["video"])
+
+
+def test_a_cache_stays_within_its_size(tmp_path, clips):
+    cache = PixelCache(tmp_path, max_gib=2.5 * 16 * 32 * 48 * 3 / 2**30)
+    data, plain = VideoDataset(clips, cache=cache), VideoDataset(clips)
+    assert all(torch.equal(data[n]["video"], plain[n]["video"]) for n in range(4))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# what cannot be read ----------------------------------------------------------------------------
+
+
+def with_a_bad_one(clips, file):
+    file.write_bytes(b"no film")
+    bad = ClipRecord(file.name, file, "x", 16, 64, 96, 8.0)
+    return (*clips[:4], (bad, clips[0][1]))
+
+
+def test_a_broken_clip_is_tried_once_and_replaced_by_any_of_its_bucket(tmp_path, clips):
+    table = with_a_bad_one(clips, tmp_path / "broken.mp4")
+    with pytest.raises(VideoError):
+        VideoDataset(table)[4]
+    data = VideoDataset(table, quarantine=tmp_path / "a")
+    shown = {data[4, epoch]["id"] for epoch in range(25)}
+    assert shown == {f"{n}.mp4" for n in range(4)}  # evenly, not always its neighbour
+    assert [row["id"] for row in data.report()] == ["broken.mp4"]
+    assert "broken.mp4" in data.report()[0]["reason"]
+    fresh = VideoDataset(table, quarantine=tmp_path / "b")
+    decode, tried = fresh._decode, []
+    fresh._decode = lambda record, *rest: (tried.append(record.id), decode(record, *rest))[1]
+    assert all(fresh[4, e]["id"] == data[4, e]["id"] for e in range(8))  # known or not
+    assert tried.count("broken.mp4") == 1
+    alone = VideoDataset(table[4:], quarantine=tmp_path / "c")
+    with pytest.raises(VideoError, match="in a row cannot be read"):
+        alone[0]
+
+
+def test_a_mended_clip_gets_another_chance(tmp_path, clips):
+    file = tmp_path / "mended.mp4"
+    data = VideoDataset(with_a_bad_one(clips, file), quarantine=tmp_path / "a")
+    assert data[4]["id"] != "mended.mp4"
+    file.write_bytes(clips[0][0].path.read_bytes())
+    assert data[4]["id"] == "mended.mp4"
+
+
+# what will be trained on ------------------------------------------------------------------------
+
+
+def test_a_curriculum_moves_from_stage_to_stage(folder):
+    records = read_clips(folder)
+    small, large = (assign(records, [Bucket(5, *size)]).clips for size in ((16, 24), (32, 48)))
+    stages = [(2, BucketBatchSampler(small, 2)), (1, BucketBatchSampler(large, 3))]
+    order = Curriculum(stages)
+    counts = [len(order.batches(epoch)) for epoch in range(4)]
+    stream = BatchStream(DataLoader(VideoDataset(order.clips), batch_sampler=order))
+    shapes = [tuple(next(stream)["video"].shape[-2:]) for _ in range(sum(counts))]
+    first = counts[0] + counts[1]
+    assert set(shapes[:first]) == {(16, 24)} and set(shapes[first:]) == {(32, 48)}
+    assert stream.epoch == 4
+    with pytest.raises(ValueError, match="at least one epoch"):
+        Curriculum([(0, stages[0][1]), stages[1]])
+
+
+def test_the_preview_shows_the_very_items(clips):
+    data = VideoDataset(clips, seed=2)
+    film = preview(data, [(n, 1) for n in range(3)], columns=2)
+    assert film.frames.shape == (9, 64, 96, 3)
+    shown = torch.from_numpy(film.frames[:, :32, 48:]).permute(3, 0, 1, 2) / 127.5 - 1
+    assert torch.allclose(shown, data[1, 1]["video"], atol=0.005)
+
+
+def test_the_table_says_where_every_clip_went(folder):
+    rows = assign(read_clips(folder), [Bucket(9, 32, 48)]).rows()
+    assert [r["bucket"] for r in rows if r["bucket"]] == ["9x32x48"] * 5
+    assert [(r["id"], r["reason"]) for r in rows if not r["bucket"]] == [("5.mp4", "too_short")]

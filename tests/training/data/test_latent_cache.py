@@ -6,11 +6,11 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch.utils.data import DataLoader
 
-from vidgen_lab.training import latent_cache
+from vidgen_lab.training.data import latent_cache
 from vidgen_lab.training.data.buckets import Bucket
 from vidgen_lab.training.data.clip_encoding import ClipSpan, spans_of, vae_identity
 from vidgen_lab.training.data.clips import ClipRecord
-from vidgen_lab.training.data.dataset import ClipDataset
+from vidgen_lab.training.data.dataset import VideoDataset
 from vidgen_lab.training.data.latent_cache import CorruptEntry, EncodingError, LatentCache
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import read_clip
@@ -116,7 +116,7 @@ def test_latents_of_a_data_set_are_those_of_its_items(tmp_path):
     for n, (height, width) in enumerate([(32, 48), (48, 32)]):
         path = film(tmp_path / f"{n}.mp4", n, 20, height, width)
         records.append(ClipRecord(path.name, path, "a caption", 20, height, width, 8.0))
-    dataset = ClipDataset([(record, Bucket(5, 16, 16)) for record in records], seed=3)
+    dataset = VideoDataset([(record, Bucket(5, 16, 16)) for record in records], seed=3)
     vae = video_vae()
     cache = LatentCache(tmp_path / "cache", vae)
     for epoch in (0, 1):

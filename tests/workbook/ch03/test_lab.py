@@ -4,27 +4,22 @@ import ast
 
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from tools import built_here
 from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler, VideoVAE
 from vidgen_lab.latte.measure import attention_cost
-from vidgen_lab.latte.text import TextEmbedding
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.tensors import as_clip, as_tensor
-from vidgen_lab.workbook.ch03 import diagrams as latte_diagrams
-from vidgen_lab.workbook.ch03 import figures as latte_figures
 from vidgen_lab.workbook.ch03 import lab as latte_lab
-from vidgen_lab.workbook.panels.attention import AttentionPanel, look, pick, share_on
 
 MODULES = [
     f"vidgen_lab.latte.{name}"
     for name in (
-        *("vae", "tokens", "attention", "conditioning", "blocks", "schedule", "losses", "samplers"),
-        "text",
+        *("vae", "tokens", "attention", "conditioning", "blocks", "text"),
+        *("diffusion.schedule", "diffusion.losses", "diffusion.samplers"),
     )
 ]
 
@@ -139,130 +134,3 @@ def test_one_clip_is_learned():
         Latte(config), NoiseScheduler(prediction="v"), latents, 30, lambda: calls.append(1)
     )
     assert len(calls) == 30 and np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
-
-
-# figures
-FIGURES = {
-    "impulses": lambda: latte_figures.impulses({"a": np.eye(5)[2], "b": np.ones(5) / 5}),
-    "rate_quality": lambda: latte_figures.rate_quality(
-        {"PCA": pd.DataFrame({"values per pixel": [0.1, 0.2], "dB": [20.0, 25.0]})},
-        {"VAE": (0.1, 22.0)},
-    ),
-    "position_maps": lambda: latte_figures.position_maps({"a": np.eye(4)}, (1, 1)),
-    "codes": lambda: latte_figures.codes(np.eye(4), "codes", "frame", 3),
-    "kept_memory": lambda: latte_figures.kept_memory(
-        pd.DataFrame(
-            {"tokens": [8, 32]}
-            | {f"{v}, {h}": [1.0, 4.0] for v in ("both", "space") for h in ("naive", "fused")}
-        )
-    ),
-    "fading": lambda: latte_figures.fading(
-        pd.DataFrame({"a": [1, 0.2], "b": [1, 1]}, index=[1, 9])
-    ),
-    "schedules": lambda: latte_figures.schedules({"a": np.linspace(1, 0, 10)}),
-    "losses": lambda: latte_figures.losses({"a": [3.0, 2.0, 1.0]}, "loss"),
-    "samples_1d": lambda: latte_figures.samples_1d({"a": np.arange(4.0), "b": np.ones(4)}),
-    "modulation": lambda: latte_figures.modulation(
-        {n: np.ones((2, 4)) for n in ("shift", "scale", "gate")}, [0, 9]
-    ),
-    "sweep": lambda: latte_figures.sweep(pd.DataFrame({"a": [1, 2]}, index=[1.0, 4.0]), "scale"),
-    "token_costs": lambda: latte_figures.token_costs(
-        pd.DataFrame({"tokens": [4, 16], "products": [1.0, 4.0], "attention": [0.1, 1.0]})
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_figures_are_pictures_of_one_width_with_alt_text(name):
-    picture = FIGURES[name]()
-    assert picture.data.startswith(b"\x89PNG") and picture.width == 860
-    assert len(picture.alt) > 10
-
-
-def test_drawings_have_a_title_and_fit_their_sheet():
-    shapes = dict.fromkeys(("text", "latents", "tokens", "video"), (1, 2))
-    for drawing in (latte_diagrams.system(shapes), latte_diagrams.views(), latte_diagrams.block()):
-        assert drawing.alt in drawing.svg() and drawing.width == 860
-
-
-def test_no_writing_runs_over_the_edge_of_a_box():
-    shapes = dict.fromkeys(("text", "latents", "tokens", "video"), (16, 256, 1152))
-    for drawing in (latte_diagrams.system(shapes), latte_diagrams.block()):
-        boxes = [box(p, "x", "y", "width", "height") for p in drawing.parts if "<rect" in p]
-        texts = [p for p in drawing.parts if "<text" in p and "'middle'" in p]
-        assert boxes and texts
-        for part in texts:
-            x, y, size = box(part, "x", "y", "font-size")
-            half = 0.24 * size * len(part.split(">")[1].split("<")[0])  # of a slim letter
-            for left, top, w, h in boxes:
-                if top < y < top + h:
-                    inside = left <= x - half and x + half <= left + w
-                    assert inside or x + half < left or x - half > left + w, part
-
-
-def box(part, *names):
-    return [float(part.split(f" {name}='")[1].split("'")[0]) for name in names]
-
-
-def test_exploded_frames_keep_every_pixel():
-    frame = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    sheet = latte_figures.exploded(frame, 2, scale=1, gap=1)
-    assert sheet.shape == (5, 8, 3)
-    assert np.array_equal(sheet[3:5, 6:8], frame[2:4, 4:6])
-    assert (sheet[2] == 255).all()
-
-
-# where does this token look
-@pytest.fixture(scope="module")
-def maps():
-    torch.manual_seed(0)
-    config = LatteConfig(
-        sample_size=4, num_frames=3, hidden_size=16, depth=4, num_heads=2, condition="text",
-        text_dim=6, modulation="single",
-    )  # fmt: skip
-    model = Latte(config)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.normal_(std=0.5)
-    text = TextEmbedding(torch.randn(1, 5, 6), torch.tensor([[True, True, True, False, False]]))
-    return look(model, NoiseScheduler(), torch.randn(1, 4, 3, 4, 6), text, 300)
-
-
-def test_maps_are_attention_by_place(maps):
-    assert maps.space.shape == (2, 3, 2, 6, 6) and (maps.rows, maps.cols) == (2, 3)
-    assert maps.time.shape == (2, 6, 2, 3, 3) and maps.words.shape == (2, 2, 3, 6, 5)
-    for kind in (maps.space, maps.time, maps.words):
-        torch.testing.assert_close(kind.sum(-1), torch.ones_like(kind.sum(-1)))
-    assert maps.words[..., 3:].max() == 0  # padding is not looked at
-    space, time, words = pick(maps, frame=1, row=1, col=2, pair=1, head=0)
-    assert np.array_equal(space.ravel(), maps.space[1, 1, 0, 5].numpy())
-    assert np.array_equal(time, maps.time[1, 5, 0, 1].numpy())
-    assert np.array_equal(words, maps.words[1, 0, 1, 5].numpy())
-
-
-def test_even_attention_has_a_share_of_one(maps):
-    from dataclasses import replace
-
-    mask = np.zeros((3, 32, 48), bool)
-    mask[:, :16, :16] = True
-    even = replace(maps, space=torch.full_like(maps.space, 1 / 6))
-    assert share_on(even, mask) == pytest.approx(1)
-    drawn = even.space.clone()
-    drawn[..., 0, :] = torch.eye(6)[0]  # tokens on the subject see the subject alone
-    drawn = replace(maps, space=drawn)
-    assert share_on(drawn, mask) == pytest.approx(6)
-    assert share_on(drawn, mask, inside=False) == pytest.approx(1)
-
-
-def test_the_panel_needs_no_click_and_follows_its_controls(maps):
-    clip = Clip(np.zeros((3, 32, 48, 3), np.uint8), fps=8)
-    panel = AttentionPanel(clip, {300: maps, 600: maps}, ["red", "ball", "</s>"], start=(1, 0, 2))
-    first = bytes(panel.view.value)
-    assert first.startswith(b"\xff\xd8") and "row 1, column 3 of frame 2" in panel.summary()
-    bundle = panel._repr_mimebundle_()
-    assert bundle["text/plain"] == panel.summary()
-    panel.controls["row"].value = 2
-    assert panel.controls["head"].label == "mean of all" and panel.choice["head"] is None
-    panel.controls["head"].value = 1
-    assert bytes(panel.view.value) != first and "row 2, column 3" in panel.text.value
-    assert panel.choice["row"] == 1 and panel.picture().alt == panel.summary()

@@ -8,7 +8,8 @@ import pytest
 from tests.tiny_models import build_tiny
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest, RequestError
-from vidgen_lab.workbook.panels.prompt import HISTORY, PromptPanel, RatingPanel
+from vidgen_lab.workbook.panels.prompt import HISTORY, PromptPanel
+from vidgen_lab.workbook.panels.rating import RatingPanel
 
 REQUEST = GenerationRequest(
     "a red ball",

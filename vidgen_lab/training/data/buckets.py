@@ -1,29 +1,47 @@
-"""Shapes that a batch can have, and which of them a clip gets."""
+"""Shapes that a batch can have, which of them a clip gets, and in which order batches come.
 
+A batch depends on (seed, epoch, its place in it) alone: not on the number of workers, nor on how
+often the run was stopped and resumed.
+"""
+
+import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from vidgen_lab.training.data.clips import ClipRecord
 
+Key = tuple[int, int]  # (index of the clip, epoch)
 Reason = Literal["too_short", "too_small"]
 
 
 @dataclass(frozen=True, order=True)
 class Bucket:
-    """A shape that a batch can have: frames, and pixels."""
+    """A shape that a batch can have: frames, and pixels.
+
+    stride: every how manieth frame of a clip is taken, beginning with the first one of its window.
+    """
 
     num_frames: int
     height: int
     width: int
+    stride: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.num_frames, self.height, self.width) < 1:
+        if min(self.num_frames, self.height, self.width, self.stride) < 1:
             raise ValueError(f"a bucket needs at least one frame of one pixel, not {self}")
 
     def __str__(self) -> str:
-        return f"{self.num_frames}x{self.height}x{self.width}"
+        every = f"/{self.stride}" if self.stride > 1 else ""
+        return f"{self.num_frames}{every}x{self.height}x{self.width}"
+
+    @property
+    def span(self) -> int:
+        """Frames that a clip must have: those shown and those passed over between them."""
+        return (self.num_frames - 1) * self.stride + 1
 
     def scale(self, height: int, width: int) -> float:
         """How many times a picture must be enlarged to cover the bucket's."""
@@ -60,6 +78,15 @@ class Assignment:
     def reasons(self) -> dict[Reason, int]:
         """Clips without a bucket, by reason."""
         return dict(sorted(Counter(each.reason for each in self.unfit).items()))
+
+    def rows(self) -> list[dict[str, str]]:
+        """A row for each clip: id, bucket, or the reason why it has none."""
+        placed = [{"id": c.id, "bucket": str(b), "reason": "", "detail": ""} for c, b in self.clips]
+        out = [
+            {"id": u.clip.id, "bucket": "", "reason": u.reason, "detail": u.detail}
+            for u in self.unfit
+        ]
+        return placed + out
 
     def __str__(self) -> str:
         lines = [f"{number:6d}  {bucket}" for bucket, number in self.counts.items()]
@@ -98,9 +125,9 @@ def assign(
 
 def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) -> Bucket | Unfit:
     size = record.height, record.width
-    short = [b for b in buckets if b.num_frames <= record.num_frames]
+    short = [b for b in buckets if b.span <= record.num_frames]
     if not short:
-        least = min(b.num_frames for b in buckets)
+        least = min(b.span for b in buckets)
         return Unfit(
             record, "too_short", f"{record.num_frames} frames, every bucket has {least} or more"
         )
@@ -115,3 +142,128 @@ def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) ->
         return kept, bucket.num_frames, bucket.height * bucket.width, bucket
 
     return max(fitting, key=worth)
+
+
+class BucketBatchSampler:
+    """Batches of keys (index, epoch) for `VideoDataset`, each from one bucket, in shuffled order.
+
+    batch_size: one number, or one for each bucket. drop_last: leave out a bucket's last batch when
+    it is not full (other clips in every epoch). balanced: draw each clip `weight` times in an
+    epoch, on average, instead of once.
+
+    Iterating gives the batches of the epoch that `set_epoch` named, as PyTorch's samplers do;
+    `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
+    Raises ValueError for a batch size below 1, and when drop_last would leave clips out for ever.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[tuple[ClipRecord, Bucket]],
+        batch_size: int | Mapping[Bucket, int],
+        seed: int = 0,
+        drop_last: bool = False,
+        balanced: bool = False,
+    ) -> None:
+        self.clips, self.seed = tuple(clips), seed
+        self.drop_last, self.balanced = drop_last, balanced
+        self.epoch = 0
+        self._members: dict[Bucket, list[int]] = {}
+        for index, (_, bucket) in enumerate(self.clips):
+            self._members.setdefault(bucket, []).append(index)
+        self._sizes = _batch_sizes(batch_size, self._members, drop_last)
+        self.batches(0)  # refuses an empty data set now, not in an hour
+
+    def batches(self, epoch: int) -> list[list[Key]]:
+        """All batches of an epoch; they hang on (seed, epoch), the clips and the settings alone."""
+        rng = np.random.default_rng((self.seed, epoch))
+        out = []
+        for bucket in sorted(self._members):
+            chosen = np.array(self._members[bucket])
+            if self.balanced:
+                weights = np.array([self.clips[index][0].weight for index in chosen])
+                chosen = chosen.repeat(np.floor(weights + rng.random(len(chosen))).astype(int))
+            chosen, size = rng.permutation(chosen).tolist(), self._sizes[bucket]
+            end = len(chosen) // size * size if self.drop_last else len(chosen)
+            groups = (chosen[at : at + size] for at in range(0, end, size))
+            out += [[(index, epoch) for index in group] for group in groups]
+        if not out:
+            raise ValueError(f"epoch {epoch} has no batch: {len(self.clips)} clips, all left out")
+        return [out[place] for place in rng.permutation(len(out))]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches(self.epoch))
+
+    def __len__(self) -> int:
+        """Batches of this epoch."""
+        return len(self.batches(self.epoch))
+
+    def identity(self) -> dict[str, Any]:
+        """What fixes the order, in plain values: a run resumes with the same alone."""
+        digest = hashlib.sha256()
+        for clip, bucket in self.clips:
+            digest.update(f"{clip.id}\n{clip.num_frames} {clip.weight} {bucket}\n".encode())
+        return {
+            "clips": digest.hexdigest(),
+            "batch_size": {str(bucket): size for bucket, size in sorted(self._sizes.items())},
+            "seed": self.seed,
+            "drop_last": self.drop_last,
+            "balanced": self.balanced,
+        }
+
+
+class Curriculum:
+    """Several data sets one after the other, as if they were one: small clips first, say.
+
+    stages: (epochs, clips with buckets, sampler) in turn; the last one has all epochs that follow.
+    `clips` are those of all stages, for one `VideoDataset`; `batches` says which are used when.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, BucketBatchSampler]]) -> None:
+        if not stages or any(epochs < 1 for epochs, _ in stages[:-1]):
+            raise ValueError("a curriculum needs stages of at least one epoch")
+        self.stages = tuple(stages)
+        self.clips = tuple(clip for _, sampler in stages for clip in sampler.clips)
+        self.epoch = 0
+
+    def batches(self, epoch: int) -> list[list[Key]]:
+        """All batches of an epoch, from its stage."""
+        offset, begun = 0, 0
+        for epochs, sampler in self.stages[:-1]:
+            if epoch < begun + epochs:
+                break
+            begun, offset = begun + epochs, offset + len(sampler.clips)
+        else:
+            sampler = self.stages[-1][1]
+        return [[(n + offset, e) for n, e in batch] for batch in sampler.batches(epoch)]
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches(self.epoch))
+
+    def __len__(self) -> int:
+        return len(self.batches(self.epoch))
+
+    def identity(self) -> dict[str, Any]:
+        """What fixes the order."""
+        stages = ((epochs, sampler.identity()) for epochs, sampler in self.stages)
+        return {f"stage {n}": [epochs, said] for n, (epochs, said) in enumerate(stages)}
+
+
+def _batch_sizes(
+    wanted: int | Mapping[Bucket, int], members: Mapping[Bucket, Sequence[int]], drop_last: bool
+) -> dict[Bucket, int]:
+    sizes = {b: wanted.get(b, 0) if isinstance(wanted, Mapping) else wanted for b in members}
+    for bucket, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"bucket {bucket} needs a batch size of at least 1, not {size}")
+        if drop_last and len(members[bucket]) < size:
+            raise ValueError(
+                f"bucket {bucket} has {len(members[bucket])} clips, fewer than its batch of {size}:"
+                " with drop_last they would never be seen; take a smaller batch or fewer buckets"
+            )
+    return sizes

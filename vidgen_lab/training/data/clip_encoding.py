@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vidgen_lab.files import plain
-from vidgen_lab.training.data.dataset import ClipDataset, cover
+from vidgen_lab.training.data.dataset import VideoDataset, cover
 from vidgen_lab.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ClipSpan:
     """What a model sees of a video file.
 
     frames: numbers of the frames as shown, any sequence (`range(0, 98, 2)`). height, width: pixels
-    after `clip_loader.cover`.
+    after `dataset.cover`.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class ClipSpan:
         return cover(frames[chosen], self.height, self.width)
 
 
-def spans_of(dataset: ClipDataset, epoch: int = 0) -> list[ClipSpan]:
+def spans_of(dataset: VideoDataset, epoch: int = 0) -> list[ClipSpan]:
     """What the items of a data set show in one epoch, in their order.
 
     Windows are drawn anew in every epoch, and each is another entry of a cache: a run from cached

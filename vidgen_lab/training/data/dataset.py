@@ -1,53 +1,149 @@
-"""Batches of clips of many sizes: every batch has one shape, and every draw can be repeated.
+"""Clips as training items, the same for any number of workers: `VideoDataset`.
 
-What a step trains on depends on (seed, epoch, place in the epoch) alone: not on the number of
-workers, nor on how often the run was stopped and resumed.
+    found = assign(read_clips(folder), [Bucket(17, 64, 96)])
+    loader = DataLoader(VideoDataset(found.clips), batch_sampler=BucketBatchSampler(found.clips, 4))
+
+What an item shows depends on (seed, epoch, id of the clip) alone.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
-from vidgen_lab.pipeline.deliver.augment import rng_for
-from vidgen_lab.training.data.buckets import Bucket
+from vidgen_lab.files import write_text
+from vidgen_lab.pipeline.deliver.augment import VideoAugmentationPipeline
+from vidgen_lab.seeds import rng
+from vidgen_lab.training.data.buckets import Bucket, Key
 from vidgen_lab.training.data.clips import ClipRecord
+from vidgen_lab.training.data.pixel_cache import PixelCache
+from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader
 from vidgen_lab.video.tensors import to_model_range
 
-Key = tuple[int, int]  # (index of the clip, epoch)
+Sampling = Literal["random", "uniform", "start", "motion"]
+ATTEMPTS = 20  # clips in a row that cannot be read before it is an error
 
 
-class ClipDataset(Dataset):
-    """Clips as training items: {"video": float [3, T, H, W] in [-1, 1], "caption", "id"}.
+class VideoDataset(Dataset):
+    """Items {"video": float [3, T, H, W] in [-1, 1], "caption", "id"}.
 
     clips: `Assignment.clips`. An item is asked for by its index, or by (index, epoch) as
     `BucketBatchSampler` does: so the epoch reaches workers that live longer than one. Holds paths
     and no open file, so it pickles into spawned workers.
-    An item raises VideoError when its file cannot be read or is not what the list says.
+
+    sampling: which frames. "random": consecutive ones, or every bucket.stride-th, from a place that
+        is drawn anew every epoch. "start": from the first. "uniform": spread over the whole clip.
+        "motion": as random, but places where more moves are likelier (needs the cache).
+    augment: crops, mirrors and colours, one draw for all frames of a clip; what the caption forbids
+        is left out. Changes of time are for the pipeline: here the bucket sets the frames.
+    cache: decoded clips, for all epochs after the first.
+    quarantine: folder that remembers clips which cannot be read. In their place comes another one
+        of their bucket, drawn evenly; each is tried once a run, by whichever worker meets it first.
+        Without it such a clip raises VideoError.
     """
 
-    def __init__(self, clips: Sequence[tuple[ClipRecord, Bucket]], seed: int = 0) -> None:
-        self.clips, self.seed = tuple(clips), seed
+    def __init__(
+        self,
+        clips: Sequence[tuple[ClipRecord, Bucket]],
+        seed: int = 0,
+        sampling: Sampling = "random",
+        augment: VideoAugmentationPipeline | None = None,
+        cache: PixelCache | None = None,
+        quarantine: str | Path | None = None,
+    ) -> None:
+        if sampling == "motion" and cache is None:
+            raise ValueError("sampling=motion looks at every frame first: give it a cache")
+        self.clips, self.seed, self.sampling = tuple(clips), seed, sampling
+        self.augment, self.cache = augment, cache
+        self.quarantine = Path(quarantine) if quarantine else None
+        self._alike: dict[Bucket, list[int]] = {}
+        for index, (_, bucket) in enumerate(self.clips):
+            self._alike.setdefault(bucket, []).append(index)
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def window(self, index: int, epoch: int = 0) -> range:
-        """The frames of a clip that an epoch shows: consecutive, at the clip's own rate; where they
-        begin hangs on (seed, epoch, id of the clip) alone."""
-        record, bucket = self.clips[index]
-        rng = rng_for(self.seed, epoch, f"{record.id}/window")  # not the draws of augmentation
-        start = int(rng.integers(record.num_frames - bucket.num_frames + 1))
-        return range(start, start + bucket.num_frames)
-
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         index, epoch = key if isinstance(key, tuple) else (key, 0)
+        first, problem = index, "known from before"
+        for attempt in range(ATTEMPTS):
+            record, bucket = self.clips[index]
+            if self.quarantine is None or not self._note(record).exists():
+                try:
+                    return self._item(index, epoch)
+                except (VideoError, OSError) as error:
+                    if self.quarantine is None:
+                        raise
+                    problem = str(error)
+                    said = {"id": record.id, "path": str(record.path), "reason": problem}
+                    write_text(self._note(record), json.dumps(said))
+            draw = rng(self.seed, epoch, self.clips[first][0].id, f"instead {attempt}")
+            index = int(draw.choice(self._alike[bucket]))
+        raise VideoError(
+            f"{ATTEMPTS} clips of bucket {bucket} in a row cannot be read ({problem}): see "
+            f"{self.quarantine}, mend the files or prepare anew"
+        )
+
+    def _item(self, index: int, epoch: int) -> dict[str, Any]:
         record, bucket = self.clips[index]
+        frames = self._frames(record, bucket, self.window(index, epoch))
+        if self.augment is not None:
+            frames = self._augmented(frames, record, epoch)
+        video = to_model_range(torch.from_numpy(frames).permute(3, 0, 1, 2))  # [3, T, H, W]
+        return {"video": video.contiguous(), "caption": record.caption, "id": record.id}
+
+    def window(self, index: int, epoch: int = 0) -> Sequence[int]:
+        """The frames of a clip that an epoch shows; a range, but for "uniform"."""
+        record, bucket = self.clips[index]
+        if self.sampling == "uniform":
+            return spread(record.num_frames, bucket.num_frames)
+        places = record.num_frames - bucket.span + 1
+        draw = rng(self.seed, epoch, record.id, "window")  # not the draws of augmentation
+        if self.sampling == "start":
+            start = 0
+        elif self.sampling == "motion":
+            moved = self.cache.motion(record, bucket, lambda: self._decode(record, bucket))
+            within = np.convolve(moved[1:], np.ones(max(1, bucket.span - 1)), "valid")[:places]
+            chances = within + 1e-3 + 0.1 * within.mean()  # what stands still is seen now and then
+            start = int(draw.choice(len(within), p=chances / chances.sum()))
+        else:
+            start = int(draw.integers(places))
+        return range(start, start + bucket.span, bucket.stride)
+
+    def report(self) -> list[dict[str, str]]:
+        """The clips that could not be read, with the reason: {"id", "path", "reason"} each."""
+        notes = sorted(self.quarantine.glob("*.json")) if self.quarantine else ()
+        return [json.loads(note.read_text("utf-8")) for note in notes]
+
+    def _note(self, record: ClipRecord) -> Path:
+        """Where it is noted that this file, as it is now, cannot be read."""
+        try:
+            facts = record.path.stat()
+            state = f"{record.path}/{facts.st_size}/{facts.st_mtime_ns}"
+        except OSError:
+            state = str(record.path)
+        return self.quarantine / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.json"
+
+    def _frames(self, record: ClipRecord, bucket: Bucket, window: Sequence[int]) -> np.ndarray:
+        """These frames at the bucket's size, uint8 [T, H, W, 3]."""
+        if self.cache is not None:
+            found = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
+            if found is not None:
+                return found
+        return self._decode(record, bucket, window)
+
+    def _decode(
+        self, record: ClipRecord, bucket: Bucket, window: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """From the file; the whole clip without a window."""
         reader = VideoReader(record.path)
         found = reader.info.num_frames, reader.info.height, reader.info.width
         if found != (record.num_frames, record.height, record.width):
@@ -55,9 +151,60 @@ class ClipDataset(Dataset):
                 f"{record.path} holds {'x'.join(map(str, found))} (frames, height, width), not "
                 f"{record.num_frames}x{record.height}x{record.width} as listed: prepare anew"
             )
-        frames = reader.read(self.window(index, epoch).start, bucket.num_frames).frames
-        video = to_model_range(cover(frames, bucket.height, bucket.width))
-        return {"video": video.contiguous(), "caption": record.caption, "id": record.id}
+        window = range(record.num_frames) if window is None else window
+        if isinstance(window, range):
+            frames = reader.read(window.start, len(window), window.step).frames
+        else:
+            first = window[0]
+            frames = reader.read(first, window[-1] - first + 1).frames
+            frames = frames[[n - first for n in window]]
+        covered = cover(frames, bucket.height, bucket.width)  # [3, T, H, W]
+        return covered.permute(1, 2, 3, 0).contiguous().numpy()
+
+    def _augmented(self, frames: np.ndarray, record: ClipRecord, epoch: int) -> np.ndarray:
+        clip, draw = Clip(frames, record.fps), rng(self.seed, epoch, record.id, "augment")
+        for change in (self.augment.spatial_augment, self.augment.color_augment):
+            own, wanted = np.random.default_rng(draw.integers(2**63)), draw.random()
+            if wanted < self.augment.settings.probability:
+                clip, _ = change(clip, own, record.caption)
+        return clip.frames
+
+
+class LatentDataset(Dataset):
+    """Items from a cache: {"latents": float32 [C, t, h, w], "id"}, and what they are told.
+
+    spans: of clips that `cache.encode` has seen; a clip may have several, one for each epoch, say.
+    ids: one each, told: more values by id, such as {"0.mp4": {"text": tensor}}. A posterior is
+    drawn from anew every epoch; draws=False takes its mean.
+    """
+
+    def __init__(
+        self,
+        cache: Any,
+        spans: Sequence[Any],
+        ids: Sequence[str] | None = None,
+        told: Mapping[str, Mapping[str, Any]] | None = None,
+        seed: int = 0,
+        draws: bool = True,
+    ) -> None:
+        self.cache, self.seed, self.draws, self.told = cache, seed, draws, told or {}
+        self.keys = [cache.key(span) for span in spans]
+        self.ids = list(ids) if ids is not None else [str(span.path) for span in spans]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, key: int | Key) -> dict[str, Any]:
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        own = rng(self.seed, epoch, self.keys[index])
+        generator = torch.Generator().manual_seed(int(own.integers(2**62))) if self.draws else None
+        latents = self.cache.load(self.keys[index], generator)
+        return {"latents": latents, "id": self.ids[index], **self.told.get(self.ids[index], {})}
+
+
+def spread(length: int, count: int) -> list[int]:
+    """`count` frames evenly over `length`, the first and the last among them."""
+    return np.linspace(0, length - 1, count).round().astype(int).tolist()
 
 
 def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:
@@ -75,161 +222,17 @@ def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:
     return pixels[..., top : top + height, left : left + width].transpose(0, 1)  # [3, T, h, w]
 
 
-class BucketBatchSampler(Sampler[list[Key]]):
-    """Batches of keys (index, epoch) for `ClipDataset`, each from one bucket, in shuffled order.
-
-    batch_size: one number, or one for each bucket. drop_last: leave out a bucket's last batch when
-    it is not full (other clips in every epoch). balanced: draw each clip `weight` times in an
-    epoch, on average, instead of once.
-
-    Iterating gives what is left of the epoch and does not move on by itself: a loader with workers
-    draws ahead of the training. `advance` counts a batch as trained on; `ClipLoader` calls it.
-    Raises ValueError for a batch size below 1, and when drop_last would leave clips out for ever.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[tuple[ClipRecord, Bucket]],
-        batch_size: int | Mapping[Bucket, int],
-        seed: int = 0,
-        drop_last: bool = False,
-        balanced: bool = False,
-    ) -> None:
-        self.clips, self.seed = tuple(clips), seed
-        self.drop_last, self.balanced = drop_last, balanced
-        self.epoch, self.position = 0, 0
-        self._members: dict[Bucket, list[int]] = {}
-        for index, (_, bucket) in enumerate(self.clips):
-            self._members.setdefault(bucket, []).append(index)
-        self._sizes = _batch_sizes(batch_size, self._members, drop_last)
-        self._left = self.batches(0)
-
-    def batches(self, epoch: int) -> list[list[Key]]:
-        """All batches of an epoch; they hang on (seed, epoch), the clips and the settings alone."""
-        rng = np.random.default_rng((self.seed, epoch))
-        out = []
-        for bucket in sorted(self._members):
-            chosen = np.array(self._members[bucket])
-            if self.balanced:
-                weights = np.array([self.clips[index][0].weight for index in chosen])
-                chosen = chosen.repeat(np.floor(weights + rng.random(len(chosen))).astype(int))
-            chosen, size = rng.permutation(chosen).tolist(), self._sizes[bucket]
-            end = len(chosen) // size * size if self.drop_last else len(chosen)
-            groups = (chosen[at : at + size] for at in range(0, end, size))
-            out += [[(index, epoch) for index in group] for group in groups]
-        if not out:
-            raise ValueError(f"epoch {epoch} has no batch: {len(self.clips)} clips, all left out")
-        return [out[place] for place in rng.permutation(len(out))]
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self._left[self.position :])
-
-    def __len__(self) -> int:
-        """Batches left in this epoch."""
-        return len(self._left) - self.position
-
-    def advance(self) -> None:
-        """Count one batch as trained on; after the last one the next epoch begins."""
-        self._go_to(self.epoch, self.position + 1)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the training stands, in plain values, and what it was set to."""
-        return {"epoch": self.epoch, "position": self.position, **self._identity()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` stands; ValueError if it comes from other clips or settings."""
-        own = self._identity()
-        other = [name for name in own if state.get(name) != own[name]]
-        if other:
-            raise ValueError(
-                f"the saved place belongs to another data set: {', '.join(other)} changed since; "
-                "resume with the same clips, buckets and settings, or begin a new run"
-            )
-        self._go_to(state["epoch"], state["position"])
-
-    def _go_to(self, epoch: int, position: int) -> None:
-        if epoch != self.epoch:
-            self._left = self.batches(epoch)
-        if position >= len(self._left):
-            epoch, position = epoch + 1, 0
-            self._left = self.batches(epoch)
-        self.epoch, self.position = epoch, position
-
-    def _identity(self) -> dict[str, Any]:
-        digest = hashlib.sha256()
-        for clip, bucket in self.clips:
-            digest.update(f"{clip.id}\n{clip.num_frames} {clip.weight} {bucket}\n".encode())
-        return {
-            "clips": digest.hexdigest(),
-            "batch_size": {str(bucket): size for bucket, size in sorted(self._sizes.items())},
-            "seed": self.seed,
-            "drop_last": self.drop_last,
-            "balanced": self.balanced,
-        }
-
-
-def _batch_sizes(
-    wanted: int | Mapping[Bucket, int], members: Mapping[Bucket, Sequence[int]], drop_last: bool
-) -> dict[Bucket, int]:
-    sizes = {b: wanted.get(b, 0) if isinstance(wanted, Mapping) else wanted for b in members}
-    for bucket, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"bucket {bucket} needs a batch size of at least 1, not {size}")
-        if drop_last and len(members[bucket]) < size:
-            raise ValueError(
-                f"bucket {bucket} has {len(members[bucket])} clips, fewer than its batch of {size}:"
-                " with drop_last they would never be seen; take a smaller batch or fewer buckets"
-            )
-    return sizes
-
-
-class ClipLoader:
-    """A `DataLoader` over both that knows what the training has had, not what was loaded ahead.
-
-    A loop over it runs to the end of the epoch, the next loop through the next one. A batch is
-    {"video": float [B, 3, T, H, W] in [-1, 1], "caption": list, "id": list}. Save `state_dict()`
-    with the weights after a step, and the resumed run gets the batches the first would have had.
-    workers: processes, spawned once and kept; 0 loads in this one. prefetch: batches each worker
-    has ready, so memory holds at most workers * prefetch + 1 batches.
-    """
-
-    def __init__(
-        self,
-        dataset: ClipDataset,
-        sampler: BucketBatchSampler,
-        workers: int = 0,
-        prefetch: int = 2,
-        pin_memory: bool = False,
-    ) -> None:
-        if dataset.clips != sampler.clips:
-            raise ValueError("data set and sampler must be made from the same clips")
-        self.sampler = sampler
-        spawned = {
-            "multiprocessing_context": "spawn", "persistent_workers": True,
-            "prefetch_factor": prefetch,
-        }  # fmt: skip
-        self._loader = DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            generator=torch.Generator(),  # else every epoch draws from the training's own noise
-            **(spawned if workers else {}),
-        )
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self._loader:
-            self.sampler.advance()
-            yield batch
-
-    def __len__(self) -> int:
-        """Batches left in this epoch."""
-        return len(self.sampler)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The sampler's; see `BucketBatchSampler.state_dict`."""
-        return self.sampler.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The sampler's; see `BucketBatchSampler.load_state_dict`."""
-        self.sampler.load_state_dict(state)
+def preview(dataset: VideoDataset, keys: Sequence[int | Key], columns: int = 4) -> Clip:
+    """A film of exactly what will be trained on: items of one bucket side by side, as uint8."""
+    items = [dataset[key]["video"] for key in keys]
+    shapes = {tuple(item.shape) for item in items}
+    if len(shapes) != 1:
+        warnings.warn(f"items of {len(shapes)} shapes: the first one's are shown", stacklevel=2)
+        items = [item for item in items if item.shape == items[0].shape]
+    items += [torch.full_like(items[0], -1.0)] * (-len(items) % min(columns, len(items)))
+    columns = min(columns, len(items))
+    rows = [torch.cat(items[n : n + columns], -1) for n in range(0, len(items), columns)]
+    film = ((torch.cat(rows, -2) + 1) * 127.5).round().byte()  # [3, T, H, W]
+    index = keys[0][0] if isinstance(keys[0], tuple) else keys[0]
+    record, bucket = dataset.clips[index]
+    return Clip(film.permute(1, 2, 3, 0).numpy(), record.fps / bucket.stride)

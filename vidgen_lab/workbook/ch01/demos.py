@@ -71,9 +71,3 @@ def decode(pipe: "CogVideoXPipeline", latents: "Tensor", request: "GenerationReq
 
     with torch.no_grad():
         return generate.decode(pipe, latents, request.num_frames, request.fps)
-
-
-def psnr(clip: Clip, reference: Clip) -> float:
-    """Peak signal-to-noise ratio in dB; infinite for equal clips."""
-    error = np.mean((clip.frames.astype(float) - reference.frames) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")

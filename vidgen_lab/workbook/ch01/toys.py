@@ -116,14 +116,14 @@ def train_gan(
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     generator, critic = _network(2, 2), _network(2, 1)
-    optimiser_g = torch.optim.Adam(generator.parameters(), generator_rate, (momentum, 0.99))
-    optimiser_c = torch.optim.Adam(critic.parameters(), critic_rate, (momentum, 0.99))
+    optimizer_g = torch.optim.Adam(generator.parameters(), generator_rate, (momentum, 0.99))
+    optimizer_c = torch.optim.Adam(critic.parameters(), critic_rate, (momentum, 0.99))
     probe, found = torch.randn(1000, 2), []
     for step in range(steps):
         fake = generator(torch.randn(256, 2))
         real_loss = F.softplus(-critic(_batch(data, 256, rng))).mean()
-        _descend(optimiser_c, real_loss + F.softplus(critic(fake.detach())).mean())
-        _descend(optimiser_g, F.softplus(-critic(fake)).mean())
+        _descend(optimizer_c, real_loss + F.softplus(critic(fake.detach())).mean())
+        _descend(optimizer_g, F.softplus(-critic(fake)).mean())
         if (step + 1) % (steps // 30) == 0:
             samples = generator(probe).detach().numpy()
             found.append(score(samples, data)["islands found"])
@@ -136,14 +136,14 @@ def train_vae(data: Mixture, steps: int = 1200, seed: int = 0) -> Trained:
     rng = np.random.default_rng(seed)
     encoder, decoder = _network(2, 2), _network(1, 2)
     parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimiser, losses = torch.optim.Adam(parameters, 2e-3), []
+    optimizer, losses = torch.optim.Adam(parameters, 2e-3), []
     for _ in range(steps):
         x = _batch(data, 256, rng)
         mean, log_variance = encoder(x).chunk(2, dim=1)
         latent = mean + (log_variance / 2).exp() * torch.randn_like(mean)
         rebuilt = ((decoder(latent) - x) ** 2).sum(1).mean() / (2 * 0.3**2)
         to_normal = (mean**2 + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
-        losses.append(_descend(optimiser, rebuilt + to_normal))
+        losses.append(_descend(optimizer, rebuilt + to_normal))
     with torch.no_grad():
         samples = decoder(torch.randn(1000, 1)).numpy()
     return Trained(samples, np.array(losses))
@@ -154,15 +154,15 @@ def train_denoiser(data: Mixture, steps: int = 1500, seed: int = 0) -> Trained:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network, losses = _network(3, 2), []
-    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
-    slow_down = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    slow_down = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         x, noise = _batch(data, 256, rng), torch.randn(256, 2)
         signal = torch.from_numpy(signal_share(rng.random((256, 1)))).float()
         noisy = signal.sqrt() * x + (1 - signal).sqrt() * noise
         velocity = signal.sqrt() * noise - (1 - signal).sqrt() * x
         guess = network(torch.cat([noisy, signal], dim=1))
-        losses.append(_descend(optimiser, ((guess - velocity) ** 2).sum(1).mean()))
+        losses.append(_descend(optimizer, ((guess - velocity) ** 2).sum(1).mean()))
         slow_down.step()
 
     def denoise(points: Array, signal: float) -> Array:
@@ -175,10 +175,10 @@ def train_denoiser(data: Mixture, steps: int = 1500, seed: int = 0) -> Trained:
     return Trained(path[-1], np.array(losses))
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: torch.Tensor) -> float:
-    optimiser.zero_grad()
+def _descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> float:
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     return loss.item()
 
 
@@ -253,8 +253,8 @@ def fit_content_motion(
     """Fit on all pairs where held_out [contents, motions] is False."""
     contents, motions, frames, _, size, _ = clips.shape
     model = ContentMotion(contents, motions, frames, size, seed)
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     what, how = torch.nonzero(~held_out, as_tuple=True)
     for _ in range(steps):
-        _descend(optimiser, F.mse_loss(model(what, how), clips[what, how]))
+        _descend(optimizer, F.mse_loss(model(what, how), clips[what, how]))
     return model.eval()

@@ -126,6 +126,14 @@ def band_agreement(videos: Sequence[np.ndarray], final: np.ndarray) -> pd.DataFr
     )
 
 
+def half_done(agreement: pd.DataFrame) -> pd.Series:
+    """First step from which a band stays more than half finished; NaN if none does."""
+    behind = agreement < 0.5
+    last = behind.iloc[::-1].idxmax().where(behind.any(), agreement.index[0] - 1)
+    later = [agreement.index[agreement.index > step] for step in last]
+    return pd.Series([s[0] if len(s) else np.nan for s in later], index=agreement.columns)
+
+
 def _spectrum(frames: np.ndarray) -> np.ndarray:
     grey = frames.astype(np.float64).mean(axis=-1) / 255
     return np.fft.fft2(grey - grey.mean(axis=(1, 2), keepdims=True))

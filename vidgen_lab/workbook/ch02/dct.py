@@ -60,9 +60,3 @@ def decode_picture(coded: Coded) -> np.ndarray:
     whole = blocks.swapaxes(1, 2).reshape(rows * BLOCK, columns * BLOCK)
     height, width = coded.shape
     return np.clip(np.rint(whole[:height, :width]), 0, 255).astype(np.uint8)
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal to noise ratio in dB; infinite for equal pictures."""
-    error = np.mean((a.astype(float) - b) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")

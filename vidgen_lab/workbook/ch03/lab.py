@@ -23,7 +23,7 @@ from vidgen_lab.latte import (
     VideoVAE,
     sample,
 )
-from vidgen_lab.latte.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.losses import diffusion_loss
 from vidgen_lab.latte.measure import (
     attention_cost,
     attention_memory,

@@ -1,4 +1,4 @@
-"""Panels of controls for a notebook. They edit values; the work is ordinary Python beside them.
+"""A panel for prompts and the numbers beside them.
 
 Nothing depends on a click: `PromptPanel.request` is a complete request from the moment the panel
 exists, so a notebook that runs without a front-end uses the same cells. Only controls that
@@ -7,45 +7,24 @@ ipywidgets 7.7 (Colab) and 8 (JupyterLab) share are used.
 
 import html
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
-import numpy as np
-import pandas as pd
 
 from vidgen_lab.generation.errors import GenerationCancelled
 from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
-from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.show import show_video, show_videos
+from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXPipeline
 
-LABEL = {"description_width": "110px"}
-WIDE = "640px"
 HISTORY = 4  # clips kept side by side
 
 
-class _Panel:
-    """Shows `box` in a notebook, and `summary()` wherever widgets cannot be shown."""
-
-    box: Any
-
-    def summary(self) -> str:
-        raise NotImplementedError
-
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
-        return {
-            "application/vnd.jupyter.widget-view+json": view,
-            "text/html": f"<em>{html.escape(self.summary())}</em>",
-            "text/plain": self.summary(),
-        }
-
-
-class PromptPanel(_Panel):
+class PromptPanel(Panel):
     """Type a prompt, move the sliders, press Generate; the last clips stay side by side.
 
     pipe: the loaded pipeline. request: the values to start from. ideas: prompts to pick from.
@@ -160,7 +139,7 @@ class PromptPanel(_Panel):
         steps = max(60, request.num_inference_steps)
         guidance = max(12.0, request.guidance_scale)
         wide = {"style": LABEL, "layout": w.Layout(width=WIDE)}
-        half = {"style": LABEL, "layout": w.Layout(width="318px")}
+        half = {"style": LABEL, "layout": w.Layout(width=HALF)}
         self.controls: dict[str, Any] = {
             "prompt": w.Textarea(
                 request.prompt, description="prompt", rows=2, **wide
@@ -215,45 +194,3 @@ class PromptPanel(_Panel):
 
         picker.observe(take, names="value")
         return picker
-
-
-class RatingPanel(_Panel):
-    """Rate clips blindly: shuffled, nameless, one slider for each question.
-
-    clips: by name. questions: what to rate, each from 1 to 5. seed: of the shuffle.
-    Untouched clips are not counted; `table` holds what has been rated so far.
-    """
-
-    def __init__(
-        self, clips: Mapping[str, Clip], questions: Sequence[str], rater: str = "me", seed: int = 0
-    ) -> None:
-        order = np.random.default_rng(seed).permutation(len(clips))
-        self.names = [list(clips)[i] for i in order]
-        self.rater, self.questions = rater, list(questions)
-        self._touched: set[int] = set()
-        self.sliders = [[self._slider(i, q) for q in questions] for i in range(len(self.names))]
-        cards = []
-        for name, sliders in zip(self.names, self.sliders, strict=True):
-            video = w.HTML(show_video(clips[name], width=200, alt="a clip to rate").data)
-            cards.append(w.VBox([video, *sliders]))
-        self.box = w.HBox(cards, layout=w.Layout(flex_flow="row wrap"))
-
-    def _slider(self, clip: int, question: str) -> Any:
-        slider = w.IntSlider(
-            3, min=1, max=5, description=question, layout=w.Layout(width="230px"), style=LABEL
-        )
-        slider.observe(lambda _: self._touched.add(clip), names="value")
-        return slider
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per rated clip and question: rater, clip, question, score."""
-        rows = [
-            {"rater": self.rater, "clip": self.names[i], "question": q, "score": s.value}
-            for i in sorted(self._touched)
-            for q, s in zip(self.questions, self.sliders[i], strict=True)
-        ]
-        return pd.DataFrame(rows, columns=["rater", "clip", "question", "score"])
-
-    def summary(self) -> str:
-        return f"Rating form: {len(self._touched)} of {len(self.names)} clips rated"

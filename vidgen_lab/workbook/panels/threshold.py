@@ -13,11 +13,39 @@ from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.gates import Gate, GateSettings
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.video.reader import VideoReader
-from vidgen_lab.workbook.ch02 import figures as data_figures
-from vidgen_lab.workbook.panels.prompt import LABEL, WIDE, _Panel
+from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
+from vidgen_lab.workbook.show import BLUE, RED, Picture, figure
 
 
-class ThresholdPanel(_Panel):
+def histogram(rows: Sequence[Row], gate: Gate, truth: Sequence[Planted] = ()) -> Picture:
+    """One metric over all clips, the threshold, and what falls on either side of it."""
+    known = [r for r in rows if r.metrics.get(gate.metric) is not None]
+    values = np.array([r.metrics[gate.metric] for r in known], float)
+    planted = {p.file for p in truth if p.reason == gate.reason}
+    bad = np.array([r.source in planted for r in known], bool)
+    dropped = np.array([not gate.passes(v) for v in values], bool)
+    words = f"{int((~dropped).sum())} kept, {int(dropped.sum())} dropped at {gate.threshold:.3g}"
+    parts, names = [values], ["clips"]
+    if bad.any():
+        parts, names = [values[~bad], values[bad]], ["fine", f"planted: {gate.reason}"]
+        hits = int((dropped & bad).sum())
+        if dropped.any():  # nothing dropped has no precision
+            words += f"; precision {hits / dropped.sum():.2f}"
+        words += f", recall {hits / bad.sum():.2f}" if dropped.any() else "; recall 0.00"
+    with figure(f"Histogram of {gate.metric}: {words}.", 2.3, show=False) as drawn:
+        axis, edges = drawn.axes, np.histogram_bin_edges(values, bins=48)
+        axis.hist(parts, edges, stacked=True, color=[BLUE, RED][: len(parts)], label=names)
+        end = min(edges[0], gate.threshold) if gate.least else max(edges[-1], gate.threshold)
+        axis.axvspan(end, gate.threshold, color=RED, alpha=0.15, lw=0, zorder=0)  # what is dropped
+        axis.axvline(gate.threshold, color=RED, lw=1.6)
+        axis.set_yscale("symlog", linthresh=4)
+        axis.set_yticks([1, 4, 10, 40], ["1", "4", "10", "40"])
+        axis.set(xlabel=gate.metric, ylabel="clips", title=words)
+        axis.legend(loc="upper center")
+    return drawn.picture
+
+
+class ThresholdPanel(Panel):
     """Choose a gate, move its threshold, look at the clips on both sides of it.
 
     rows: scored clips (stage "quality" or "scenes"). folder: where their sources are. settings:
@@ -41,7 +69,7 @@ class ThresholdPanel(_Panel):
         names = [n for n in settings.by_name() if self._values(n)]
         self.gate_menu = w.Dropdown(
             options=names, value=gate if gate in names else names[0], description="gate",
-            style=LABEL, layout=w.Layout(width="318px"),
+            style=LABEL, layout=w.Layout(width=HALF),
         )  # fmt: skip
         self.slider = w.FloatSlider(
             description="threshold", style=LABEL, layout=w.Layout(width=WIDE),
@@ -90,7 +118,7 @@ class ThresholdPanel(_Panel):
             self._draw()
 
     def _draw(self) -> None:
-        chart = data_figures.threshold(self.rows, self.gate, list(self.truth.values()))
+        chart = histogram(self.rows, self.gate, list(self.truth.values()))
         picture = base64.b64encode(chart.data).decode()
         parts = [
             f'<img alt="{html.escape(str(chart.alt), quote=True)}" style="max-width: 100%" '

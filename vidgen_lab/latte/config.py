@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .checks import LatteInputError, require
-from .conditioning import FREQUENCIES
+from vidgen_lab.latte.checks import LatteInputError, require
+from vidgen_lab.latte.conditioning import FREQUENCIES
 
 
 @dataclass(frozen=True)
@@ -38,45 +38,20 @@ class LatteConfig:
     attention: str = "fused"
 
     def __post_init__(self) -> None:
-        require(
-            self.depth > 0 and self.depth % 2 == 0, "depth", "an even number of blocks", self.depth
-        )
-        require(
-            self.hidden_size % self.num_heads == 0 and self.hidden_size % 4 == 0,
-            "hidden_size",
-            f"a multiple of 4 and of {self.num_heads} heads",
-            self.hidden_size,
-        )
-        require(self.num_frames > 0, "num_frames", "at least 1", self.num_frames)
-        require(
-            self.sample_size % self.patch_size == 0,
-            "sample_size",
-            f"a multiple of the patch size {self.patch_size}",
-            self.sample_size,
-        )
-        require(
-            self.modulation in ("block", "single"),
-            "modulation",
-            "'block' or 'single'",
-            self.modulation,
-        )
-        require(
-            self.condition in ("none", "class", "text"),
-            "condition",
-            "'none', 'class' or 'text'",
-            self.condition,
-        )
-        if self.condition == "class":
-            require(
-                self.num_classes > 0,
-                "num_classes of a class-conditional model",
-                "> 0",
-                self.num_classes,
-            )
-        if self.condition == "text":
-            require(
-                bool(self.text_dim), "text_dim of a text-conditional model", "> 0", self.text_dim
-            )
+        heads, patch, condition = self.num_heads, self.patch_size, self.condition
+        fits = self.hidden_size % heads == 0 and self.hidden_size % 4 == 0
+        for name, holds, expected in (
+            ("depth", self.depth > 0 and self.depth % 2 == 0, "an even number of blocks"),
+            ("hidden_size", fits, f"a multiple of 4 and of {heads} heads"),
+            ("num_frames", self.num_frames > 0, "at least 1"),
+            ("sample_size", self.sample_size % patch == 0, f"a multiple of the patch size {patch}"),
+            ("modulation", self.modulation in ("block", "single"), "'block' or 'single'"),
+            ("condition", condition in ("none", "class", "text"), "'none', 'class' or 'text'"),
+            ("num_classes", condition != "class" or self.num_classes > 0, "> 0 for classes"),
+            ("text_dim", condition != "text" or bool(self.text_dim), "> 0 for text"),
+            ("attention", self.attention in ("fused", "naive"), "'fused' or 'naive'"),
+        ):
+            require(holds, name, expected, repr(getattr(self, name)))
 
     @property
     def out_channels(self) -> int:

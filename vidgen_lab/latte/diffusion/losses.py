@@ -15,9 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import require
-from .samplers import split_variance
-from .schedule import NoiseScheduler
+from vidgen_lab.latte.checks import require
+from vidgen_lab.latte.diffusion.samplers import split_variance
+from vidgen_lab.latte.diffusion.schedule import NoiseScheduler
 
 
 class DiffusionLoss(NamedTuple):

@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from .checks import require, require_finite
-from .schedule import FlowMatchingPath, NoiseScheduler
+from vidgen_lab.latte.checks import require, require_finite
+from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,0 +1,111 @@
+"""Decoded clips, ready at the size of their bucket: the second epoch decodes nothing.
+
+An entry is a whole clip, uint8 [T, height, width, 3], under a hash of the file's content and the
+size, so that any window of it can be read, and nothing stale is ever served. "npy" maps the file
+into memory: what is read costs the pages it lies on. "hdf5" is the book's way, for comparison.
+"""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vidgen_lab.files import file_sha256, write_files
+from vidgen_lab.journal import key_of
+from vidgen_lab.training.data.buckets import Bucket
+from vidgen_lab.training.data.clips import ClipRecord
+
+_RECIPE = 1  # raise it when the same clip would give other pixels than before
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class PixelCache:
+    """Clips in `folder`. Holds no open file, and pickles into workers.
+
+    layout: "npy" or "hdf5" (needs h5py). max_gib: what may lie there; a clip beyond it is decoded
+    anew each time.
+    """
+
+    def __init__(self, folder: str | Path, layout: str = "npy", max_gib: float = math.inf) -> None:
+        if layout not in ("npy", "hdf5"):
+            raise ValueError(f"a cache is laid out as npy or hdf5, not {layout!r}")
+        self.folder, self.layout, self.max_gib = Path(folder), layout, max_gib
+        self._keys: dict[tuple, str] = {}
+        self._is_full = False
+
+    def read(
+        self, record: ClipRecord, bucket: Bucket, frames: Sequence[int],
+        decode: Callable[[], np.ndarray],
+    ) -> np.ndarray | None:  # fmt: skip
+        """These frames, uint8 [n, height, width, 3]; a clip that is not here is decoded and kept.
+
+        decode: gives the whole clip at the bucket's size. None when there is no room for it.
+        """
+        path = self._path(record, bucket)
+        if not path.exists():
+            if self._is_full:
+                return None
+            whole = np.ascontiguousarray(decode())
+            if self._has_no_room(whole.nbytes):
+                return None
+            self._write(path, whole)
+            return whole[list(frames)]
+        if self.layout == "npy":
+            return np.load(path, mmap_mode="r")[list(frames)]  # copies these frames alone
+        import h5py
+
+        with h5py.File(path) as file:
+            first, last = frames[0], frames[-1]
+            return file["frames"][first : last + 1][[n - first for n in frames]]
+
+    def motion(
+        self, record: ClipRecord, bucket: Bucket, decode: Callable[[], np.ndarray]
+    ) -> np.ndarray:
+        """How much each frame differs from the one before, 0..255, [T]; the first counts 0."""
+        path = self._path(record, bucket).with_suffix(".motion.npy")
+        if path.exists():
+            return np.load(path)
+        whole = self.read(record, bucket, range(record.num_frames), decode)
+        small = (decode() if whole is None else whole)[:, ::4, ::4].astype(np.float32) @ _GREY
+        moved = np.abs(np.diff(small, axis=0, prepend=small[:1])).mean((1, 2))
+        self._save(path, moved)
+        return moved
+
+    def _path(self, record: ClipRecord, bucket: Bucket) -> Path:
+        facts = record.path.stat()
+        known = (record.path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        if known not in self._keys:
+            self._keys[known] = file_sha256(record.path)
+        size = bucket.height, bucket.width
+        key = key_of(_RECIPE, self._keys[known], record.num_frames, size)
+        return self.folder / f"{key}.{'npy' if self.layout == 'npy' else 'h5'}"
+
+    def _has_no_room(self, size: int) -> bool:
+        if self.max_gib < math.inf:
+            there = (
+                sum(f.stat().st_size for f in self.folder.glob("*")) if self.folder.exists() else 0
+            )
+            self._is_full = there + size > self.max_gib * 2**30
+        return self._is_full
+
+    def _write(self, path: Path, frames: np.ndarray) -> None:
+        if self.layout == "npy":
+            self._save(path, frames)
+            return
+        import h5py
+
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.create_dataset("frames", data=frames, chunks=(1, *frames.shape[1:]))
+        self._put(path, buffer.getvalue())
+
+    def _save(self, path: Path, values: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        self._put(path, buffer.getvalue())
+
+    def _put(self, path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_files({path: data})
