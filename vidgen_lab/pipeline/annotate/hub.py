@@ -55,8 +55,10 @@ def fetch(kind: Any, hub_id: str, download: bool) -> Any:
     about = WEIGHTS.get(hub_id, f"{hub_id}: size and licence unknown, read its card")
     if download:
         print(about)
+    # Processors and tokenizers have no weights; of a model, other formats may hold code.
+    safe = {} if kind.__name__.endswith(("Processor", "Tokenizer")) else {"use_safetensors": True}
     try:
-        loaded = kind.from_pretrained(hub_id, local_files_only=not download)
+        loaded = kind.from_pretrained(hub_id, local_files_only=not download, **safe)
         return loaded.to(_device()) if isinstance(loaded, torch.nn.Module) else loaded
     except OSError as error:
         if download:
