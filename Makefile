@@ -23,7 +23,7 @@ help:
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed and quality of the embedded models"
 	@echo "make gpu         run the tests that need a GPU"
-	@echo "make lint        check style, notebooks and generated pages"
+	@echo "make lint        check style, floors, notebooks and generated pages"
 	@echo "make clean       remove .venv and caches (runs/ stays)"
 
 setup: $(STAMP)
@@ -50,7 +50,9 @@ gpu: $(STAMP)
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff check --preview --select PLW1514 .  # every text file names its encoding
 	@$(PY) -m ruff format --check .
+	@$(PY) -m tools.floors
 	@$(PY) -m tools.lint
 	@$(PY) -m tools.book_map
 	@$(PY) -m tools.readme

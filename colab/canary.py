@@ -26,9 +26,11 @@ def read_freeze(text: str) -> dict[str, Version]:
 
 
 def requirements() -> list[Requirement]:
-    """Return the package's own requirements."""
+    """Return what the chapters need: the package's own requirements and two extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [Requirement(line) for line in project["dependencies"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["data"], *extras["workbook"]]
+    return [Requirement(line) for line in lines]
 
 
 def brought_along() -> set[str]:

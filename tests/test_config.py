@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -76,6 +77,17 @@ def test_text_on_the_command_line_stays_text():
     assert (got.name, got.note, got.out) == ("12", "a: [b, c=d", Path("7"))
     assert got.parts == {"a": 1.0}
     assert load(Settings, None, ["steps=1", "note=null"]).note is None
+
+
+@dataclass(frozen=True)
+class Words:
+    precision: Literal["no", "bf16"] = "bf16"
+
+
+def test_a_word_that_yaml_takes_for_false_is_the_word_on_the_command_line():
+    assert load(Words, None, ["precision=no"]).precision == "no"
+    with pytest.raises(ConfigError, match="precision cannot be 'yes'"):
+        load(Words, None, ["precision=yes"])
 
 
 def test_the_result_is_read_only():

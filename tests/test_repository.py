@@ -1,11 +1,10 @@
 """Promises about the repository as a whole: dependencies, floors, README, what it may hold."""
 
-import ast
 import os
 import re
 import subprocess
-import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,24 +17,10 @@ from colab import canary
 from tools import lint
 from vidgen_lab import cli
 
+BUILT = {"torch"}  # its version has a label, and its parts depend on the device
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = ROOT / "vidgen_lab"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-FLOORS = (
-    {"paths", "files"},
-    {"config", "journal", "progress", "seeds"},
-    {"settings", "video"},
-    {"toyworld"},
-    {"metrics"},
-    {"pipeline", "generation", "latte"},
-    {"training"},
-    {"finetuning"},
-    {"workbook"},
-    {"cli"},
-    {"__main__"},
-)
-SOURCES = sorted(PACKAGE.rglob("*.py"))
 HOSTS = ("pypi" + ".org", "python" + "hosted.org", "anaconda" + ".org", "download.py" + "torch.org")
 
 
@@ -59,35 +44,42 @@ def pins() -> dict[str, Version]:
     return {canonicalize_name(r.name): Version(str(r.specifier)[2:]) for r in pinned}
 
 
-def test_every_requirement_is_pinned_and_only_lower_bounded():
+def wanted() -> list[Requirement]:
+    """What `make` installs: all that a chapter or a test needs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    pinned, required = pins(), set()
-    for requirement in map(Requirement, wanted):
-        required.add(canonicalize_name(requirement.name))
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(x for e in ("data", "workbook", "dev") for x in extras[e])]
+    return [Requirement(line) for line in lines]
+
+
+def test_every_requirement_is_pinned_and_only_lower_bounded():
+    pinned = pins()
+    for requirement in wanted():
         assert [s.operator for s in requirement.specifier] == [">="], requirement
         assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)])
-    assert set(pinned) == required
 
 
-def test_everything_imported_is_required():
-    modules = {
-        "cv2": "opencv-python-headless",
-        "cycler": "matplotlib",  # comes with it
-        "PIL": "pillow",
-        "scenedetect": "scenedetect-headless",
-        "skimage": "scikit-image",
-        "sklearn": "scikit-learn",
-        "yaml": "pyyaml",
-    }
-    required = {canonicalize_name(r.name) for r in canary.requirements()}
-    optional = {"ray", "deepspeed", "bitsandbytes", "google"}
-    for path in SOURCES:
-        for module in imports(path):
-            top = module.partition(".")[0]
-            if top in sys.stdlib_module_names or top in optional | {"vidgen_lab"}:
-                continue
-            assert canonicalize_name(modules.get(top, top)) in required, f"{path}: {module}"
+def test_what_comes_along_is_pinned_too_and_nothing_else():
+    """The lock is closed: every requirement of a pin is a pin, and every pin is required."""
+    pinned, reached = pins(), set()
+    todo = [(r.name, frozenset(r.extras)) for r in wanted()]
+    while todo:
+        name, extras = todo.pop()
+        name = canonicalize_name(name)
+        if (name, extras) in reached:
+            continue
+        reached.add((name, extras))
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            pytest.skip(f"{name} is not installed")
+        for r in map(Requirement, lines):
+            if not r.marker or any(r.marker.evaluate({"extra": e}) for e in ("", *extras)):
+                todo.append((r.name, frozenset(r.extras)))
+    if any(metadata.version(n) != str(v) for n, v in pinned.items() if n not in BUILT):
+        pytest.skip("other versions than the pinned ones are installed")
+    names = {name for name, _ in reached}
+    assert set(pinned) - BUILT == names - BUILT
 
 
 def test_colab_satisfies_every_lower_bound():
@@ -108,51 +100,6 @@ def test_the_colab_check_finds_what_is_too_old_missing_or_superfluous():
 def test_conda_installs_the_same_set():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert environment["dependencies"][-1] == {"pip": ["-r requirements.txt", "-e ."]}
-
-
-# floors ----------------------------------------------------------------------------------------
-
-
-def imports(path: Path) -> set[str]:
-    """Every module a file imports, wherever in the file, with relative imports resolved."""
-    found = set()
-    package = ["vidgen_lab", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            names = [f"{module}.{alias.name}" for alias in node.names]
-            found |= set(names) if module == "vidgen_lab" else {module}
-    return found
-
-
-def floor(room: str) -> int:
-    return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_floors_below(path):
-    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if own == "__init__":
-        assert not any(m.startswith("vidgen_lab") for m in imports(path))
-        return
-    for module in imports(path):
-        parts = module.split(".")
-        if parts[0] != "vidgen_lab" or parts[1:2] in ([], [own], ["__version__"]):
-            continue
-        assert floor(parts[1]) < floor(own), f"{own} imports {module}"
-
-
-def test_latte_needs_torch_alone():
-    for path in (PACKAGE / "latte").glob("*.py"):
-        body = ast.parse(path.read_text(encoding="utf-8")).body
-        modules = [n.module for n in body if isinstance(n, ast.ImportFrom) and not n.level]
-        modules += [a.name for n in body if isinstance(n, ast.Import) for a in n.names]
-        tops = {m.partition(".")[0] for m in modules} - sys.stdlib_module_names
-        assert tops <= {"torch", "vidgen_lab"}, path
-        assert all(m.startswith("vidgen_lab.latte") for m in modules if "vidgen_lab" in m), path
 
 
 # README and Makefile ---------------------------------------------------------------------------

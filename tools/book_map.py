@@ -31,6 +31,9 @@ class Entry:
     id: "1.07" or "E14". topic: what it is about, in our words. code: import paths. section:
     "notebook#Heading" places. test: "file::name" ids. left: why there is no code and no test, if
     so. found: for an erratum, what checking showed. listing: the book's, if it has one.
+    delivers: each thing that the book's row promises, with its proof: "notebook#Heading::text" or
+    "notebook@cell-id::text", a text in the code or the output of a cell there; or a test id; or
+    "left: reason".
     """
 
     id: str
@@ -41,6 +44,7 @@ class Entry:
     left: str = ""
     found: str = ""
     listing: str = ""
+    delivers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_erratum(self) -> bool:
@@ -73,6 +77,11 @@ def load_map(path: Path = FILE) -> BookMap:
 
 
 def _listed(key: str, value: Any) -> Any:
+    if key == "delivers":
+        places = {
+            item: f"left: {p['left']}" if isinstance(p, dict) else p for item, p in value.items()
+        }
+        return tuple((str(item), str(place)) for item, place in places.items())
     if key not in ("code", "section", "test"):
         return str(value)
     return (value,) if isinstance(value, str) else tuple(value)
@@ -102,6 +111,25 @@ def problems(book: BookMap, root: Path) -> Iterator[str]:
         yield from (f"{entry.id}: no test {t}" for t in entry.test if not _test(root, t))
         if entry.code and entry.section and not _shown(entry):
             yield f"{entry.id}: none of its sections mentions its code"
+        for item, place in entry.delivers:
+            if fault := _undelivered(root, place):
+                yield f"{entry.id}, {item}: {fault}"
+
+
+def _undelivered(root: Path, place: str) -> str:
+    """Why a place proves nothing; empty if it does."""
+    if place.startswith("left: "):
+        return "" if place.removeprefix("left: ").strip() else "left without a reason"
+    where, _, text = place.partition("::")
+    if where.startswith("tests/"):
+        return "" if _test(root, place) else f"no test {place}"
+    notebook, mark, spot = where.partition("@" if "@" in where.partition("#")[0] else "#")
+    if not (mark and spot and text):
+        return f"{place!r} is neither notebook#Heading::text, notebook@cell-id::text nor a test"
+    shown = [c for c in cells(notebook) if spot == (c.id if mark == "@" else c.heading)]
+    if not shown:
+        return f"no cell at {where}"
+    return "" if any(text in c.content for c in shown) else f"{text!r} is not shown at {where}"
 
 
 @cache
@@ -150,6 +178,39 @@ def sections(notebook: str) -> dict[str, str]:
             heading = heading.strip()
             found[heading] = text
     return found
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A code cell: where it stands, and its code and outputs as text."""
+
+    heading: str
+    id: str
+    content: str
+
+
+@cache
+def cells(notebook: str) -> tuple[Cell, ...]:
+    """The code cells of a chapter, given by its stem; () if there is none."""
+    import nbformat
+
+    path = notebooks_dir() / f"{notebook}.ipynb"
+    found, heading = [], ""
+    for cell in nbformat.read(path, as_version=4).cells if path.is_file() else ():
+        if cell.cell_type != "code":
+            headings = re.findall(r"^#+ +(.+)$", cell.source, flags=re.M)
+            heading = headings[-1].strip() if headings else heading
+            continue
+        shown = [cell.source]
+        for output in cell.outputs:
+            shown += [output.get("text", ""), *(m.get("alt", "") for m in _about(output))]
+            shown += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
+        found.append(Cell(heading, cell.get("id", ""), "\n".join(map(str, shown))))
+    return tuple(found)
+
+
+def _about(output: Any) -> list[Any]:
+    return [m for m in output.get("metadata", {}).values() if isinstance(m, dict)]
 
 
 def _test(root: Path, test: str) -> bool:
@@ -245,7 +306,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             page.write_text(text, encoding="utf-8")
         elif not page.is_file() or page.read_text(encoding="utf-8") != text:
             faults.append(f"docs/{name} is not up to date: make notebooks")
-    print("\n".join(faults) or f"{len(book.entries)} entries, each leads somewhere")
+    rows = [entry for entry in book.entries if not entry.is_erratum]
+    told = sum(bool(entry.delivers or entry.left) for entry in rows)
+    words = (
+        f"{len(book.entries)} entries, each leads somewhere; {told} of {len(rows)} rows say what"
+    )
+    print("\n".join(faults) or f"{words} they deliver and where")
     return 1 if faults else 0
 
 

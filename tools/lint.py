@@ -163,22 +163,20 @@ def clean(notebook: nbformat.NotebookNode, private: dict[str, str] | None = None
 
     private: text to replace in outputs, such as the folder of the run.
     """
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata["kernelspec"] = dict(KERNEL)
-    notebook.metadata["language_info"] = {"name": "python"}
-    notebook.cells = [
-        c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])
-    ]
-    count = 0
-    for cell in notebook.cells:
-        for key in ("papermill", "execution", "ExecuteTime", "collapsed", "scrolled"):
-            cell.metadata.pop(key, None)
-        if cell.cell_type != "code":
-            continue
-        if cell.source.strip():
-            count += 1
-        cell.execution_count = count if cell.source.strip() else None
+    from nbconvert.preprocessors import ClearMetadataPreprocessor, TagRemovePreprocessor
+
+    keep = {"vidgen_lab", "colab", "accelerator"}
+    strip = ClearMetadataPreprocessor(
+        preserve_cell_metadata_mask={"tags", "jupyter"}, preserve_nb_metadata_mask=keep
+    )
+    for step in (TagRemovePreprocessor(remove_cell_tags={"injected-parameters"}), strip):
+        step.preprocess(notebook, {})
+    notebook.metadata |= {"kernelspec": dict(KERNEL), "language_info": {"name": "python"}}
+    for cell in notebook.cells:  # the step above leaves the texts as they are
+        cell.metadata.pop("papermill", None)
+    run = (c for c in notebook.cells if c.cell_type == "code")
+    for count, cell in enumerate(run, start=1):
+        cell.execution_count = count
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count

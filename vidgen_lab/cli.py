@@ -30,13 +30,15 @@ class Command:
     run: Run
 
 
-def _elsewhere(module: str) -> tuple[Arguments, Run]:
-    """Take `add_arguments` and `run` from another module, imported only when the command runs."""
+def _elsewhere(
+    module: str, arguments: str = "add_arguments", run: str = "run"
+) -> tuple[Arguments, Run]:
+    """Take two functions from another module, imported only when the command runs."""
 
     def load(name: str) -> Callable[[Any], Any]:
         return lambda given: getattr(importlib.import_module(module), name)(given)
 
-    return load("add_arguments"), load("run")
+    return load(arguments), load(run)
 
 
 # words -----------------------------------------------------------------------------------------
@@ -141,6 +143,30 @@ COMMANDS = (
         "make a training set of a folder of videos, with a manifest of every decision",
         "vidgen-lab prepare videos dataset gates.min_side=256 --workers 4",
         *_elsewhere("vidgen_lab.pipeline.command"),
+    ),
+    Command(
+        "train",
+        "train a Latte on a prepared folder; stop it anywhere, it goes on exactly there",
+        "vidgen-lab train toy_latte dataset.folder=clips training.steps=500",
+        *_elsewhere("vidgen_lab.training.command"),
+    ),
+    Command(
+        "plan",
+        "say which way of training a model fits which GPUs",
+        "vidgen-lab plan CogVideoX-2B --rank 64 --gpu-gib 24",
+        *_elsewhere("vidgen_lab.training.command", "add_plan_arguments", "run_plan"),
+    ),
+    Command(
+        "finetune",
+        "adapt CogVideoX to clips of your own, by LoRA or in full",
+        "vidgen-lab finetune toy-lora data.folder=clips output=runs/mine",
+        *_elsewhere("vidgen_lab.finetuning.command"),
+    ),
+    Command(
+        "lora",
+        "tell what a LoRA file targets, and whether it will load with effect",
+        "vidgen-lab lora adapter.safetensors --model toy-cogvideox",
+        *_elsewhere("vidgen_lab.finetuning.command", "add_lora_arguments", "run_lora"),
     ),
     Command(
         "pretrain",

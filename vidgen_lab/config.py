@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf, read_write
@@ -92,6 +92,8 @@ def _parse(schema: type, pair: str) -> dict[str, Any]:
         schema = _hints(schema).get(parent)
     hint = _hints(schema).get(last)
     kinds = {hint} if get_origin(hint) not in (Union, UnionType) else {*get_args(hint)}
+    if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
+        kinds = {str}  # "no" is a word there
     if kinds & {str, Path} and not (text == "null" and NoneType in kinds):
         content: Any = text
     else:

@@ -1,57 +1,126 @@
 """What has been done already: finished work by key, safe against kill -9 at any moment.
 
-A key is a hash of all that a result depends on: content, settings, code. Whatever changes, exactly
-the affected results are missing; nothing is ever invalidated by hand.
+A key is a hash of all that a result depends on: content, settings, the number of the recipe and the
+versions of the libraries it calls. Whatever changes, exactly the affected results are missing;
+nothing is ever invalidated by hand. Only where a value lies is held in memory, not the value.
 """
 
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from vidgen_lab.files import plain
+from vidgen_lab.files import file_sha256, plain
+
+_SETTLED = 2.0  # seconds after which a further change of a file shows in its time of change
 
 
 class Journal:
     """An append-only table key -> plain value in a folder; several runs may share the folder.
 
-    name: of the file this run appends to; every file in the folder is read.
+    name: of the file this run appends to; every file in the folder is read. durable: a result is on
+    the disk when `add` returns, and not only with the operating system. About 200 bytes of memory
+    an entry, whatever its size.
     """
 
-    def __init__(self, folder: Path, name: str = "0-of-1") -> None:
-        self.folder, self.file = folder, folder / f"{name}.jsonl"
-        self._values: dict[str, Any] = {}
+    def __init__(self, folder: Path, name: str = "0-of-1", durable: bool = True) -> None:
+        self.folder, self.file, self.durable = folder, folder / f"{name}.jsonl", durable
+        self._files: list[Path] = []
+        self._places: dict[bytes, int] = {}  # hash of a key -> number of the file and byte in it
+        self._latest: tuple[str, Any] = ("", None)
         for path in sorted(folder.glob("*.jsonl")):
-            for line in path.read_bytes().split(b"\n"):
-                try:
-                    entry = json.loads(line)
-                    self._values[entry["key"]] = entry["value"]
-                except (ValueError, KeyError, TypeError):
-                    continue  # torn off by a kill in the middle of the line: that work is redone
+            self._index(path)
 
     def __contains__(self, key: str) -> bool:
-        return key in self._values
+        return self._read(key)
 
     def __getitem__(self, key: str) -> Any:
-        return self._values[key]
+        if not self._read(key):
+            raise KeyError(key)
+        return self._latest[1]
+
+    def __len__(self) -> int:
+        return len(self._places)
 
     def forget(self, key: str) -> None:
         """Treat this result as not there; a new one takes its place."""
-        self._values.pop(key, None)
+        self._places.pop(_short(key), None)
+        self._latest = ("", None)
 
     def add(self, key: str, value: Any) -> None:
-        """Remember a result; it is on the disk when this returns."""
+        """Remember a result."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, "value": plain(value)}, sort_keys=True).encode()
         with self.file.open("ab+") as file:
-            file.write((b"\n" if _torn(file) else b"") + line + b"\n")
+            torn = _torn(file)
+            place = file.seek(0, os.SEEK_END) + torn
+            file.write(b"\n" * torn + line + b"\n")
             file.flush()
-            os.fsync(file.fileno())
-        self._values[key] = json.loads(line)["value"]
+            if self.durable:
+                os.fsync(file.fileno())
+        self._places[_short(key)] = self._number(self.file) << 48 | place
+        self._latest = (key, json.loads(line)["value"])
+
+    def _index(self, path: Path) -> None:
+        """Note where each line begins; the last one with a key counts."""
+        number, place = self._number(path), 0
+        with path.open("rb") as file:
+            for line in file:
+                # As `add` writes them; what is torn off further on is noticed when it is read.
+                key, mark, _ = line[:200].removeprefix(b'{"key": "').partition(b'", "value": ')
+                if mark and line.endswith(b"}\n"):
+                    self._places[_short(key.decode())] = number << 48 | place
+                place += len(line)
+
+    def _read(self, key: str) -> bool:
+        """Whether there is a value; it is the latest one then."""
+        if self._latest[0] == key:
+            return True
+        if (place := self._places.get(_short(key))) is None:
+            return False
+        with self._files[place >> 48].open("rb") as file:
+            file.seek(place & (1 << 48) - 1)
+            line = file.readline()
+        try:
+            entry = json.loads(line)
+            self._latest = (entry["key"], entry["value"])
+        except (ValueError, KeyError, TypeError):
+            self._latest = ("", None)  # torn off by a kill in the middle: that work is redone
+        return self._latest[0] == key
+
+    def _number(self, path: Path) -> int:
+        if path not in self._files:
+            self._files.append(path)
+        return self._files.index(path)
 
 
-def _torn(file) -> bool:
+class FileHashes:
+    """The sha256 of files, each read once: it is known by path, size, time of change and inode."""
+
+    def __init__(self, folder: Path, name: str = "0-of-1") -> None:
+        self._journal = Journal(folder, name, durable=False)
+
+    def __call__(self, path: Path) -> str:
+        """As 64 hex digits. Raises OSError when the file cannot be read."""
+        facts = path.stat()
+        state = facts.st_size, facts.st_mtime_ns, facts.st_ino
+        name = key_of(str(path.absolute()), *state)
+        if name in self._journal:
+            return self._journal[name]
+        digest = file_sha256(path)
+        # One that was written just now may change again within the same tick of the disk's clock.
+        if time.time() - facts.st_mtime > _SETTLED:
+            self._journal.add(name, digest)
+        return digest
+
+
+def _short(key: str) -> bytes:
+    return hashlib.blake2b(key.encode(), digest_size=16).digest()
+
+
+def _torn(file: BinaryIO) -> bool:
     """Whether the last line of an open file lacks its end."""
     if file.seek(0, os.SEEK_END) == 0:
         return False
@@ -63,11 +132,3 @@ def key_of(*parts: Any) -> str:
     """A key from plain values: equal values, equal key."""
     text = json.dumps(plain(list(parts)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def code_version(*modules: Any) -> str:
-    """A short hash of the source of these modules, so that a change of method is a change."""
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(Path(module.__file__).read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()[:12]

@@ -7,7 +7,8 @@ import pytest
 from tests.pipeline.samples import film, moving, save
 from vidgen_lab.pipeline import tasks, workers
 from vidgen_lab.pipeline.manifest import check_funnel
-from vidgen_lab.pipeline.prepare import Labour, prepare
+from vidgen_lab.pipeline.prepare import prepare
+from vidgen_lab.pipeline.runner import Execution
 from vidgen_lab.pipeline.select.scoring import score_video
 from vidgen_lab.video.ffmpeg import FfmpegError, encoders, local, run_ffmpeg
 
@@ -98,7 +99,7 @@ def test_a_folder_as_a_phone_leaves_it(tmp_path):
     make("odd.mkv", 7, "-vf", "scale=101:75", "-c:v", "ffv1", "-pix_fmt", "yuv444p")
     make("wide.mp4", 8, "-vf", "setsar=4/3")
     make("film.ts", 9, "-c:v", "libx264", "-bf", 2, clip=film((11, 12, 13), 16))
-    table = prepare(folder, tmp_path / "out", labour=Labour("serial"))
+    table = prepare(folder, tmp_path / "out", execution=Execution("serial"))
     check_funnel(table)
     lost = [(r.source, r.reason) for r in table if r.status == "error"]
     assert lost == []

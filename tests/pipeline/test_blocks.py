@@ -7,9 +7,9 @@ import pytest
 
 from tests.pipeline.samples import FPS, blurred, film, moving, save
 from vidgen_lab.pipeline.annotate.annotators import (
+    AppearanceEmbedder,
     FlowActions,
     JudgeEmbedder,
-    LookEmbedder,
     MotionDetector,
     TemplateCaptioner,
     annotate_clip,
@@ -50,12 +50,12 @@ def test_filtering_pipeline_reports_every_file(tmp_path):
     paths.append(save(blurred(moving(3)), tmp_path / "soft.mp4"))
     paths.append(tmp_path / "broken.mp4")
     paths[-1].write_bytes(b"nothing")
-    rows = ScalableFilteringPipeline().run_all(paths)
+    rows = [row for path in paths for row in ScalableFilteringPipeline().run(path)]
     assert [(r.source, r.status) for r in rows] == [
         ("film.mp4", "kept"), ("film.mp4", "kept"),
         ("soft.mp4", "rejected"), ("broken.mp4", "error"),
     ]  # fmt: skip
-    assert rows[2].metric == "sharpness"
+    assert rows[2].metric == "edge_steepness"
 
 
 def test_a_stream_is_complete_in_order_and_bounded(tmp_path):
@@ -122,7 +122,7 @@ def test_annotators_say_what_moves_where_and_which_way():
 
 
 def test_embeddings_of_alike_clips_are_alike():
-    embed = LookEmbedder().embed
+    embed = AppearanceEmbedder().embed
     a, b, c = embed(moving(1)), embed(blurred(moving(1), 0.8)), embed(moving(4))
 
     def cosine(x, y):

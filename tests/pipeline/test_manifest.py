@@ -1,4 +1,5 @@
 import json
+import warnings
 
 import pytest
 
@@ -28,9 +29,9 @@ def test_what_json_cannot_hold_becomes_null_and_numpy_disappears():
 
 
 def test_a_rejection_names_metric_value_and_threshold_and_an_error_a_reason():
-    lost = row().rejected("quality", "blurred", "sharpness", 0.1, 0.3)
+    lost = row().rejected("quality", "blurred", "edge_steepness", 0.1, 0.3)
     assert (lost.status, lost.metric, lost.value, lost.threshold) == (
-        "rejected", "sharpness", 0.1, 0.3,
+        "rejected", "edge_steepness", 0.1, 0.3,
     )  # fmt: skip
     with pytest.raises(ValueError, match="needs a reason"):
         row(status="error")
@@ -67,7 +68,7 @@ def test_the_funnel_is_counted_from_the_rows_and_checked():
     read = [row("a.mp4"), row("b.mp4"), row("c.mp4", status="error", reason="damaged")]
     clips = [row("a.mp4", "1", "scenes"), row("a.mp4", "2", "scenes"), row("b.mp4", "3", "scenes")]
     quality = [clips[0].to("quality"), clips[1].failed("quality", "x")]
-    quality.append(clips[2].rejected("quality", "blurred", "sharpness", 0, 1))
+    quality.append(clips[2].rejected("quality", "blurred", "edge_steepness", 0, 1))
     table = [*read, *clips, *quality]
     manifest.check_funnel(table)
     assert manifest.funnel(table)["read"] == {"in": 3, "kept": 2, "rejected": 0, "error": 1}
@@ -83,7 +84,24 @@ def test_parquet_holds_the_same_rows(tmp_path):
     pytest.importorskip("pyarrow")
     import pandas as pd
 
-    table = [row("a.mp4", metrics={"sharpness": 0.5}), row("b.mp4", metrics={"sharpness": None})]
+    table = [
+        row("a.mp4", metrics={"edge_steepness": 0.5}),
+        row("b.mp4", metrics={"edge_steepness": None}),
+    ]
     back = pd.read_parquet(manifest.write_parquet(table, tmp_path / "m.parquet"))
     assert list(back["source"]) == ["a.mp4", "b.mp4"]
-    assert back["metrics.sharpness"][0] == 0.5
+    assert back["metrics.edge_steepness"][0] == 0.5
+
+
+def test_a_manifest_of_an_earlier_version_is_read_and_said_so(tmp_path):
+    old = row("a.mp4", metrics={"sharpness": 0.5, "motion": 1.0, "bright": 0})
+    lost = old.rejected("quality", "blurred", "sharpness", 0.5, 0.6)
+    path = manifest.write_manifest([old, lost], tmp_path / "m.jsonl")
+    with pytest.warns(UserWarning, match=r"edge_steepness \(sharpness\) and flow_speed \(motion\)"):
+        read = manifest.read_manifest(path)
+    assert {r.metric for r in read} == {None, "edge_steepness"}
+    assert read[0].metrics == {"edge_steepness": 0.5, "flow_speed": 1.0, "bright": 0}
+    new = manifest.write_manifest(read, tmp_path / "m.jsonl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert manifest.read_manifest(new) == read

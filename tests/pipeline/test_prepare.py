@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import blurred, film, moving, save
+from vidgen_lab.files import file_sha256
 from vidgen_lab.pipeline import manifest, tasks
 from vidgen_lab.pipeline.config import Config, load_config
 from vidgen_lab.pipeline.deliver.cut import MediaSettings
-from vidgen_lab.pipeline.prepare import Labour, NothingLeft, prepare
+from vidgen_lab.pipeline.prepare import NothingLeft, prepare
 from vidgen_lab.pipeline.read.probing import probe_file
+from vidgen_lab.pipeline.runner import Execution
 from vidgen_lab.pipeline.select.gates import GateSettings
 from vidgen_lab.pipeline.workers import Outcome
 from vidgen_lab.video.clip import Clip
 
-SERIAL = Labour("serial")
+SERIAL = Execution("serial")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def videos(tmp_path_factory):
 def whole(videos, tmp_path_factory):
     """An uninterrupted serial run: (folder, rows)."""
     out = tmp_path_factory.mktemp("whole")
-    return out, prepare(videos, out, labour=SERIAL)
+    return out, prepare(videos, out, execution=SERIAL)
 
 
 def last(table, source):
@@ -82,7 +84,7 @@ def test_clips_are_what_the_manifest_says(whole):
         clip = row.info["clip"]
         facts = probe_file(out / clip["file"])
         assert facts.num_frames == clip["num_frames"] == row.frames[1] - row.frames[0]
-        assert tasks.hash_source({"path": str(out / clip["file"])}) == clip["sha256"]
+        assert file_sha256(out / clip["file"]) == clip["sha256"]
         assert row.info["caption"] and row.info["split"] in ("train", "val")
         assert row.sha256 and row.versions
     rights = {r.source: r.rights for r in final}
@@ -96,13 +98,13 @@ def test_nothing_of_this_machine_is_in_the_manifest(whole, videos):
 
 
 def test_processes_write_the_same_bytes(whole, videos, tmp_path):
-    prepare(videos, tmp_path, labour=Labour("process", workers=2))
+    prepare(videos, tmp_path, execution=Execution("process", workers=2))
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 
 
 @pytest.mark.slow
 def test_ray_writes_the_same_bytes(ray_node, whole, videos, tmp_path):
-    prepare(videos, tmp_path, labour=Labour("ray", workers=1))
+    prepare(videos, tmp_path, execution=Execution("ray", workers=1))
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 
 
@@ -139,7 +141,7 @@ def test_a_second_run_does_nothing_and_changes_nothing(whole, videos, tmp_path, 
 
 
 def test_a_new_threshold_costs_no_decoding_and_counts(whole, videos, tmp_path, calls):
-    config = replace(Config(), gates=replace(GateSettings(), min_sharpness=None))
+    config = replace(Config(), gates=replace(GateSettings(), min_edge_steepness=None))
     _, table = again(whole, videos, tmp_path, config)
     assert last(table, "soft.mp4")[0].stage == "split"
     assert {stage for stage, _ in calls} == {"embed", "export", "annotate"} and len(calls) == 3
@@ -162,7 +164,7 @@ def test_a_lost_or_spoilt_clip_is_made_again(whole, videos, tmp_path, calls):
     half = out / "clips" / f".{'0' * 32}.part.mp4"
     half.write_bytes(b"left by a kill")
     with pytest.warns(UserWarning, match="not as it was written"):
-        prepare(videos, out, labour=SERIAL)
+        prepare(videos, out, execution=SERIAL)
     assert sorted(calls) == [("export", one.name), ("export", two.name)]
     assert (out / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
     assert not half.exists() and (out / "set_aside" / "clips" / two.name).exists()
@@ -180,7 +182,7 @@ def test_changed_content_redoes_that_file_alone(whole, videos, tmp_path, calls):
 def test_errors_are_remembered_until_asked_to_retry(whole, videos, tmp_path, calls):
     out = tmp_path / "again"
     shutil.copytree(whole[0], out)
-    prepare(videos, out, labour=Labour("serial", retry_errors=True))
+    prepare(videos, out, execution=Execution("serial", retry_errors=True))
     assert calls == [("score", "broken.mp4")]
 
 
@@ -214,7 +216,7 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
 
     monkeypatch.setattr(tasks, "embed", embed)
     with pytest.raises(NothingLeft, match="FileNotFoundError: the weights"):
-        prepare(*single, labour=SERIAL)
+        prepare(*single, execution=SERIAL)
     allowed = load_config(None, ["annotate.download=true"])
     assert last(prepare(*single, allowed, SERIAL), "good.mp4")[0].stage == "split"
 
@@ -224,25 +226,25 @@ def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypa
         return ((n, Outcome(error="killed: signal 9")) for n in range(len(todo)))
 
     with monkeypatch.context() as patch:
-        patch.setattr("vidgen_lab.pipeline.prepare.run_tasks", lost)
+        patch.setattr("vidgen_lab.pipeline.runner.run_tasks", lost)
         with pytest.raises(NothingLeft, match="killed: signal 9"):
-            prepare(*single, labour=SERIAL, score_only=True)
-    again = prepare(*single, labour=SERIAL, score_only=True)
+            prepare(*single, execution=SERIAL, score_only=True)
+    again = prepare(*single, execution=SERIAL, score_only=True)
     assert last(again, "good.mp4")[-1].status == "kept"
 
 
 def test_shards_together_are_the_whole(whole, videos, tmp_path, calls):
     for index in range(2):
-        part = prepare(videos, tmp_path, labour=SERIAL, shard=(index, 2))
+        part = prepare(videos, tmp_path, execution=SERIAL, shard=(index, 2))
         assert {r.stage for r in part} == {"read"}
     scored = len(calls)
-    prepare(videos, tmp_path, labour=SERIAL)
+    prepare(videos, tmp_path, execution=SERIAL)
     assert sum(stage == "score" for stage, _ in calls) == scored == 7  # the copy is scored once
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 
 
 def test_score_only_cuts_nothing(videos, tmp_path):
-    table = prepare(videos, tmp_path, labour=SERIAL, score_only=True)
+    table = prepare(videos, tmp_path, execution=SERIAL, score_only=True)
     assert {r.stage for r in table} == {"read", "scenes", "quality"}
     assert not (tmp_path / "clips").exists()
 
@@ -251,7 +253,7 @@ def test_a_folder_of_nothing_but_broken_videos_says_so(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "x.mp4").write_bytes(b"")
     with pytest.raises(NothingLeft, match="all 1 ended in an error at the stage read.*is empty"):
-        prepare(tmp_path / "in", tmp_path / "out", labour=SERIAL)
+        prepare(tmp_path / "in", tmp_path / "out", execution=SERIAL)
 
 
 @pytest.mark.slow
@@ -259,8 +261,8 @@ def test_a_folder_of_nothing_but_broken_videos_says_so(tmp_path):
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_manifest(whole, videos, tmp_path):
     code = (
         "import sys\n"
-        "from vidgen_lab.pipeline.prepare import Labour, prepare\n"
-        "prepare(sys.argv[1], sys.argv[2], labour=Labour('serial'))"
+        "from vidgen_lab.pipeline.prepare import Execution, prepare\n"
+        "prepare(sys.argv[1], sys.argv[2], execution=Execution('serial'))"
     )
     rng = np.random.default_rng(0)
     for delay in rng.uniform(0.5, 8, 10):
@@ -271,7 +273,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_manifest(whole, videos, 
             os.kill(run.pid, signal.SIGKILL)
         run.wait()
     time.sleep(0.1)
-    prepare(videos, tmp_path, labour=SERIAL)
+    prepare(videos, tmp_path, execution=SERIAL)
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 
 
@@ -279,9 +281,9 @@ def test_settings_come_from_file_and_pairs_and_mistakes_are_named(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("gates: {min_side: 256}\nseed: 3\n")
     config = load_config(
-        path, ["gates.min_motion=0.5", "media.size=[64, 64]", "gates.max_bars=null"]
+        path, ["gates.min_flow_speed=0.5", "media.size=[64, 64]", "gates.max_bars=null"]
     )
-    assert (config.seed, config.gates.min_side, config.gates.min_motion) == (3, 256, 0.5)
+    assert (config.seed, config.gates.min_side, config.gates.min_flow_speed) == (3, 256, 0.5)
     assert config.media.size == (64, 64) and config.gates.max_bars is None
     for pair, words in (
         ("gates.min_sied=3", "no setting gates.min_sied"),

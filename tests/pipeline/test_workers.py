@@ -26,7 +26,7 @@ def work(task: dict) -> dict:
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":  # with a child of its own, as a stuck ffmpeg would be
             child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-            with open(task["note"], "w") as file:
+            with open(task["note"], "w", encoding="utf-8") as file:
                 file.write(f"{os.getpid()} {child.pid}")
             time.sleep(600)
     return None
@@ -74,6 +74,7 @@ def test_a_kill_from_outside_is_told_from_a_crash():
 
 
 def test_stopping_half_way_ends_the_workers():
+    outcomes([{"do": "square", "x": 1}], workers=1)  # Python's resource tracker stays
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     run = run_tasks(work, [{"do": "square", "x": x} for x in range(4)], workers=1)
     next(run)
@@ -128,3 +129,19 @@ def test_ray_gives_the_same_as_serial(ray_node):
     found = outcomes(tasks, executor="ray", workers=1)
     assert found[:5] == outcomes(tasks[:5], executor="serial")
     assert found[5].error.startswith("crash")
+
+
+def test_a_script_without_a_guard_is_not_run_by_its_workers(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from tests.pipeline.test_workers import work\n"
+        "from vidgen_lab.pipeline.workers import run_tasks\n"
+        "with Path(__file__).with_name('runs').open('a') as file:\n"
+        "    file.write('run\\n')\n"
+        "print([o.value['value'] for _, o in run_tasks(work, [{'do': 'square', 'x': 3}])])\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env)
+    assert done.stdout == "[9]\n", done.stderr
+    assert (tmp_path / "runs").read_text() == "run\n"

@@ -5,14 +5,15 @@ import pytest
 
 from tests.pipeline import zoo
 from vidgen_lab.pipeline import manifest
-from vidgen_lab.pipeline.prepare import Labour, prepare
+from vidgen_lab.pipeline.prepare import prepare
+from vidgen_lab.pipeline.runner import Execution
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = zoo.build(tmp_path_factory.mktemp("zoo") / "videos")
     out = folder.parent / "out"
-    table = prepare(folder, out, labour=Labour("process", workers=2))
+    table = prepare(folder, out, execution=Execution("process", workers=2))
     ends = {}
     for row in manifest.sort_rows(table):
         ends[row.source] = row  # the last stage a file came to

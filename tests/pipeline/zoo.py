@@ -134,7 +134,7 @@ ZOO: dict[str, tuple[Maker, tuple[str, str]]] = {
     "web.webm": (converted(18, "-c:v", "libvpx-vp9", "-crf", 20, "-cpu-used", 8), KEPT),
     "archive.mkv": (converted(19, "-c:v", "ffv1"), KEPT),
     "studio.mov": (converted(20, "-c:v", "prores_ks"), KEPT),
-    "loop.gif": (converted(21), ("rejected", "unmeasured: sharpness")),  # all dither
+    "loop.gif": (converted(21), ("rejected", "unmeasured: edge_steepness")),  # all dither
     "deep.mkv": (
         converted(
             22, "-c:v", "libx265", "-pix_fmt", "yuv420p10le",

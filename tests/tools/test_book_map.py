@@ -64,6 +64,43 @@ def test_an_entry_that_leads_nowhere_is_named(change, problem):
     assert any(problem in p for p in book_map.problems(book, ROOT))
 
 
+TEST = "tests/video/test_clip.py::test_properties"
+FIRST = "01_first_video#Your first video"
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        (f"{FIRST}::load_pipeline", ""),  # code
+        (f"{FIRST}::toy-cogvideox in", ""),  # what it prints
+        ("01_first_video@{id}::load_pipeline", ""),
+        (TEST, ""),
+        ("left: a price list of 2024", ""),
+        (f"{FIRST}::a text encoder read your sentence", "is not shown"),  # prose proves nothing
+        (f"{FIRST}::no such words", "is not shown"),
+        ("01_first_video#No such heading::x", "no cell at"),
+        ("01_first_video@0000::x", "no cell at"),
+        ("99_nothing#Recap::x", "no cell at"),
+        (TEST + "x", "no test"),
+        (FIRST, "neither"),
+        ("left: ", "without a reason"),
+    ],
+)
+def test_each_thing_that_is_delivered_has_its_proof(place, fault):
+    known = next(c for c in book_map.cells("01_first_video") if "load_pipeline" in c.content)
+    book = BookMap((replace(GOOD, delivers=(("a thing", place.format(id=known.id)),)),), {1: 1})
+    found = list(book_map.problems(book, ROOT))
+    assert (fault in found[0] and "1.01, a thing" in found[0]) if fault else found == []
+
+
+def test_what_is_delivered_is_read_from_the_map(tmp_path):
+    path = tmp_path / "map.yaml"
+    row = f"{{topic: x, delivers: {{a: '{TEST}', b: {{left: dated}}}}}}"
+    path.write_text(f"rows_per_chapter: {{1: 1}}\nrows: {{'1.01': {row}}}\nerrata: {{}}\n")
+    (entry,) = book_map.load_map(path).entries
+    assert entry.delivers == (("a", TEST), ("b", "left: dated"))
+
+
 def test_the_pages_link_sections_and_tests():
     left = Entry(id="1.02", topic="y", left="too dated")
     erratum = replace(GOOD, id="E14", found="wrong", listing="1.L10")

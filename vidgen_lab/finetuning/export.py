@@ -211,10 +211,9 @@ def _order(
         tensors |= dict(zip(("cos", "sin"), probe["image_rotary_emb"], strict=True))
     inputs, out = folder / f"{number}-inputs.safetensors", folder / f"{number}-out.safetensors"
     save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, inputs)
-    kind = "CogVideoXImageToVideoPipeline" if spec.image_to_video else "CogVideoXPipeline"
     return {
         "base": str(base),
-        "pipeline": kind,
+        "pipeline": spec.pipeline_name,
         "dtype": str(dtype).removeprefix("torch."),
         "lora": str(file),
         "inputs": str(inputs),

@@ -87,6 +87,11 @@ class CogVideoXSpec:
         return self.transformer["in_channels"] == 2 * self.latent_channels
 
     @property
+    def pipeline_name(self) -> str:
+        """The class of diffusers that samples from this model."""
+        return "CogVideoXImageToVideoPipeline" if self.image_to_video else "CogVideoXPipeline"
+
+    @property
     def text_tokens(self) -> int:
         """The length every text is padded to; sin-cos models accept no other."""
         return int(self.transformer["max_text_seq_length"])

@@ -91,16 +91,17 @@ def load_pipeline(
     return pipe
 
 
-def locate(model: str, download: bool = False) -> Path:
+def locate(model: str, download: bool = False, *pipelines: str) -> Path:
     """The checked folder of a model, fetched from the hub if it is not here and may be.
 
-    A model that is here is found without asking the hub, so it also loads offline.
+    pipelines: classes of diffusers it may be of; default: text to video. A model that is here is
+    found without asking the hub, so it also loads offline.
     """
     facts = model_facts(model)
     folder = find_model(model, facts.also_known_as if facts else ())
     if folder is None:
         folder = _fetch(model, facts.download_gib if facts else 0.0, download)
-    check_model_folder(folder)
+    check_model_folder(folder, *pipelines)
     return folder
 
 

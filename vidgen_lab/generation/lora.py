@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from vidgen_lab.files import file_sha256
-from vidgen_lab.settings.weights import check_model_folder
+from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, check_model_folder
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel
@@ -329,7 +329,7 @@ def _linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
     if isinstance(model, str | Path):
         from diffusers import CogVideoXTransformer3DModel
 
-        check_model_folder(Path(model))
+        check_model_folder(Path(model), TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
         config = CogVideoXTransformer3DModel.load_config(Path(model) / "transformer")
         with torch.device("meta"):
             model = CogVideoXTransformer3DModel.from_config(config)

@@ -41,16 +41,17 @@ def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from vidgen_lab.pipeline import manifest, report
+    from vidgen_lab.pipeline import report
     from vidgen_lab.pipeline.config import load_config
-    from vidgen_lab.pipeline.deliver import export
+    from vidgen_lab.pipeline.deliver.export import write_exports
     from vidgen_lab.pipeline.deliver.output import Output
-    from vidgen_lab.pipeline.prepare import Labour, prepare
+    from vidgen_lab.pipeline.prepare import prepare
+    from vidgen_lab.pipeline.runner import Execution
 
     config = load_config(args.config, args.settings)
-    labour = Labour(args.executor, args.workers, args.retry == "error", _show)
+    execution = Execution(args.executor, args.workers, args.retry == "error", _show)
     shard = _shard(args.shard) if args.shard else None
-    table = prepare(args.source, args.out, config, labour, args.score_only, shard)
+    table = prepare(args.source, args.out, config, execution, args.score_only, shard)
     print(report.summary(table))
     if shard:
         print(f"Shard {args.shard} is scored; run without --shard when all are")
@@ -63,16 +64,9 @@ def run(args: argparse.Namespace) -> None:
     with output.replacing("borderline.png") as path:
         report.write_sheet(report.borderline_sheet(table, gates, args.source), path)
     print(f"Funnel      {args.out / 'funnel.png'}\nBorderline  {args.out / 'borderline.png'}")
-    if args.score_only:
-        return
-    print(f"Dataset     {export.write_exports(table, args.out)}")
-    try:
-        with output.replacing("manifest.parquet") as path:
-            manifest.write_parquet(table, path)
-        print(f"Table       {args.out / 'manifest.parquet'}")
-        print(f"Embeddings  {export.write_embeddings(args.out)}")
-    except ImportError as error:
-        print(f"note: no parquet tables: {error}", file=sys.stderr)
+    if not args.score_only:
+        dataset = write_exports(table, args.out, config.export.formats)
+        print(f"Dataset     {dataset} ({', '.join(config.export.formats)})")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ never a low score.
 
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Status = Literal["kept", "rejected", "error"]
 STATUSES = ("kept", "rejected", "error")
+_FORMERLY = {"sharpness": "edge_steepness", "motion": "flow_speed"}  # measures in older manifests
 _NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8
 STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annotate", "split")
 
@@ -114,17 +116,31 @@ def write_manifest(rows: Iterable[Row], path: str | Path) -> Path:
 
 def read_manifest(path: str | Path) -> list[Row]:
     """The rows of a manifest. Raises FileNotFoundError, or ValueError naming the broken line."""
-    rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1):
-        try:
-            rows += [Row.from_json(line)] if line.strip() else []
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
+    rows, old = [], False
+    with Path(path).open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = Row.from_json(line) if line.strip() else None
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
+            if row is not None:
+                rows.append(_with_todays_names(row))
+                old |= rows[-1] is not row
+    if old:
+        said = " and ".join(f"{new} ({old})" for old, new in _FORMERLY.items())
+        warnings.warn(f"{path} is of an earlier version; read as {said}", stacklevel=2)
     return rows
 
 
+def _with_todays_names(row: Row) -> Row:
+    if row.metric not in _FORMERLY and not _FORMERLY.keys() & row.metrics.keys():
+        return row
+    metrics = {_FORMERLY.get(name, name): value for name, value in row.metrics.items()}
+    return replace(row, metrics=metrics, metric=_FORMERLY.get(row.metric, row.metric))
+
+
 def write_parquet(rows: Iterable[Row], path: str | Path) -> Path:
-    """The same table as parquet, one column a metric (`metrics.sharpness`); needs pyarrow."""
+    """The same table as parquet, one column a metric (`metrics.edge_steepness`); needs pyarrow."""
     import pandas as pd
 
     named = (

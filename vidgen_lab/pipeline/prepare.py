@@ -8,16 +8,14 @@ costs no decoding, and no order of work can change the manifest.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import file_sha256
-from vidgen_lab.journal import Journal, key_of
-from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.config import Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.manifest import (
@@ -32,32 +30,16 @@ from vidgen_lab.pipeline.manifest import (
     reasons,
 )
 from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
+from vidgen_lab.pipeline.runner import Execution, Results, TaskRunner, plain_reason
 from vidgen_lab.pipeline.select.balance import balance_rows
 from vidgen_lab.pipeline.select.duplicates import Signature, drop_duplicates
 from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.scoring import versions
 from vidgen_lab.pipeline.select.split import split_rows
-from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
+from vidgen_lab.pipeline.workers import Task
 
 MANIFEST = "manifest.jsonl"
-Progress = Callable[[str, int, int], None]  # stage, done, of
-
-
-@dataclass(frozen=True)
-class Labour:
-    """How work gets done. progress: called with (stage, done, of) as results arrive."""
-
-    executor: str = "process"
-    workers: int | None = None
-    retry_errors: bool = False
-    progress: Progress = lambda stage, done, of: None
-
-    def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            known = ", ".join(EXECUTORS)
-            raise ValueError(f"unknown executor {self.executor!r}; one of {known}")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers must be at least 1, not {self.workers}")
+Identity = tuple[str, str]
 
 
 class NothingLeft(RuntimeError):
@@ -68,7 +50,7 @@ def prepare(
     source: str | Path,
     out: str | Path,
     config: Config | None = None,
-    labour: Labour = Labour(),
+    execution: Execution = Execution(),  # noqa: B008
     score_only: bool = False,
     shard: tuple[int, int] | None = None,
 ) -> list[Row]:
@@ -93,18 +75,20 @@ def prepare(
     output = Output(out)
     if shard is not None:
         found = [s for s in found if in_shard(s, shard)]
-    work = _Work(out / "work", config, labour, shard)
+    runner = TaskRunner(out / "work", execution, config.limit, shard)
 
-    read, scores = _read(found, rights, work)
+    read, clips, signatures = _read(found, rights, config, runner)
     if shard is not None:
         return read
-    clips, scored = _scenes(kept(read), scores)
+    check_fan_out(kept(read), clips)
     quality = [judge(row, config.gates.gates()) for row in kept(clips)]
     check_stage(kept(clips), quality)
     table, vectors = [*read, *clips, *quality], {}
     if not score_only:
-        files = {s.name: s.path for s in found}
-        later, vectors = _select_and_deliver(kept(quality), scored, files, work, output)
+        paths = {s.name: s.path for s in found}
+        later, vectors = _select_and_deliver(
+            kept(quality), signatures, paths, config, runner, output
+        )
         table += later
     check_funnel(table)
     check_worth(table, out / MANIFEST, score_only)
@@ -112,7 +96,7 @@ def prepare(
         _save_vectors(vectors, output)
     output.write({"scored.jsonl" if score_only else MANIFEST: manifest_text(table)})
     if not score_only:
-        _sweep(output, {f"clips/{row.clip_id}.mp4" for row in table if row.stage == "export"})
+        _sweep(output, {_clip_name(row) for row in table if row.stage == "export"})
     return table
 
 
@@ -138,18 +122,17 @@ def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -
 
 def _select_and_deliver(
     good: list[Row],
-    scored: dict[tuple, dict],
-    paths: dict[str, Path],
-    work: "_Work",
+    signatures: "StoredSignatures",
+    paths: Mapping[str, Path],
+    config: Config,
+    runner: TaskRunner,
     output: Output,
 ) -> tuple[list[Row], dict[str, list[float]]]:
     """The rows of the later stages, and the vectors of all clips that passed the gates by id."""
-    config = work.config
-    vectors, blind = _embed(good, paths, work)
+    vectors, failed = _embed(good, paths, config, runner)
     seen = [row for row in good if row.identity in vectors]
     matrix = np.array([vectors[row.identity] for row in seen])
-    signatures = [Signature.of(scored[row.identity]) for row in seen]
-    unique = [*drop_duplicates(seen, signatures, config.duplicates, matrix), *blind]
+    unique = drop_duplicates(seen, signatures.of(seen), config.duplicates, matrix) + failed
     check_stage(good, unique)
 
     single = kept(unique)
@@ -159,9 +142,9 @@ def _select_and_deliver(
         balanced, _ = balance_rows(single, matrix, config.balance, config.seed)
     check_stage(single, balanced)
 
-    exported = _export(kept(balanced), paths, work, output)
+    exported = _export(kept(balanced), paths, config, runner, output)
     check_stage(kept(balanced), exported)
-    annotated = _annotate(kept(exported), work, output.folder)
+    annotated = _annotate(kept(exported), config, runner, output)
     check_stage(kept(exported), annotated)
     split = split_rows(kept(annotated), unique, config.split, config.seed)
     check_stage(kept(annotated), split)
@@ -170,75 +153,99 @@ def _select_and_deliver(
 
 
 def _read(
-    found: Sequence[Source], rights: dict[str, dict[str, str]], work: "_Work"
-) -> tuple[list[Row], dict[str, dict]]:
-    """One row a file, and the scores by file name."""
-    hashes = work.do("hash", [{"path": str(s.path)} for s in found])
-    config, used = work.config, versions()
-    todo, keys = [], []
-    for source, outcome in zip(found, hashes, strict=True):
-        if "value" in outcome:
-            keys.append(outcome["value"])
-            todo.append({
-                "path": str(source.path),
-                "scenes": asdict(config.scenes),
-                "score": asdict(config.score),
-            })  # fmt: skip
-    results = iter(work.do("score", todo, keys))
-    rows, scores = [], {}
-    for source, hashed in zip(found, hashes, strict=True):
-        sha = hashed.get("value", "")
+    found: Sequence[Source],
+    rights: Mapping[str, Mapping[str, str]],
+    config: Config,
+    runner: TaskRunner,
+) -> tuple[list[Row], list[Row], "StoredSignatures"]:
+    """One row a file, one row a scene, and what tells scenes apart."""
+    how = {"scenes": asdict(config.scenes), "score": asdict(config.score)}
+    rows, todo = [], []
+    used = versions()
+    for number, source in enumerate(found, 1):
+        task = {"path": str(source.path), **how}
         row = Row(
-            source.name, sha[:16], "read", "kept", sha256=sha, versions=used,
+            source.name, "", "read", "kept", versions=used,
             rights=rights.get(source.name, rights.get("*", {})),
             info={"wrong_suffix": True} if source.wrong_suffix else {},
         )  # fmt: skip
-        outcome = next(results) if sha else hashed
-        if "error" in outcome:
-            rows.append(row.failed("read", outcome["error"]))
+        try:
+            sha = runner.sha256(source.path)
+        except OSError as error:
+            rows.append(row.failed("read", plain_reason(f"{type(error).__name__}: {error}", task)))
         else:
-            facts = outcome["value"]["facts"]
-            scores[source.name] = outcome["value"]
-            rows.append(replace(row, info={**row.info, "facts": facts}))
-    return rows, scores
+            rows.append(replace(row, clip_id=sha[:16], sha256=sha))
+            todo.append(task)
+        runner.execution.progress("hash", number, len(found))
+    hashed = [n for n, row in enumerate(rows) if row.sha256]
+    results = runner.run("score", todo, [rows[n].sha256 for n in hashed])
+    clips, places = [], {}
+    for number, (n, result) in enumerate(zip(hashed, results, strict=True)):
+        if "error" in result:
+            rows[n] = rows[n].failed("read", result["error"])
+            continue
+        for scene, row in enumerate(_scenes(rows[n], result["value"])):
+            clips.append(row)
+            places[row.identity] = number, scene
+        rows[n] = rows[n].to("read", facts=result["value"]["facts"])
+    return rows, clips, StoredSignatures(results, places)
 
 
-def _scenes(read: Sequence[Row], scores: dict[str, dict]) -> tuple[list[Row], dict[tuple, dict]]:
-    """One row a scene, and what was measured of it by the row's identity."""
-    rows, scored = [], {}
-    for row in read:
-        facts = scores[row.source]["facts"]
-        bits = {"bits_per_second": facts["bits_per_second"]}
-        for clip in scores[row.source]["clips"]:
-            first, end = clip["frames"]
-            child = replace(
-                row, clip_id=f"{row.clip_id}-{first:06d}-{end:06d}", stage="scenes",
-                span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits},
-                info={},
-            )  # fmt: skip
-            rows.append(child.failed("scenes", clip["damage"]) if clip["damage"] else child)
-            scored[child.identity] = clip
-    check_fan_out(read, rows)
-    return rows, scored
+def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:
+    """A row for every scene of a file; one that is damaged is an error."""
+    bits, rows = {"bits_per_second": scored["facts"]["bits_per_second"]}, []
+    for clip in scored["clips"]:
+        first, end = clip["frames"]
+        scene = replace(
+            row, clip_id=f"{row.clip_id}-{first:06d}-{end:06d}", stage="scenes",
+            span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits}, info={},
+        )  # fmt: skip
+        rows.append(scene.failed("scenes", clip["damage"]) if clip["damage"] else scene)
+    return rows
+
+
+class StoredSignatures(Sequence[Signature]):
+    """Signatures of some clips in their order, each read from the disk when it is looked at: a
+    million of them would not fit into memory."""
+
+    def __init__(
+        self, scores: Results, places: Mapping[Identity, tuple[int, int]], rows: Sequence[Row] = ()
+    ) -> None:
+        self._scores, self._places = scores, places
+        self._rows = [places[row.identity] for row in rows]
+        self._load = lru_cache(maxsize=512)(self._read)
+
+    def of(self, rows: Sequence[Row]) -> "StoredSignatures":
+        """Those of these rows."""
+        return StoredSignatures(self._scores, self._places, rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> Signature:
+        return self._load(*self._rows[number])
+
+    def _read(self, result: int, scene: int) -> Signature:
+        return Signature.of(self._scores[result]["value"]["clips"][scene])
 
 
 def _embed(
-    rows: Sequence[Row], paths: dict[str, Path], work: "_Work"
-) -> tuple[dict[tuple, list[float]], list[Row]]:
+    rows: Sequence[Row], paths: Mapping[str, Path], config: Config, runner: TaskRunner
+) -> tuple[dict[Identity, list[float]], list[Row]]:
     """Vectors by identity, and the rows that could not be embedded as errors."""
-    names = work.config.annotate
-    who = {"embedder": names.embedder, "download": names.download}
+    who = {"embedder": config.annotate.embedder, "download": config.annotate.download}
     todo = [{"path": str(paths[row.source]), "frames": list(row.frames), **who} for row in rows]
     vectors, failed = {}, []
-    for row, outcome in zip(rows, work.do("embed", todo, [r.clip_id for r in rows]), strict=True):
-        if "error" in outcome:
-            failed.append(row.failed("duplicates", outcome["error"]))
+    results = runner.run("embed", todo, [row.clip_id for row in rows])
+    for row, result in zip(rows, results, strict=True):
+        if "error" in result:
+            failed.append(row.failed("duplicates", result["error"]))
         else:
-            vectors[row.identity] = outcome["value"]
+            vectors[row.identity] = result["value"]
     return vectors, failed
 
 
-def _save_vectors(vectors: dict[str, list[float]], output: Output) -> None:
+def _save_vectors(vectors: Mapping[str, list[float]], output: Output) -> None:
     """OUT/embeddings.npz: ids [N] and vectors [N, D] of all clips that passed the gates."""
     ids = sorted(vectors)
     with output.replacing("embeddings.npz") as temporary:
@@ -246,132 +253,58 @@ def _save_vectors(vectors: dict[str, list[float]], output: Output) -> None:
 
 
 def _export(
-    rows: Sequence[Row], paths: dict[str, Path], work: "_Work", output: Output
+    rows: Sequence[Row],
+    paths: Mapping[str, Path],
+    config: Config,
+    runner: TaskRunner,
+    output: Output,
 ) -> list[Row]:
     """Cut the clips out of their files; a file that is not what was written is made anew."""
-    media = asdict(work.config.media)
-    names = [f"clips/{row.clip_id}.mp4" for row in rows]
+    how = {"media": asdict(config.media), "limit": config.limit}
     todo = [
-        {
-            "path": str(paths[row.source]), "frames": list(row.frames), "media": media,
-            "out": str(output.folder / name), "limit": work.config.limit,
-        }
-        for row, name in zip(rows, names, strict=True)
+        {"path": str(paths[row.source]), "frames": list(row.frames),
+         "out": str(output.folder / _clip_name(row)), **how}
+        for row in rows
     ]  # fmt: skip
 
     def intact(task: Task, value: Any) -> bool:
         written = Path(task["out"])
-        return written.exists() and file_sha256(written) == value["sha256"]
+        return written.exists() and runner.sha256(written) == value["sha256"]
 
     def claim(tasks: Sequence[Task]) -> None:
         output.claim(f"clips/{Path(task['out']).name}" for task in tasks)
 
-    done = work.do("export", todo, [row.clip_id for row in rows], intact, claim)
-    out = []
-    for row, name, outcome in zip(rows, names, done, strict=True):
-        if "error" in outcome:
-            out.append(row.failed("export", outcome["error"]))
+    results = runner.run("export", todo, [row.clip_id for row in rows], intact, claim)
+    done = []
+    for row, result in zip(rows, results, strict=True):
+        if "error" in result:
+            done.append(row.failed("export", result["error"]))
         else:
-            output.wrote({name: outcome["value"]["sha256"]})
-            out.append(row.to("export", clip={"file": name, **outcome["value"]}))
-    return out
+            output.wrote({_clip_name(row): result["value"]["sha256"]})
+            done.append(row.to("export", clip={"file": _clip_name(row), **result["value"]}))
+    return done
+
+
+def _clip_name(row: Row) -> str:
+    return f"clips/{row.clip_id}.mp4"
 
 
 def _sweep(output: Output, wanted: set[str]) -> None:
     """Remove clips that are no longer kept, and what a killed run left half-written."""
     output.remove(name for name in output.names("clips") if name not in wanted)
     for path in (output.folder / "clips").glob(".*.part.mp4"):
-        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name `files` hands out
+        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
             path.unlink()
 
 
-def _annotate(rows: Sequence[Row], work: "_Work", out: Path) -> list[Row]:
-    names = asdict(work.config.annotate)
+def _annotate(rows: Sequence[Row], config: Config, runner: TaskRunner, output: Output) -> list[Row]:
+    names = asdict(config.annotate)
     who = {name: names[name] for name in ("detector", "actor", "captioner", "download")}
-    todo = [{"path": str(out / row.info["clip"]["file"]), **who} for row in rows]
-    done = work.do("annotate", todo, [row.info["clip"]["sha256"] for row in rows])
+    todo = [{"path": str(output.folder / row.info["clip"]["file"]), **who} for row in rows]
+    results = runner.run("annotate", todo, [row.info["clip"]["sha256"] for row in rows])
     return [
-        row.failed("annotate", outcome["error"])
-        if "error" in outcome
-        else row.to("annotate", **outcome["value"])
-        for row, outcome in zip(rows, done, strict=True)
+        row.failed("annotate", result["error"])
+        if "error" in result
+        else row.to("annotate", **result["value"])
+        for row, result in zip(rows, results, strict=True)
     ]
-
-
-class _Work:
-    """Does tasks once: results come from the journal where they are known."""
-
-    def __init__(
-        self, folder: Path, config: Config, labour: Labour, shard: tuple[int, int] | None
-    ) -> None:
-        self.config, self.labour = config, labour
-        name = f"{shard[0]}-of-{shard[1]}" if shard else "0-of-1"
-        self._open = lambda stage: Journal(folder / stage, name)
-
-    def do(
-        self,
-        stage: str,
-        todo: Sequence[Task],
-        contents: Sequence[str] | None = None,
-        intact: Callable[[Task, Any], bool] = lambda task, value: True,
-        before: Callable[[Sequence[Task]], None] = lambda tasks: None,
-    ) -> list[dict[str, Any]]:
-        """For each task {"value": ...} or {"error": reason}, in their order.
-
-        contents: what the task's input is (a hash). The key of a result is made of it, the task
-        without its paths, and the code; equal work is done once. None: nothing is remembered.
-        intact: whether a remembered value still holds. before: called with the tasks to be done.
-        """
-        function = tasks.hash_source if stage == "hash" else getattr(tasks, stage)
-        journal = self._open(stage) if contents is not None else None
-        keys = [str(n) for n in range(len(todo))]
-        if contents is not None:
-            keys = [_key(stage, c, task) for c, task in zip(contents, todo, strict=True)]
-        known: dict[str, dict[str, Any]] = {}
-        for key, task in zip(keys, todo, strict=True):
-            if journal and key in journal and self._holds(journal[key], task, intact):
-                known[key] = journal[key]
-        missing = {k: t for k, t in zip(keys, todo, strict=True) if k not in known}
-        order, total = list(missing), len(set(keys))
-        self.labour.progress(stage, len(known), total)
-        before(list(missing.values()))
-        # Reading bytes is not worth a process.
-        executor = "serial" if stage == "hash" else self.labour.executor
-        work = run_tasks(
-            function, list(missing.values()), executor, self.labour.workers, self.config.limit
-        )
-        for number, outcome in work:
-            key = order[number]
-            known[key] = {"value": outcome.value}
-            if outcome.error:
-                reason = _plain_reason(outcome.error, missing[key])
-                known[key] = {"error": reason, "under": self._under(missing[key])}
-            if journal and not outcome.error.startswith(KILLED):
-                journal.add(key, known[key])
-            self.labour.progress(stage, len(known), total)
-        return [known[key] for key in keys]
-
-    def _holds(self, result: dict[str, Any], task: Task, intact: Callable) -> bool:
-        if "error" in result:
-            same = result.get("under") == self._under(task)
-            return same and not self.labour.retry_errors
-        return intact(task, result["value"])
-
-    def _under(self, task: Task) -> list:
-        """What changes no result, yet may turn an error into one."""
-        return [self.config.limit, task.get("download", False)]
-
-
-def _key(stage: str, content: str, task: Task) -> str:
-    how = ("path", "out", "limit", "download")  # changes nothing about the result
-    settings = {k: v for k, v in task.items() if k not in how}
-    return key_of(stage, tasks.VERSIONS[stage], versions(), content, settings)
-
-
-def _plain_reason(error: str, task: Task) -> str:
-    """The reason without names of this machine's folders, so that it is the same everywhere."""
-    text = " ".join(error.split())
-    for name in ("out", "path"):
-        if name in task:
-            text = text.replace(task[name], "the file")
-    return text.removeprefix("VideoError: ")

@@ -27,14 +27,14 @@ def summary(rows: Sequence[Row]) -> str:
 def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:
     """For every gate the quantiles of its metric and what it would reject alone."""
     clips = [row for row in rows if row.stage == "quality"]
-    lines = [f"{'metric':<12}{'5 %':>9}{'median':>9}{'95 %':>9}   {'threshold':<12}{'rejects':>8}"]
+    lines = [f"{'metric':<16}{'5 %':>9}{'median':>9}{'95 %':>9}   {'threshold':<12}{'rejects':>8}"]
     for gate in gates:
         found = quantiles(clips, gate.metric, (0.05, 0.5, 0.95))
         known = [r.metrics[gate.metric] for r in clips if r.metrics.get(gate.metric) is not None]
         lost = sum(not gate.passes(value) for value in known)
         shown = "".join(f"{found.get(q, float('nan')):>9.3g}" for q in (0.05, 0.5, 0.95))
         sign = ">=" if gate.least else "<="
-        lines.append(f"{gate.metric:<12}{shown}   {sign} {gate.threshold:<9g}{lost:>8}")
+        lines.append(f"{gate.metric:<16}{shown}   {sign} {gate.threshold:<9g}{lost:>8}")
     return "\n".join(lines)
 
 

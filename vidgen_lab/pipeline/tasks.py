@@ -1,34 +1,72 @@
 """What workers do: pure functions from a plain task to a plain result, one per kind of work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from vidgen_lab.files import file_sha256
-from vidgen_lab.journal import code_version
-from vidgen_lab.metrics import flow
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
-from vidgen_lab.pipeline.deliver import cut
 from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
-from vidgen_lab.pipeline.read import pictures, probing, scenes
 from vidgen_lab.pipeline.read.scenes import SceneSettings
-from vidgen_lab.pipeline.select import scoring
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
-from vidgen_lab.video import damage, index, orientation, reader
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.ffmpeg import run_ffmpeg
 from vidgen_lab.video.reader import VideoReader
 
-_LOOKS = 48  # frames at most that an annotator gets to see
-_GLANCE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
+_SAMPLES = 48  # frames at most that an annotator gets to see
+_SAMPLE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
 
 
-def hash_source(task: dict[str, Any]) -> str:
-    """{path} -> sha256 of the file."""
-    return file_sha256(Path(task["path"]))
+@dataclass(frozen=True)
+class Recipe:
+    """How a result is made.
+
+    number: raised whenever equal input may give another result than before, wherever in the package
+    the reason lies; tests/pipeline/test_recipes.py notices when somebody forgets. libraries: those
+    whose version may matter.
+    """
+
+    number: int
+    libraries: tuple[str, ...]
+
+
+RECIPES = {
+    "score": Recipe(2, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": Recipe(2, ("av", "cv2", "numpy")),
+    "export": Recipe(2, ("av", "ffmpeg")),
+    "annotate": Recipe(2, ("av", "cv2", "numpy")),
+}
+
+
+def made_by(stage: str, task: Mapping[str, Any]) -> dict[str, str]:
+    """Everything but input and settings that the result of a task depends on, by name."""
+    recipe, libraries = RECIPES[stage], {*RECIPES[stage].libraries}
+    chosen = [table.get(task.get(role)) for role, table in registry.ANNOTATORS.items()]
+    if any(isinstance(kind, str) for kind in chosen):
+        libraries |= {"torch", "transformers"}
+    if annotators.JudgeEmbedder in chosen:
+        libraries |= {"torch", "toy-judge"}
+    return {"recipe": str(recipe.number)} | {name: library_version(name) for name in libraries}
+
+
+@lru_cache
+def library_version(name: str) -> str:
+    """The version of a library, of ffmpeg, or of the embedded judge's weights."""
+    if name == "ffmpeg":
+        return run_ffmpeg("-version").decode("utf-8", "replace").splitlines()[0]
+    if name == "toy-judge":
+        return file_sha256(model_dir(name) / "model.safetensors")[:12]
+    if name in ("torch", "transformers"):  # slow to import
+        return version(name)
+    return import_module(name).__version__  # several packages bring cv2, and scenedetect
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
@@ -40,9 +78,9 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 
 def embed(task: dict[str, Any]) -> list[float]:
     """{path, frames, embedder, download} -> vector, at four digits: more hang on the machine."""
-    clip, fetch = _glance(task["path"], task["frames"], 16), task.get("download", False)
+    clip, fetch = sample_clip(task["path"], task["frames"], 16), task.get("download", False)
     with _one_thread():
-        vector = registry.make(registry.EMBEDDERS, task["embedder"], fetch).embed(clip)
+        vector = registry.make("embedder", task["embedder"], fetch).embed(clip)
     return [float(f"{x:.4g}") for x in vector.tolist()]
 
 
@@ -57,12 +95,12 @@ def export(task: dict[str, Any]) -> dict[str, Any]:
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
-    clip, fetch = _glance(task["path"], None, _LOOKS), task.get("download", False)
+    clip, fetch = sample_clip(task["path"], None, _SAMPLES), task.get("download", False)
     roles = ("detector", "actor", "captioner")
-    who = [registry.make(registry.TABLES[role], task[role], fetch) for role in roles]
+    who = [registry.make(role, task[role], fetch) for role in roles]
     with _one_thread():
         found = annotators.annotate_clip(clip, *who)
-    for thing in found["objects"]:  # in pixels of the file, not of the glance
+    for thing in found["objects"]:  # in pixels of the file, not of the samples
         thing["box"] = [round(value * clip.meta["reduced"]) for value in thing["box"]]
     return found
 
@@ -78,26 +116,15 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _glance(path: str, frames: tuple[int, int] | None, looks: int) -> Clip:
-    """At most `looks` frames, evenly spaced and reduced, so that a long or large clip costs no more
-    memory than a short or small one."""
-    video = VideoReader(path, shrink_to=_GLANCE_SIDE)
+def sample_clip(path: str, frames: tuple[int, int] | None, samples: int) -> Clip:
+    """At most `samples` frames, evenly spaced and reduced, so that a long or large clip costs no
+    more memory than a short or small one; `meta["reduced"]` says how many times.
+
+    frames: [first, end) of the video; None: all of it.
+    """
+    video = VideoReader(path, shrink_to=_SAMPLE_SIDE)
     first, end = frames or (0, video.info.num_frames)
-    stride = max(1, -(-(end - first) // looks))
+    stride = max(1, -(-(end - first) // samples))
     clip = video.read(first, len(range(first, end, stride)), stride)
     reduced = video.info.width / clip.width
     return Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
-
-
-def _judge_version() -> str:
-    """Other weights, other embeddings."""
-    return file_sha256(model_dir("toy-judge") / "model.safetensors")[:12]
-
-
-_READING = (reader, index, damage, orientation)
-VERSIONS = {
-    "score": code_version(scoring, scenes, pictures, probing, flow, *_READING),
-    "embed": code_version(annotators, registry, *_READING) + _judge_version(),
-    "export": code_version(cut, probing, *_READING),
-    "annotate": code_version(annotators, registry, *_READING),
-}

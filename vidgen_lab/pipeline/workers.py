@@ -1,22 +1,23 @@
 """Run one pure function over many tasks: here, in killable processes, or on a Ray cluster.
 
-A task and its result are plain JSON, so all three give the same bytes. A worker is a process of its
-own that is killed, with everything it started, when a task passes its limit or takes the worker
+A task and its result are plain values, so all three give the same bytes. A worker is a process of
+its own that is killed, with everything it started, when a task passes its limit or takes the worker
 down: nothing inside Python can stop a decoder that does not return.
 """
 
 import importlib
 import json
+import multiprocessing
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import psutil
@@ -28,6 +29,8 @@ _RECYCLE = 200  # tasks after which a worker is replaced, so that leaks of libra
 # Nothing that a task does to itself: a cluster that takes the machine back, a lack of memory.
 _FROM_OUTSIDE = (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
 KILLED = "killed"  # begins the reason of a task that may well succeed another time
+_SPAWN = multiprocessing.get_context("spawn")
+_STARTING = threading.Lock()
 
 Task = dict[str, Any]
 Function = Callable[[Task], Any]
@@ -76,37 +79,24 @@ class Worker:
     def __init__(self, function: Function, limit: float) -> None:
         self.name = f"{function.__module__}:{function.__qualname__}"
         self.limit = limit
-        self._process: subprocess.Popen | None = None
+        self._process: Any = None
+        self._ours: Connection | None = None
         self._done = 0
 
     def __call__(self, task: Task) -> Outcome:
         """Run one task; the process is started, replaced or killed as needed."""
-        if self._process is None or self._process.poll() is not None or self._done >= _RECYCLE:
+        if self._process is None or not self._process.is_alive() or self._done >= _RECYCLE:
             self.close()
-            self._process, self._done = _start(self.name), 0
+            self._start()
         self._done += 1
-        process, late = self._process, threading.Event()
-
-        def stop() -> None:
-            late.set()
-            kill_tree(process.pid)
-
-        timer = threading.Timer(self.limit, stop)
-        timer.start()
-        try:
-            process.stdin.write(json.dumps(task) + "\n")
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except OSError:
-            line = ""
-        finally:
-            timer.cancel()
-            timer.join()  # it may be killing right now; the next task must not meet it
-        if line.endswith("\n"):
-            return Outcome(**json.loads(line))
-        if late.is_set():
-            return Outcome(error=f"timeout: not finished within {self.limit:g} s, killed")
-        code = process.wait()
+        with suppress(OSError, EOFError):
+            self._ours.send(task)
+            if not self._ours.poll(self.limit):
+                self.close()
+                return Outcome(error=f"timeout: not finished within {self.limit:g} s, killed")
+            return Outcome(**self._ours.recv())
+        self._process.join()
+        code = self._process.exitcode
         if code in _FROM_OUTSIDE:
             return Outcome(error=f"{KILLED}: signal {-code} from outside ended the worker")
         return Outcome(error=f"crash: the worker ended with code {code}")
@@ -115,11 +105,56 @@ class Worker:
         """End the process and what it started."""
         if self._process is not None:
             kill_tree(self._process.pid)
-            for pipe in (self._process.stdin, self._process.stdout):
-                with suppress(OSError):  # what was not written yet has nobody to read it
-                    pipe.close()
-            self._process.wait()
+            self._process.join()
+            self._ours.close()
             self._process = None
+
+    def _start(self) -> None:
+        self._ours, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(self.name, theirs), daemon=True)
+        with _main_left_alone():
+            self._process.start()
+        theirs.close()  # so that its end is noticed here
+        self._done = 0
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Spawning would run the user's script once more in every worker; tasks do not need it."""
+    main, hidden = sys.modules["__main__"], {}
+    with _STARTING:
+        for name in ("__spec__", "__file__"):
+            if hasattr(main, name):
+                hidden[name] = getattr(main, name)
+                setattr(main, name, None)
+        try:
+            yield
+        finally:
+            vars(main).update(hidden)
+
+
+def _serve(name: str, tasks: Connection) -> None:
+    """What a worker process does: take tasks and answer each, until nobody sends any.
+
+    When the other end goes away, even by kill -9, so does this process and all it started.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C is for the process that handed out the work
+    os.dup2(2, 1)  # what a library prints is no result of the command
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}  # workers are parallel
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    module, _, function = name.partition(":")
+    call = getattr(importlib.import_module(module), function)
+    with suppress(EOFError, OSError):
+        while True:
+            tasks.send(vars(_attempt(call, tasks.recv())))
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    for child in psutil.Process().children(recursive=True):
+        kill_tree(child.pid)
+    os._exit(0)
 
 
 def kill_tree(pid: int) -> None:
@@ -135,46 +170,6 @@ def kill_tree(pid: int) -> None:
     psutil.wait_procs(family[:-1], timeout=5)
 
 
-def serve(name: str) -> None:
-    """What a worker process does: read tasks as lines of JSON, answer each with one line.
-
-    When the other end goes away, even by kill -9, so does this process and all it started.
-    """
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints must not get between the answers
-    module, _, function = name.partition(":")
-    todo: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(todo,), daemon=True).start()
-    call = getattr(importlib.import_module(module), function)
-    while True:
-        outcome = _attempt(call, json.loads(todo.get()))
-        answers.write(json.dumps(vars(outcome)) + "\n")
-        answers.flush()
-
-
-def _listen(todo: "queue.Queue[str]") -> None:
-    for line in sys.stdin:
-        todo.put(line)
-    for child in psutil.Process().children(recursive=True):
-        kill_tree(child.pid)
-    os._exit(0)
-
-
-def _start(name: str) -> subprocess.Popen:
-    """One thread each: the workers are the parallelism."""
-    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    threads = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
-    code = f"from vidgen_lab.pipeline.workers import serve; serve({name!r})"
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-        env={**os.environ, **threads, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
-        start_new_session=True,
-    )
-
-
 def _attempt(function: Function, task: Task) -> Outcome:
     try:
         return Outcome(value=plain(function(task)))
@@ -185,9 +180,9 @@ def _attempt(function: Function, task: Task) -> Outcome:
 def _on_processes(
     function: Function, tasks: Sequence[Task], workers: int, limit: float
 ) -> Iterator[tuple[int, Outcome]]:
-    staff = [Worker(function, limit) for _ in range(workers)]
+    pool = [Worker(function, limit) for _ in range(workers)]
     free: queue.Queue[Worker] = queue.Queue()
-    for worker in staff:
+    for worker in pool:
         free.put(worker)
 
     def one(task: Task) -> Outcome:
@@ -197,14 +192,14 @@ def _on_processes(
         finally:
             free.put(worker)
 
-    pool = ThreadPoolExecutor(workers)
+    threads = ThreadPoolExecutor(workers)
     try:
-        numbers = {pool.submit(one, task): number for number, task in enumerate(tasks)}
+        numbers = {threads.submit(one, task): number for number, task in enumerate(tasks)}
         for future in as_completed(numbers):
             yield numbers.pop(future), future.result()
     finally:  # also when the caller stops half-way or presses Ctrl-C
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in staff:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for worker in pool:
             worker.close()
 
 

@@ -111,7 +111,7 @@ def _container_memory_limit() -> float:
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",
     ):
         try:
-            return float(Path(path).read_text())
+            return float(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # no such file, or the word "max"
             continue
     return float("inf")
@@ -120,7 +120,7 @@ def _container_memory_limit() -> float:
 def processor_name() -> str:
     """What the processor calls itself."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:

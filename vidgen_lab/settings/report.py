@@ -9,6 +9,8 @@ from typing import Any
 from vidgen_lab.settings.hardware import Probe, free_disk_gib, probe
 from vidgen_lab.settings.tiers import lacking, load_models, load_tiers, weights_at_hand
 
+EXTRAS = ("", "data", "workbook")  # the base, and what the chapters need on top of it
+
 
 def environment_report(machine: Probe | None = None) -> dict[str, Any]:
     """Return what there is to work with.
@@ -31,7 +33,7 @@ def environment_report(machine: Probe | None = None) -> dict[str, Any]:
 
 
 def package_versions(distribution: str = "vidgen-lab") -> dict[str, dict[str, Any]]:
-    """Compare the installed packages with what the distribution requires, without importing any."""
+    """Compare what is installed with what package and chapters require, without importing any."""
     from packaging.requirements import Requirement
 
     try:
@@ -40,7 +42,8 @@ def package_versions(distribution: str = "vidgen-lab") -> dict[str, dict[str, An
         return {}
     found = {}
     for requirement in map(Requirement, lines):
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in EXTRAS):
             continue
         try:
             installed = metadata.version(requirement.name)

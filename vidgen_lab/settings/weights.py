@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MODEL_INDEX = "model_index.json"
+TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
+_KINDS = {1: "text-to-video CogVideoX", 2: "CogVideoX"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -62,16 +64,17 @@ def _find_in_hub_cache(names: Iterable[str]) -> Path | None:
         if not isinstance(index, str):
             continue
         try:
-            check_model_folder(Path(index).parent)
+            check_model_folder(Path(index).parent, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
         except BrokenModelError:
             continue
         return Path(index).parent
     return None
 
 
-def check_model_folder(folder: Path, pipeline: str = "CogVideoXPipeline") -> None:
+def check_model_folder(folder: Path, *pipelines: str) -> None:
     """Check in milliseconds that a pipeline folder is complete, without reading its weights.
 
+    pipelines: classes it may be of; default TEXT_TO_VIDEO.
     Raises ModelNotFoundError or BrokenModelError that names the file at fault.
     """
     folder = Path(folder)
@@ -83,10 +86,11 @@ def check_model_folder(folder: Path, pipeline: str = "CogVideoXPipeline") -> Non
             hint = " It looks like one part of a pipeline: give the folder above it."
         raise BrokenModelError(f"{folder} holds no {MODEL_INDEX}, so it is no pipeline.{hint}")
     index = _read_json(folder / MODEL_INDEX)
-    if index.get("_class_name") != pipeline:
+    pipelines = pipelines or (TEXT_TO_VIDEO,)
+    if index.get("_class_name") not in pipelines:
         raise BrokenModelError(
-            f"{folder / MODEL_INDEX} describes a {index.get('_class_name')}, not a {pipeline}; "
-            "only text-to-video CogVideoX models are loaded here."
+            f"{folder / MODEL_INDEX} describes a {index.get('_class_name')}, not a "
+            f"{' or '.join(pipelines)}; only {_KINDS[len(pipelines)]} models are loaded here."
         )
     for part, entry in index.items():
         if part.startswith("_") or not isinstance(entry, list):  # settings of the pipeline

@@ -1,7 +1,23 @@
-"""All that a run can be set to, each part a frozen dataclass of its own."""
+"""All that a run can be set to: a YAML file over typed defaults, and a sweep over its keys.
 
-from dataclasses import dataclass
-from typing import Literal
+    config = load_run("toy_latte", ["training.steps=500", "optimizer.learning_rate=3e-4"])
+
+Unknown keys and wrong types are refused with the nearest valid name; what comes out is frozen.
+`vidgen-lab train --list` prints the folder CONFIGS.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vidgen_lab import config
+from vidgen_lab.training.objectives import ObjectiveConfig
+from vidgen_lab.training.optim import OptimizerConfig
+
+CONFIGS = Path(__file__).parent / "configs"
 
 
 @dataclass(frozen=True)
@@ -45,3 +61,129 @@ class TrainingConfig:
         for name in ("steps", "accumulation", "log_every", "keep_last"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A Latte. size: a published one such as "S/2", or "" for the numbers below. init: folder of
+    weights to begin from, as diffusers writes them; its config decides then."""
+
+    size: str = ""
+    hidden_size: int = 144
+    depth: int = 8
+    num_heads: int = 3
+    patch_size: int = 2
+    learn_sigma: bool = True
+    init: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """Which clips, and how they come.
+
+    folder: as `vidgen-lab prepare` or `toyworld` writes it; held_out: another one, or as many clips
+        as held_out_clips are kept from the first. frames, height, width: of the pixels that the
+        model sees; stride: every how manieth frame. sampling, augment: see `VideoDataset`; epochs:
+        how many windows of each clip are encoded. max_upscale, balanced: see `assign`,
+        `BucketBatchSampler`. models: folder, or embedded name, with vae/, tokenizer/ and
+        text_encoder/. caption_dropout: share of clips that are shown without their caption, for
+        classifier-free guidance.
+    """
+
+    folder: str = config.MISSING
+    held_out: str = ""
+    held_out_clips: int = 16
+    num_frames: int = 8
+    height: int = 48
+    width: int = 72
+    stride: int = 1
+    sampling: Literal["random", "uniform", "start"] = "random"
+    epochs: int = 4
+    max_upscale: float = 1.0
+    batch_size: int = 16
+    balanced: bool = False
+    workers: int = 0
+    models: str = "toy-latte"
+    max_text_length: int = 24
+    caption_dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """prompts: of the samples made while training, with this guidance, steps and seed."""
+
+    prompts: tuple[str, ...] = ()
+    guidance_scale: float = 5.0
+    sampling_steps: int = 20
+    sample_seed: int = 0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of `vidgen-lab train`: everything it depends on."""
+
+    output: str = "runs/training"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    diffusion: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+
+def listed() -> dict[str, str]:
+    """The configurations that come with the package: name and first line of comment."""
+    files = sorted(CONFIGS.glob("*.yaml"))
+    return {f.stem: f.read_text("utf-8").partition("\n")[0].lstrip("# ") for f in files}
+
+
+def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A run's settings from a YAML file or a listed name, changed by NAME=VALUE pairs.
+
+    Raises FileNotFoundError naming what there is, or ConfigError in one line.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = CONFIGS / f"{source}.yaml"
+    if not path.is_file():
+        raise FileNotFoundError(f"no configuration {source}; listed: {', '.join(listed())}")
+    return config.load(RunConfig, path, overrides)
+
+
+def sweep(
+    grid: Mapping[str, Sequence[Any]],
+    run: Callable[[list[str], Path], Mapping[str, float]],
+    folder: str | Path,
+) -> list[dict[str, Any]]:
+    """`run` for every combination of values; what is done is not done again.
+
+    grid: {"optimizer.learning_rate": [1e-4, 1e-3], ...}. run: (overrides, folder of this run) ->
+    numbers to compare. Returns a row of values and numbers for each, as sweep.jsonl has them; a run
+    that was killed is resumed by its own checkpoints.
+    """
+    table = Path(folder) / "sweep.jsonl"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    lines = table.read_text("utf-8").splitlines() if table.exists() else []
+    done = {json.dumps(row["values"]): row for row in map(json.loads, lines)}
+    rows = []
+    for values in _combinations(grid):
+        key = json.dumps(values)
+        if key not in done:
+            name = ",".join(f"{n.rpartition('.')[2]}={v}" for n, v in values.items())
+            pairs = [f"{n}={v}" for n, v in values.items()]
+            numbers = run(pairs, Path(folder) / name.replace("/", "-"))
+            done[key] = {"values": values, "numbers": dict(numbers)}
+            with table.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(done[key]) + "\n")
+        rows.append(done[key]["values"] | done[key]["numbers"])
+    return rows
+
+
+def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def plain(settings: RunConfig) -> dict[str, Any]:
+    """All settings, resolved, as a run's folder keeps them."""
+    return asdict(settings)

@@ -225,6 +225,11 @@ class TwoExperts(nn.Module):
         self.high, self.low = high, low
         self.boundary = boundary * num_timesteps
 
+    @property
+    def config(self) -> Any:
+        """The experts' own, for whoever samples."""
+        return self.low.config
+
     def forward(self, noisy: Tensor, t: Tensor, **told: Tensor) -> Tensor:
         """As the experts' own; every tensor in `told` begins with the batch."""
         t = torch.as_tensor(t, device=noisy.device).expand(len(noisy))

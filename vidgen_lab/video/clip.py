@@ -11,6 +11,17 @@ MAX_SIDE = 16_384  # pixels; no H.264 file holds more
 FPS = (0.1, 1000.0)  # what a file holds exactly and a player plays
 
 
+def evenly_spaced(total: int, count: int, repeat: bool = False) -> list[int]:
+    """Frame numbers spread over 0..total-1, in order, the first and the last among them.
+
+    As many as `count`, or all where there are fewer; repeat: then still `count`, some twice.
+    """
+    if total < 1 or count < 1:
+        raise ValueError(f"cannot take {count} of {total} frames")
+    count = count if repeat else min(count, total)
+    return np.linspace(0, total - 1, count).round().astype(int).tolist()
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A piece of video in memory.

@@ -42,7 +42,7 @@ def lines(
                     colours[i % len(colours)],
                     marks if isinstance(marks, str) else marks[i],
                 )
-                look = {"color": colour, "ms": 4, "drawstyle": drawstyle}
+                look = {"color": colour, "ms": 13 if mark == "*" else 4, "drawstyle": drawstyle}
                 if smooth:
                     axis.plot(series.index, series, color=colour, alpha=0.25, lw=1)
                     series, mark = series.rolling(smooth, min_periods=1).mean(), "-"
@@ -53,7 +53,8 @@ def lines(
                     if series.min() < series.iloc[[0, -1]].min()
                     else ""
                 )
-                words.append(f"{title} {name}".strip() + f" from {ends}{least}")
+                said = name if title == name else f"{title} {name}".strip()
+                words.append(f"{said} from {ends}{least}")
             if level is not None:
                 axis.axhline(level, color=GREY, lw=0.9, ls="--")
             axis.set(**{"title": title} | options)
@@ -199,4 +200,5 @@ def _panels(data: Any) -> dict[str, Mapping[str, Any]]:
 def _legend(drawn: Any, axis: Any, count: int) -> None:
     if count > 1:
         handles, labels = axis.get_legend_handles_labels()
-        drawn.figure.legend(handles, labels, loc="outside upper right", ncols=min(count, 5))
+        across = max(1, 110 // (max(map(len, labels)) + 6))  # letters on a page
+        drawn.figure.legend(handles, labels, loc="outside upper right", ncols=min(count, across))

@@ -3,7 +3,6 @@
 import argparse
 import math
 from pathlib import Path
-from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.config import read_yaml
     from vidgen_lab.workbook import recording, runner
 
     try:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int | None:
             return None
         given = dict(args.pairs) | ({"tier": args.tier} if args.tier is not None else {})
         given |= {"download": "true"} if args.download else {}
-        parameters = runner.prepare(notebook, given, _read_yaml(args.file) if args.file else None)
+        parameters = runner.prepare(notebook, given, read_yaml(args.file) if args.file else None)
         tier = None if args.record is None else recording.check_recordable(parameters)
     except ValueError as error:
         raise argparse.ArgumentError(None, str(error)) from None
@@ -65,15 +65,3 @@ def run(args: argparse.Namespace) -> int | None:
     for video in run.videos:
         print(f"Video     {video}")
     return None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentError(None, f"{path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise argparse.ArgumentError(None, f"{path} must hold lines of the form 'name: value'")
-    return content

@@ -131,8 +131,7 @@ def prepare(
     known = read_parameters(node)
     if OUT_DIR not in known:
         raise ValueError(f"{notebook.name} needs the parameter {OUT_DIR!r}: its artefact folder")
-    typed = check_parameters(known, from_file or {}, typed=True)
-    typed |= check_parameters(known, parameters)
+    typed = check_parameters(known, from_file, parameters)
     _check_meaning(known, typed)
     return typed
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests.pipeline.samples import moving
-from vidgen_lab.pipeline.annotate import hub, registry
+from vidgen_lab.pipeline.annotate import hub, records, registry
+from vidgen_lab.video.clip import Clip
 
 
 @pytest.fixture(autouse=True)
@@ -17,59 +18,55 @@ class Words:
     """Stands in for a tokenizer."""
 
     def __call__(self, texts, **_):
-        from types import SimpleNamespace
-
         ids = torch.tensor([[1, 2 + len(t) % 20, 3] for t in texts])
-        return SimpleNamespace(input_ids=ids, attention_mask=torch.ones_like(ids))
-
-    def decode(self, tokens, skip_special_tokens=True):
-        return " " + " ".join(str(int(t)) for t in tokens)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def test_yolos_boxes_lie_in_pixels_of_the_clip():
-    from transformers import YolosConfig, YolosForObjectDetection
-
-    config = YolosConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=37,
-        image_size=[64, 96], patch_size=16, num_detection_tokens=5, num_labels=3,
-    )  # fmt: skip
-    detector = hub.HubDetector(YolosForObjectDetection(config), "tiny", side=64, looks=3, least=0)
-    found = detector.detect(moving())
-    assert len(found) == 3 * 5 and {f["frame"] for f in found} == {0, 8, 15}
-    assert {f["label"] for f in found} <= set(config.id2label.values())
-    boxes = np.array([f["box"] for f in found])
-    assert (boxes[:, 2] <= 96).all() and (boxes[:, 3] <= 64).all() and (boxes[:, 2:] >= 0).all()
-    scores = [f["score"] for f in found[:5]]
-    assert scores == sorted(scores, reverse=True)
-    assert hub.HubDetector(detector.model, "tiny", 64, least=1.0).detect(moving()) == []
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_rt_detr_boxes_lie_in_pixels_of_the_clip(version):
+def tiny_rt_detr():
     import transformers
 
     backbone = transformers.RTDetrResNetConfig(
         embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], layer_type="basic",
         out_features=["stage2", "stage3", "stage4"],
     )  # fmt: skip
-    kind = "RTDetr" if version == 1 else "RTDetrV2"
-    config = getattr(transformers, f"{kind}Config")(
+    config = transformers.RTDetrConfig(
         backbone_config=backbone, encoder_hidden_dim=16, encoder_in_channels=[8, 16, 16],
         feat_strides=[8, 16, 32], encoder_layers=1, encoder_ffn_dim=16, encoder_attention_heads=2,
         d_model=16, num_queries=7, decoder_in_channels=[16, 16, 16], decoder_ffn_dim=16,
         decoder_layers=2, decoder_attention_heads=2, num_labels=3, num_denoising=0,
     )  # fmt: skip
-    model = getattr(transformers, f"{kind}ForObjectDetection")(config)
-    detector = hub.HubDetector(model, "tiny", side=64, looks=2, least=0)
-    assert detector.square
+    processor = transformers.RTDetrImageProcessor(size={"height": 64, "width": 64})
+    return transformers.RTDetrForObjectDetection(config), processor
+
+
+def test_rt_detr_boxes_lie_in_pixels_of_the_clip():
+    detector = hub.RtDetrDetector(*tiny_rt_detr(), "tiny", samples=2, threshold=0.0)
     found = detector.detect(moving())
     assert len(found) == 2 * 7 and {f["frame"] for f in found} == {0, 15}
-    boxes = np.array([f["box"] for f in found])
-    assert (boxes[:, 2] <= 96).all() and (boxes[:, 3] <= 64).all() and (boxes[:, 2:] >= 0).all()
+    assert {f["label"] for f in found} <= set(detector.model.config.id2label.values())
+    for thing in found:
+        records.check_annotation({"kind": "box", **thing}, 16, 96, 64)
+    scores = [f["score"] for f in found[:7]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_box_comes_back_where_the_model_put_it(monkeypatch):
+    """Half the width around the middle, a quarter of the height; one query of seven is sure."""
+    from types import SimpleNamespace
+
+    model, processor = tiny_rt_detr()
+    logits = torch.full((1, 7, 3), -9.0)
+    logits[0, 4, 2] = 9.0
+    boxes = torch.tensor([0.5, 0.5, 0.5, 0.25]).expand(1, 7, 4)
+    said = SimpleNamespace(logits=logits, pred_boxes=boxes)
+    monkeypatch.setattr(model, "forward", lambda **inputs: said)
+    (found,) = hub.RtDetrDetector(model, processor, "tiny", samples=1).detect(moving())
+    assert found["box"] == pytest.approx([24, 24, 48, 16])
+    assert (found["frame"], found["label"]) == (0, model.config.id2label[2])
 
 
 def test_xclip_ranks_the_labels():
-    from transformers import XCLIPConfig, XCLIPModel
+    from transformers import VideoMAEImageProcessor, XCLIPConfig, XCLIPModel
 
     text = {
         "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -83,32 +80,19 @@ def test_xclip_ranks_the_labels():
     config = XCLIPConfig(
         text_config=text, vision_config=vision, projection_dim=32, prompt_num_attention_heads=2
     )
-    actor = hub.XClipActions(XCLIPModel(config), Words(), ("running", "a cat sits"), "tiny")
+    side = {"height": 32, "width": 32}
+    processor = VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size=side)
+    model = XCLIPModel(config)
+    actor = hub.XClipActions(model, processor, Words(), "tiny", ("running", "a cat sits"))
     ranked = actor.act(moving())
     assert {a["label"] for a in ranked} == {"running", "a cat sits"}
     assert sum(a["score"] for a in ranked) == pytest.approx(1, abs=1e-5)
     assert ranked[0]["score"] >= ranked[1]["score"]
+    short = moving(num_frames=2)  # fewer frames than the model wants
+    assert len(actor.act(short)) == 2
 
 
-def test_blip_writes_a_caption():
-    from transformers import BlipConfig, BlipForConditionalGeneration
-
-    text = {
-        "hidden_size": 32, "encoder_hidden_size": 32, "num_hidden_layers": 1,
-        "num_attention_heads": 2, "intermediate_size": 37, "vocab_size": 99, "bos_token_id": 1,
-        "sep_token_id": 2, "eos_token_id": 2, "pad_token_id": 0,
-    }  # fmt: skip
-    vision = {
-        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 37, "image_size": 32, "patch_size": 16,
-    }  # fmt: skip
-    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=32)
-    captioner = hub.BlipCaptioner(BlipForConditionalGeneration(config), Words(), "tiny", 5)
-    text = captioner.caption(moving(), [], [])
-    assert text and text == text.strip() == captioner.caption(moving(), [], [])
-
-
-class Look:
+class SmolVlmWords:
     """Stands in for SmolVLM's processor: two frames of one token each, and three words."""
 
     def apply_chat_template(self, messages, add_generation_prompt):
@@ -146,59 +130,59 @@ def test_smolvlm_describes_several_frames():
         text_config=text, vision_config=vision, image_token_id=9, scale_factor=2, pad_token_id=0
     )
     model = SmolVLMForConditionalGeneration(config)
-    captioner = hub.SmolVlmCaptioner(model, Look(), "tiny", looks=2, max_new_tokens=4)
+    captioner = hub.SmolVlmCaptioner(model, SmolVlmWords(), "tiny", samples=2, max_new_tokens=4)
     words = captioner.caption(moving(), [], [])
     assert 1 <= len(words.split()) <= 4
     assert words == captioner.caption(moving(), [], [])
 
 
-@pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_embeddings_are_directions(family):
-    from transformers import (
-        CLIPVisionConfig,
-        CLIPVisionModelWithProjection,
-        SiglipVisionConfig,
-        SiglipVisionModel,
-    )
+def tiny_clip_embedder():
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    shape = {
-        "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
-        "intermediate_size": 37, "image_size": 32, "patch_size": 16,
-    }  # fmt: skip
-    model = (
-        CLIPVisionModelWithProjection(CLIPVisionConfig(**shape, projection_dim=24))
-        if family == "clip"
-        else SiglipVisionModel(SiglipVisionConfig(**shape))
-    )
-    embedder = hub.HubEmbedder(model, "tiny")
+    config = CLIPVisionConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=37,
+        image_size=32, patch_size=16, projection_dim=24,
+    )  # fmt: skip
+    side = {"height": 32, "width": 32}
+    processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side)
+    return hub.ClipEmbedder(CLIPVisionModelWithProjection(config), processor, "tiny")
+
+
+def test_embeddings_are_directions():
+    embedder = tiny_clip_embedder()
     vector = embedder.embed(moving(1))
-    assert vector.shape == ((24,) if family == "clip" else (32,))
-    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    assert vector.shape == (24,) and np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert np.array_equal(vector, embedder.embed(moving(1)))
 
 
-@pytest.mark.parametrize(
-    ("table", "name"),
-    [
-        (registry.DETECTORS, "rtdetr"), (registry.DETECTORS, "yolos"),
-        (registry.ACTIONS, "xclip"), (registry.CAPTIONERS, "blip"),
-        (registry.CAPTIONERS, "smolvlm"), (registry.EMBEDDERS, "clip"),
-        (registry.EMBEDDERS, "siglip"),
-    ],
-)  # fmt: skip
-def test_trained_annotators_have_short_names_and_wait_for_permission(table, name):
-    assert table[name].hub_id in hub.WEIGHTS
-    with pytest.raises(FileNotFoundError, match="MB, licence"):
-        registry.make(table, name)
+def test_pictures_are_prepared_as_the_model_learned_it():
+    """CLIP's processor keeps the shape and takes the middle square: what lies outside of it, in a
+    picture of 96x64, is not seen, and nothing is squashed."""
+    embedder = tiny_clip_embedder()
+    clip = moving(1)
+    outside, inside = clip.frames.copy(), clip.frames.copy()
+    outside[:, :, :12] = 255 - outside[:, :, :12]
+    inside[:, 20:40, 40:60] = 255 - inside[:, 20:40, 40:60]
+    vector = embedder.embed(clip)
+    assert np.allclose(embedder.embed(Clip(outside, 8)), vector, atol=1e-6)
+    assert not np.allclose(embedder.embed(Clip(inside, 8)), vector, atol=1e-3)
+
+
+TRAINED = [(role, name) for role, table in registry.ANNOTATORS.items()
+           for name, kind in table.items() if isinstance(kind, str)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("role", "name"), TRAINED)
+def test_a_trained_annotator_waits_for_permission_and_says_what_it_weighs(role, name):
+    with pytest.raises(FileNotFoundError, match=r"download=True\. .* MB, licence"):
+        registry.make(role, name)
+
+
+def test_every_role_has_one_trained_annotator_and_its_weights_are_known():
+    assert [role for role, _ in TRAINED] == list(registry.ANNOTATORS)
+    assert len(hub.WEIGHTS) == len(TRAINED)
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="motion, yolos, rtdetr"):
-        registry.make(registry.DETECTORS, "yolo11")
-
-
-def test_nothing_is_fetched_unasked_and_the_licence_is_named():
-    with pytest.raises(FileNotFoundError, match="26 MB, licence Apache-2.0"):
-        hub.HubDetector.load()
-    with pytest.raises(FileNotFoundError, match="download=True"):
-        hub.HubEmbedder.load("google/siglip-base-patch16-224")
+    with pytest.raises(ValueError, match="detector must be one of motion, rtdetr, not 'yolo11'"):
+        registry.make("detector", "yolo11")

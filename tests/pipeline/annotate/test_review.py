@@ -12,7 +12,7 @@ from vidgen_lab.pipeline.annotate.review import (
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.gates import Gate
 
-GATES = [Gate("blurred", "sharpness", 0.2, True), Gate("static", "changing", 0.1, True)]
+GATES = [Gate("blurred", "sharp", 0.2, True), Gate("static", "changing", 0.1, True)]
 
 
 def row(name: str, **metrics) -> Row:
@@ -21,10 +21,10 @@ def row(name: str, **metrics) -> Row:
 
 def test_the_closest_decisions_come_first_and_each_clip_once():
     rows = [
-        row("sure", sharpness=0.6, changing=1.0),
-        row("close", sharpness=0.21, changing=1.0),
-        row("by_other_gate", sharpness=0.6, changing=0.15),
-        row("unmeasured", sharpness=None, changing=0.6),
+        row("sure", sharp=0.6, changing=1.0),
+        row("close", sharp=0.21, changing=1.0),
+        row("by_other_gate", sharp=0.6, changing=0.15),
+        row("unmeasured", sharp=None, changing=0.6),
     ]
     queue = review_queue(rows, GATES)
     assert [d.row.clip_id for d in queue[:2]] == ["close", "by_other_gate"]
@@ -34,16 +34,25 @@ def test_the_closest_decisions_come_first_and_each_clip_once():
 
 def test_what_is_the_same_everywhere_is_no_doubt():
     """Stills have no change at all: near the line in numbers, and not in doubt."""
-    rows = [row(f"still{n}", sharpness=0.6, changing=0.0) for n in range(5)]
-    rows += [row("soft", sharpness=0.18, changing=1.0), row("fine", sharpness=0.4, changing=0.9)]
+    rows = [row(f"still{n}", sharp=0.6, changing=0.0) for n in range(5)]
+    rows += [
+        row("soft", sharp=0.18, changing=1.0),
+        row("fine", sharp=0.4, changing=0.9),
+    ]
     queue = review_queue(rows, GATES)
     assert [d.row.clip_id for d in queue[:2]] == ["soft", "fine"]
     assert all(d.gate.reason == "static" and d.margin == math.inf for d in queue[2:])
 
 
 def test_a_clip_that_misses_two_gates_hangs_on_the_one_it_misses_further():
-    rows = [row("both", sharpness=0.19, changing=0.02), row("a", sharpness=0.1, changing=0.08)]
-    rows += [row("b", sharpness=0.5, changing=0.5), row("on", sharpness=0.2, changing=0.9)]
+    rows = [
+        row("both", sharp=0.19, changing=0.02),
+        row("a", sharp=0.1, changing=0.08),
+    ]
+    rows += [
+        row("b", sharp=0.5, changing=0.5),
+        row("on", sharp=0.2, changing=0.9),
+    ]
     queue = review_queue(rows, GATES)
     assert [d.gate.reason for d in queue if d.row.clip_id == "both"] == ["static"]
     assert (queue[0].row.clip_id, queue[0].margin) == ("on", 0.0)

@@ -1,12 +1,14 @@
 import csv
 import json
+import shutil
 import tarfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
-from vidgen_lab.pipeline import report
 from vidgen_lab.pipeline.deliver import export
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.video.reader import read_clip
@@ -25,7 +27,7 @@ def written(tmp_path_factory):
             Row(f"{n}.mp4", f"id{n}", "split", "kept", span=(0, 2), frames=(0, 16), info=info)
         )
     np.savez(out / "embeddings.npz", ids=np.array(["id0", "id1"]), vectors=np.eye(2, 4))
-    export.write_exports(table, out)
+    export.write_exports(table, out, export.FORMATS)
     return out, table
 
 
@@ -48,6 +50,7 @@ def test_open_sora_table_reads_back(written):
     with (written[0] / "dataset" / "train" / "open_sora.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert tuple(table[0]) == export.OPEN_SORA_COLUMNS
+    assert (table[0]["num_frames"], table[0]["fps"], table[0]["weight"]) == ("16", "8.0", "1.0")
     assert table[1]["text"] == 'says "hi", 日本\nnew line'
     assert float(table[0]["aspect_ratio"]) == pytest.approx(64 / 96, abs=1e-5)
     pandas = pytest.importorskip("pandas")
@@ -82,7 +85,7 @@ def test_embeddings_read_back(written):
     pytest.importorskip("pyarrow")
     import pandas as pd
 
-    table = pd.read_parquet(export.write_embeddings(written[0]))
+    table = pd.read_parquet(written[0] / "embeddings.parquet")
     assert table["id"].tolist() == ["id0", "id1"]
     assert list(table["embedding"][1]) == [0, 1, 0, 0]
 
@@ -94,9 +97,40 @@ def test_writing_fewer_clips_removes_the_others_and_nothing_else(written):
     export.write_exports(table[1:], out)
     assert own.read_bytes() == b"of the user"
     assert sorted(p.name for p in own.parent.iterdir()) == ["id1.mp4", "own.mp4"]
-    export.write_exports(table, out)
+    export.write_exports(table, out, export.FORMATS)
     assert sorted(p.name for p in own.parent.iterdir()) == ["id0.mp4", "id1.mp4", "own.mp4"]
     own.unlink()
+
+
+def times(folder) -> dict[str, int]:
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_writing_again_writes_only_what_changed(written):
+    out, table = written
+    export.write_exports(table, out, export.FORMATS)
+    before = times(out / "dataset") | times(out / "shards")
+    export.write_exports(table, out, export.FORMATS)
+    assert times(out / "dataset") | times(out / "shards") == before
+    other = replace(table[2], info={**table[2].info, "caption": "a cod"})
+    export.write_exports([*table[:2], other], out, export.FORMATS)
+    after = times(out / "dataset" / "train") | times(out / "shards")
+    changed = {Path(name).name for name, when in after.items() if before[name] != when}
+    assert changed == {"val-000000.tar"}
+    assert "a cod" in (out / "dataset" / "val" / "prompts.txt").read_text()
+    export.write_exports(table, out, export.FORMATS)
+
+
+def test_only_what_is_asked_for_is_written(written, tmp_path):
+    out, table = written
+    shutil.copytree(out / "clips", tmp_path / "clips")
+    folder = export.write_exports(table, tmp_path, ["cogvideo"]) / "train"
+    assert {p.name for p in folder.iterdir()} == {"prompts.txt", "videos.txt", "videos"}
+    assert {p.name for p in tmp_path.iterdir()} == {"clips", "dataset", "written.jsonl"}
+    export.write_exports(table, tmp_path, ["opensora"])
+    assert {p.name for p in folder.iterdir()} == {"open_sora.csv", "videos"}
+    with pytest.raises(ValueError, match="formats are of videofolder, cogvideo"):
+        export.write_exports(table, tmp_path, ["cogvido"])
 
 
 def test_a_missing_clip_leaves_the_old_dataset(written):
@@ -109,9 +143,3 @@ def test_a_missing_clip_leaves_the_old_dataset(written):
     with pytest.raises(FileNotFoundError):
         export.write_exports([*table, lost], out)
     assert sorted(p.name for p in (out / "dataset").rglob("*")) == before
-
-
-def test_the_books_funnel_keeps_38_percent_as_a_shape():
-    shares = report.retention(report.BOOK_FUNNEL)
-    assert [round(s, 2) for s in shares] == [0.60, 0.83, 0.85, 0.91]
-    assert np.prod(shares) == pytest.approx(0.385)

@@ -17,7 +17,7 @@ from vidgen_lab.pipeline.deliver.provenance import (
     write_checksums,
 )
 from vidgen_lab.pipeline.manifest import read_manifest
-from vidgen_lab.pipeline.prepare import Labour, prepare
+from vidgen_lab.pipeline.prepare import Execution, prepare
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     for seed in (1, 2):
         save(moving(seed), folder / "in" / f"{seed}.mp4")
     (folder / "in" / "rights.csv").write_text("file,licence,url,consent\n1.mp4,CC0,,\n")
-    prepare(folder / "in", folder / "out", labour=Labour("serial"))
+    prepare(folder / "in", folder / "out", execution=Execution("serial"))
     return folder, read_manifest(folder / "out" / "manifest.jsonl")
 
 
@@ -49,7 +49,7 @@ def test_a_changed_or_missing_row_breaks_the_chain(run):
     place = next(
         i for i, r in enumerate(rows) if r.stage == "quality" and r.clip_id == clip.clip_id
     )
-    softer = replace(rows[place], metrics={**rows[place].metrics, "sharpness": 0.9})
+    softer = replace(rows[place], metrics={**rows[place].metrics, "edge_steepness": 0.9})
     for tampered in ([*rows[:place], softer, *rows[place + 1 :]], rows[:place] + rows[place + 1 :]):
         with pytest.raises(ValueError, match="not those that were signed"):
             check_history(tampered, clip.clip_id, signed)

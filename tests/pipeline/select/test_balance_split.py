@@ -91,6 +91,48 @@ def test_a_leak_fails_loudly():
         check_leaks(parted)
 
 
+def reachable(rows: list[Row], start: Row) -> set[str]:
+    """Sources that share a file, its bytes or a group with `start`, or with one that does: by
+    walking from row to row, without anything of `split`."""
+    marks = {row: {row.source, row.sha256, row.info["group"]} for row in map(Frozen, rows)}
+    seen, found = set(marks[Frozen(start)]), {start.source}
+    while new := [row for row, own in marks.items() if own & seen and not own <= seen]:
+        for one in new:
+            seen |= marks[one]
+    found |= {row.row.source for row, own in marks.items() if own & seen}
+    return found
+
+
+class Frozen:
+    """A row that can be looked up."""
+
+    def __init__(self, row: Row) -> None:
+        self.row, self.source, self.sha256, self.info = row, row.source, row.sha256, row.info
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.row.clip_id))
+
+    def __eq__(self, other: object) -> bool:
+        return self.row.identity == other.row.identity
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_tied_lies_in_one_set_and_a_leak_between_them_is_found(seed):
+    draw = random.Random(seed)
+    rows = [row(f"{draw.randrange(30)}.mp4", f"g{draw.randrange(60)}", f"s{n}") for n in range(60)]
+    dropped = [r.rejected("duplicates", "duplicate", "copies", 2, 1) for r in rows[:20]]
+    kept = rows[20:]
+    out = split_rows(kept, dropped, SplitSettings(0.3, 0.2), seed)
+    place = {r.source: r.info["split"] for r in out}
+    for one in out:
+        tied = reachable(rows, one) & place.keys()
+        assert {place[source] for source in tied} == {one.info["split"]}
+        if len(tied) > 1 or sum(r.source == one.source for r in out) > 1:
+            moved = [r.to("split", split="elsewhere") if r is one else r for r in out]
+            with pytest.raises(Leak):
+                check_leaks(moved, dropped)
+
+
 def test_shares_come_out_about_right_and_must_leave_something():
     rows = [row(f"{n}.mp4", f"g{n}", f"s{n}") for n in range(400)]
     out = split_rows(rows, [], SplitSettings(val=0.25))

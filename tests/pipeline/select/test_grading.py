@@ -33,7 +33,7 @@ def rows() -> list[Row]:
     films = [clip("film.mp4", (a, a + 10)) for a in (0, 11, 25)]
     clips = [clip(n) for n in ("good.mp4", "soft.mp4", "soft2.mp4", "one.mp4", "copy.mp4")]
     quality = [c.to("quality") for c in [*films, *clips]]
-    quality[4] = clips[1].rejected("quality", "blurred", "sharpness", 0, 1)
+    quality[4] = clips[1].rejected("quality", "blurred", "edge_steepness", 0, 1)
     kept = [q for q in quality if q.status == "kept"]
     unique = [q.to("duplicates", group=q.clip_id) for q in kept]
     unique[-2] = kept[-2].to("duplicates", group="g")
@@ -64,13 +64,13 @@ def measured(source: str, **metrics) -> Row:
 
 def test_thresholds_are_chosen_on_labelled_clips_and_wishes_are_left_alone():
     table = [
-        measured("good.mp4", sharpness=0.5, bright=0.0, short_side=96),
-        measured("one.mp4", sharpness=0.4, bright=0.1, short_side=96),
-        measured("soft.mp4", sharpness=0.2, bright=0.0, short_side=96),
-        measured("soft2.mp4", sharpness=None, bright=0.0, short_side=96),
+        measured("good.mp4", edge_steepness=0.5, bright=0.0, short_side=96),
+        measured("one.mp4", edge_steepness=0.4, bright=0.1, short_side=96),
+        measured("soft.mp4", edge_steepness=0.2, bright=0.0, short_side=96),
+        measured("soft2.mp4", edge_steepness=None, bright=0.0, short_side=96),
     ]
     chosen = calibrate_gates(table, TRUTH)
-    assert chosen.min_sharpness == pytest.approx(0.25)
+    assert chosen.min_edge_steepness == pytest.approx(0.25)
     assert chosen.max_bright == GateSettings().max_bright  # nothing over-exposed was seen
     assert chosen.min_side == GateSettings().min_side
 

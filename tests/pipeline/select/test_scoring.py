@@ -21,12 +21,12 @@ def test_every_metric_reacts_to_its_defect(tmp_path):
     good = metrics(moving(), tmp_path)
     assert good["short_side"] == 64 and good["seconds"] == pytest.approx(2)
     assert good["num_frames"] == 16 and good["fps"] == pytest.approx(8)
-    assert good["frozen"] < 0.1 and good["motion"] > 0.3 and good["sharpness"] > 0.3
+    assert good["frozen"] < 0.1 and good["flow_speed"] > 0.3 and good["edge_steepness"] > 0.3
     assert good["bars"] == 0 and good["bright"] < 0.1 and good["dark"] < 0.2
 
-    assert metrics(blurred(moving()), tmp_path)["sharpness"] < 0.22
+    assert metrics(blurred(moving()), tmp_path)["edge_steepness"] < 0.22
     still = metrics(Clip(np.repeat(moving().frames[:1], 16, axis=0), 8), tmp_path)
-    assert still["frozen"] == 1 and still["motion"] < 0.05
+    assert still["frozen"] == 1 and still["flow_speed"] < 0.05
     assert still["changing"] == 0 and good["changing"] > 0.02
     grain = np.random.default_rng(0).normal(0, 6, (16, 64, 96, 1))
     grainy = np.repeat(moving().frames[:1], 16, axis=0) + grain
@@ -41,9 +41,9 @@ def test_every_metric_reacts_to_its_defect(tmp_path):
 
 
 def test_motion_is_a_magnitude_per_second_whatever_the_direction_and_rate(tmp_path):
-    there = metrics(moving(fps=8), tmp_path)["motion"]
-    back = metrics(Clip(moving(fps=8).frames[::-1].copy(), 8), tmp_path)["motion"]
-    faster = metrics(moving(fps=16), tmp_path)["motion"]
+    there = metrics(moving(fps=8), tmp_path)["flow_speed"]
+    back = metrics(Clip(moving(fps=8).frames[::-1].copy(), 8), tmp_path)["flow_speed"]
+    faster = metrics(moving(fps=16), tmp_path)["flow_speed"]
     assert there == pytest.approx(back, rel=0.3) and there > 0
     assert faster == pytest.approx(2 * there, rel=0.35)
 
@@ -71,8 +71,8 @@ def test_large_frames_measure_like_small_ones(tmp_path):
     run_ffmpeg("-i", local(small), "-vf", "scale=768:512:flags=neighbor", "-crf", 4, local(large))
     (a,), (b,) = score_video(small)["clips"], score_video(large)["clips"]
     assert b["metrics"]["short_side"] == 512
-    assert b["metrics"]["motion"] == pytest.approx(a["metrics"]["motion"], rel=0.4)
-    assert b["metrics"]["sharpness"] == pytest.approx(a["metrics"]["sharpness"], rel=0.4)
+    assert b["metrics"]["flow_speed"] == pytest.approx(a["metrics"]["flow_speed"], rel=0.4)
+    assert b["metrics"]["edge_steepness"] == pytest.approx(a["metrics"]["edge_steepness"], rel=0.4)
 
 
 def test_a_cut_short_file_is_an_error_and_an_edit_list_is_not(tmp_path):

@@ -57,8 +57,33 @@ def test_every_export_reads_back_and_says_the_same(exported, name):
     caption = 'says "hi", 日本 new line'
     assert replace(records[1], weight=1.0) == replace(expected, caption=caption)
     assert [r.caption for r in records] == ["a red ball", caption, "a fish swims"]
-    weights = [0.5, 1.0, 1.5] if name == "metadata.jsonl" else [1.0, 1.0, 1.0]
+    told = name in ("metadata.jsonl", "open_sora.csv")
+    weights = [0.5, 1.0, 1.5] if told else [1.0, 1.0, 1.0]
     assert [r.weight for r in records] == weights
+
+
+def test_a_row_of_the_manifest_is_a_record_without_opening_a_video(tmp_path, monkeypatch):
+    clip = {"file": "clips/a.mp4", "width": 96, "height": 64, "num_frames": 16, "fps": 8.0}
+    info = {"clip": clip, "caption": "a\n red ball", "weight": 0.5}
+    row = Row("1.mp4", "a", "split", "kept", info=info)
+    record = ClipRecord.from_row(row, tmp_path)
+    path = tmp_path / "clips" / "a.mp4"
+    assert record == ClipRecord("clips/a.mp4", path, "a red ball", 16, 64, 96, 8.0, 0.5)
+    with pytest.raises(ValueError, match="a at the stage read has no clip"):
+        ClipRecord.from_row(Row("1.mp4", "a", "read", "kept"), tmp_path)
+
+
+def test_what_a_folder_says_of_many_clips_is_read_without_opening_one(tmp_path, monkeypatch):
+    """Frames, size, rate and weight travel in the lists; a file is looked at, not opened."""
+    lines = []
+    for n in range(100):
+        (tmp_path / f"{n}.mp4").touch()
+        line = {"file_name": f"{n}.mp4", "text": "x", "num_frames": 9, "height": 64, "width": 96}
+        lines.append(json.dumps(line | {"fps": 8.0, "weight": 1 + n}))
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr(clips, "probe_video", None)
+    records = read_clips(tmp_path)
+    assert len(records) == 100 and records[7].weight == 8
 
 
 def test_a_folder_is_read_by_the_list_that_says_most(folder):
@@ -135,7 +160,7 @@ def test_files_that_are_no_videos_are_all_named(folder):
     (folder / "videos" / "id0.mp4").write_bytes(b"")
     (folder / "videos" / "id2.mp4").write_bytes(b"no video")
     with pytest.raises(VideoError, match=r"2 of 3 videos .*id0\.mp4.* empty; .*id2\.mp4"):
-        read_clips(folder / "metadata.jsonl")
+        read_clips(folder / "prompts.txt")
 
 
 def test_an_empty_caption_has_to_be_allowed(folder):

@@ -12,7 +12,11 @@ def clips(tmp_path_factory):
     for seed in (1, 2, 3):
         save(moving(seed), folder / f"good{seed}.mp4")
     save(blurred(moving(4)), folder / "soft.mp4")
-    return folder, ScalableFilteringPipeline().run_all(sorted(folder.glob("*.mp4")))
+    return folder, [
+        row
+        for path in sorted(folder.glob("*.mp4"))
+        for row in ScalableFilteringPipeline().run(path)
+    ]
 
 
 TRUTH = [Planted("soft.mp4", "blur", "rejected", "blurred", 0)]
@@ -35,7 +39,7 @@ def test_moving_the_slider_changes_the_settings_and_the_picture(clips):
     panel = ThresholdPanel(rows, folder, truth=TRUTH)
     before = panel.view.value
     panel.slider.value = panel.slider.max
-    assert panel.settings.min_sharpness == pytest.approx(panel.slider.max, abs=0.01)
+    assert panel.settings.min_edge_steepness == pytest.approx(panel.slider.max, abs=0.01)
     assert panel.view.value != before and "keeps 1 of 4" in panel.summary()
     assert panel.settings.max_bright == 0.3
 
@@ -44,8 +48,8 @@ def test_another_gate_keeps_what_was_set_before(clips):
     folder, rows = clips
     panel = ThresholdPanel(rows, folder)
     panel.slider.value = panel.slider.min
-    low = panel.settings.min_sharpness
+    low = panel.settings.min_edge_steepness
     panel.gate_menu.value = "min_side"
     assert panel.slider.value == pytest.approx(64, abs=0.2) == panel.settings.min_side
-    panel.gate_menu.value = "min_sharpness"
+    panel.gate_menu.value = "min_edge_steepness"
     assert panel.slider.value == pytest.approx(low, abs=1e-3)

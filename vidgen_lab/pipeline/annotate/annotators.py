@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 Object = dict[str, Any]  # frame, box [x, y, width, height] in pixels, label, score
 Action = dict[str, Any]  # label, score
@@ -51,12 +51,13 @@ class MotionDetector:
 
     name = "motion-segmentation"
 
-    def __init__(self, looks: int = 5, threshold: int = 24, least: float = 0.004) -> None:
-        self.looks, self.threshold, self.least = looks, threshold, least
+    def __init__(self, samples: int = 5, threshold: int = 24, least: float = 0.004) -> None:
+        self.samples, self.threshold, self.least = samples, threshold, least
 
     def detect(self, clip: Clip) -> list[Object]:
         found = []
-        for number, mask in zip(_looks(clip, self.looks), self.masks(clip), strict=True):
+        numbers = evenly_spaced(clip.num_frames, self.samples)
+        for number, mask in zip(numbers, self.masks(clip), strict=True):
             count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
             sizes = stats[1:count, cv2.CC_STAT_AREA] / mask.size
             for part in np.argsort(-sizes)[:5]:
@@ -67,11 +68,12 @@ class MotionDetector:
         return found
 
     def masks(self, clip: Clip) -> np.ndarray:
-        """uint8 [looks, H, W], 255 where something moves."""
-        background = np.median(clip.frames[_looks(clip, 15)], axis=0).astype(np.uint8)
+        """uint8 [samples, H, W], 255 where something moves."""
+        some = clip.frames[evenly_spaced(clip.num_frames, 15)]
+        background = np.median(some, axis=0).astype(np.uint8)
         kernel = np.ones((3, 3), np.uint8)
         masks = []
-        for number in _looks(clip, self.looks):
+        for number in evenly_spaced(clip.num_frames, self.samples):
             change = cv2.absdiff(clip.frames[number], background).max(axis=2)
             mask = (change > self.threshold).astype(np.uint8) * 255
             masks.append(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2))
@@ -88,7 +90,7 @@ class FlowActions:
             return [{"label": "still", "score": 1.0}]
         engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         votes = dict.fromkeys(("left", "right", "up", "down", "in place", "still"), 0.0)
-        pairs = _looks(clip, 6, clip.num_frames - 1)
+        pairs = evenly_spaced(clip.num_frames - 1, 6)
         for number in pairs:
             now, after = (
                 cv2.cvtColor(clip.frames[n], cv2.COLOR_RGB2GRAY) for n in (number, number + 1)
@@ -132,13 +134,13 @@ class TemplateCaptioner:
         return f"{article.capitalize()} {colour} {noun} {way} in {place}."
 
 
-class LookEmbedder:
+class AppearanceEmbedder:
     """Colours, their layout, edges and motion as one vector; no weights, any video."""
 
-    name = "look"
+    name = "appearance"
 
     def embed(self, clip: Clip) -> np.ndarray:
-        frames = clip.frames[_looks(clip, 9)]
+        frames = clip.frames[evenly_spaced(clip.num_frames, 9)]
         layout = np.stack([cv2.resize(f, (6, 4), interpolation=cv2.INTER_AREA) for f in frames])
         layout = layout.astype(np.float32) / 255
         hsv = np.concatenate([cv2.cvtColor(f, cv2.COLOR_RGB2HSV) for f in frames])
@@ -227,8 +229,3 @@ def _names(pixels: np.ndarray) -> Counter:
 def _light(frame: np.ndarray) -> str:
     level = float(frame.mean())
     return "dark" if level < 70 else "bright" if level > 160 else "softly lit"
-
-
-def _looks(clip: Clip, count: int, total: int | None = None) -> list[int]:
-    total = clip.num_frames if total is None else total
-    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int)).tolist()

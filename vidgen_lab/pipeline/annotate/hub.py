@@ -1,7 +1,7 @@
-"""Trained annotators behind the interfaces of `annotators`, through transformers.
+"""Trained annotators behind the interfaces of `annotators`, through transformers: one a role.
 
-Nothing is fetched unless `download=True` says so, and the licence of the weights is shown first.
-Pictures are prepared here in a few lines of torch, so that every model sees the same frames.
+Pictures are prepared and results read by the processor that comes with the weights. Nothing is
+fetched unless `download=True` says so, and the licence of the weights is shown first.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from vidgen_lab.pipeline.annotate.annotators import Action, Object
-from vidgen_lab.video.clip import Clip
-
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-_PLAIN = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -36,13 +31,10 @@ class Weights:
 WEIGHTS = {
     w.hub_id: w
     for w in (
-        Weights("hustvl/yolos-tiny", 26, "Apache-2.0"),
         Weights("PekingU/rtdetr_r18vd", 81, "Apache-2.0"),
         Weights("microsoft/xclip-base-patch32", 790, "MIT"),
-        Weights("Salesforce/blip-image-captioning-base", 990, "BSD-3-Clause"),
         Weights("HuggingFaceTB/SmolVLM2-256M-Video-Instruct", 1030, "Apache-2.0"),
         Weights("openai/clip-vit-base-patch32", 605, "MIT (repository; the card names none)"),
-        Weights("google/siglip-base-patch16-224", 813, "Apache-2.0"),
     )
 }
 
@@ -50,15 +42,15 @@ WEIGHTS = {
 def fetch(kind: Any, hub_id: str, download: bool) -> Any:
     """`kind.from_pretrained`, from the cache alone unless `download`; the licence is printed first.
 
-    Raises FileNotFoundError naming size and licence when the weights are not here.
+    Weights are safetensors or nothing. Raises FileNotFoundError naming size and licence when they
+    are not here.
     """
     about = WEIGHTS.get(hub_id, f"{hub_id}: size and licence unknown, read its card")
+    options = {"use_safetensors": True} if "Model" in kind.__name__ else {}
     if download:
         print(about)
-    # Processors and tokenizers have no weights; of a model, other formats may hold code.
-    safe = {} if kind.__name__.endswith(("Processor", "Tokenizer")) else {"use_safetensors": True}
     try:
-        loaded = kind.from_pretrained(hub_id, local_files_only=not download, **safe)
+        loaded = kind.from_pretrained(hub_id, local_files_only=not download, **options)
         return loaded.to(_device()) if isinstance(loaded, torch.nn.Module) else loaded
     except OSError as error:
         if download:
@@ -72,58 +64,45 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def pictures(
-    frames: np.ndarray, size: tuple[int, int], norm: tuple[Sequence[float], Sequence[float]]
-) -> torch.Tensor:
-    """uint8 [T, H, W, 3] -> float [T, 3, height, width], resized and normalised."""
-    x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
-    x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in norm)
-    return (x - mean) / std
+class RtDetrDetector:
+    """RT-DETR. model: with `.config.id2label`. samples: frames of a clip that are seen.
 
-
-class HubDetector:
-    """YOLOS or RT-DETR. model: with `.config.id2label`. looks: frames of a clip that are seen."""
+    threshold: lowest score of an object.
+    """
 
     def __init__(
-        self, model: Any, name: str, side: int = 512, looks: int = 5, least: float = 0.5
+        self, model: Any, processor: Any, name: str, samples: int = 5, threshold: float = 0.5
     ) -> None:
-        self.model, self.name = model.eval(), name
-        self.side, self.looks, self.least = side, looks, least
-        self.square = "rt_detr" in model.config.model_type
+        self.model, self.processor, self.name = model.eval(), processor, name
+        self.samples, self.threshold = samples, threshold
 
     @classmethod
-    def load(cls, hub_id: str = "hustvl/yolos-tiny", download: bool = False) -> "HubDetector":
-        from transformers import AutoModelForObjectDetection
+    def load(cls, hub_id: str = "PekingU/rtdetr_r18vd", download: bool = False) -> "RtDetrDetector":
+        from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
-        side = 640 if "rtdetr" in hub_id else 512
-        return cls(fetch(AutoModelForObjectDetection, hub_id, download), hub_id, side)
+        model = fetch(AutoModelForObjectDetection, hub_id, download)
+        return cls(model, fetch(AutoImageProcessor, hub_id, download), hub_id)
 
     @torch.inference_mode()
     def detect(self, clip: Clip) -> list[Object]:
-        numbers = _looks(clip, self.looks)
-        size, norm = (self.side, self.side), _PLAIN
-        if not self.square:
-            scale = self.side / min(clip.height, clip.width)
-            size, norm = (round(clip.height * scale), round(clip.width * scale)), _IMAGENET
-        x = pictures(clip.frames[numbers], size, norm).to(self.model.device)
-        out = self.model(pixel_values=x)
-        logits, placed = out.logits.cpu(), out.pred_boxes.cpu()
-        # RT-DETR scores every class by itself; YOLOS has one class more, for "nothing here".
-        scores = logits.sigmoid() if self.square else logits.softmax(-1)[..., :-1]
-        best, label = scores.max(-1)  # [T, Q]
-        centre, extent = placed[..., :2], placed[..., 2:]
-        corner = torch.cat([centre - extent / 2, extent], -1)
-        boxes = corner * torch.tensor([clip.width, clip.height] * 2)  # [T, Q, 4] x, y, w, h
-        names = self.model.config.id2label
+        numbers = evenly_spaced(clip.num_frames, self.samples)
+        inputs = self.processor(images=list(clip.frames[numbers]), return_tensors="pt")
+        results = self.processor.post_process_object_detection(
+            self.model(**inputs.to(self.model.device)),
+            threshold=self.threshold,
+            target_sizes=[(clip.height, clip.width)] * len(numbers),
+        )
         found = []
-        for row, number in enumerate(numbers):
-            for q in best[row].argsort(descending=True).tolist():
-                if best[row, q] >= self.least:
-                    found.append({
-                        "frame": number, "box": boxes[row, q].tolist(),
-                        "label": names[int(label[row, q])], "score": float(best[row, q]),
-                    })  # fmt: skip
+        for number, result in zip(numbers, results, strict=True):
+            boxes = result["boxes"].cpu().numpy()  # [Q, 4] x0, y0, x1, y1; some stick out a little
+            boxes = np.clip(boxes, 0, [clip.width, clip.height] * 2)
+            for q in result["scores"].argsort(descending=True).tolist():
+                x0, y0, x1, y1 = boxes[q].tolist()
+                found.append({
+                    "frame": number, "box": [x0, y0, x1 - x0, y1 - y0],
+                    "label": self.model.config.id2label[int(result["labels"][q])],
+                    "score": float(result["scores"][q]),
+                })  # fmt: skip
         return found
 
 
@@ -137,61 +116,38 @@ ACTION_LABELS = (
 class XClipActions:
     """X-CLIP: which of some sentences fits the clip best."""
 
-    def __init__(self, model: Any, tokenizer: Any, labels: Sequence[str], name: str) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(
+        self, model: Any, processor: Any, tokenizer: Any, name: str,
+        labels: Sequence[str] = ACTION_LABELS,
+    ) -> None:  # fmt: skip
+        self.model, self.processor, self.tokenizer = model.eval(), processor, tokenizer
         self.labels, self.name = tuple(labels), name
 
     @classmethod
     def load(
-        cls, labels: Sequence[str] = ACTION_LABELS,
-        hub_id: str = "microsoft/xclip-base-patch32", download: bool = False,
-    ) -> "XClipActions":  # fmt: skip
-        from transformers import AutoTokenizer, XCLIPModel
+        cls, hub_id: str = "microsoft/xclip-base-patch32", download: bool = False
+    ) -> "XClipActions":
+        from transformers import AutoImageProcessor, AutoTokenizer, XCLIPModel
 
-        model = fetch(XCLIPModel, hub_id, download)
-        return cls(model, fetch(AutoTokenizer, hub_id, download), labels, hub_id)
+        parts = (XCLIPModel, AutoImageProcessor, AutoTokenizer)
+        return cls(*(fetch(part, hub_id, download) for part in parts), hub_id)
 
     @torch.inference_mode()
     def act(self, clip: Clip) -> list[Action]:
-        vision = self.model.config.vision_config
-        numbers = np.linspace(0, clip.num_frames - 1, vision.num_frames).round().astype(int)
-        size = (vision.image_size, vision.image_size)
-        device = self.model.device
-        video = pictures(clip.frames[numbers], size, _IMAGENET)[None]  # [1, T, 3, H, W]
+        count = self.model.config.vision_config.num_frames
+        numbers = evenly_spaced(clip.num_frames, count, repeat=True)
+        inputs = self.processor(list(clip.frames[numbers]), return_tensors="pt")
+        video = inputs["pixel_values"].reshape(1, count, 3, *inputs["pixel_values"].shape[-2:])
         words = self.tokenizer(list(self.labels), padding=True, return_tensors="pt")
+        device = self.model.device
         out = self.model(
-            pixel_values=video.to(device),
-            input_ids=words.input_ids.to(device),
-            attention_mask=words.attention_mask.to(device),
+            pixel_values=video.to(device),  # [1, T, 3, H, W]
+            input_ids=words["input_ids"].to(device),
+            attention_mask=words["attention_mask"].to(device),
         )
         shares = out.logits_per_video[0].softmax(-1).cpu()
         order = shares.argsort(descending=True).tolist()
         return [{"label": self.labels[i], "score": float(shares[i])} for i in order]
-
-
-class BlipCaptioner:
-    """BLIP describes the middle frame of a clip."""
-
-    def __init__(self, model: Any, tokenizer: Any, name: str, max_new_tokens: int = 30) -> None:
-        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
-        self.max_new_tokens = max_new_tokens
-
-    @classmethod
-    def load(
-        cls, hub_id: str = "Salesforce/blip-image-captioning-base", download: bool = False
-    ) -> "BlipCaptioner":
-        from transformers import AutoTokenizer, BlipForConditionalGeneration
-
-        model = fetch(BlipForConditionalGeneration, hub_id, download)
-        return cls(model, fetch(AutoTokenizer, hub_id, download), hub_id)
-
-    @torch.inference_mode()
-    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
-        side = self.model.config.vision_config.image_size
-        middle = clip.frames[clip.num_frames // 2][None]
-        x = pictures(middle, (side, side), _CLIP).to(self.model.device)
-        tokens = self.model.generate(pixel_values=x, max_new_tokens=self.max_new_tokens)
-        return self.tokenizer.decode(tokens[0], skip_special_tokens=True).strip()
 
 
 class SmolVlmCaptioner:
@@ -203,10 +159,10 @@ class SmolVlmCaptioner:
     prompt = "Describe this video in one sentence: who or what, doing what, where."
 
     def __init__(
-        self, model: Any, processor: Any, name: str, looks: int = 6, max_new_tokens: int = 60
+        self, model: Any, processor: Any, name: str, samples: int = 6, max_new_tokens: int = 60
     ) -> None:
         self.model, self.processor, self.name = model.eval(), processor, name
-        self.looks, self.max_new_tokens = looks, max_new_tokens
+        self.samples, self.max_new_tokens = samples, max_new_tokens
 
     @classmethod
     def load(
@@ -223,7 +179,8 @@ class SmolVlmCaptioner:
     def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
         from PIL import Image
 
-        frames = [Image.fromarray(clip.frames[n]) for n in _looks(clip, self.looks)]
+        numbers = evenly_spaced(clip.num_frames, self.samples)
+        frames = [Image.fromarray(clip.frames[n]) for n in numbers]
         ask = [{"type": "image"} for _ in frames] + [{"type": "text", "text": self.prompt}]
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": ask}], add_generation_prompt=True
@@ -235,32 +192,25 @@ class SmolVlmCaptioner:
         return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
 
 
-class HubEmbedder:
-    """CLIP or SigLIP: the mean direction of the frames' embeddings."""
+class ClipEmbedder:
+    """CLIP: the mean direction of the frames' embeddings."""
 
-    def __init__(self, model: Any, name: str, looks: int = 8) -> None:
-        self.model, self.name, self.looks = model.eval(), name, looks
-        self.norm = _HALF if "siglip" in model.config.model_type else _CLIP
+    def __init__(self, model: Any, processor: Any, name: str, samples: int = 8) -> None:
+        self.model, self.processor, self.name = model.eval(), processor, name
+        self.samples = samples
 
     @classmethod
     def load(
         cls, hub_id: str = "openai/clip-vit-base-patch32", download: bool = False
-    ) -> "HubEmbedder":
-        from transformers import CLIPVisionModelWithProjection, SiglipVisionModel
+    ) -> "ClipEmbedder":
+        from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
 
-        kind = SiglipVisionModel if "siglip" in hub_id else CLIPVisionModelWithProjection
-        return cls(fetch(kind, hub_id, download), hub_id)
+        model = fetch(CLIPVisionModelWithProjection, hub_id, download)
+        return cls(model, fetch(AutoImageProcessor, hub_id, download), hub_id)
 
     @torch.inference_mode()
     def embed(self, clip: Clip) -> np.ndarray:
-        side = self.model.config.image_size
-        frames = clip.frames[_looks(clip, self.looks)]
-        x = pictures(frames, (side, side), self.norm).to(self.model.device)
-        out = self.model(pixel_values=x)
-        vectors = out.image_embeds if hasattr(out, "image_embeds") else out.pooler_output
-        mean = F.normalize(vectors, dim=-1).mean(0)
-        return F.normalize(mean, dim=0).cpu().numpy()
-
-
-def _looks(clip: Clip, count: int) -> list[int]:
-    return np.unique(np.linspace(0, clip.num_frames - 1, count).round().astype(int)).tolist()
+        frames = clip.frames[evenly_spaced(clip.num_frames, self.samples)]
+        inputs = self.processor(images=list(frames), return_tensors="pt")
+        vectors = self.model(**inputs.to(self.model.device)).image_embeds  # [T, D]
+        return F.normalize(F.normalize(vectors, dim=-1).mean(0), dim=0).cpu().numpy()

@@ -7,12 +7,12 @@ see more; they fit in beside these as further metrics of a row.
 import cv2
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 _EDGE = 24.0  # grey levels of gradient that count as an edge
 
 
-def watermark_share(clip: Clip, looks: int = 12) -> float:
+def watermark_share(clip: Clip, samples: int = 12) -> float:
     """Share of the picture, 0..1, with edges that stay put while everything around them changes.
 
     A logo keeps its edges in every frame; so does a wall. Therefore a place counts only where the
@@ -21,7 +21,7 @@ def watermark_share(clip: Clip, looks: int = 12) -> float:
     """
     if clip.num_frames < 3:
         raise ValueError("an overlay shows in what stays while the rest moves: three frames needed")
-    numbers = np.unique(np.linspace(0, clip.num_frames - 1, looks).round().astype(int))
+    numbers = evenly_spaced(clip.num_frames, samples)
     grey = np.stack([cv2.cvtColor(clip.frames[n], cv2.COLOR_RGB2GRAY) for n in numbers])
     edges = np.stack([_gradient(g) for g in grey])
     stays = edges.min(0) > _EDGE

@@ -1,68 +1,45 @@
-"""Annotators by their short names: the embedded ones, and trained ones from the hub."""
+"""Annotators by role and short name: the embedded ones, and a trained one from the hub for each."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from vidgen_lab.pipeline.annotate.annotators import (
+    AppearanceEmbedder,
     FlowActions,
     JudgeEmbedder,
-    LookEmbedder,
     MotionDetector,
     TemplateCaptioner,
 )
 
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained annotator: the class of `hub` that wraps it, and its weights."""
-
-    kind: str
-    hub_id: str
-
-
-Table = Mapping[str, type | Trained]
-
-DETECTORS: Table = {
-    "motion": MotionDetector,
-    "yolos": Trained("HubDetector", "hustvl/yolos-tiny"),
-    "rtdetr": Trained("HubDetector", "PekingU/rtdetr_r18vd"),
+# A name stands for a class of `hub`, which is imported and loaded when somebody asks for it.
+ANNOTATORS: Mapping[str, Mapping[str, type | str]] = {
+    "detector": {"motion": MotionDetector, "rtdetr": "RtDetrDetector"},
+    "actor": {"flow": FlowActions, "xclip": "XClipActions"},
+    "captioner": {"template": TemplateCaptioner, "smolvlm": "SmolVlmCaptioner"},
+    "embedder": {"judge": JudgeEmbedder, "appearance": AppearanceEmbedder, "clip": "ClipEmbedder"},
 }
-ACTIONS: Table = {
-    "flow": FlowActions,
-    "xclip": Trained("XClipActions", "microsoft/xclip-base-patch32"),
-}
-CAPTIONERS: Table = {
-    "template": TemplateCaptioner,
-    "blip": Trained("BlipCaptioner", "Salesforce/blip-image-captioning-base"),
-    "smolvlm": Trained("SmolVlmCaptioner", "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"),
-}
-EMBEDDERS: Table = {
-    "look": LookEmbedder,
-    "judge": JudgeEmbedder,
-    "clip": Trained("HubEmbedder", "openai/clip-vit-base-patch32"),
-    "siglip": Trained("HubEmbedder", "google/siglip-base-patch16-224"),
-}
-TABLES = {
-    "detector": DETECTORS, "actor": ACTIONS, "captioner": CAPTIONERS, "embedder": EMBEDDERS,
-}  # fmt: skip
 
 
-def make(table: Table, name: str, download: bool = False) -> Any:
-    """An annotator by its short name; `table` is DETECTORS, ACTIONS, CAPTIONERS or EMBEDDERS.
+def check(role: str, name: str) -> None:
+    """Raises ValueError unless there is such an annotator."""
+    if name not in ANNOTATORS[role]:
+        raise ValueError(f"{role} must be one of {', '.join(ANNOTATORS[role])}, not {name!r}")
+
+
+def make(role: str, name: str, download: bool = False) -> Any:
+    """The annotator of a role by its short name.
 
     Trained ones are loaded once a process, and fetched only if `download` allows it. Raises
     ValueError for an unknown name, FileNotFoundError naming size and licence of missing weights.
     """
-    if name not in table:
-        raise ValueError(f"no annotator {name!r}; one of {', '.join(table)}")
-    entry = table[name]
-    return _load_trained(entry, download) if isinstance(entry, Trained) else entry()
+    check(role, name)
+    kind = ANNOTATORS[role][name]
+    return _load(kind, download) if isinstance(kind, str) else kind()
 
 
 @lru_cache(maxsize=4)
-def _load_trained(entry: Trained, download: bool) -> Any:
+def _load(name: str, download: bool) -> Any:
     from vidgen_lab.pipeline.annotate import hub
 
-    return getattr(hub, entry.kind).load(hub_id=entry.hub_id, download=download)
+    return getattr(hub, name).load(download=download)

@@ -14,7 +14,7 @@ VERDICTS = ("accept", "edit", "reject")
 
 
 @dataclass(frozen=True)
-class Doubt:
+class ReviewItem:
     """A clip to look at, and the gate on which its fate hangs.
 
     margin: its distance from the threshold, in standard deviations of the clips on its own side of
@@ -26,7 +26,7 @@ class Doubt:
     margin: float
 
 
-def review_queue(rows: Sequence[Row], gates: Sequence[Gate], count: int = 20) -> list[Doubt]:
+def review_queue(rows: Sequence[Row], gates: Sequence[Gate], count: int = 20) -> list[ReviewItem]:
     """The clips that were nearly decided otherwise, nearest first, each once.
 
     rows: after the quality stage. A clip that passes hangs on the gate it is nearest to missing;
@@ -41,10 +41,12 @@ def review_queue(rows: Sequence[Row], gates: Sequence[Gate], count: int = 20) ->
             if value is not None:
                 side, distance = gate.passes(value), abs(value - gate.threshold)
                 margin = distance / spread[gate][side] if spread[gate][side] else math.inf
-                (near if side else missed).append(Doubt(row, gate, margin if distance else 0.0))
+                (near if side else missed).append(
+                    ReviewItem(row, gate, margin if distance else 0.0)
+                )
         if near or missed:
             choose, among = (max, missed) if missed else (min, near)
-            queue.append(choose(among, key=lambda doubt: doubt.margin))
+            queue.append(choose(among, key=lambda item: item.margin))
     return sorted(queue, key=lambda d: (d.margin, d.row.source, d.row.clip_id))[:count]
 
 

@@ -1,6 +1,5 @@
 """Annotating whole videos (2.L12), turning detections into clips (2.L06), hiding regions."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.files import plain, write_text
+from vidgen_lab.files import plain
 from vidgen_lab.pipeline.annotate.annotators import (
     ActionRecognizer,
     Captioner,
@@ -23,7 +22,7 @@ from vidgen_lab.pipeline.read.scenes import SceneDetector
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader
 
-_LOOKS = 48
+_SAMPLES = 48
 
 
 class ScalableAnnotationPipeline:
@@ -54,7 +53,7 @@ class ScalableAnnotationPipeline:
         path, scenes = Path(path), []
         reader = VideoReader(path)
         for span in self.scenes.detect_scenes(path):
-            stride = max(1, -(-span.num_frames // _LOOKS))
+            stride = max(1, -(-span.num_frames // _SAMPLES))
             clip = reader.read(span.first, len(range(span.first, span.end, stride)), stride)
             found = annotate_clip(clip, *self.annotators)
             for thing in found["objects"]:
@@ -72,12 +71,6 @@ class ScalableAnnotationPipeline:
             except (VideoError, OSError) as error:
                 results.append({"file": Path(path).name, "error": str(error)})
         return results
-
-
-def write_annotations(results: Iterable[dict[str, Any]], path: str | Path) -> Path:
-    """Annotations as JSON Lines, in one step."""
-    lines = (json.dumps(r, ensure_ascii=False, sort_keys=True) + "\n" for r in results)
-    return write_text(Path(path), "".join(lines))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ What is drawn depends on (seed, epoch, clip id) alone, so it is the same with an
 and another one in every epoch.
 """
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab import seeds
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 # Texts with one of these words stop being true when the picture is mirrored or played backwards.
 SIDED = re.compile(r"\b(left|right|text|letters?|sign|words?|logo|clock)\b", re.I)
@@ -49,12 +49,6 @@ class Augmented:
     applied: dict[str, Any] = field(default_factory=dict)
 
 
-def rng_for(seed: int, epoch: int, clip_id: str) -> np.random.Generator:
-    """The generator of one clip in one epoch."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{clip_id}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
 class VideoAugmentationPipeline:
     """Temporal, spatial and colour changes, each drawn once for the whole clip.
 
@@ -75,7 +69,7 @@ class VideoAugmentationPipeline:
 
         text: the caption; it forbids what would make it wrong.
         """
-        rng, applied = rng_for(self.seed, epoch, clip_id), {}
+        rng, applied = seeds.rng(self.seed, epoch, clip_id), {}
         for change in (self.temporal_augment, self.spatial_augment, self.color_augment):
             # Drawn always and used sometimes, so that one setting does not shift the others.
             draw, wanted = np.random.default_rng(rng.integers(2**63)), rng.random()
@@ -96,7 +90,7 @@ class VideoAugmentationPipeline:
         backwards = bool(rng.random() < s.reverse) and not DIRECTED.search(text)
         drops = rng.random(clip.num_frames) < s.frame_drop if rng.random() < 0.5 else None
         count = max(2, round(clip.num_frames / speed)) if clip.num_frames > 1 else 1
-        places = np.linspace(0, clip.num_frames - 1, count).round().astype(int)
+        places = np.array(evenly_spaced(clip.num_frames, count, repeat=True))
         if drops is not None:
             drops[0] = False
             held = np.maximum.accumulate(np.where(drops, 0, np.arange(clip.num_frames)))

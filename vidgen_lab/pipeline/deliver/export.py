@@ -1,12 +1,12 @@
-"""The kept clips as the files that trainers read.
+"""The kept clips as the files that trainers read, in the formats that are asked for.
 
 OUT/dataset/SPLIT/videos/*.mp4      hard links to OUT/clips where the disk allows it
-                 /prompts.txt + videos.txt     CogVideo
-                 /prompt.txt  + videos.txt     finetrainers
-                 /metadata.jsonl               Hugging Face VideoFolder
-                 /open_sora.csv                Open-Sora
-                 /shards/SPLIT-000000.tar      WebDataset
-OUT/embeddings.parquet              id, embedding
+    videofolder   /metadata.jsonl               Hugging Face VideoFolder
+    cogvideo      /prompts.txt + videos.txt     CogVideo
+    finetrainers  /prompt.txt  + videos.txt     finetrainers
+    opensora      /open_sora.csv                Open-Sora
+    webdataset    OUT/shards/SPLIT-000000.tar   WebDataset
+    parquet       OUT/manifest.parquet, OUT/embeddings.parquet
 """
 
 import csv
@@ -16,16 +16,32 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vidgen_lab.files import file_sha256, plain, replacing
+from vidgen_lab.journal import key_of
 from vidgen_lab.pipeline.deliver.output import Output
-from vidgen_lab.pipeline.manifest import Row, readable, write_table
+from vidgen_lab.pipeline.manifest import Row, readable, write_parquet, write_table
 
+LISTS = ("videofolder", "cogvideo", "finetrainers", "opensora")
+FORMATS = (*LISTS, "webdataset", "parquet")
 _PER_SHARD = 500  # clips in one tar
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """formats: of FORMATS; by default those that are small text files beside the clips."""
+
+    formats: tuple[str, ...] = LISTS
+
+    def __post_init__(self) -> None:
+        for name in self.formats:
+            if name not in FORMATS:
+                raise ValueError(f"formats are of {', '.join(FORMATS)}, not {name!r}")
 
 
 def final_rows(rows: Iterable[Row]) -> list[Row]:
@@ -34,13 +50,17 @@ def final_rows(rows: Iterable[Row]) -> list[Row]:
     return sorted(done, key=lambda row: row.clip_id)
 
 
-def write_exports(rows: Iterable[Row], out: str | Path) -> Path:
-    """Write OUT/dataset and OUT/shards from the rows of a manifest; returns the first.
+def write_exports(
+    rows: Sequence[Row], out: str | Path, formats: Sequence[str] = LISTS
+) -> Path:  # fmt: skip
+    """Write OUT/dataset (and OUT/shards) from the rows of a manifest; returns the first.
 
     Files that hold already what they should are left alone; of the others, only those are replaced
     or removed that were written here before. Raises FileNotFoundError when a clip of the manifest
-    is missing in OUT/clips, before anything is changed, and FileExistsError for a file in the way.
+    is missing in OUT/clips, before anything is changed; FileExistsError for a file in the way;
+    ImportError for parquet without pyarrow.
     """
+    formats = ExportSettings(tuple(formats)).formats
     output = Output(out, exclusive=False)
     splits: dict[str, list[Row]] = {"train": []}
     for row in final_rows(rows):
@@ -49,46 +69,69 @@ def write_exports(rows: Iterable[Row], out: str | Path) -> Path:
             raise FileNotFoundError(f"{row.info['clip']['file']} is not in {out}: prepare it again")
     wanted: set[str] = set()
     for name, chosen in splits.items():
-        wanted |= _write_split(chosen, output, name)
-        wanted |= _write_shards(chosen, output, name)
-    stale = {*output.names("dataset"), *output.names("shards")} - wanted
-    output.remove(sorted(stale))
+        wanted |= _write_split(chosen, output, name, formats)
+        if "webdataset" in formats:
+            wanted |= _write_shards(chosen, output, name)
+    output.remove(sorted({*output.names("dataset"), *output.names("shards")} - wanted))
+    if "parquet" in formats:
+        _write_tables(rows, output)
     return output.folder / "dataset"
 
 
-def _write_split(rows: Sequence[Row], output: Output, split: str) -> set[str]:
+def _write_split(
+    rows: Sequence[Row], output: Output, split: str, formats: Sequence[str]
+) -> set[str]:
     """The videos, then the lists together; returns the names of all of them."""
     folder = f"dataset/{split}"
-    videos = {f"{folder}/videos/{row.clip_id}.mp4": row for row in rows}
     (output.folder / folder / "videos").mkdir(parents=True, exist_ok=True)
+    videos = {f"{folder}/{_video(row)}": row for row in rows}
     for name, row in videos.items():
         _link(output, row.info["clip"], name)
-    prompts = [" ".join(row.info["caption"].split()) for row in rows]
-    paths = [f"videos/{row.clip_id}.mp4" for row in rows]
-    lines = {"prompts.txt": prompts, "prompt.txt": prompts, "videos.txt": paths}
-    lines["metadata.jsonl"] = [json.dumps(_metadata(r), ensure_ascii=False) for r in rows]
-    lists = {f"{folder}/{n}": "".join(f"{line}\n" for line in ls) for n, ls in lines.items()}
-    lists[f"{folder}/open_sora.csv"] = _open_sora(rows)
+    lists = {f"{folder}/{n}": text for n, text in _lists(rows, formats).items()}
     output.write(lists)
     return videos.keys() | lists.keys()
 
 
-def _metadata(row: Row) -> dict[str, Any]:
-    """A VideoFolder line: flat, and the same keys for every clip."""
-    return plain({
-        "file_name": f"videos/{row.clip_id}.mp4",
+def _lists(rows: Sequence[Row], formats: Sequence[str]) -> dict[str, str]:
+    """The text of every list that these formats consist of, by its name."""
+    prompts = _lines(" ".join(row.info["caption"].split()) for row in rows)
+    videos = _lines(map(_video, rows))
+    made = {
+        "videofolder": {"metadata.jsonl": _lines(map(_json, rows))},
+        "cogvideo": {"prompts.txt": prompts, "videos.txt": videos},
+        "finetrainers": {"prompt.txt": prompts, "videos.txt": videos},
+        "opensora": {"open_sora.csv": _open_sora(rows)},
+    }
+    return {n: text for name in formats if name in made for n, text in made[name].items()}
+
+
+def _lines(texts: Iterable[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)
+
+
+def _video(row: Row) -> str:
+    return f"videos/{row.clip_id}.mp4"
+
+
+def _json(row: Row) -> str:
+    """A VideoFolder line: flat, the same keys for every clip, and all that training asks first."""
+    clip = row.info["clip"]
+    line = {
+        "file_name": _video(row),
         "text": row.info["caption"],
         "clip_id": row.clip_id,
         "source": readable(row.source),
         "start": row.span[0],
         "end": row.span[1],
+        **{name: clip[name] for name in ("num_frames", "height", "width", "fps")},
         "weight": row.info.get("weight", 1.0),
         "licence": row.rights.get("licence", ""),
-    })  # fmt: skip
+    }
+    return json.dumps(plain(line), ensure_ascii=False)
 
 
 OPEN_SORA_COLUMNS = (
-    "path", "text", "num_frames", "width", "height", "aspect_ratio", "fps", "resolution",
+    "path", "text", "num_frames", "width", "height", "aspect_ratio", "fps", "resolution", "weight",
 )  # fmt: skip
 
 
@@ -100,7 +143,7 @@ def _open_sora(rows: Sequence[Row]) -> str:
         clip = row.info["clip"]
         width, height = clip["width"], clip["height"]
         table.writerow({
-            "path": f"videos/{row.clip_id}.mp4",
+            "path": _video(row),
             "text": row.info["caption"],
             "num_frames": clip["num_frames"],
             "width": width,
@@ -108,6 +151,7 @@ def _open_sora(rows: Sequence[Row]) -> str:
             "aspect_ratio": round(height / width, 6),  # Open-Sora's is height over width
             "fps": clip["fps"],
             "resolution": width * height,
+            "weight": plain(row.info.get("weight", 1.0)),
         })  # fmt: skip
     return file.getvalue()
 
@@ -115,11 +159,15 @@ def _open_sora(rows: Sequence[Row]) -> str:
 def _write_shards(rows: Sequence[Row], output: Output, split: str) -> set[str]:
     names = set()
     for number, start in enumerate(range(0, len(rows), _PER_SHARD)):
-        name = f"shards/{split}-{number:06d}.tar"
-        with output.replacing(name) as temporary, tarfile.open(temporary, "w") as tar:
-            for row in rows[start : start + _PER_SHARD]:
+        chosen, name = rows[start : start + _PER_SHARD], f"shards/{split}-{number:06d}.tar"
+        names.add(name)
+        made_of = key_of([(_json(row), row.info["clip"].get("sha256")) for row in chosen])
+        if output.is_made_of(name, made_of):
+            continue
+        with output.replacing(name, made_of) as path, tarfile.open(path, "w") as tar:
+            for row in chosen:
                 files = {
-                    "json": json.dumps(_metadata(row), ensure_ascii=False).encode(),
+                    "json": _json(row).encode(),
                     "mp4": (output.folder / row.info["clip"]["file"]).read_bytes(),
                     "txt": row.info["caption"].encode(),
                 }
@@ -127,29 +175,29 @@ def _write_shards(rows: Sequence[Row], output: Output, split: str) -> set[str]:
                     member = tarfile.TarInfo(f"{row.clip_id}.{suffix}")
                     member.size = len(data)  # all else at its default: equal clips, equal tar
                     tar.addfile(member, io.BytesIO(data))
-        names.add(name)
     return names
 
 
-def write_embeddings(out: str | Path) -> Path:
-    """OUT/embeddings.parquet with the columns id and embedding from OUT/embeddings.npz.
-
-    The layout that near-duplicate tools read. Raises ImportError when pyarrow is missing.
-    """
+def _write_tables(rows: Sequence[Row], output: Output) -> None:
+    """The manifest, and the columns id and embedding that near-duplicate tools read."""
     import pandas as pd
 
-    output = Output(out, exclusive=False)
-    with np.load(output.folder / "embeddings.npz") as saved:
-        ids, vectors = saved["ids"].tolist(), saved["vectors"].tolist()
-    with output.replacing("embeddings.parquet") as path:
-        write_table(pd.DataFrame({"id": ids, "embedding": vectors}), path)
-    return output.folder / "embeddings.parquet"
+    with output.replacing("manifest.parquet") as path:
+        write_parquet(rows, path)
+    if (vectors := output.folder / "embeddings.npz").exists():
+        with np.load(vectors) as saved:
+            table = {"id": saved["ids"].tolist(), "embedding": saved["vectors"].tolist()}
+        with output.replacing("embeddings.parquet") as path:
+            write_table(pd.DataFrame(table), path)
 
 
 def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:
     """The clip under another name: a link to it where the disk allows one."""
     source, target = output.folder / clip["file"], output.folder / name
-    if name in output and target.exists() and target.samefile(source):
+    made_of = clip.get("sha256", "")
+    if target.exists() and (
+        (name in output and target.samefile(source)) or output.is_made_of(name, made_of)
+    ):
         return
     output.claim([name])
     with replacing(target) as temporary:
@@ -157,4 +205,4 @@ def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:
             os.link(source, temporary)
         except OSError:  # another disk, or one that has no links
             shutil.copyfile(source, temporary)
-    output.wrote({name: clip.get("sha256") or file_sha256(target)})
+    output.wrote({name: made_of or file_sha256(target)}, made_of)

@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from os.path import lexists
 from pathlib import Path, PurePosixPath
 
@@ -19,8 +20,20 @@ RECORD = "written.jsonl"
 _HEADER = json.dumps({"written by": "vidgen-lab prepare"})
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written under a name; all empty when nobody came to the end of it.
+
+    made_of: a key of what went into it, where that is cheaper to compare than the file.
+    """
+
+    sha256: str = ""
+    size: int = -1
+    made_of: str = ""
+
+
 class Output:
-    """A folder and the names of the files that were written into it, with their sha256.
+    """A folder and the names of the files that were written into it.
 
     Names are paths below the folder, with forward slashes. exclusive: the folder must be new,
     empty or one that has a record; hidden files do not count. Raises FileExistsError otherwise.
@@ -29,7 +42,7 @@ class Output:
     def __init__(self, folder: str | Path, exclusive: bool = True) -> None:
         self.folder = Path(folder)
         self._file = self.folder / RECORD
-        self._sha256: dict[str, str] = {}
+        self._written: dict[str, Written] = {}
         self._appended = False
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{folder} is a file; give a folder for the output")
@@ -45,11 +58,16 @@ class Output:
             self._append(_HEADER)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._sha256
+        return name in self._written
 
     def names(self, below: str) -> list[str]:
         """Recorded names in this folder of the output, sorted."""
-        return sorted(name for name in self._sha256 if name.startswith(f"{below}/"))
+        return sorted(name for name in self._written if name.startswith(f"{below}/"))
+
+    def is_made_of(self, name: str, made_of: str) -> bool:
+        """Whether the file is there, as long as it was, and was made of this."""
+        known, path = self._written.get(name, Written()), self.folder / name
+        return bool(made_of) and known.made_of == made_of and _size(path) == known.size
 
     def claim(self, names: Iterable[str]) -> None:
         """Say that these files are about to be written; call `wrote` afterwards.
@@ -57,41 +75,48 @@ class Output:
         Raises FileExistsError when one is there that is not ours; nothing is claimed then.
         """
         names = list(names)
-        foreign = [n for n in names if n not in self._sha256 and lexists(self.folder / n)]
+        foreign = [n for n in names if n not in self._written and lexists(self.folder / n)]
         if foreign:
             raise FileExistsError(
                 f"{self.folder / foreign[0]} was not written by prepare; move it away, or choose "
                 "another folder"
             )
         for name in names:
-            if name in self._sha256:
+            if name in self._written:
                 self._set_aside_if_changed(name)
             else:
-                self._note(name, "")
+                self._note(name, Written())
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
 
-    def wrote(self, sha256: Mapping[str, str]) -> None:
+    def wrote(self, sha256: Mapping[str, str], made_of: str = "") -> None:
         """Remember what the files hold that were claimed and written, by name."""
         for name, digest in sha256.items():
-            if self._sha256.get(name) != digest:
-                self._note(name, digest)
+            written = Written(digest, _size(self.folder / name), made_of)
+            if self._written.get(name) != written:
+                self._note(name, written)
 
     def write(self, contents: Mapping[str, str | bytes]) -> None:
         """Write files by name, all or none; those that hold this already are left alone."""
         data = {n: c.encode("utf-8") if isinstance(c, str) else c for n, c in contents.items()}
-        changed = {n: c for n, c in data.items() if not self._holds(n, c)}
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
+        changed = {n: c for n, c in data.items() if not self._holds(n, hashes[n])}
         self.claim(changed)
         write_files({self.folder / name: content for name, content in changed.items()})
-        self.wrote({name: hashlib.sha256(content).hexdigest() for name, content in changed.items()})
+        self.wrote({name: hashes[name] for name in changed})
 
     @contextmanager
-    def replacing(self, name: str) -> Iterator[Path]:
-        """A temporary path that becomes this file if the block succeeds."""
-        self.claim([name])
-        with replacing(self.folder / name) as temporary:
+    def replacing(self, name: str, made_of: str = "") -> Iterator[Path]:
+        """A temporary path that becomes this file if the block succeeds and it is another one."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
             yield temporary
             digest = file_sha256(temporary)
-        self.wrote({name: digest})
+            if self._holds(name, digest):
+                shutil.copystat(path, temporary)
+            else:
+                self.claim([name])
+        self.wrote({name: digest}, made_of)
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove recorded files; one that was changed since stays, with a warning."""
@@ -103,15 +128,15 @@ class Output:
                     continue
                 path.unlink()
             self._append(json.dumps({"path": name, "gone": True}))
-            self._sha256.pop(name, None)
+            self._written.pop(name, None)
 
-    def _holds(self, name: str, content: bytes) -> bool:
+    def _holds(self, name: str, digest: str) -> bool:
         path = self.folder / name
-        return name in self._sha256 and path.is_file() and path.read_bytes() == content
+        return name in self._written and path.is_file() and file_sha256(path) == digest
 
     def _changed(self, name: str) -> bool:
         """Whether the file is another one than was written; one that nobody finished is not."""
-        return self._sha256[name] not in ("", file_sha256(self.folder / name))
+        return self._written[name].sha256 not in ("", file_sha256(self.folder / name))
 
     def _set_aside_if_changed(self, name: str) -> None:
         path = self.folder / name
@@ -131,9 +156,9 @@ class Output:
             return []
         return sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
 
-    def _note(self, name: str, digest: str) -> None:
-        self._sha256[name] = digest
-        self._append(json.dumps({"path": name, "sha256": digest}))
+    def _note(self, name: str, written: Written) -> None:
+        self._written[name] = written
+        self._append(json.dumps({"path": name, **asdict(written)}))
 
     def _append(self, line: str) -> None:
         """A line that is whole even when the one before it was torn by a kill."""
@@ -143,19 +168,22 @@ class Output:
 
     def _read(self) -> None:
         with self._file.open(encoding="utf-8", errors="replace") as file:
-            first = file.readline().strip()
-            if first not in ("", _HEADER):
+            if file.readline().strip() not in ("", _HEADER):
                 raise FileExistsError(f"{self._file} is not of prepare; choose another folder")
             for line in file:
                 try:
                     entry = json.loads(line)
-                    name = _inside(entry["path"])
+                    name = _inside(entry.pop("path"))
+                    self._written.pop(name, None)
+                    if not entry.get("gone"):
+                        self._written[name] = Written(**entry)
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue  # torn off by a kill: nothing was written under that name yet
-                if entry.get("gone"):
-                    self._sha256.pop(name, None)
-                else:
-                    self._sha256[name] = entry["sha256"]
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or -1 where there is none."""
+    return path.stat().st_size if path.is_file() else -1
 
 
 def check_apart(source: str | Path, out: str | Path) -> None:

@@ -180,7 +180,7 @@ def keeper(rows: Iterable[Row]) -> Row:
             -(m.get("width") or 0) * (m.get("height") or 0),
             -(m.get("num_frames") or 0),
             -(m.get("bits_per_second") or 0),
-            -(m.get("sharpness") or 0),
+            -(m.get("edge_steepness") or 0),
             row.clip_id,
             row.source,
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from vidgen_lab.pipeline.read.pictures import WORK_SIDE
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings
+from vidgen_lab.video.clip import evenly_spaced
 from vidgen_lab.video.reader import VideoReader
 
 
@@ -52,8 +53,7 @@ def choose_frames(scores: np.ndarray, cuts: tuple[int, ...], budget: int) -> lis
         return list(range(total))
     borders = [0, *cuts]
     if len(borders) > budget:
-        places = np.linspace(0, len(borders) - 1, budget).round().astype(int)
-        return sorted({borders[p] for p in places})
+        return [borders[place] for place in evenly_spaced(len(borders), budget)]
     chosen = set(borders)
     while len(chosen) < budget:
         bins = np.array_split(np.arange(total), budget - len(chosen))
@@ -65,12 +65,6 @@ def choose_frames(scores: np.ndarray, cuts: tuple[int, ...], budget: int) -> lis
         if len(chosen) == before:  # cannot happen while budget < total; never loop for ever
             break
     return sorted(chosen)
-
-
-def uniform_frames(total: int, budget: int) -> list[int]:
-    """Evenly spaced frame numbers, the first and the last among them."""
-    count = min(budget, total)
-    return np.unique(np.linspace(0, total - 1, count).round().astype(int)).tolist()
 
 
 def peak_frames(scores: np.ndarray, budget: int) -> list[int]:

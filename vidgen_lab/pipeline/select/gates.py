@@ -28,12 +28,11 @@ class Gate:
 class GateSettings:
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
-    min_side: pixels of the shorter side. min_sharpness: steepness of the edges, 0.1 blurred .. 0.4
-    a step. max_frozen: share of frames equal to the one before. min_changing: share of the picture
-    in which anything ever happens; a still under grain has none. min_motion: % of the width per
-    second, off unless set, since how lively a clip should be is a wish and slowness no defect.
-    max_bars, max_bright, max_dark: shares of the picture. max_blank: share of frames that show
-    nothing.
+    min_side: pixels of the shorter side. min_edge_steepness: 0.1 blurred .. 0.4 a step. max_frozen:
+    share of frames equal to the one before. min_changing: share of the picture in which anything
+    ever happens; a still under grain has none. min_flow_speed: % of the width per second, off
+    unless set, since how lively a clip should be is a wish and slowness no defect. max_bars,
+    max_bright, max_dark: shares of the picture. max_blank: share of frames that show nothing.
     """
 
     min_side: float | None = 64
@@ -46,8 +45,8 @@ class GateSettings:
     max_bars: float | None = 0.04
     max_frozen: float | None = 0.8
     min_changing: float | None = 0.01
-    min_motion: float | None = None
-    min_sharpness: float | None = 0.22
+    min_flow_speed: float | None = None
+    min_edge_steepness: float | None = 0.22
 
     def __post_init__(self) -> None:
         for name, gate in self.by_name().items():
@@ -81,8 +80,8 @@ _GATES = {
     "max_bars": ("black_bars", "bars"),
     "max_frozen": ("frozen", "frozen"),
     "min_changing": ("static", "changing"),
-    "min_motion": ("slow", "motion"),
-    "min_sharpness": ("blurred", "sharpness"),
+    "min_flow_speed": ("slow", "flow_speed"),
+    "min_edge_steepness": ("blurred", "edge_steepness"),
 }
 _SHARES = ("blank", "bright", "dark", "bars", "frozen", "changing")  # of a picture or of a clip
 

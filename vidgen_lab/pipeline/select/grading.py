@@ -117,7 +117,7 @@ def calibrate_gates(
     """
     planted, settings, changes = {p.file: p for p in truth}, settings or GateSettings(), {}
     for name, gate in settings.by_name().items():
-        if name in ("min_side", "min_seconds", "max_seconds", "min_fps", "min_motion"):
+        if name in ("min_side", "min_seconds", "max_seconds", "min_fps", "min_flow_speed"):
             continue
         sides: dict[bool, list[float]] = {True: [], False: []}
         for row in rows:

@@ -1,8 +1,7 @@
 """The book's quality assessor (2.L08) and filtering pipeline (2.L11), complete and repaired."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,8 @@ from vidgen_lab.pipeline.read.pictures import laplacian_variance
 from vidgen_lab.pipeline.read.probing import probe_file
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.gates import GateSettings, judge
-from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
+from vidgen_lab.pipeline.select.scoring import score_video
+from vidgen_lab.video.clip import evenly_spaced
 from vidgen_lab.video.reader import VideoError, VideoReader
 
 
@@ -30,10 +30,7 @@ class OpenCVQualityAssessor:
 
     def sample_indices(self, n_frames: int, n_samples: int) -> list[int]:
         """Evenly spaced frame numbers without repetition, the first and the last among them."""
-        if n_frames < 1 or n_samples < 1:
-            raise ValueError(f"cannot take {n_samples} of {n_frames} frames")
-        count = min(n_samples, n_frames)
-        return np.linspace(0, n_frames - 1, count).round().astype(int).tolist()
+        return evenly_spaced(n_frames, n_samples)
 
     def sharpness(self, video_path: str | Path, indices: Sequence[int]) -> float:
         """Mean variance of the Laplacian at these frames, at full size, as in the book."""
@@ -55,11 +52,6 @@ class OpenCVQualityAssessor:
         if last < 0 or not starts:
             raise ValueError(f"motion needs two frames: {video_path}")
         return float(np.mean([flow_magnitude(reader.read(i, 2))[0] for i in starts]))
-
-    def assess(self, video_path: str | Path) -> list[dict[str, Any]]:
-        """Every metric of every scene, from one pass over the file."""
-        clips = score_video(video_path, SceneSettings(), ScoreSettings())["clips"]
-        return [{"span": clip["span"], **clip["metrics"]} for clip in clips]
 
 
 class ScalableFilteringPipeline:
@@ -91,7 +83,3 @@ class ScalableFilteringPipeline:
             )
             for clip in scored["clips"]
         ]  # fmt: skip
-
-    def run_all(self, paths: Iterable[str | Path]) -> list[Row]:
-        """`run` for every path, in their order."""
-        return [row for path in paths for row in self.run(path)]

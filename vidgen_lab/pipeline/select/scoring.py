@@ -28,19 +28,19 @@ _BLOCKS = 16  # blocks along each side of a picture
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """looks_per_second: how often the frame measures and the flow are taken.
+    """samples_per_second: how often the frame measures and the flow are taken.
 
-    max_looks: at most so many thumbnails and hashes are kept of one scene.
+    max_samples: at most so many thumbnails and hashes are kept of one scene.
     """
 
-    looks_per_second: float = 4.0
-    max_looks: int = 40
+    samples_per_second: float = 4.0
+    max_samples: int = 40
 
     def __post_init__(self) -> None:
-        if not (0 < self.looks_per_second <= 1000 and 1 <= self.max_looks <= 10_000):
+        if not (0 < self.samples_per_second <= 1000 and 1 <= self.max_samples <= 10_000):
             raise ValueError(
-                "looks_per_second must lie in 0..1000 and max_looks in 1..10000, not "
-                f"{self.looks_per_second} and {self.max_looks}"
+                "samples_per_second must lie in 0..1000 and max_samples in 1..10000, not "
+                f"{self.samples_per_second} and {self.max_samples}"
             )
 
 
@@ -111,7 +111,7 @@ class _Watch:
     def __init__(self, facts: Facts, scenes: SceneSettings, settings: ScoreSettings) -> None:
         self.facts, self.settings = facts, settings
         self.finder = CutFinder(facts.fps, scenes)
-        self.every = max(1, round(facts.fps / settings.looks_per_second))
+        self.every = max(1, round(facts.fps / settings.samples_per_second))
         self.number = 0
         self.looks: list[Look] = []
         self.changes: list[float] = []  # of each frame against the one before it
@@ -158,14 +158,16 @@ class _Watch:
             self._look(self._waiting, None)
             self._waiting = None
         looks = [look for look in self.looks if span.first <= look.number < span.end]
-        chosen = looks[:: -(-len(looks) // self.settings.max_looks) or 1]
+        chosen = looks[:: -(-len(looks) // self.settings.max_samples) or 1]
         return {
             "frames": [span.first, span.end],
             "span": [span.start, span.stop],
             "metrics": self._metrics(span, looks),
             "hashes": [look.hash for look in chosen],
             "thumbs": [look.thumb.tobytes().hex() for look in chosen],
-            "step": self.every * (-(-len(looks) // self.settings.max_looks) or 1) / self.facts.fps,
+            "step": self.every
+            * (-(-len(looks) // self.settings.max_samples) or 1)
+            / self.facts.fps,
         }
 
     def _metrics(self, span: Span, looks: list[Look]) -> Mapping[str, float | None]:
@@ -179,9 +181,9 @@ class _Watch:
             "fps": span.num_frames / span.seconds,
             "seconds": span.seconds,
             "num_frames": span.num_frames,
-            "sharpness": _median([k.steepness for k in looks]),
+            "edge_steepness": _median([k.steepness for k in looks]),
             "laplacian": _median([k.laplacian for k in looks]),
-            "motion": _mean([k.motion for k in moving]),
+            "flow_speed": _mean([k.motion for k in moving]),
             "unexplained": _mean([k.unexplained for k in moving]),
             "changing": _changing([k.grey for k in looks]),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,

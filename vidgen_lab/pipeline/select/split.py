@@ -1,9 +1,12 @@
 """Training, validation and test sets that share nothing: split by source and duplicate group."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from vidgen_lab.pipeline.manifest import Row
 
@@ -66,21 +69,20 @@ def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
 
 def _families(rows: Sequence[Row]) -> Mapping[str, str]:
     """Source -> smallest content of all sources tied to it."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
+    numbers: dict[str, int] = {}
+    ties = []
     for row in rows:
+        node = numbers.setdefault(_node(row), len(numbers))
         for other in (f"content {row.sha256}", f"group {row.info.get('group', row.clip_id)}"):
-            parent[root(_node(row))] = root(other)
-    contents: dict[str, list[str]] = defaultdict(list)
+            ties.append((node, numbers.setdefault(other, len(numbers))))
+    one, other = np.array(ties).T.reshape(2, -1)
+    graph = coo_array((np.ones(len(ties), bool), (one, other)), shape=(len(numbers),) * 2)
+    _, family = connected_components(graph, directed=False)
+    smallest: dict[int, str] = {}
     for row in rows:
-        contents[root(_node(row))].append(row.sha256 or row.source)
-    return {_node(row): min(contents[root(_node(row))]) for row in rows}
+        place, name = family[numbers[_node(row)]], row.sha256 or row.source
+        smallest[place] = min(name, smallest.get(place, name))
+    return {_node(row): smallest[family[numbers[_node(row)]]] for row in rows}
 
 
 def _node(row: Row) -> str:

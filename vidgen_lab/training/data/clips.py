@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.video.reader import VideoError, probe_video
 
 LAYOUTS = {
@@ -48,6 +49,20 @@ class ClipRecord:
     width: int
     fps: float
     weight: float = 1.0
+
+    @classmethod
+    def from_row(cls, row: Row, out: str | Path) -> "ClipRecord":
+        """The clip of a manifest's row, from what the pipeline measured; no video is opened.
+
+        out: the folder of the manifest; the id is the clip's path below it. Raises ValueError for
+        a row without a clip or a caption.
+        """
+        clip, caption = row.info.get("clip"), " ".join(str(row.info.get("caption", "")).split())
+        if row.status != "kept" or not clip or not caption:
+            raise ValueError(f"{row.clip_id} at the stage {row.stage} has no clip with a caption")
+        facts = (clip[name] for name in ("num_frames", "height", "width", "fps"))
+        weight = float(row.info.get("weight", 1.0))
+        return cls(clip["file"], Path(out, clip["file"]), caption, *facts, weight)
 
 
 def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord]:
@@ -182,8 +197,9 @@ def _json_object(listing: Path, number: int, line: str) -> dict[str, Any]:
 def _implausible(root: Path, row: Mapping[str, Any]) -> str | None:
     """What a line of VideoFolder cannot say: a video outside the folder, half a frame."""
     video = next((str(row[name]) for name in _VIDEO if row.get(name) is not None), "")
-    whole = os.path.normpath(root.absolute() / video)
-    if not Path(whole).is_relative_to(os.path.normpath(root.absolute())) or "\0" in video:
+    top = os.path.abspath(root)
+    whole = os.path.join(os.path.normpath(os.path.join(top, video)), "")
+    if not whole.startswith(os.path.join(top, "")) or "\0" in video:
         return f"{video!r} lies outside the list's folder"
     for name in ("num_frames", "height", "width"):
         number = _number(row.get(name))

@@ -60,7 +60,7 @@ class ThresholdPanel(Panel):
         folder: str | Path,
         settings: GateSettings | None = None,
         truth: Sequence[Planted] = (),
-        gate: str = "min_sharpness",
+        gate: str = "min_edge_steepness",
     ) -> None:
         self.rows, self.folder = list(rows), Path(folder)
         self.settings = settings = settings or GateSettings()

@@ -1,0 +1,121 @@
+import importlib.util
+import json
+
+import pytest
+import yaml
+
+from vidgen_lab.finetuning.config import load_config, recipe_names
+from vidgen_lab.finetuning.scaling import (
+    LAUNCH,
+    DeepSpeedConfig,
+    lora_or_sft,
+    profile_for,
+    zero_states,
+)
+
+FILES = sorted(LAUNCH.glob("*.yaml"))
+
+
+def test_what_zero_shards():
+    assert zero_states(1.694e9, 1, 0).gpu == pytest.approx(25.24, abs=0.01)
+    for stage in (1, 2, 3):  # on one GPU nothing is cut (erratum E51)
+        assert zero_states(1.694e9, 1, stage).gpu == pytest.approx(25.24, abs=0.01)
+    offloaded = zero_states(1.694e9, 1, 2, offload_optimizer=True)
+    assert offloaded.gpu == pytest.approx(6.31, abs=0.01)
+    assert offloaded.host == pytest.approx(18.93, abs=0.01)
+    whole = zero_states(1, 1, 0).gpu
+    shares = [whole / zero_states(1, 8, stage).gpu for stage in (1, 2, 3)]
+    assert [round(share, 1) for share in shares] == [2.9, 4.3, 8.0]
+    everything = zero_states(1.694e9, 4, 3, offload_optimizer=True, offload_weights=True)
+    assert everything.weights == everything.optimizer == 0
+    with pytest.raises(ValueError, match="in stage 3 only"):
+        zero_states(1, 1, 2, offload_weights=True)
+    with pytest.raises(ValueError, match="at least one GPU"):
+        zero_states(1, 0, 2)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_deepspeeds_settings_are_json_and_read_by_deepspeed(stage):
+    settings = DeepSpeedConfig(stage, offload_optimizer=True, offload_weights=stage == 3)
+    text = json.dumps(settings.to_dict())
+    read = json.loads(text)
+    assert read["zero_optimization"]["stage"] == stage
+    assert read["bf16"]["enabled"] and not read["fp16"]["enabled"]
+    if importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed: its own reader was not asked")
+    from deepspeed.runtime.config import DeepSpeedConfig as Reader
+
+    own = Reader(read | {"train_batch_size": 4})
+    assert own.zero_config.stage == stage
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_accelerate_reads_what_ships(file, monkeypatch):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(file))
+    assert (
+        config.to_dict()["distributed_type"] == yaml.safe_load(file.read_text())["distributed_type"]
+    )
+    if config.deepspeed_config:
+        from accelerate.utils.deepspeed import HfDeepSpeedConfig
+
+        stage = config.deepspeed_config["zero_stage"]
+        offload = config.deepspeed_config["offload_param_device"] != "none"
+        HfDeepSpeedConfig(DeepSpeedConfig(stage, offload_weights=offload).to_dict())
+
+
+def test_accelerate_launches_with_these_files():
+    """Its own parser takes the file and the module; nothing is started."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    arguments = ["--config_file", str(LAUNCH / "cpu.yaml"), "-m", "vidgen_lab.finetuning", "x"]
+    args = launch_command_parser().parse_args(arguments)
+    args, *_ = _validate_launch_command(args)
+    assert args.num_processes == 2 and args.use_cpu and args.module
+
+
+def test_which_fine_tuning_fits():
+    assert profile_for(24).recipe == "lora-5b" and profile_for(24).launch is None
+    assert profile_for(16).recipe == "lora-2b"
+    assert profile_for(80).recipe == "lora-1.5-5b"
+    assert profile_for(48, full=True).recipe == "sft-2b"
+    sharded = profile_for(80, gpus=8, full=True)
+    assert (sharded.recipe, sharded.overrides) == ("sft-5b", ("training.strategy=fsdp",))
+    with pytest.raises(ValueError, match="about 16 GiB"):
+        profile_for(8)
+    with pytest.raises(ValueError, match="about 35 GiB on one GPU"):
+        profile_for(24, full=True)
+
+
+@pytest.mark.parametrize("memory,gpus,full", [(24, 1, False), (80, 1, False), (80, 8, True)])
+def test_a_profiles_command_is_one_that_its_tool_takes(memory, gpus, full):
+    profile = profile_for(memory, gpus, full)
+    words = profile.command(gpus).split()
+    at = words.index(profile.recipe)
+    config = load_config(words[at], words[at + 1 :])
+    assert str(config.data.folder) == "CLIPS"
+    if gpus > 1:
+        assert words[:2] == ["accelerate", "launch"] and words[words.index("--num_processes") + 1]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_recipes_are_settings(name):
+    config = load_config(name, ["data.folder=clips", "lora.rank=8"])
+    assert config.lora.rank == 8 and config.output.parts[0] == "runs"
+    with pytest.raises(ValueError, match="data.folder must be given"):
+        load_config(name)
+
+
+def test_slips_in_settings_are_named():
+    with pytest.raises(ValueError, match=r"lora\.ranks; did you mean lora\.rank"):
+        load_config("toy-lora", ["data.folder=clips", "lora.ranks=8"])
+    with pytest.raises(FileNotFoundError, match="recipes: .*toy-lora"):
+        load_config("toy-lira")
+
+
+def test_lora_or_sft():
+    assert lora_or_sft(50, False, True, 24)[0] == "lora"
+    assert lora_or_sft(50, True, False, 80)[0] == "lora"
+    assert lora_or_sft(5000, True, False, 80)[0] == "sft"
+    assert "35 GiB" in lora_or_sft(5000, True, False, 24)[1]

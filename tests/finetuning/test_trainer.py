@@ -1,0 +1,191 @@
+"""Fine-tuning end to end on tiny random models: what is trained, saved, resumed and refused."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import (
+    CogVideoXImageToVideoPipeline,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.finetuning.clips import CAPTIONS, write_clips
+from tests.tiny_models import tiny_pipeline
+from vidgen_lab.finetuning.config import FinetuneConfig, SampleConfig
+from vidgen_lab.finetuning.dataset import DataConfig
+from vidgen_lab.finetuning.export import probe_inputs
+from vidgen_lab.finetuning.image_to_video import make_image_to_video, widen
+from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
+from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
+from vidgen_lab.generation.errors import RequestError
+from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import OptimizerConfig
+
+TRAINING = TrainingConfig(
+    steps=4, log_every=1, checkpoint_every=2, precision="no", tensorboard=False, measure=False
+)
+OPTIMIZER = OptimizerConfig(learning_rate=0.02, warmup=0, schedule="constant")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips") / "five")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One cache for all runs: latents are of content, so they may share it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def config(folders, clips, shared, tmp_path):
+    return FinetuneConfig(
+        DataConfig(clips, 9, 32, 32, batch_size=2, caption_dropout=0.0),
+        tmp_path / "run",
+        str(folders["2b"]),
+        lora=CogVideoLoRAConfig(rank=4),
+        optimizer=OPTIMIZER,
+        training=TRAINING,
+        cache=shared,
+        check=False,
+    )
+
+
+def base(folder):
+    return CogVideoXTransformer3DModel.from_pretrained(folder / "transformer").state_dict()
+
+
+def test_a_lora_is_trained_saved_checked_and_sampled(config, folders):
+    config = replace(
+        config,
+        data=replace(config.data, held_out=1),
+        training=replace(TRAINING, validate_every=4, sample_every=4),
+        samples=SampleConfig((CAPTIONS[0],), num_inference_steps=2, guidance_scale=2.0),
+        check=True,
+    )
+    trainer = CogVideoLoRATrainer(config)
+    assert "text to video, sin-cos positions" in trainer.describe()
+    assert "4 clips are trained on" in trainer.describe()
+    result = trainer.fit()
+    assert result.training.step == 4 and not result.training.interrupted
+    assert result.lora.loads and result.lora.ranks == (4,)
+    assert result.lora.facts["steps"] == 4 and result.lora.facts["clips"] == 4
+    assert result.check.passed and result.check.effect > 0
+    assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
+    assert any("held_out" in row for row in result.training.history)
+    assert all(torch.isfinite(torch.tensor(row["loss"])) for row in result.training.history
+               if "loss" in row)  # fmt: skip
+    now = trainer.trainer.model.state_dict()
+    for name, value in base(folders["2b"]).items():
+        wrapped = name.replace(".weight", ".base_layer.weight").replace(".bias", ".base_layer.bias")
+        assert torch.equal(now[name if name in now else wrapped], value), name
+
+
+def test_a_stopped_run_ends_as_the_one_that_was_not(config):
+    whole = make_trainer(replace(config, output=config.output / "whole")).fit()
+    stopped = make_trainer(config)
+    stopped.prepare()
+    stopped.trainer._on_log = lambda row: setattr(stopped.trainer, "_stop", row["step"] == 2)
+    first = stopped.fit()
+    if first.training.interrupted:
+        assert first.saved is None and first.training.step < 4
+    again = make_trainer(config).fit()
+    assert again.training.step == 4
+    one, other = load_file(whole.saved), load_file(again.saved)
+    assert one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def test_a_run_goes_not_on_with_other_settings(config):
+    make_trainer(config).fit()
+    longer = replace(config, training=replace(TRAINING, steps=6))
+    with pytest.raises(ValueError, match="rank"):
+        make_trainer(replace(longer, lora=CogVideoLoRAConfig(rank=8))).fit()
+
+
+def test_full_fine_tuning_gives_a_pipeline(config, folders):
+    result = make_trainer(replace(config, method="sft")).fit()
+    pipe = CogVideoXPipeline.from_pretrained(result.saved)
+    now, before = pipe.transformer.state_dict(), base(folders["2b"])
+    assert result.saved == config.output / "pipeline"
+    changed = [name for name in before if not torch.equal(now[name], before[name])]
+    assert len(changed) > 0.8 * len(before)
+    assert json.loads((result.saved / "finetune.json").read_text())["method"] == "sft"
+
+
+def test_the_last_blocks_alone(config, folders):
+    result = make_trainer(replace(config, method="blocks", blocks=1)).fit()
+    now, before = base(result.saved), base(folders["2b"])
+    changed = {name for name in before if not torch.equal(now[name], before[name])}
+    assert changed and all(name.startswith("transformer_blocks.1.") for name in changed)
+    with pytest.raises(ValueError, match="has 2 blocks, not 3"):
+        make_trainer(
+            replace(config, method="blocks", blocks=3, output=config.output / "other")
+        ).prepare()
+
+
+def test_a_pipeline_of_somebody_else_is_not_replaced(config):
+    (config.output / "pipeline").mkdir(parents=True)
+    (config.output / "pipeline" / "precious").write_text("x")
+    with pytest.raises(FileExistsError, match="move it away"):
+        make_trainer(replace(config, method="sft")).fit()
+    assert (config.output / "pipeline" / "precious").read_text() == "x"
+
+
+@pytest.mark.parametrize("layout", ["2b", "1.5"])
+def test_a_widened_model_says_what_the_narrow_one_said(layout, folders):
+    narrow = tiny_pipeline(layout).transformer.eval()
+    wide = widen(narrow).eval()
+    spec = CogVideoXSpec.from_folder(folders[layout])
+    given = probe_inputs(spec)
+    more = dict(given) | {
+        "hidden_states": torch.cat([given["hidden_states"]] * 2, dim=2)  # any first frame
+    }
+    with torch.no_grad():
+        one, other = narrow(**given)[0], wide(**more)[0]
+    torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="reads a first frame already"):
+        widen(wide)
+
+
+def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path):
+    model = make_image_to_video(folders["2b"], tmp_path / "i2v")
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "first.png")
+    config = replace(
+        config,
+        model=str(model),
+        input_layer=True,
+        training=replace(TRAINING, sample_every=4),
+        samples=SampleConfig((CAPTIONS[0],), (tmp_path / "first.png",), 2, 2.0),
+    )
+    with pytest.raises(ValueError, match="give samples.images"):
+        make_trainer(replace(config, samples=SampleConfig((CAPTIONS[0],))))
+    trainer = make_trainer(config)
+    result = trainer.fit()
+    assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
+    pipe = CogVideoXImageToVideoPipeline.from_pretrained(config.output / "pipeline")
+    layer = pipe.transformer.patch_embed.proj.weight
+    assert layer[:, 4:].abs().sum() > 0  # the half that reads the first frame has learned
+    load_lora(pipe, result.saved)
+    given = probe_inputs(trainer.spec)
+    with torch.no_grad():
+        loaded = pipe.transformer(**given)[0]
+        trained = trainer.trainer.model.eval()(**given)[0]
+    torch.testing.assert_close(loaded, trained, rtol=1e-5, atol=1e-5)
+
+
+def test_what_cannot_work_is_refused_before_anything_is_loaded(config, folders):
+    with pytest.raises(RequestError, match="num_frames=10"):
+        make_trainer(replace(config, data=replace(config.data, num_frames=10)))
+    with pytest.raises(ValueError, match="leave none to train on"):
+        make_trainer(replace(config, data=replace(config.data, held_out=5)))
+    with pytest.raises(FileNotFoundError):
+        make_trainer(replace(config, model="no-such-model"))
+    with pytest.raises(FileNotFoundError):
+        make_trainer(replace(config, data=replace(config.data, folder=config.output)))

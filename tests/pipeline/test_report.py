@@ -1,0 +1,42 @@
+import numpy as np
+
+from vidgen_lab.pipeline import report
+from vidgen_lab.pipeline.manifest import Row
+
+
+def rows_of(*fates: str) -> list[Row]:
+    """One clip a fate, as far as the quality stage."""
+    read = [Row(f"{n}.mp4", f"id{n}", "read", "kept") for n in range(len(fates))]
+    clips = [row.to("scenes") for row in read]
+    quality = {
+        "kept": lambda row: row.to("quality"),
+        "rejected": lambda row: row.rejected("quality", "blurred", "edge_steepness", 0.1, 0.2),
+        "error": lambda row: row.failed("quality", "broken"),
+    }
+    return [*read, *clips, *(quality[f](row) for f, row in zip(fates, clips, strict=True))]
+
+
+def test_the_figure_shows_the_counted_clips_and_the_books_as_a_shape():
+    figure = report.funnel_figure(rows_of("kept", "kept", "rejected", "error"))
+    ours, book = figure.axes
+    widths = [[bar.get_width() for bar in bars] for bars in ours.containers]
+    assert widths == [[4, 2], [0, 1], [0, 1]]  # kept, rejected and error of scenes and quality
+    assert [label.get_text() for label in ours.get_yticklabels()] == ["scenes", "quality"]
+    assert "illustrative" in book.get_title()
+    shares = report.retention([bar.get_height() for bar in book.patches])
+    assert [round(s, 2) for s in shares] == [0.60, 0.83, 0.85, 0.91]
+
+
+def test_the_summary_counts_every_fate_and_reason():
+    text = report.summary(rows_of("kept", "rejected", "rejected", "error"))
+    assert text.splitlines()[3].split() == ["quality", "4", "1", "2", "1"]
+    assert "2  quality: blurred" in text and "1  quality: broken" in text
+
+
+def test_a_sheet_is_written_and_read_back(tmp_path):
+    import cv2
+
+    sheet = np.zeros((20, 30, 3), np.uint8)
+    sheet[:, :10] = (200, 40, 40)
+    read = cv2.imread(str(report.write_sheet(sheet, tmp_path / "a.png")))[..., ::-1]
+    assert np.array_equal(read, sheet)

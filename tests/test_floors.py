@@ -1,0 +1,114 @@
+"""The floors hold, and the check of them can fail."""
+
+import pytest
+
+from tools import floors
+
+MODULES = floors.package_modules()
+
+
+def test_no_import_leads_up_and_none_in_a_circle():
+    assert list(floors.upward(MODULES)) == []
+    assert list(floors.circles(MODULES)) == []
+
+
+def test_no_room_is_too_large():
+    assert list(floors.too_large(MODULES)) == []
+    assert list(floors.outside()) == []
+
+
+def test_every_module_of_the_workbook_is_opened():
+    assert list(floors.unopened(MODULES)) == []
+
+
+def test_imports_and_requirements_are_the_same():
+    assert list(floors.requirements(MODULES)) == []
+
+
+def test_the_package_itself_imports_nothing():
+    text = (floors.ROOT / "vidgen_lab" / "__init__.py").read_text(encoding="utf-8")
+    assert "import" not in text.replace("importing", "")
+
+
+def test_latte_needs_torch_alone():
+    for module in MODULES:
+        if module.room == "latte":
+            foreign = {name for name in module.at_top if name.startswith("vidgen_lab")}
+            assert all(name.startswith("vidgen_lab.latte") for name in foreign), module.name
+            tops = {name.partition(".")[0] for name in module.at_top - foreign}
+            assert tops - floors.sys.stdlib_module_names <= {"torch"}, module.name
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A package of its own, from `path: source` pairs."""
+
+    def build(**files: str) -> list[floors.Module]:
+        for name, source in files.items():
+            path = tmp_path / "vidgen_lab" / (name.replace("__", "/") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        project = '[project]\ndependencies = ["torch>=2"]\n'
+        project += '[project.optional-dependencies]\ndata = ["scikit-learn>=1"]\nworkbook = []\n'
+        (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
+        return floors.package_modules(tmp_path)
+
+    return build
+
+
+def test_an_upward_import_is_named_wherever_it_stands(house):
+    modules = house(metrics__flow="def f():\n    from vidgen_lab.latte import model\n")
+    assert list(floors.upward(modules)) == [
+        "vidgen_lab.metrics.flow imports vidgen_lab.latte, which is no floor below",
+        "vidgen_lab.metrics.flow imports vidgen_lab.latte.model, which is no floor below",
+    ]
+    assert list(floors.upward(house(metrics__flow="import vidgen_lab.video.clip\n"))) == []
+
+
+def test_a_circle_is_named(house):
+    modules = house(video__a="import vidgen_lab.video.b\n", video__b="import vidgen_lab.video.a\n")
+    (said,) = floors.circles(modules)
+    assert "vidgen_lab.video.a -> vidgen_lab.video.b" in said
+
+
+def test_a_room_without_a_floor_is_an_error(house):
+    modules = house(attic__a="import vidgen_lab.video.b\n")
+    with pytest.raises(ValueError, match="attic has no floor"):
+        list(floors.upward(modules))
+
+
+def test_a_large_room_is_named(house):
+    modules = house(video__a="x = 1\n" * 2501, **{f"metrics__m{i}": "" for i in range(13)})
+    assert sorted(floors.too_large(modules)) == [
+        "metrics has 0 lines in 13 modules",
+        "video has 2501 lines in 1 modules",
+    ]
+
+
+def test_a_module_that_nothing_opens_is_named(house, tmp_path):
+    modules = house(
+        cli="import vidgen_lab.workbook.a\n",
+        workbook__a="from vidgen_lab.workbook import b\n\n\n\n",
+        workbook__b="x = 1\n\n\n\n\n",
+        workbook__c="x = 1\n\n\n\n\n",
+    )
+    assert list(floors.unopened(modules, tmp_path)) == [
+        "vidgen_lab.workbook.c is opened by no chapter, command or tool"
+    ]
+
+
+def test_imports_without_requirement_and_requirements_without_import_are_named(
+    house, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(floors, "CALLED", {})
+    modules = house(
+        video__a="import numpy\n",
+        metrics__a="import sklearn\n",
+        settings__a="def f():\n    import sklearn\n",
+    )
+    assert list(floors.requirements(modules, tmp_path)) == [
+        "vidgen_lab.metrics.a imports sklearn, which its part of pyproject.toml lacks",
+        "vidgen_lab.video.a imports numpy, which its part of pyproject.toml lacks",
+        "vidgen_lab.video.a imports numpy, which its part of pyproject.toml lacks",
+        "nothing imports torch",
+    ]

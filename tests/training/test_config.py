@@ -1,0 +1,111 @@
+"""Settings of a run: typed, frozen, every one of them read; the command that trains from them."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import vidgen_lab
+from vidgen_lab.cli import main
+from vidgen_lab.config import ConfigError
+from vidgen_lab.training import config as config_module
+from vidgen_lab.training.config import RunConfig, listed, load_run, plain, sweep
+from vidgen_lab.training.optim import OptimizerConfig
+
+
+@pytest.mark.parametrize("name", listed())
+def test_every_listed_configuration_loads_and_its_optimizer_schedule_ends_right(name):
+    config = load_run(name)
+    assert listed()[name].endswith(".") and config.output.startswith("runs/")
+    factor = config.optimizer.factor(config.training.steps)
+    assert factor(0) > 0 and factor(config.training.steps + 5) <= 1
+    config.diffusion.build()
+
+
+def test_what_is_mistyped_is_refused_with_the_nearest_name():
+    for pair, said in (
+        ("training.batchsize=8", "no setting training.batchsize"),
+        ("training.acumulation=8", "did you mean training.accumulation"),
+        ("optimizer.learning_rate=abc", "optimizer.learning_rate cannot be 'abc'"),
+        ("diffusion.prediction=eps", "diffusion.prediction cannot be 'eps'"),
+        ("training.steps=0", "steps must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_run("tiny", [pair])
+    with pytest.raises(FileNotFoundError, match="no configuration tinny; listed: latte_s2"):
+        load_run("tinny")
+    config = load_run("tiny", ["optimizer.learning_rate=1e-4"])
+    assert config.optimizer.learning_rate == 1e-4  # not the text, as plain YAML has it
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.training.steps = 5
+    assert plain(config)["training"]["steps"] == 20
+
+
+def test_every_setting_is_read_by_code():
+    folder = Path(vidgen_lab.__file__).parent / "training"
+    source = {f: f.read_text() for f in folder.rglob("*.py")}
+    own = source.pop(Path(config_module.__file__))
+    others = "\n".join(source.values())
+    methods = "\n".join(re.findall(r"    def .*(?:\n(?:        .*)?)*", own))
+    text, unread = others + methods, []
+    parts = {f.name: f.default_factory() for f in dataclasses.fields(RunConfig)
+             if f.default_factory is not dataclasses.MISSING and f.name != "dataset"}  # fmt: skip
+    parts["dataset"] = config_module.DatasetConfig("x")
+    for part, settings in parts.items():
+        for field in dataclasses.fields(settings):
+            if not re.search(rf'\.{field.name}\b|_due\("{field.name}"|"{field.name}"', text):
+                unread.append(f"{part}.{field.name}")
+    assert unread == []
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path):
+    done = []
+
+    def run(pairs, folder):
+        done.append((pairs, folder.name))
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return {"loss": len(done)}
+
+    grid = {"optimizer.learning_rate": [0.1, 0.01], "training.seed": [0, 1]}
+    with pytest.raises(KeyboardInterrupt):
+        sweep(grid, run, tmp_path)
+    rows = sweep(grid, run, tmp_path)
+    assert [row["loss"] for row in rows] == [1, 2, 4, 5] and len(done) == 5
+    assert done[0] == (
+        ["optimizer.learning_rate=0.1", "training.seed=0"], "learning_rate=0.1,seed=0"
+    )  # fmt: skip
+    assert rows == sweep(grid, run, tmp_path) and len(done) == 5
+
+
+def test_schedules_start_at_once_and_end_where_they_say():
+    for name in ("constant", "cosine", "exponential", "stable_decay"):
+        factor = OptimizerConfig(schedule=name, warmup=10, end=0.1).factor(100)
+        assert factor(0) == pytest.approx(0.1) and factor(9) == pytest.approx(1.0)
+        last = {"constant": 1.0, "stable_decay": 0.0}.get(name, 0.1)
+        assert factor(100) == pytest.approx(last) == factor(250)
+        OptimizerConfig(schedule=name, warmup=100).factor(100)(100)  # no division by zero
+
+
+def test_the_command_trains_and_goes_on(tmp_path, capsys):
+    clips = tmp_path / "clips"
+    size = ["--width", "24", "--height", "16", "--frames", "4"]
+    assert main(["toyworld", str(clips), "--count", "8", *size]) == 0
+    line = ["train", "tiny", f"dataset.folder={clips}", f"output={tmp_path / 'run'}"]
+    line += ["dataset.height=16", "dataset.width=24", "dataset.held_out_clips=2"]
+    line += ["training.steps=4", "training.checkpoint_every=2", "training.tensorboard=false"]
+    line += ["training.log_every=1", "training.precision=no"]
+    assert main(line) == 0
+    assert main([*line, "model.depth=4"]) == 1
+    assert "model.depth: 2 -> 4" in capsys.readouterr().err
+    assert main([*line, "training.steps=6", "--allow", "training.steps"]) == 0
+    assert "resumed at step 4 of 6" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    assert (tmp_path / "run/placement.csv").read_text().count("4x16x24") == 6
+    assert (tmp_path / "run/preview.mp4").stat().st_size > 500
+    assert main(["train", "--list"]) == 0 and "toy_latte" in capsys.readouterr().out
+    assert main([*line[:2], "dataset.folder=nowhere"]) == 1
+    assert "no folder nowhere" in capsys.readouterr().err

@@ -1,0 +1,84 @@
+"""All that a fine-tuning can be set to, in one YAML file; `vidgen-lab finetune --list` shows ours.
+
+Each part is a frozen dataclass: what is trained on (`DataConfig`), what is trained
+(`CogVideoLoRAConfig` or a method), and how (chapter 4's `OptimizerConfig` and `TrainingConfig`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vidgen_lab import config as settings
+from vidgen_lab.finetuning.dataset import DataConfig
+from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.optim import OptimizerConfig
+
+RECIPES = Path(__file__).with_name("recipes")
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Clips made while training, at `training.sample_every` steps and at the end.
+
+    prompts: one clip of each, with the same seed every time. images: the first frame of each, for
+        image-to-video models.
+    """
+
+    prompts: tuple[str, ...] = ()
+    images: tuple[Path, ...] = ()
+    num_inference_steps: int = 25
+    guidance_scale: float = 6.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A fine-tuning of CogVideoX (book listing 5.L02).
+
+    model: embedded name, folder or hub id. output: gets checkpoints, log, samples and the result.
+    method: "lora" trains an adapter, "sft" every weight, "blocks" the last `blocks` blocks.
+    input_layer: train the layer that reads latents beside the LoRA, as a model that was just made
+        to read first frames needs it; the result then is a pipeline and a LoRA for it.
+    data, lora, optimizer, training, samples: see their classes. cache: of latents and texts, can
+        be shared by runs; default: in `output`.
+    check: try the saved LoRA in a process of its own with stock diffusers.
+    """
+
+    data: DataConfig
+    output: Path
+    model: str = "toy-cogvideox"
+    method: Literal["lora", "sft", "blocks"] = "lora"
+    blocks: int = 2
+    input_layer: bool = False
+    lora: CogVideoLoRAConfig = field(default_factory=CogVideoLoRAConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    samples: SampleConfig = field(default_factory=SampleConfig)
+    cache: Path | None = None
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        if self.blocks < 1:
+            raise ValueError(f"blocks must be at least 1, not {self.blocks}")
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:
+    """A YAML file, or the name of one of RECIPES, changed by name=value pairs.
+
+    Raises FileNotFoundError naming the recipes there are, or ConfigError.
+    """
+    path = Path(source)
+    if not path.is_file():
+        named = RECIPES / f"{source}.yaml"
+        if not named.is_file():
+            raise FileNotFoundError(
+                f"there is no configuration {source}; recipes: {', '.join(recipe_names())}"
+            )
+        path = named
+    return settings.load(FinetuneConfig, path, overrides)
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))

@@ -1,0 +1,153 @@
+"""The clips to fine-tune on: any folder that `training.clips` reads, checked line by line.
+
+CogVideo's folder (`prompts.txt`, `videos.txt`, optionally `images.txt` with first frames), Hugging
+Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manifest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
+from vidgen_lab.training.data.clip_encoding import ClipSpan
+from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
+
+
+class DatasetError(ValueError):
+    """A folder of clips that cannot be trained on; the message names every bad entry."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on.
+
+    folder: of the clips. num_frames, height, width: what the model sees of each; a clip that is
+        shorter or smaller is left out, by name. max_upscale: how much smaller it may be.
+    captions: "description" as listed; "trigger" the trigger word alone; "both" the word before the
+        description. trigger: that word, such as "in ink style".
+    caption_dropout: share of draws without a text: it keeps guidance working.
+    batch_size: clips in a micro-batch. workers: processes that load.
+    held_out: clips never trained on, for the held-out loss; taken from the end of the list.
+    prior: a folder of clips of the base model, see `prior.make_prior`, trained on beside; each
+        counts prior_weight times.
+    """
+
+    folder: Path
+    num_frames: int = 49
+    height: int = 480
+    width: int = 720
+    max_upscale: float = 1.0
+    captions: Literal["description", "trigger", "both"] = "description"
+    trigger: str = ""
+    caption_dropout: float = 0.05
+    batch_size: int = 1
+    workers: int = 0
+    held_out: int = 0
+    prior: Path | None = None
+    prior_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.captions != "description" and not self.trigger.strip():
+            raise ValueError(f"captions={self.captions} needs a trigger word")
+        if not 0 <= self.caption_dropout < 1:
+            raise ValueError(f"caption_dropout must be in [0, 1), not {self.caption_dropout:g}")
+        if self.batch_size < 1 or self.workers < 0 or self.held_out < 0 or self.prior_weight < 0:
+            raise ValueError("batch_size must be positive; workers, held_out, prior_weight not < 0")
+
+
+@dataclass(frozen=True)
+class TrainingClip:
+    """One clip as it is learned: what is seen of the file, its text, and its first frame.
+
+    image: a picture file or frame 0 of what is seen. speed: how many times faster it runs than in
+    its file, because its frames are spread over the whole.
+    """
+
+    id: str
+    span: ClipSpan
+    caption: str
+    image: ClipSpan
+    speed: float
+
+
+def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Unfit]]:
+    """The clips of a folder as they will be learned, and those left out with the reason.
+
+    Raises DatasetError naming every entry that cannot be read, FileNotFoundError without a list,
+    ValueError when no clip fits.
+    """
+    if problems := problems_in(config.folder):
+        raise DatasetError(
+            f"{len(problems)} entries of {config.folder} cannot be trained on:\n  "
+            + "\n  ".join(problems)
+        )
+    records = read_clips(config.folder)
+    images = _images(config.folder, records)
+    bucket = Bucket(config.num_frames, config.height, config.width)
+    found = assign(records, [bucket], config.max_upscale)
+    return [_clip(record, images, config) for record, _ in found.clips], list(found.unfit)
+
+
+def spread(num_frames: int, count: int) -> tuple[int, ...]:
+    """`count` frame numbers over a clip of `num_frames`, from the first to the last, as even as
+    whole numbers allow. ValueError for a clip that is too short: repeated frames teach to stop."""
+    if num_frames < count:
+        raise ValueError(f"{num_frames} frames are fewer than {count}")
+    return tuple(np.linspace(0, num_frames - 1, count).round().astype(int).tolist())
+
+
+def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 8) -> str:
+    """What will be trained on and what will not, with the reason: to be read before a run."""
+    lines = [f"{len(clips)} clips are trained on"]
+    for clip in clips[:most]:
+        frames = clip.span.frames
+        fast = f", {clip.speed:.2f} times its speed" if abs(clip.speed - 1) > 0.01 else ""
+        shape = "x".join(map(str, clip.span.shape))
+        lines.append(f"  {clip.id}: {shape}, frames {frames[0]} to {frames[-1]}{fast}")
+        lines.append(f"    {clip.caption}")
+    if len(clips) > most:
+        lines.append(f"  and {len(clips) - most} more")
+    if unfit:
+        lines.append(f"{len(unfit)} are left out")
+        lines += [f"  {each.clip.id}: {each.reason}, {each.detail}" for each in unfit]
+    return "\n".join(lines)
+
+
+def _clip(record: ClipRecord, images: dict[str, Path], config: DataConfig) -> TrainingClip:
+    size = config.height, config.width
+    frames = spread(record.num_frames, config.num_frames)
+    span = ClipSpan(record.path, frames, *size)
+    picture = images.get(record.id)
+    image = ClipSpan(picture, (0,), *size) if picture else ClipSpan(record.path, frames[:1], *size)
+    speed = (record.num_frames - 1) / max(1, config.num_frames - 1)
+    return TrainingClip(record.id, span, _caption(record.caption, config), image, speed)
+
+
+def _caption(text: str, config: DataConfig) -> str:
+    if config.captions == "description":
+        return text
+    word = config.trigger.strip()
+    return word if config.captions == "trigger" else f"{word}, {text}"
+
+
+def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[str, Path]:
+    """First frames by the clip's id, from CogVideo's images.txt if there is one."""
+    folder = Path(folder)
+    listing = (folder if folder.is_dir() else folder.parent) / "images.txt"
+    if not listing.is_file():
+        return {}
+    names = [line.strip() for line in listing.read_text("utf-8-sig").splitlines() if line.strip()]
+    if len(names) != len(records):
+        raise DatasetError(
+            f"{listing} has {len(names)} lines for {len(records)} clips: line n of one belongs to "
+            "line n of the other"
+        )
+    paths = [listing.parent / name for name in names]
+    if missing := [f"line {n}, {p}" for n, p in enumerate(paths, 1) if not p.is_file()]:
+        raise DatasetError(
+            f"{listing} names pictures that are not there:\n  {chr(10).join(missing)}"
+        )
+    return {record.id: path for record, path in zip(records, paths, strict=True)}

@@ -1,0 +1,83 @@
+"""From text to video to image to video: a first frame as half of what the transformer reads.
+
+As CogVideoX-5B-I2V was made: the input layer gets as many channels again, which begin as zeros, so
+that before the first step the wider model says what the narrow one said, whatever the picture.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.video.clip import Clip
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
+
+
+def widen(transformer: "CogVideoXTransformer3DModel") -> "CogVideoXTransformer3DModel":
+    """A copy that reads twice the channels: noisy latents, then those of the first frame.
+
+    Raises ValueError for a model that does so already.
+    """
+    config = dict(transformer.config)
+    if config["in_channels"] != config["out_channels"]:
+        raise ValueError("this model reads a first frame already")
+    config["in_channels"] *= 2
+    wide = type(transformer).from_config(config).to(transformer.dtype)
+    weights = transformer.state_dict()
+    name = "patch_embed.proj.weight"
+    # [D, C, p, p], or [D, C*p_t*p*p] where frames are joined: channels come first in both
+    weights[name] = torch.cat([weights[name], torch.zeros_like(weights[name])], dim=1)
+    wide.load_state_dict(weights)
+    return wide
+
+
+def make_image_to_video(model: str | Path, out: str | Path) -> Path:
+    """Write a text-to-video pipeline as an image-to-video one, to be trained; returns `out`."""
+    from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
+
+    pipe = CogVideoXPipeline.from_pretrained(model)
+    parts = dict(pipe.components) | {"transformer": widen(pipe.transformer)}
+    CogVideoXImageToVideoPipeline(**parts).save_pretrained(out)
+    return Path(out)
+
+
+def input_layer(transformer: nn.Module) -> nn.Module:
+    """The layer that reads latents: what must be learned beside a LoRA to use the first frame."""
+    return transformer.patch_embed.proj
+
+
+def with_input_layer(model: Path, trained: nn.Module) -> "CogVideoXTransformer3DModel":
+    """The transformer in `model` with the trained input layer, without any adapter."""
+    from diffusers import CogVideoXTransformer3DModel
+
+    transformer = CogVideoXTransformer3DModel.from_pretrained(model / "transformer")
+    state = {
+        name: value.detach().cpu() for name, value in input_layer(trained).state_dict().items()
+    }
+    input_layer(transformer).load_state_dict(state)
+    return transformer
+
+
+def generate_from_image(
+    pipe: "CogVideoXImageToVideoPipeline", image: Any, request: GenerationRequest
+) -> Clip:
+    """A clip that begins with a picture (PIL), made as `generate` makes those of a text alone."""
+    frames = pipe(
+        image=image,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        height=request.height,
+        width=request.width,
+        num_frames=request.num_frames,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        max_sequence_length=pipe.transformer.config.max_text_seq_length,
+        output_type="np",
+    ).frames[0]
+    meta = {"prompt": request.prompt, "seed": request.seed}
+    return Clip.from_float(frames, request.fps, meta=meta)

@@ -1,0 +1,363 @@
+"""Fine-tuning CogVideoX on chapter 4's trainer: what is learned, from what, and what comes out.
+
+The loop, its checkpoints and its exact resume are `training.trainer`'s. Here is what is special
+about CogVideoX: encode and free, adapt, feed as the pipeline feeds, sample through the one function
+that generates, and save what stock diffusers loads.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
+
+from vidgen_lab.finetuning.config import FinetuneConfig
+from vidgen_lab.finetuning.dataset import TrainingClip, read_training_clips, table_of
+from vidgen_lab.finetuning.encoding import KnownTexts, LatentDataset, encode_clips, encode_texts
+from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
+from vidgen_lab.finetuning.image_to_video import (
+    generate_from_image,
+    input_layer,
+    with_input_layer,
+)
+from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
+from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
+from vidgen_lab.generation.lora import LoRAFile
+from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.settings.hardware import probe
+from vidgen_lab.settings.tiers import model_facts
+from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
+from vidgen_lab.training import distributed
+from vidgen_lab.training.optim import compute_dtype, learnt_state
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import TrainingResult, VideoModelTrainer
+from vidgen_lab.video.clip import Clip
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXTransformer3DModel
+
+_OURS = "finetune.json"  # in a pipeline that a fine-tuning wrote
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """training: how the loop ended; if interrupted, nothing else is there yet.
+
+    saved: the LoRA file, or the folder of the fine-tuned pipeline. lora: what the file holds.
+    check: what a fresh process said of it.
+    """
+
+    training: TrainingResult
+    saved: Path | None = None
+    lora: LoRAFile | None = None
+    check: SelfCheck | None = None
+
+
+class CogVideoTrainer:
+    """Fine-tunes one CogVideoX model as a configuration says; see `CogVideoLoRATrainer`.
+
+    Making one reads the model's configuration and the clips, and refuses what cannot work, before
+    anything large is loaded. `prepare` encodes and loads; `fit` trains and saves.
+    on_log: called with every line of the log.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        on_log: Callable[[dict[str, float]], None] | None = None,
+        download: bool = False,
+    ) -> None:
+        if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
+            raise ValueError(
+                "this trainer shards by itself: launch with ddp.yaml and set training.strategy=fsdp"
+                ", which is what ZeRO-3 does; the DeepSpeed files are for CogVideo's own trainer"
+            )
+        if config.training.strategy == "fsdp" and config.samples.prompts:
+            raise ValueError("a sharded model makes no samples: leave samples.prompts empty")
+        self.config, self._on_log = config, on_log
+        self.model = locate(config.model, download, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
+        self.spec = CogVideoXSpec.from_folder(self.model)
+        data = config.data
+        self.spec.check_size(data.num_frames, data.height, data.width)
+        if self.spec.image_to_video and len(config.samples.images) != len(config.samples.prompts):
+            raise ValueError(
+                "this model reads first frames: give samples.images one for each prompt"
+            )
+        clips, self.unfit = read_training_clips(data)
+        if len(clips) <= data.held_out:
+            raise ValueError(f"{len(clips)} clips leave none to train on: held_out={data.held_out}")
+        self.clips = clips[: len(clips) - data.held_out]
+        self.held_out = clips[len(clips) - data.held_out :]
+        prior = replace(data, folder=data.prior, captions="description") if data.prior else None
+        self.prior: list[TrainingClip] = read_training_clips(prior)[0] if prior else []
+        self.trainer: VideoModelTrainer | None = None
+        self.trainable: Trainable | None = None
+
+    def describe(self) -> str:
+        """What will be trained on what, before it begins."""
+        facts = f"{self.config.model}: {self.spec.describe()}"
+        return f"{facts}\n{table_of(self.clips, self.unfit)}"
+
+    # before the training ----------------------------------------------------------------------
+
+    def prepare(self) -> VideoModelTrainer:
+        """Encode what is not encoded yet, load the transformer and adapt it."""
+        config, training = self.config, self.config.training
+        device = distributed.accelerator(training.device).device
+        dtype = self._precision(device)
+        cache = config.cache or config.output / "cache"
+        everything = [*self.clips, *self.held_out, *self.prior]
+        prompts = config.samples.prompts
+        texts = ["", *prompts, *(clip.caption for clip in everything)]
+        self.texts, self._ids = encode_texts(
+            self.model, cache / "texts", texts, self.spec.text_tokens, device, dtype
+        )
+        self.latents = encode_clips(
+            self.model, cache / "latents", everything, self.spec.image_to_video, device, dtype
+        )
+        transformer = self._load_transformer(dtype)
+        self.trainable = self.adapt(transformer)
+        self.trainer = VideoModelTrainer(
+            transformer,
+            self.loss,
+            self._loader(self.clips, self.prior, config.data.caption_dropout),
+            config.output,
+            training,
+            optimizers=config.optimizer,
+            held_out=self._loader(self.held_out) if self.held_out else None,
+            sample=self.sample if prompts else None,
+            settings={"finetune": self._settings()},
+            on_log=self._on_log,
+        )
+        return self.trainer
+
+    def _precision(self, device: torch.device) -> torch.dtype:
+        """What frozen weights are kept in: what the run computes in. ValueError where the model
+        would overflow."""
+        computed = compute_dtype(self.config.training.precision, device)
+        if computed is torch.float16:
+            facts = model_facts(self.config.model)
+            native = facts.dtype if facts else "float16"
+            pick_dtype(native, "auto", str(device), probe(), self.config.model)
+        return computed or torch.float32
+
+    def _load_transformer(self, dtype: torch.dtype) -> "CogVideoXTransformer3DModel":
+        from diffusers import CogVideoXTransformer3DModel
+
+        folder = self.model / "transformer"
+        transformer = CogVideoXTransformer3DModel.from_pretrained(folder)
+        return transformer.to(dtype)
+
+    def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
+        """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
+        transformer.requires_grad_(False)
+        for module in self.learning(transformer):
+            module.requires_grad_(True).float()
+        return count_trainable(transformer)
+
+    def learning(self, transformer: "CogVideoXTransformer3DModel") -> Sequence[nn.Module]:
+        """The modules that learn."""
+        raise NotImplementedError
+
+    def _loader(
+        self,
+        clips: Sequence[TrainingClip],
+        prior: Sequence[TrainingClip] = (),
+        dropout: float | None = None,
+    ) -> DataLoader:
+        """Batches of clips; with a dropout in random order, else all in order."""
+        data = self.config.data
+        dataset = LatentDataset(
+            clips, self.latents, self.texts, self.spec, dropout or 0.0, prior, data.prior_weight
+        )
+        workers = {"num_workers": data.workers} if dropout is not None else {}
+        return DataLoader(dataset, data.batch_size, shuffle=dropout is not None, **workers)
+
+    def _settings(self) -> dict[str, Any]:
+        """What makes this run what it is, in plain values: a resumed one must agree."""
+        own = asdict(self.config)
+        for name in ("output", "cache", "training", "check", "samples"):
+            own.pop(name)
+        own["data"] = {n: str(v) if isinstance(v, Path) else v for n, v in own["data"].items()}
+        own["data"].pop("workers")
+        return own | {"revision": fingerprint(self.model), "clips": [c.id for c in self.clips]}
+
+    # a step -----------------------------------------------------------------------------------
+
+    def loss(self, model: nn.Module, batch: dict[str, Any], draw: Draw) -> torch.Tensor:
+        """Of every clip of a batch, [B]: the checkpoint's own objective at drawn noise levels."""
+        latents = batch["latents"]  # [B, C, t, h, w]
+        steps = self.spec.scheduler.config.num_train_timesteps
+        timesteps = (draw.uniform(len(latents)) * steps).long().clamp(max=steps - 1)
+        noise = draw.noise(self.spec.cells(latents))  # [B, T, C, h, w]
+        image = batch.get("image")
+        losses = self.spec.loss(model, latents, batch["text"], noise, timesteps, image)
+        return losses * batch["weight"]
+
+    # samples ----------------------------------------------------------------------------------
+
+    def sample(self, model: nn.Module, step: int) -> list[Clip]:
+        """One clip of each prompt, through the function that generates everywhere else."""
+        pipe, samples = self.pipeline(model), self.config.samples
+        requests = [self._request(prompt) for prompt in samples.prompts]
+        if not self.spec.image_to_video:
+            return [generate(pipe, request).clip for request in requests]
+        pictures = [Image.open(path).convert("RGB") for path in samples.images]
+        pairs = zip(pictures, requests, strict=True)
+        return [generate_from_image(pipe, picture, request) for picture, request in pairs]
+
+    def _request(self, prompt: str) -> GenerationRequest:
+        data, samples = self.config.data, self.config.samples
+        facts = model_facts(self.config.model)
+        return GenerationRequest(
+            prompt,
+            num_inference_steps=samples.num_inference_steps,
+            guidance_scale=samples.guidance_scale,
+            num_frames=data.num_frames,
+            height=data.height,
+            width=data.width,
+            fps=facts.fps if facts else 8.0,
+            seed=samples.seed,
+            model=self.config.model,
+        )
+
+    def pipeline(self, model: nn.Module) -> Any:
+        """The model as it stands in a pipeline that knows the texts of this run and holds no T5."""
+        import diffusers
+        from transformers import AutoTokenizer
+
+        where = next(model.parameters()).device
+        vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae")
+        pipe = getattr(diffusers, self.spec.pipeline_name)(
+            tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
+            text_encoder=KnownTexts.of(self.texts, self._ids),
+            vae=vae.to(where, self._precision(where)).eval(),
+            transformer=model,
+            scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    # the run ----------------------------------------------------------------------------------
+
+    def fit(self, allow: Sequence[str] = ()) -> FinetuneResult:
+        """Train, or go on where a run in `output` stopped, and save the result.
+
+        allow: names of settings that may differ from those the run was begun with. Raises LoRAError
+        when the saved file does not do what was trained.
+        """
+        trainer = self.trainer or self.prepare()
+        done = trainer.fit(allow)
+        if done.interrupted:
+            return FinetuneResult(done)
+        if trainer.ema:
+            trainer.ema.copy_to(trainer.model)
+        whole = self._whole(trainer)
+        result = FinetuneResult(done, *self.save(whole)) if trainer.rank == 0 else None
+        distributed.gathered(None)  # the others wait for the file
+        return result or FinetuneResult(done)
+
+    def _whole(self, trainer: VideoModelTrainer) -> nn.Module:
+        """The trained model, put together from its shards if it has any."""
+        if not distributed.is_sharded(trainer.parallel):
+            return trainer.model
+        state = distributed.full(learnt_state(trainer.model))  # all processes must ask for it
+        whole = self._load_transformer(torch.float32)
+        self.adapt(whole)
+        whole.load_state_dict(state, strict=False)
+        return whole
+
+    def save(self, model: nn.Module) -> tuple[Any, ...]:
+        """A complete pipeline in output/pipeline; returns what follows `training` in the result."""
+        return (self._save_pipeline(model),)
+
+    def _save_pipeline(self, transformer: nn.Module) -> Path:
+        """The model's folder with this transformer in output/pipeline, all else linked."""
+        folder, new = self.config.output / "pipeline", self.config.output / ".pipeline.part"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
+            shutil.copytree(self.model / part, new / part, copy_function=_link)
+        shutil.copy2(self.model / "model_index.json", new)
+        transformer.save_pretrained(new / "transformer")
+        (new / _OURS).write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
+        if folder.exists():
+            if not (folder / _OURS).is_file():
+                raise FileExistsError(
+                    f"{folder} is there and no fine-tuning wrote it: move it away"
+                )
+            shutil.rmtree(folder)
+        new.rename(folder)
+        return folder
+
+
+class CogVideoLoRATrainer(CogVideoTrainer):
+    """Trains a LoRA on CogVideoX (book listing 5.L03).
+
+        config = FinetuneConfig(DataConfig("clips", 17, 64, 96), "runs/ink")
+        CogVideoLoRATrainer(config).fit()
+
+    The saved file is loaded by stock diffusers in a process of its own and compared, before `fit`
+    returns.
+    """
+
+    def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
+        apply_lora_to_model(transformer, self.config.lora, self.config.training.seed)
+        if self.config.input_layer:
+            input_layer(transformer).requires_grad_(True).float()
+        return count_trainable(transformer)
+
+    def save(self, model: nn.Module) -> tuple[Any, ...]:
+        base = self.model
+        if self.config.input_layer:
+            base = self._save_pipeline(with_input_layer(base, model))
+        found = save_lora(model, self.config.output, self._facts())
+        if not self.config.check:
+            return found.path, found, None
+        return found.path, found, self_check(model, self.spec, base, found.path)
+
+    def _facts(self) -> dict[str, Any]:
+        data = self.config.data
+        return {
+            "model": self.config.model,
+            "revision": fingerprint(self.model),
+            "steps": self.config.training.steps,
+            "clips": len(self.clips),
+            "trigger": data.trigger,
+            "captions": data.captions,
+            "size": f"{data.num_frames}x{data.height}x{data.width}",
+        }
+
+
+class CogVideoSFTTrainer(CogVideoTrainer):
+    """Trains every weight of the transformer, or the last blocks alone."""
+
+    def learning(self, transformer: "CogVideoXTransformer3DModel") -> Sequence[nn.Module]:
+        if self.config.method == "sft":
+            return [transformer]
+        blocks = transformer.transformer_blocks
+        if self.config.blocks > len(blocks):
+            raise ValueError(f"this model has {len(blocks)} blocks, not {self.config.blocks}")
+        return list(blocks[-self.config.blocks :])
+
+
+def make_trainer(config: FinetuneConfig, **options: Any) -> CogVideoTrainer:
+    """The trainer of a configuration's method."""
+    kind = CogVideoLoRATrainer if config.method == "lora" else CogVideoSFTTrainer
+    return kind(config, **options)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(Path(source).resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,129 @@
+"""Tasks that are done once: results come from the journal where they are known."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidgen_lab.journal import FileHashes, Journal, key_of
+from vidgen_lab.pipeline import tasks
+from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
+
+Progress = Callable[[str, int, int], None]  # stage, done, of
+Result = dict[str, Any]  # {"value": ...} or {"error": reason}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How work gets done. progress: called with (stage, done, of) as results arrive."""
+
+    executor: str = "process"
+    workers: int | None = None
+    retry_errors: bool = False
+    progress: Progress = lambda stage, done, of: None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            known = ", ".join(EXECUTORS)
+            raise ValueError(f"unknown executor {self.executor!r}; one of {known}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
+
+
+class Results(Sequence[Result]):
+    """One result a task, in their order; read from the disk when it is looked at."""
+
+    def __init__(self, keys: list[str], journal: Journal, passing: dict[str, Result]) -> None:
+        self._keys, self._journal, self._passing = keys, journal, passing
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, number: int) -> Result:
+        key = self._keys[number]
+        return self._passing[key] if key in self._passing else self._journal[key]
+
+
+class TaskRunner:
+    """Runs the functions of `tasks` by their names and remembers the results in `folder`.
+
+    limit: seconds a task may take. shard: (i, n) of a run that shares the folder with others.
+    """
+
+    def __init__(
+        self, folder: Path, execution: Execution, limit: float, shard: tuple[int, int] | None = None
+    ) -> None:
+        self.folder, self.execution, self.limit = folder, execution, limit
+        self._name = f"{shard[0]}-of-{shard[1]}" if shard else "0-of-1"
+        self.sha256 = FileHashes(folder / "hashes", self._name)
+
+    def run(
+        self,
+        stage: str,
+        todo: Sequence[Task],
+        contents: Sequence[str],
+        intact: Callable[[Task, Any], bool] = lambda task, value: True,
+        before: Callable[[Sequence[Task]], None] = lambda tasks: None,
+    ) -> Results:
+        """The results of these tasks; what is not known yet is done.
+
+        contents: what a task's input is (a hash). The key of a result is made of it, of the task
+        without its paths, and of how it is made; equal work is done once. intact: whether a
+        remembered value still holds. before: called with the tasks to be done.
+        """
+        journal = Journal(self.folder / stage, self._name)
+        keys = [_key(stage, c, task) for c, task in zip(contents, todo, strict=True)]
+        known, missing = set(), {}
+        for key, task in zip(keys, todo, strict=True):
+            if key not in known and key not in missing:
+                if key in journal and self._holds(journal[key], task, intact):
+                    known.add(key)
+                else:
+                    missing[key] = task
+        order, total, passing = list(missing), len(known) + len(missing), {}
+        done = len(known)
+        self.execution.progress(stage, done, total)
+        before(list(missing.values()))
+        work = run_tasks(
+            getattr(tasks, stage), list(missing.values()),
+            self.execution.executor, self.execution.workers, self.limit,
+        )  # fmt: skip
+        for number, outcome in work:
+            key = order[number]
+            result: Result = {"value": outcome.value}
+            if outcome.error:
+                reason = plain_reason(outcome.error, missing[key])
+                result = {"error": reason, "under": self._under(missing[key])}
+            if outcome.error.startswith(KILLED):  # it may well succeed the next time
+                passing[key] = result
+            else:
+                journal.add(key, result)
+            done += 1
+            self.execution.progress(stage, done, total)
+        return Results(keys, journal, passing)
+
+    def _holds(self, result: Result, task: Task, intact: Callable[[Task, Any], bool]) -> bool:
+        if "error" in result:
+            same = result.get("under") == self._under(task)
+            return same and not self.execution.retry_errors
+        return intact(task, result["value"])
+
+    def _under(self, task: Task) -> list:
+        """What changes no result, yet may turn an error into one."""
+        return [self.limit, task.get("download", False)]
+
+
+def _key(stage: str, content: str, task: Task) -> str:
+    how = ("path", "out", "limit", "download")  # changes nothing about the result
+    settings = {k: v for k, v in task.items() if k not in how}
+    return key_of(stage, tasks.made_by(stage, task), content, settings)
+
+
+def plain_reason(error: str, task: Task) -> str:
+    """The reason without names of this machine's folders, so that it is the same everywhere."""
+    text = " ".join(error.split())
+    for name in ("out", "path"):
+        if name in task:
+            text = text.replace(task[name], "the file")
+    return re.sub("^VideoError: ", "", text)

@@ -1,0 +1,89 @@
+"""`vidgen-lab train`: a run, or a sweep of runs; `vidgen-lab plan`: what fits on which GPUs."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file, or a listed name")
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="training.steps=500, say")
+    parser.add_argument("--list", action="store_true", help="show the configurations there are")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="KEY",
+        help="go on although this setting has changed since the run was begun",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sweep", action="append", default=[], metavar="KEY=A,B,C",
+        help="train once for each value, or combination of values, and compare",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.training.config import CONFIGS, listed, load_run, sweep
+    from vidgen_lab.training.latte_run import build_trainer
+
+    if args.list:
+        print(CONFIGS)
+        for name, said in listed().items():
+            print(f"  {name:<12} {said}")
+        return None
+    if args.config is None:
+        raise ValueError("name a configuration: a YAML file, or one of vidgen-lab train --list")
+    if not args.sweep:
+        result = build_trainer(load_run(args.config, args.settings)).fit(args.allow)
+        return 130 if result.interrupted else None
+    base = load_run(args.config, args.settings)
+
+    def train(pairs: list[str], folder: Path) -> Mapping[str, float]:
+        own = [*args.settings, *pairs, f"output={folder}"]
+        result = build_trainer(load_run(args.config, own)).fit(args.allow)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        last: dict[str, Any] = {}
+        for row in result.history:
+            last |= row
+        return {name: last[name] for name in ("loss", "held_out") if name in last}
+
+    grid = {name: values.split(",") for name, _, values in (s.partition("=") for s in args.sweep)}
+    for row in sweep(grid, train, Path(base.output)):
+        print("  ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n}={v}"
+                        for n, v in row.items()))  # fmt: skip
+    return None
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    from vidgen_lab.training.plan import TRANSFORMERS
+
+    parser.add_argument(
+        "model", choices=TRANSFORMERS, metavar="MODEL", help=", ".join(TRANSFORMERS)
+    )
+    parser.add_argument("--size", default="49x480x720", metavar="FRAMESxHEIGHTxWIDTH")
+    parser.add_argument("--batch", type=int, default=1, help="clips at a time on each GPU")
+    parser.add_argument("--rank", type=int, default=0, help="of LoRA; 0 trains everything")
+    parser.add_argument("--gpus", type=int, default=1, help="how many")
+    parser.add_argument("--gpu-gib", type=float, help="memory of each (default: of this machine)")
+    parser.add_argument("--ema", action="store_true", help="keep an average of the weights")
+    parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations")
+
+
+def run_plan(args: argparse.Namespace) -> int:
+    from vidgen_lab.settings.hardware import probe
+    from vidgen_lab.training.plan import options
+
+    try:
+        frames, height, width = (int(n) for n in args.size.split("x"))
+    except ValueError:
+        raise ValueError(
+            f"--size is FRAMESxHEIGHTxWIDTH such as 49x480x720, not {args.size}"
+        ) from None
+    memory = args.gpu_gib or probe().vram_gib
+    plans = options(
+        memory, args.gpus, model=args.model, num_frames=frames, height=height, width=width,
+        batch=args.batch, rank=args.rank, ema=args.ema, checkpointing=not args.no_checkpointing,
+    )  # fmt: skip
+    for plan in plans:
+        fits = plan.fits(memory)
+        print(f"{'fits' if fits else 'does not fit'} {memory:g} GiB: {plan.explain()}")
+    return 0 if any(plan.fits(memory) for plan in plans) else 1

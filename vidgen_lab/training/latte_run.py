@@ -1,0 +1,220 @@
+"""From a configuration to a training of Latte: `build_model`, `build_dataset`, and all together.
+
+The clips become latents once, kept under their content; captions become text embeddings; then it
+is `VideoModelTrainer`'s.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from vidgen_lab.latte import Latte, LatteConfig
+from vidgen_lab.latte.config import latte_config
+from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler
+from vidgen_lab.latte.pipeline import VideoGenerator
+from vidgen_lab.latte.text import TextEncoder
+from vidgen_lab.latte.vae import FrameVAE
+from vidgen_lab.paths import model_dir
+from vidgen_lab.seeds import rng
+from vidgen_lab.training.config import DatasetConfig, ModelConfig, RunConfig, plain
+from vidgen_lab.training.data.buckets import Assignment, Bucket, BucketBatchSampler, Key, assign
+from vidgen_lab.training.data.clip_encoding import spans_of
+from vidgen_lab.training.data.clips import ClipRecord, read_clips
+from vidgen_lab.training.data.dataset import LatentDataset, VideoDataset, preview
+from vidgen_lab.training.data.latent_cache import LatentCache
+from vidgen_lab.training.distributed import accelerator
+from vidgen_lab.training.objectives import TwoExperts
+from vidgen_lab.training.trainer import VideoModelTrainer
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.writer import write_clip
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What turns clips and captions into what Latte reads, frozen."""
+
+    vae: Any
+    text: TextEncoder
+
+    @classmethod
+    def load(cls, name: str, max_text_length: int, device: torch.device) -> "Parts":
+        """From a folder in diffusers' layout, or an embedded model by name."""
+        from diffusers import AutoencoderKL
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        folder = Path(name) if Path(name).is_dir() else model_dir(name)
+        here = {"local_files_only": True}
+        vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, **here)
+        words = T5EncoderModel.from_pretrained(
+            folder / "text_encoder", dtype=torch.float32, use_safetensors=True, **here
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", **here)
+        vae = vae.float().to(device).requires_grad_(False)
+        return cls(vae, TextEncoder(tokenizer, words.to(device), max_text_length))
+
+
+def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> Latte:
+    """An untrained Latte for these latents and texts, or one with the weights of `init`."""
+    if config.init:
+        folder = Path(config.init) if Path(config.init).is_dir() else model_dir(config.init)
+        return Latte.from_diffusers(folder)
+    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
+    fits = {
+        "sample_size": dataset.height // factor,
+        "num_frames": dataset.num_frames,
+        "in_channels": parts.vae.config.latent_channels,
+        "learn_sigma": config.learn_sigma,
+        "modulation": "single",
+        "condition": "text",
+        "text_dim": parts.text.model.config.d_model,
+    }
+    if config.size:
+        return Latte(latte_config(config.size, **fits))
+    own = {n: getattr(config, n) for n in ("hidden_size", "depth", "num_heads", "patch_size")}
+    return Latte(LatteConfig(**own, **fits))
+
+
+class CaptionedLatents(Dataset):
+    """{"latents", "text", "text_mask", "id"} of a clip; without its caption now and then."""
+
+    def __init__(self, latents: LatentDataset, texts: dict[str, Any], dropout: float) -> None:
+        self.latents, self.texts, self.dropout = latents, texts, dropout
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def __getitem__(self, key: int | Key) -> dict[str, Any]:
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        item = self.latents[key]
+        draw = rng(self.latents.seed, epoch, index, "caption").random()
+        text, mask = self.texts["" if draw < self.dropout else item["id"]]
+        return item | {"text": text, "text_mask": mask}
+
+
+def build_dataset(
+    config: DatasetConfig, parts: Parts, folder: Path, seed: int
+) -> tuple[DataLoader, list[dict[str, Any]]]:
+    """Loader of the training clips, and batches of the held-out ones; everything is encoded first.
+
+    The run's `folder` gets placement.csv, which says where every clip went or why it was left out,
+    and preview.mp4, which shows what will be trained on.
+    """
+    bucket = Bucket(config.num_frames, config.height, config.width, config.stride)
+    records = read_clips(config.folder)
+    if config.held_out:
+        kept = read_clips(config.held_out)
+    else:
+        order = rng(seed, "held out").permutation(len(records))
+        kept = [records[n] for n in order[: config.held_out_clips]]
+        records = [records[n] for n in sorted(order[config.held_out_clips :])]
+    found = assign(records, [bucket], config.max_upscale)
+    fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
+    _write_placement(found, folder / "placement.csv")
+    dataset = VideoDataset(found.clips, seed, config.sampling)
+    write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
+    texts = _texts(parts.text, [c for c, _ in (*found.clips, *fitting.clips)])
+    cache = LatentCache(folder.parent / "latents", parts.vae, torch.float16)
+    epochs = [spans_of(dataset, epoch) for epoch in range(config.epochs)]
+    cache.encode([span for spans in epochs for span in spans])
+    ids = [record.id for record, _ in found.clips]
+    windows = _Windows([LatentDataset(cache, spans, ids, seed=seed) for spans in epochs])
+    sampler = BucketBatchSampler(found.clips, config.batch_size, seed, balanced=config.balanced)
+    data = CaptionedLatents(windows, texts, config.caption_dropout)
+    loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)
+    return loader, _held_out(fitting, cache, texts, config.batch_size)
+
+
+class _Windows(Dataset):
+    """Epoch after epoch another of the encoded windows."""
+
+    def __init__(self, epochs: Sequence[LatentDataset]) -> None:
+        self.epochs, self.seed = epochs, epochs[0].seed
+
+    def __len__(self) -> int:
+        return len(self.epochs[0])
+
+    def __getitem__(self, key: int | Key) -> dict[str, Any]:
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        return self.epochs[epoch % len(self.epochs)][index, epoch]
+
+
+def _held_out(
+    found: Assignment, cache: LatentCache, texts: dict[str, Any], batch: int
+) -> list[dict[str, Any]]:
+    if not found.clips:
+        return []
+    spans = spans_of(VideoDataset(found.clips, sampling="start"))
+    cache.encode(spans)
+    latents = LatentDataset(cache, spans, [r.id for r, _ in found.clips], draws=False)
+    return list(DataLoader(CaptionedLatents(latents, texts, 0.0), batch))
+
+
+def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any]:
+    """Embedding and mask of every caption, by the clip's id; "" has the empty one's."""
+    captions = {"": ""} | {record.id: record.caption for record in records}
+    made = {}
+    words = list(captions.values())
+    for start in range(0, len(words), 64):
+        text = encoder.encode(words[start : start + 64]).to("cpu")
+        made |= dict(zip(words[start : start + 64], zip(text.embeddings, text.mask, strict=True),
+                         strict=True))  # fmt: skip
+    return {clip: made[caption] for clip, caption in captions.items()}
+
+
+def _write_placement(found: Assignment, file: Path) -> None:
+    import pandas
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pandas.DataFrame(found.rows()).to_csv(file, index=False)
+    print(found)
+
+
+def build_trainer(
+    config: RunConfig, on_log: Callable[[dict[str, float]], None] | None = None
+) -> VideoModelTrainer:
+    """Everything of a run, ready for `fit()`. Encodes what is not in the cache yet."""
+    torch.manual_seed(config.training.seed)
+    processes, folder, data = (
+        accelerator(config.training.device),
+        Path(config.output),
+        config.dataset,
+    )
+    parts = Parts.load(data.models, data.max_text_length, processes.device)
+    with processes.main_process_first():  # the others find everything encoded
+        loader, held_out = build_dataset(data, parts, folder, config.training.seed)
+    model = build_model(config.model, data, parts)
+    if config.diffusion.expert_boundary:
+        low = build_model(config.model, data, parts)
+        model = TwoExperts(model, low, config.diffusion.expert_boundary)
+    settings = plain(config)
+    settings.pop("training")
+    settings["dataset"].pop("workers")
+    return VideoModelTrainer(
+        model, config.diffusion.build(), loader, folder, config.training,
+        optimizers=config.optimizer, held_out=held_out or None,
+        sample=_sampler(config, parts) if config.logging.prompts else None,
+        settings=settings, on_log=on_log,
+    )  # fmt: skip
+
+
+def _sampler(config: RunConfig, parts: Parts) -> Callable[[nn.Module, int], list[Clip]]:
+    """Clips of the configured prompts, through the function that generates after training too."""
+    said, vae, objective = config.logging, FrameVAE.from_diffusers(parts.vae), config.diffusion
+
+    def sample(model: Latte, step: int) -> list[Clip]:
+        generate = VideoGenerator(model, vae, parts.text)
+        if objective.prediction == "flow":
+            sampler = FlowEulerSampler(objective.path(), said.sampling_steps)
+        else:  # from the noisiest level on, where the training ends
+            scheduler = objective.scheduler().to(next(model.parameters()).device)
+            sampler = DDIMSampler(scheduler, said.sampling_steps, spacing="trailing")
+        size = {"height": config.dataset.height, "width": config.dataset.width}
+        made = generate(list(said.prompts), sampler, said.guidance_scale, said.sample_seed, **size)
+        return made.clips()
+
+    return sample
