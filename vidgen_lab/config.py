@@ -66,8 +66,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         _check_depth(text)
         try:
             content = OmegaConf.create(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"not valid YAML: {_one_line(error)}") from None
+        except (yaml.YAMLError, AssertionError) as error:
+            raise ConfigError(f"not valid YAML: {_one_line(error) or 'one value'}") from None
         if not isinstance(content, DictConfig) or text.strip() and content == {text.strip(): None}:
             raise ConfigError("must hold lines of the form 'name: value'")
     return OmegaConf.to_container(content)

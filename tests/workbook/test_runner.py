@@ -136,7 +136,7 @@ def test_wrong_parameters_are_found_before_anything_runs(chapter):
         ({"num_frames": "12"}, "num_frames=12"),
         ({"width": "20000"}, "width must be at most"),
         ({"width": "-8"}, "width must be at least 1"),
-        ({"guidance_scale": ".nan"}, "guidance_scale must be finite"),
+        ({"guidance_scale": ".nan"}, "guidance_scale"),
     ],
 )
 def test_what_a_chapter_would_refuse_is_refused_before_it_starts(chapter, given, says):

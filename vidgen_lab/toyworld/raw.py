@@ -87,10 +87,16 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
 
 def read_truth(folder: str | Path) -> list[Planted]:
-    """What `write_raw` planted."""
-    lines = (Path(folder) / "truth.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [Planted(**{**row, "cuts": tuple(row["cuts"])}) for row in rows]
+    """What `write_raw` planted. ValueError names a line that says nothing of the kind."""
+    path = Path(folder) / "truth.jsonl"
+    planted = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            planted.append(Planted(**{**row, "cuts": tuple(row["cuts"])}))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is no truth of a file: {error}") from None
+    return planted
 
 
 def _numbers(count: int) -> dict[str, int]:
