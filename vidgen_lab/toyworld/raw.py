@@ -135,6 +135,11 @@ class _Maker:
         film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
         self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
 
+    def _letterbox(self) -> None:
+        """Bars above and below are no reason to lose a film: they are cut off."""
+        scene, clip = self._shot()
+        self._write("letterbox", _barred(clip, self.rng), scene)
+
     def _exact_duplicate(self) -> None:
         of, _ = self._original()
         name = next(self._names)
@@ -297,7 +302,7 @@ def _shorten(clip: Clip, rng: np.random.Generator) -> Clip:
     return Clip(clip.frames[: int(rng.integers(4, 9))], clip.fps)
 
 
-def _letterbox(clip: Clip, rng: np.random.Generator) -> Clip:
+def _barred(clip: Clip, rng: np.random.Generator) -> Clip:
     frames, bar = clip.frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
     frames[:, :bar] = frames[:, -bar:] = 0
     return Clip(frames, clip.fps)
@@ -329,7 +334,6 @@ _SPOILERS: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], str]] = 
     "grainy_still": (_grainy_still, "static"),
     "tiny": (_shrink, "too_small"),
     "short": (_shorten, "too_short"),
-    "letterbox": (_letterbox, "black_bars"),
     "over_exposed": (_over_expose, "over_exposed"),
     "dark": (_darken, "under_exposed"),
 }
