@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from vidgen_lab.training.optim import learnt_state, trainable
 from vidgen_lab.training.stream import Draw
 
 Numbers = Mapping[str, float | Tensor]
@@ -133,6 +134,15 @@ def gathered(value: Any) -> list[Any]:
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's running statistics, which its checkpoint has."""
+    if active():
+        learning = trainable(model)
+        for name, value in learnt_state(model).items():
+            if name not in learning and value.is_floating_point():
+                dist.broadcast(value, 0)
 
 
 # shards -----------------------------------------------------------------------------------------

@@ -343,6 +343,7 @@ class VideoModelTrainer:
         """No gradients, evaluation mode, averaged weights, and randomness that the training does
         not notice: what happens within is the same however often it is done."""
         self.model.eval()
+        distributed.share_buffers(self.model)
         averaged = self.ema.applied(self.model) if self.ema else nullcontext()
         with torch.no_grad(), averaged, isolated_rng(self.config.seed, 2, purpose):
             yield
@@ -419,9 +420,8 @@ class VideoModelTrainer:
             self._say(f"resumed at step {self.step} of {self.config.steps} in {self.run.folder}")
         for name, (before, now) in changed.items():
             self._say(f"changed: {name} was {before!r}, is {now!r}")
-        parts = 3 + bool(self.ema)  # weights, two moments
-        values = sum(p.numel() for p in trainable(self.model).values())
-        self._say(monitor.disk_forecast(self.run.folder, 4 * values * parts, self.config.keep_last))
+        size = 4 * sum(p.numel() for p in trainable(self.model).values()) * (3 + bool(self.ema))
+        self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
         self.run.forget_best_after(begun)
         self.run.forget_after(begun if checkpoint else -1)
