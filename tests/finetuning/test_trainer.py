@@ -24,6 +24,7 @@ from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
 from vidgen_lab.generation.errors import RequestError
 from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
 
@@ -178,6 +179,19 @@ def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path):
         loaded = pipe.transformer(**given)[0]
         trained = trainer.trainer.model.eval()(**given)[0]
     torch.testing.assert_close(loaded, trained, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(config, monkeypatch):
+    trainer = make_trainer(replace(config, method="sft"))
+    total = 35_616  # of the tiny model
+    assert trainer.states_gib(torch.float32) == 16 * total / 2**30
+    lora = make_trainer(config)
+    assert lora.states_gib(torch.bfloat16) == (2 * total + 16 * 2 * 4 * 4 * 64) / 2**30
+    small = replace(hardware.probe(), ram_gib=0.0001)
+    monkeypatch.setattr("vidgen_lab.finetuning.trainer.probe", lambda: small)
+    with pytest.raises(ValueError, match="alone take 0.0 GiB, and there are 0.0: take method=lora"):
+        trainer.prepare()
+    assert not config.output.exists()
 
 
 def test_what_cannot_work_is_refused_before_anything_is_loaded(config, folders):

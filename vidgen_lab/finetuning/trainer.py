@@ -20,7 +20,13 @@ from torch.utils.data import DataLoader
 
 from vidgen_lab.finetuning.config import FinetuneConfig
 from vidgen_lab.finetuning.dataset import TrainingClip, read_training_clips, table_of
-from vidgen_lab.finetuning.encoding import KnownTexts, LatentDataset, encode_clips, encode_texts
+from vidgen_lab.finetuning.encoding import (
+    KnownTexts,
+    LatentDataset,
+    encode_clips,
+    encode_texts,
+    in_precision,
+)
 from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
 from vidgen_lab.finetuning.image_to_video import (
     generate_from_image,
@@ -33,7 +39,7 @@ from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
 from vidgen_lab.generation.lora import LoRAFile
 from vidgen_lab.generation.request import GenerationRequest
-from vidgen_lab.settings.hardware import probe
+from vidgen_lab.settings.hardware import GIB, probe
 from vidgen_lab.settings.tiers import model_facts
 from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from vidgen_lab.training import distributed
@@ -100,12 +106,41 @@ class CogVideoTrainer:
         prior = replace(data, folder=data.prior, captions="description") if data.prior else None
         self.prior: list[TrainingClip] = read_training_clips(prior)[0] if prior else []
         self.trainer: VideoModelTrainer | None = None
-        self.trainable: Trainable | None = None
+        self.trainable = self._count()
+
+    def _count(self) -> Trainable:
+        """What will be trained, counted on a model without weights."""
+        from diffusers import CogVideoXTransformer3DModel
+
+        with torch.device("meta"):
+            transformer = CogVideoXTransformer3DModel.from_config(self.spec.transformer)
+            return self.adapt(transformer)
+
+    def states_gib(self, dtype: torch.dtype) -> float:
+        """GiB for weights, gradients and Adam, before any activation: the least a step takes.
+
+        Frozen weights are in `dtype`; of what learns there are four float32 numbers a parameter.
+        """
+        frozen = max(
+            0, self.trainable.total - (0 if self.trainable.layers else self.trainable.trained)
+        )
+        return (frozen * dtype.itemsize + 16 * self.trainable.trained) / GIB
 
     def describe(self) -> str:
         """What will be trained on what, before it begins."""
-        facts = f"{self.config.model}: {self.spec.describe()}"
+        facts = f"{self.config.model}: {self.spec.describe()}\n{self.trainable}"
         return f"{facts}\n{table_of(self.clips, self.unfit)}"
+
+    def _check_memory(self, device: torch.device, dtype: torch.dtype) -> None:
+        """ValueError when a run cannot fit, before anything large is loaded."""
+        machine = probe()
+        there = machine.vram_gib if device.type == "cuda" else machine.ram_gib
+        if (needed := self.states_gib(dtype)) > there:
+            raise ValueError(
+                f"weights, gradients and optimizer alone take {needed:.1f} GiB, and there are "
+                f"{there:.1f}: take method=lora, a smaller lora.rank, or shard them over several "
+                "GPUs with training.strategy=fsdp"
+            )
 
     # before the training ----------------------------------------------------------------------
 
@@ -114,6 +149,8 @@ class CogVideoTrainer:
         config, training = self.config, self.config.training
         device = distributed.accelerator(training.device).device
         dtype = self._precision(device)
+        if training.strategy != "fsdp":
+            self._check_memory(device, dtype)
         cache = config.cache or config.output / "cache"
         everything = [*self.clips, *self.held_out, *self.prior]
         prompts = config.samples.prompts
@@ -125,7 +162,7 @@ class CogVideoTrainer:
             self.model, cache / "latents", everything, self.spec.image_to_video, device, dtype
         )
         transformer = self._load_transformer(dtype)
-        self.trainable = self.adapt(transformer)
+        self.adapt(transformer)
         self.trainer = VideoModelTrainer(
             transformer,
             self.loss,
@@ -154,8 +191,7 @@ class CogVideoTrainer:
         from diffusers import CogVideoXTransformer3DModel
 
         folder = self.model / "transformer"
-        transformer = CogVideoXTransformer3DModel.from_pretrained(folder)
-        return transformer.to(dtype)
+        return in_precision(CogVideoXTransformer3DModel.from_pretrained(folder), dtype)
 
     def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
@@ -240,7 +276,7 @@ class CogVideoTrainer:
         pipe = getattr(diffusers, self.spec.pipeline_name)(
             tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
             text_encoder=KnownTexts.of(self.texts, self._ids),
-            vae=vae.to(where, self._precision(where)).eval(),
+            vae=in_precision(vae.to(where), self._precision(where)).eval(),
             transformer=model,
             scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
         )
