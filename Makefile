@@ -14,12 +14,13 @@ ifneq ("$(shell cat $(STAMP) 2>/dev/null)","$(CURDIR)")
 $(shell rm -f $(STAMP))
 endif
 
-.PHONY: help setup chapter lab test notebooks bench gpu lint clean
+.PHONY: help setup chapter lab test ray notebooks bench gpu lint clean
 
 help:
 	@echo "make chapter     run chapter N (now $(N)) at TIER (now $(TIER)); ARGS=\"-p name value\""
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make test        run every test"
+	@echo "make ray         run the tests that need Ray, in an environment of its own"
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed and quality of the embedded models"
 	@echo "make gpu         run the tests that need a GPU"
@@ -36,6 +37,14 @@ lab: $(STAMP)
 
 test: $(STAMP)
 	@$(PY) -m pytest $(ARGS)
+
+# It sees the packages of the first environment; what Ray brings along moves no pin of theirs.
+SITE := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+ray: $(STAMP)
+	@[ -x .venv-ray/bin/python ] || $(PY) -m venv .venv-ray
+	@$(PY) $(SITE) > "$$(.venv-ray/bin/python $(SITE))/first.pth"
+	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check "ray[data]>=2.40"
+	@PYTHONPATH="$(CURDIR)" .venv-ray/bin/python -m pytest tests/pipeline -k ray $(ARGS)
 
 notebooks: $(STAMP)
 	@$(PY) -m tools.lint --execute tiny $(ARGS)
@@ -58,7 +67,7 @@ lint: $(STAMP)
 	@$(PY) -m tools.readme
 
 clean:
-	@rm -rf .venv .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-ray .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The pins first, then the package itself without its dependencies: nothing can move a pin.

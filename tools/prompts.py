@@ -15,7 +15,8 @@ from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.settings.tiers import load_tiers
-from vidgen_lab.video.show import animated_png, clip_sheet
+from vidgen_lab.video.sheets import clip_sheet
+from vidgen_lab.video.show import animated_png
 
 PROMPTS = (
     "a red ball bouncing over the ocean",

@@ -338,6 +338,12 @@ COMMANDS = (
         *_elsewhere("vidgen_lab.training.command"),
     ),
     Command(
+        "plan",
+        "say which way of training a model fits which GPUs",
+        "vidgen-lab plan CogVideoX-2B --rank 64 --gpu-gib 24",
+        *_elsewhere("vidgen_lab.training.command", "add_plan_arguments", "run_plan"),
+    ),
+    Command(
         "finetune",
         "adapt CogVideoX to clips of your own, by LoRA or in full",
         "vidgen-lab finetune toy-lora data.folder=clips output=runs/mine",

@@ -9,15 +9,7 @@ from PIL import Image, ImageSequence
 
 from tests.video.conftest import numbered_clip, show_all
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import (
-    SMALL,
-    animated_png,
-    clip_sheet,
-    contact_sheet,
-    film_strip,
-    show_video,
-    show_videos,
-)
+from vidgen_lab.video.show import SMALL, animated_png, show_video, show_videos
 from vidgen_lab.video.writer import write_clip
 
 
@@ -145,18 +137,6 @@ def test_several_small_clips_share_one_picture():
     assert (frames[0, :22, :192] == 255).all() and (frames[0, 22:44, :192] < 99).any()  # title
 
 
-def test_a_sheet_of_clips_runs_on_at_one_rate_and_waits_at_the_end():
-    fast, slow = Clip(numbered_clip(4).frames, 16), Clip(numbered_clip(3).frames, 8)
-    sheet = clip_sheet([slow, fast], width=96)
-    assert (sheet.num_frames, sheet.fps) == (6, 16)
-    assert np.array_equal(sheet.frames[3, :, :96], slow.frames[1])
-    assert np.array_equal(sheet.frames[5, :, 100:], fast.frames[3])
-    assert clip_sheet([slow] * 5, width=192).width == 4 * 192 + 3 * 4  # what fits on a page
-    assert clip_sheet([slow] * 4, width=96, columns=2).frames.shape[1:3] == (132, 196)
-    with pytest.raises(ValueError, match="no clips"):
-        clip_sheet([])
-
-
 def test_longer_clips_stand_side_by_side():
     shown = show_videos([long_clip(51), long_clip(52)], ["25 steps", "<50>"])
     assert [len(decode(data)) for data in embedded_bytes(shown.data)] == [51, 52]
@@ -165,28 +145,3 @@ def test_longer_clips_stand_side_by_side():
         show_videos([numbered_clip(2)] * 2, ["one"])
     with pytest.raises(ValueError, match="no videos"):
         show_videos([])
-
-
-def test_contact_sheet_runs_from_the_first_to_the_last_frame():
-    clip = numbered_clip(17)
-    sheet = contact_sheet(clip, num=8, columns=4, scale=1)
-    assert sheet.shape == (2 * 64 + 4, 4 * 96 + 3 * 4, 3) and sheet.dtype == np.uint8
-    assert np.array_equal(sheet[:64, :96], clip.frames[0])
-    assert np.array_equal(sheet[-64:, -96:], clip.frames[-1])
-    assert contact_sheet(clip, num=2).shape == (128, 2 * 192 + 4, 3)  # doubled on its own
-    assert contact_sheet(clip, num=6, columns=6).shape[1] == 6 * 96 + 5 * 4  # a page is no wider
-    few = contact_sheet(numbered_clip(3), num=8, columns=4, scale=1)
-    assert few.shape == (64, 3 * 96 + 2 * 4, 3)
-    filled = contact_sheet(clip, num=5, columns=4, scale=1)
-    assert (filled[-64:, -96:] == 255).all()  # the empty places are white
-
-
-def test_film_strip_has_a_titled_row_per_clip():
-    clips = [numbered_clip(17), numbered_clip(9)]
-    strip = film_strip(clips, ["first é", "second " * 50], num=3, scale=1)
-    assert strip.shape == (2 * (64 + 22) + 3 * 4, 3 * 96 + 2 * 4, 3)
-    assert (strip[:22] < 128).any() and np.array_equal(strip[26:90, :96], clips[0].frames[0])
-    assert np.array_equal(strip[-64:, -96:], clips[1].frames[-1])
-    assert film_strip(clips, num=3, scale=1).shape[0] == 2 * 64 + 4
-    with pytest.raises(ValueError, match="no clips"):
-        film_strip([])

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vidgen_lab.files import plain, replacing, write_text
+from vidgen_lab.files import plain, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,11 +107,6 @@ def sort_rows(rows: Iterable[Row]) -> list[Row]:
 def manifest_text(rows: Iterable[Row]) -> str:
     """Rows as JSON Lines, sorted."""
     return "".join(f"{row.to_json()}\n" for row in sort_rows(rows))
-
-
-def write_manifest(rows: Iterable[Row], path: str | Path) -> Path:
-    """Write rows as JSON Lines, sorted, in one step: readers see the old file or the new one."""
-    return write_text(Path(path), manifest_text(rows))
 
 
 def read_manifest(path: str | Path) -> list[Row]:

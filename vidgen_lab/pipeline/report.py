@@ -57,13 +57,6 @@ def oddities(rows: Sequence[Row]) -> dict[str, list[str]]:
     return found
 
 
-def retention(counts: Sequence[float]) -> list[float]:
-    """Share kept from each step to the next."""
-    return [
-        after / before if before else 0.0 for before, after in zip(counts, counts[1:], strict=False)
-    ]
-
-
 def funnel_figure(rows: Sequence[Row]) -> Any:
     """Matplotlib figure: clips kept after every stage, and the book's shape beside it."""
     from matplotlib.figure import Figure

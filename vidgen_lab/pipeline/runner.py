@@ -103,7 +103,9 @@ class TaskRunner:
             self.execution.progress(stage, done, total)
         return Results(keys, journal, passing)
 
-    def _holds(self, result: Result, task: Task, intact: Callable[[Task, Any], bool]) -> bool:
+    def _holds(self, result: Any, task: Task, intact: Callable[[Task, Any], bool]) -> bool:
+        if not isinstance(result, dict) or not {"value", "error"} & result.keys():
+            return False  # the file was tampered with
         if "error" in result:
             same = result.get("under") == self._under(task)
             return same and not self.execution.retry_errors

@@ -22,7 +22,7 @@ from vidgen_lab.toyworld.language import REGISTERS
 from vidgen_lab.training.toy_data import render_clips, sample_scenes
 from vidgen_lab.training.toy_vae import psnr, squared_error
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import film_strip
+from vidgen_lab.video.sheets import film_strip
 
 STEPS, GUIDANCE = 25, 6.0
 

@@ -1,4 +1,4 @@
-"""Look at clips: in a notebook as they move, as contact sheets and film strips in a still image.
+"""Look at clips as they move, in a notebook.
 
 Short clips of small frames become animated PNGs, which every viewer of notebooks plays: GitHub,
 nbviewer, VS Code, Colab and exported pages. Longer and larger ones become H.264 in a video element.
@@ -16,14 +16,12 @@ import numpy as np
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import probe_video, read_clip
+from vidgen_lab.video.sheets import clip_sheet, resize, titles_for
 from vidgen_lab.video.writer import encode_clip
 
 SMALL = (50, 40_000)  # at most so many frames of so many pixels are shown as an animated PNG
-PAGE = 860  # pixels across a notebook's page
 _APNG_BYTES = 1_000_000  # noise does not compress: beyond this H.264 is the better choice
 _QUALITIES = (24, 28, 33, 38)  # x264 crf, tried in turn until the size fits
-_TILE = (160, 320)  # a tile of a sheet is made at least, at most this wide
-_GAP, _TITLE_HEIGHT, _FONT_SIZE = 4, 22, 14  # pixels
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def show_videos(
     """
     if not videos:
         raise ValueError("no videos to show")
-    titles = _titles(titles, len(videos))
+    titles = titles_for(titles, len(videos))
     small = [_small(video) for video in videos]
     if all(clip is not None for clip in small):
         words = [t or _words(v, c) for t, v, c in zip(titles, videos, small, strict=True)]
@@ -149,84 +147,6 @@ def _palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, np.ndarray]:
     palette = palette.reshape(-1, 3)  # white and black are exact: the page is white
     nearest = KDTree(palette.astype(float)).query(every.astype(float))[1]
     return palette, nearest[numbers].reshape(packed.shape).astype(np.uint8)
-
-
-def clip_sheet(
-    clips: Sequence[Clip],
-    titles: Sequence[str] | None = None,
-    width: int = 240,
-    columns: int | None = None,
-) -> Clip:
-    """Clips side by side in one clip on white, each enlarged by a whole number under its title.
-
-    width: of a clip, at most, unless it is wider already. columns: default as many as fit on PAGE.
-    The highest rate is that of the sheet; shorter clips wait at their last frame.
-    """
-    if not clips:
-        raise ValueError("no clips to show")
-    titles = _titles(titles, len(clips))
-    fps = max(clip.fps for clip in clips)
-    length = max(round(clip.num_frames * fps / clip.fps) for clip in clips)
-    tiles = []
-    for clip in clips:
-        factor = max(1, width // clip.width)
-        at = np.minimum(np.arange(length) * clip.fps / fps, clip.num_frames - 1).astype(int)
-        tiles.append(clip.frames[at].repeat(factor, axis=1).repeat(factor, axis=2))
-    across = max(tile.shape[2] for tile in tiles)
-    columns = columns or max(1, min(len(clips), (PAGE + _GAP) // (across + _GAP)))
-    bars = [_title_bar(title, across, lines=3) if title else None for title in titles]
-    rows = []
-    for start in range(0, len(tiles), columns):
-        row = slice(start, start + columns)
-        tall = max(tile.shape[1] for tile in tiles[row])
-        over = max((bar.shape[0] for bar in bars[row] if bar is not None), default=0)
-        sheet = np.full((length, over + tall, columns * (across + _GAP) - _GAP, 3), 255, np.uint8)
-        for x, (tile, bar) in enumerate(zip(tiles[row], bars[row], strict=True)):
-            left = x * (across + _GAP)
-            sheet[:, over : over + tile.shape[1], left : left + tile.shape[2]] = tile
-            if bar is not None:  # just above its clip
-                sheet[:, over - len(bar) : over, left : left + across] = bar
-        rows.append(sheet)
-    return Clip(_join(rows, axis=1), fps)
-
-
-def contact_sheet(
-    clip: Clip, num: int = 8, columns: int = 4, scale: float | None = None
-) -> np.ndarray:
-    """`num` frames evenly spread from first to last, in rows -> uint8 [H, W, 3] on white.
-
-    scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
-    """
-    tiles = _tiles(clip, num, scale, columns)
-    columns = min(columns, len(tiles))
-    blank = np.full_like(tiles[0], 255)
-    tiles = [*tiles, *[blank] * (-len(tiles) % columns)]
-    rows = [_join(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    return _join(rows, axis=0)
-
-
-def film_strip(
-    clips: Sequence[Clip],
-    titles: Sequence[str] | None = None,
-    num: int = 5,
-    scale: float | None = None,
-) -> np.ndarray:
-    """One row of `num` frames per clip, its title above -> uint8 [H, W, 3] on white.
-
-    scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
-    """
-    if not clips:
-        raise ValueError("no clips to show")
-    strips = [_join(_tiles(clip, num, scale, num), axis=1) for clip in clips]
-    width = max(strip.shape[1] for strip in strips)
-    rows = []
-    for strip, title in zip(strips, _titles(titles, len(clips)), strict=True):
-        filled = np.full((strip.shape[0], width, 3), 255, np.uint8)
-        filled[:, : strip.shape[1]] = strip
-        if title:
-            rows.append(_title_bar(title, width))
-        rows.append(filled)
-    return _join(rows, axis=0)
 
 
 def _small(video: Clip | str | Path) -> Clip | None:
@@ -315,70 +235,4 @@ def _fit(clip: Clip, size: tuple[int, int]) -> Clip:
         target = tuple(side + side % 2 for side in size)
     if target == (clip.width, clip.height):
         return clip
-    return Clip(_resize(clip.frames, *target), clip.fps, clip.meta)
-
-
-def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
-    """[T, H, W, 3] -> [T, height, width, 3]: crisp when enlarging, averaged when reducing."""
-    import cv2
-
-    how = cv2.INTER_NEAREST if width >= frames.shape[2] else cv2.INTER_AREA
-    return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
-
-
-def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.ndarray]:
-    if num < 1:
-        raise ValueError(f"at least one frame has to be shown, not {num}")
-    at = np.unique(np.linspace(0, clip.num_frames - 1, num).round().astype(int))
-    if scale is None:
-        least, most = _TILE
-        fits = (PAGE + _GAP) // min(columns, num) - _GAP  # pixels of the page for each tile
-        if clip.width < least:
-            scale = max(1, min(-(-least // clip.width), fits // clip.width))
-        else:
-            scale = min(1, most / clip.width)
-    width, height = max(1, round(clip.width * scale)), max(1, round(clip.height * scale))
-    return list(_resize(clip.frames[at], width, height))
-
-
-def _join(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Concatenate images with white gaps in between."""
-    spaced = []
-    for piece in pieces:
-        shape = list(piece.shape)
-        shape[axis] = _GAP
-        spaced += [piece, np.full(shape, 255, np.uint8)]
-    return np.concatenate(spaced[:-1], axis=axis)
-
-
-def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:
-    """A title on white in at most so many lines; what does not fit ends in an ellipsis."""
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont
-
-    # matplotlib carries a font for most scripts; Pillow's own lacks even accents
-    typeface = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    font = ImageFont.truetype(typeface, _FONT_SIZE)
-    shown, words = [], title.split()
-    while words and len(shown) < lines:
-        count = len(words) if len(shown) == lines - 1 else 1
-        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= width:
-            count += 1
-        line = " ".join(words[:count])
-        while line and font.getlength(line) > width:
-            line = line.rstrip("…")[:-1] + "…" if len(line) > 1 else ""
-        shown, words = [*shown, line], words[count:]
-    image = Image.new("RGB", (width, _TITLE_HEIGHT * len(shown)), "white")
-    draw = ImageDraw.Draw(image)
-    for row, line in enumerate(shown):
-        place = (0, _TITLE_HEIGHT * row + _TITLE_HEIGHT // 2)
-        draw.text(place, line, fill="black", font=font, anchor="lm")
-    return np.asarray(image)
-
-
-def _titles(titles: Sequence[str] | None, count: int) -> list[str]:
-    if titles is None:
-        return [""] * count
-    if len(titles) != count:
-        raise ValueError(f"{len(titles)} titles for {count} clips")
-    return [str(title) for title in titles]
+    return Clip(resize(clip.frames, *target), clip.fps, clip.meta)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import PAGE, film_strip
+from vidgen_lab.video.sheets import PAGE, film_strip
 
 STYLE = "vidgen_lab.workbook.figure"  # figure.mplstyle, in this folder
 CYCLE = ("#2f6fb0", "#e08a1e", "#2e9e6b", "#8a5fbf", "#cc4b4b", "#8d99a3")

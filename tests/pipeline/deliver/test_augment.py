@@ -9,8 +9,8 @@ from vidgen_lab.pipeline.deliver.augment import (
     VideoAugmentationPipeline,
     classical_restyle,
     move_boxes,
-    rng_for,
 )
+from vidgen_lab.seeds import rng
 from vidgen_lab.video.clip import Clip
 
 ALWAYS = AugmentSettings(probability=1.0)
@@ -54,7 +54,7 @@ def test_no_black_corners_and_the_size_stays():
     clip = Clip(np.full((2, 64, 96, 3), 200, np.uint8), 8)
     pipeline = VideoAugmentationPipeline()
     for epoch in range(20):
-        made, _ = pipeline.spatial_augment(clip, rng_for(0, epoch, "x"))
+        made, _ = pipeline.spatial_augment(clip, rng(0, epoch, "x"))
         assert made.frames.shape == clip.frames.shape and made.frames.min() >= 199
 
 
@@ -62,7 +62,7 @@ def test_boxes_move_with_the_picture():
     frame = np.zeros((64, 96, 3), np.uint8)
     frame[24:36, 40:60] = 255
     pipeline = VideoAugmentationPipeline(AugmentSettings(degrees=0, crop=(0.8, 0.8), flip=1))
-    made, drawn = pipeline.spatial_augment(Clip(frame[None], 8), rng_for(0, 0, "x"))
+    made, drawn = pipeline.spatial_augment(Clip(frame[None], 8), rng(0, 0, "x"))
     x, y, w, h = cv2.boundingRect((made.frames[0, ..., 0] > 127).astype(np.uint8))
     (box,) = move_boxes(np.array([[40, 24, 60, 36]]), drawn["matrix"], 96, 64)
     assert box == pytest.approx([x, y, x + w, y + h], abs=1.6)
@@ -71,14 +71,12 @@ def test_boxes_move_with_the_picture():
 def test_speed_reverse_and_drops_choose_frames_of_the_clip():
     clip = moving(1, 16)
     settings = AugmentSettings(speed=(2, 2), reverse=1, frame_drop=0)
-    made, drawn = VideoAugmentationPipeline(settings).temporal_augment(clip, rng_for(0, 0, "x"))
+    made, drawn = VideoAugmentationPipeline(settings).temporal_augment(clip, rng(0, 0, "x"))
     assert made.num_frames == 8 and drawn["backwards"]
     assert np.array_equal(made.frames[0], clip.frames[-1])
     settings = AugmentSettings(speed=(1, 1), reverse=0, frame_drop=0.5)
     for epoch in range(8):
-        made, drawn = VideoAugmentationPipeline(settings).temporal_augment(
-            clip, rng_for(0, epoch, "x")
-        )
+        made, drawn = VideoAugmentationPipeline(settings).temporal_augment(clip, rng(0, epoch, "x"))
         held = [np.array_equal(a, b) for a, b in zip(made.frames, made.frames[1:], strict=False)]
         assert made.num_frames == 16 and sum(held) == drawn["dropped"]
 
@@ -86,9 +84,9 @@ def test_speed_reverse_and_drops_choose_frames_of_the_clip():
 def test_colour_changes_are_one_value_a_clip_and_stay_in_range():
     settings = AugmentSettings(brightness=0, contrast=0, saturation=0, hue=0)
     pipeline = VideoAugmentationPipeline(settings)
-    same, _ = pipeline.color_augment(moving(), rng_for(0, 0, "x"))
+    same, _ = pipeline.color_augment(moving(), rng(0, 0, "x"))
     assert np.abs(same.frames.astype(int) - moving().frames).max() <= 5  # the way to HSV and back
-    made, drawn = VideoAugmentationPipeline().color_augment(still(), rng_for(0, 1, "x"))
+    made, drawn = VideoAugmentationPipeline().color_augment(still(), rng(0, 1, "x"))
     assert (made.frames == made.frames[0]).all() and 0.8 <= drawn["brightness"] <= 1.2
 
 

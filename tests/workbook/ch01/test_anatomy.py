@@ -18,26 +18,3 @@ def test_shapes_at_native_size():
     assert shapes["patches"] == (1, 17_550, 1920)
     assert shapes["joint"] == (anatomy.count_tokens(49, 480, 720),) == (17_776,)
     assert shapes["video"] == (1, 3, 49, 480, 720)
-
-
-def test_slicing_splits_a_batch_and_nothing_else():
-    one = [anatomy.decoder_calls(1, slicing) for slicing in (False, True)]
-    assert one[0] == one[1]
-    plain, sliced = (anatomy.decoder_calls(2, slicing) for slicing in (False, True))
-    assert sliced["calls"] == 2 * plain["calls"]
-    assert (plain["clips in one call"], sliced["clips in one call"]) == (2, 1)
-
-
-def test_attention_layers_of_three_models():
-    layers = anatomy.attention_layers().set_index("model")
-    assert layers.loc["CogVideoX-2B", "cross-attention"] == 0
-    assert layers.loc["CogVideoX-2B", "joint attention"] == 30
-    assert layers.loc["Latte-1, spatial blocks", "cross-attention"] == 28
-    assert layers.loc["Latte-1, temporal blocks", "cross-attention"] == 0
-
-
-def test_backbones_are_counted_at_full_size():
-    table = anatomy.backbones().set_index("model")
-    assert table.loc["CogVideoX-2B", "parameters (M)"] == 1694
-    assert table.loc["Stable Diffusion 1.5", "parameters (M)"] == 860
-    assert (table["TFLOP"] > 0).all()

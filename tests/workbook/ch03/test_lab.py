@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from tools import built_here
-from vidgen_lab.latte import Latte, LatteConfig, NoiseScheduler, VideoVAE
-from vidgen_lab.latte.measure import attention_cost
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.tensors import as_clip, as_tensor
@@ -76,45 +74,10 @@ def test_clips_survive_the_way_to_tensors_and_back():
     assert latte_lab.psnr(half, half + 0.2) == pytest.approx(20)
 
 
-def test_impulses_reach_what_the_kernel_reaches():
-    assert latte_lab.time_impulse(1).nonzero()[0].tolist() == [4]
-    assert latte_lab.time_impulse(3).nonzero()[0].tolist() == [3, 4, 5]
-    assert latte_lab.time_impulse(3, causal=True).nonzero()[0].tolist() == [4, 5, 6]
-    assert latte_lab.time_impulse(3).sum() == pytest.approx(1)
-
-
-def test_more_components_and_more_training_are_better():
-    clips = latte_lab.toy_clips(4, 0, 32, 32, 2)
-    curve = latte_lab.pca_curve(clips, clips, 8, [1, 4, 16])
-    assert curve.dB.is_monotonic_increasing
-    assert curve["values per pixel"].tolist() == [1 / 64, 4 / 64, 16 / 64]
-    torch.manual_seed(0)
-    errors = latte_lab.train_small_vae(VideoVAE(base_channels=8), clips, 12, batch=2)
-    assert np.mean(errors[-4:]) < np.mean(errors[:4])
-
-
-# attention
-def test_costs_are_the_formulas_and_the_counter_agrees():
-    table = latte_lab.attention_table()
-    assert table.loc["full", "GiB of scores"] == pytest.approx(0.5)
-    counted = latte_lab.attention_flops_counted(3, 8, 16, 2)
-    formula = attention_cost(3, 8, 16, 2)
-    assert counted == {kind: formula[kind].flops for kind in counted}
-    kept = latte_lab.attention_measured(2, (2, 4), 16, 2)
-    assert kept.tokens.tolist() == [8, 32]
-    assert (kept["both, naive"] > kept["both, fused"]).all()
-
-
 # depth and diffusion
 def test_the_overwritten_stream_forgets_and_the_gated_one_does_not():
     book, ours = latte_lab.memory_of_the_input([1, 12]).to_numpy().T
     assert book[1] < 0.4 < book[0] and (ours == pytest.approx(1))
-
-
-def test_the_printed_schedule_is_the_one_of_the_errata():
-    table = latte_lab.printed_cosine_table()
-    assert int((table < 0.5).nonzero()[0]) == 88
-    assert latte_lab.idle_loss(table) == pytest.approx(0.134, abs=0.01)
 
 
 def test_samplers_find_the_distribution_and_subtraction_does_not():
@@ -123,14 +86,3 @@ def test_samplers_find_the_distribution_and_subtraction_does_not():
         assert found[name].mean() == pytest.approx(2, abs=0.06)
         assert found[name].std() == pytest.approx(0.5, abs=0.05)
     assert found["subtract"].std() < 0.01
-    assert max(latte_lab.sampler_differences(6).values()) <= 1e-5
-
-
-def test_one_clip_is_learned():
-    torch.manual_seed(0)
-    config = LatteConfig(sample_size=4, num_frames=2, hidden_size=32, depth=2, num_heads=2)
-    latents, calls = torch.randn(1, 4, 2, 4, 4).repeat(4, 1, 1, 1, 1), []
-    losses = latte_lab.overfit(
-        Latte(config), NoiseScheduler(prediction="v"), latents, 30, lambda: calls.append(1)
-    )
-    assert len(calls) == 30 and np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])

@@ -4,7 +4,6 @@ What is drawn depends on (seed, epoch, clip id) alone, so it is the same with an
 and another one in every epoch.
 """
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vidgen_lab import seeds
 from vidgen_lab.video.clip import Clip, evenly_spaced
 
 # Texts with one of these words stop being true when the picture is mirrored or played backwards.
@@ -49,12 +49,6 @@ class Augmented:
     applied: dict[str, Any] = field(default_factory=dict)
 
 
-def rng_for(seed: int, epoch: int, clip_id: str) -> np.random.Generator:
-    """The generator of one clip in one epoch."""
-    digest = hashlib.sha256(f"{seed}/{epoch}/{clip_id}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "big"))
-
-
 class VideoAugmentationPipeline:
     """Temporal, spatial and colour changes, each drawn once for the whole clip.
 
@@ -75,7 +69,7 @@ class VideoAugmentationPipeline:
 
         text: the caption; it forbids what would make it wrong.
         """
-        rng, applied = rng_for(self.seed, epoch, clip_id), {}
+        rng, applied = seeds.rng(self.seed, epoch, clip_id), {}
         for change in (self.temporal_augment, self.spatial_augment, self.color_augment):
             # Drawn always and used sometimes, so that one setting does not shift the others.
             draw, wanted = np.random.default_rng(rng.integers(2**63)), rng.random()

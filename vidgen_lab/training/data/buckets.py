@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vidgen_lab import seeds
 from vidgen_lab.training.data.clips import ClipRecord
 
 Key = tuple[int, int]  # (index of the clip, epoch)
@@ -175,7 +176,7 @@ class BucketBatchSampler:
 
     def batches(self, epoch: int) -> list[list[Key]]:
         """All batches of an epoch; they hang on (seed, epoch), the clips and the settings alone."""
-        rng = np.random.default_rng((self.seed, epoch))
+        rng = seeds.rng(self.seed, epoch)
         out = []
         for bucket in sorted(self._members):
             chosen = np.array(self._members[bucket])

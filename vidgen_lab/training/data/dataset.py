@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from vidgen_lab.files import write_text
 from vidgen_lab.pipeline.deliver.augment import VideoAugmentationPipeline
-from vidgen_lab.seeds import rng
+from vidgen_lab.seeds import rng, torch_generator
 from vidgen_lab.training.data.buckets import Bucket, Key
 from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.pixel_cache import PixelCache
@@ -197,7 +197,7 @@ class LatentDataset(Dataset):
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         own = rng(self.seed, epoch, self.keys[index])
-        generator = torch.Generator().manual_seed(int(own.integers(2**62))) if self.draws else None
+        generator = torch_generator(own) if self.draws else None
         latents = self.cache.load(self.keys[index], generator)
         return {"latents": latents, "id": self.ids[index], **self.told.get(self.ids[index], {})}
 

@@ -1,17 +1,9 @@
-"""Clips that teach by failing: each fools one measure. And what the video VAE does to a clip."""
-
-from typing import TYPE_CHECKING
+"""Clips that teach by failing: each fools one measure."""
 
 import numpy as np
 
 from vidgen_lab.toyworld import Scene, render
 from vidgen_lab.video.clip import Clip
-
-if TYPE_CHECKING:
-    from diffusers import CogVideoXPipeline
-    from torch import Tensor
-
-    from vidgen_lab.generation.request import GenerationRequest
 
 
 def fooling_clips(seed: int = 0) -> dict[str, Clip]:
@@ -49,25 +41,3 @@ def sharpness_zoo(seed: int = 0) -> dict[str, Clip]:
     grainy = np.clip(blurred + grain, 0, 255).astype(np.uint8)
     pictures = {"as drawn": big, "half the size": small, "blurred": blurred, "blur + grain": grainy}
     return {name: Clip(np.stack([p, p]), 8) for name, p in pictures.items()}
-
-
-def encode(pipe: "CogVideoXPipeline", clip: Clip) -> "Tensor":
-    """Latents of a clip as the pipeline holds them, tensor [1, T', C, H/8, W/8]."""
-    import torch
-
-    from vidgen_lab.video.tensors import as_tensor
-
-    video = as_tensor([clip]).to(pipe._execution_device, pipe.vae.dtype)  # [1, 3, T, H, W] in -1..1
-    with torch.no_grad():
-        latents = pipe.vae.encode(video).latent_dist.mode()
-    return latents.transpose(1, 2) * pipe.vae.config.scaling_factor
-
-
-def decode(pipe: "CogVideoXPipeline", latents: "Tensor", request: "GenerationRequest") -> Clip:
-    """Frames of latents as `encode` makes them; length and rate are the request's."""
-    import torch
-
-    from vidgen_lab.generation import generate
-
-    with torch.no_grad():
-        return generate.decode(pipe, latents, request.num_frames, request.fps)

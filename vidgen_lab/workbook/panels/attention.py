@@ -7,7 +7,7 @@ import ipywidgets as w
 import numpy as np
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.show import PAGE
+from vidgen_lab.video.sheets import PAGE
 from vidgen_lab.workbook.ch03.attention import AttentionMaps, pick
 from vidgen_lab.workbook.panels.base import HALF, LABEL, Panel
 from vidgen_lab.workbook.show import BLUE, GREY, PURPLE, Picture, figure

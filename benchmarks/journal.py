@@ -1,0 +1,58 @@
+"""Memory of the pipeline's journal and of the clips' thumbnails, by default for a million clips.
+
+    python benchmarks/journal.py [CLIPS] [THUMBNAILS]
+
+Simulated: results as `score` writes them, a scene a file, with a few thumbnails each; what is held
+in memory does not depend on their number.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from vidgen_lab.journal import Journal
+from vidgen_lab.pipeline.prepare import StoredSignatures
+from vidgen_lab.pipeline.runner import Results
+
+
+class Clip:
+    """What `StoredSignatures` asks of a row."""
+
+    def __init__(self, number: int) -> None:
+        self.identity = number
+
+
+def gib() -> float:
+    return psutil.Process().memory_info().rss / 2**30
+
+
+def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
+    scene = {"hashes": ["0" * 16] * thumbnails, "thumbs": ["7f" * 432] * thumbnails, "step": 0.25}
+    value = json.dumps({"value": {"clips": [scene]}})
+    keys = [f"{number:032x}" for number in range(clips)]
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "0-of-1.jsonl").open("w") as file:
+            file.writelines(f'{{"key": "{key}", "value": {value}}}\n' for key in keys)
+            size = file.tell() / 2**30
+        before, began = gib(), time.perf_counter()
+        journal = Journal(Path(folder))
+        print(f"journal      {len(journal):,} entries, {size:.2f} GiB on the disk: ", end="")
+        print(f"{gib() - before:.2f} GiB in memory, opened in {time.perf_counter() - began:.1f} s")
+        before, began = gib(), time.perf_counter()
+        scores = Results(keys, journal, {})
+        places = {number: (number, 0) for number in range(clips)}
+        signatures = StoredSignatures(scores, places).of([Clip(n) for n in range(clips)])
+        for number in range(0, clips, max(1, clips // 20_000)):
+            assert len(signatures[number].thumbs) == thumbnails
+        print(f"thumbnails   {len(signatures):,}: {gib() - before:.2f} GiB in memory, ", end="")
+        print(f"20,000 of them read in {time.perf_counter() - began:.1f} s")
+    peak = psutil.Process().memory_info()
+    print(f"together     {getattr(peak, 'peak_wset', peak.rss) / 2**30:.2f} GiB resident")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from tests.video.conftest import numbered_clip
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.sheets import clip_sheet, contact_sheet, film_strip
+
+
+def test_a_sheet_of_clips_runs_on_at_one_rate_and_waits_at_the_end():
+    fast, slow = Clip(numbered_clip(4).frames, 16), Clip(numbered_clip(3).frames, 8)
+    sheet = clip_sheet([slow, fast], width=96)
+    assert (sheet.num_frames, sheet.fps) == (6, 16)
+    assert np.array_equal(sheet.frames[3, :, :96], slow.frames[1])
+    assert np.array_equal(sheet.frames[5, :, 100:], fast.frames[3])
+    assert clip_sheet([slow] * 5, width=192).width == 4 * 192 + 3 * 4  # what fits on a page
+    assert clip_sheet([slow] * 4, width=96, columns=2).frames.shape[1:3] == (132, 196)
+    with pytest.raises(ValueError, match="no clips"):
+        clip_sheet([])
+
+
+def test_contact_sheet_runs_from_the_first_to_the_last_frame():
+    clip = numbered_clip(17)
+    sheet = contact_sheet(clip, num=8, columns=4, scale=1)
+    assert sheet.shape == (2 * 64 + 4, 4 * 96 + 3 * 4, 3) and sheet.dtype == np.uint8
+    assert np.array_equal(sheet[:64, :96], clip.frames[0])
+    assert np.array_equal(sheet[-64:, -96:], clip.frames[-1])
+    assert contact_sheet(clip, num=2).shape == (128, 2 * 192 + 4, 3)  # doubled on its own
+    assert contact_sheet(clip, num=6, columns=6).shape[1] == 6 * 96 + 5 * 4  # a page is no wider
+    few = contact_sheet(numbered_clip(3), num=8, columns=4, scale=1)
+    assert few.shape == (64, 3 * 96 + 2 * 4, 3)
+    filled = contact_sheet(clip, num=5, columns=4, scale=1)
+    assert (filled[-64:, -96:] == 255).all()  # the empty places are white
+
+
+def test_film_strip_has_a_titled_row_per_clip():
+    clips = [numbered_clip(17), numbered_clip(9)]
+    strip = film_strip(clips, ["first é", "second " * 50], num=3, scale=1)
+    assert strip.shape == (2 * (64 + 22) + 3 * 4, 3 * 96 + 2 * 4, 3)
+    assert (strip[:22] < 128).any() and np.array_equal(strip[26:90, :96], clips[0].frames[0])
+    assert np.array_equal(strip[-64:, -96:], clips[1].frames[-1])
+    assert film_strip(clips, num=3, scale=1).shape[0] == 2 * 64 + 4
+    with pytest.raises(ValueError, match="no clips"):
+        film_strip([])
