@@ -34,12 +34,13 @@ from vidgen_lab.finetuning.image_to_video import (
     with_input_layer,
 )
 from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
+from vidgen_lab.finetuning.scaling import check_memory, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
 from vidgen_lab.generation.lora import LoRAFile
 from vidgen_lab.generation.request import GenerationRequest
-from vidgen_lab.settings.hardware import GIB, probe
+from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.tiers import model_facts
 from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from vidgen_lab.training import distributed
@@ -116,31 +117,12 @@ class CogVideoTrainer:
             transformer = CogVideoXTransformer3DModel.from_config(self.spec.transformer)
             return self.adapt(transformer)
 
-    def states_gib(self, dtype: torch.dtype) -> float:
-        """GiB for weights, gradients and Adam, before any activation: the least a step takes.
-
-        Frozen weights are in `dtype`; of what learns there are four float32 numbers a parameter.
-        """
-        frozen = max(
-            0, self.trainable.total - (0 if self.trainable.layers else self.trainable.trained)
-        )
-        return (frozen * dtype.itemsize + 16 * self.trainable.trained) / GIB
-
     def describe(self) -> str:
-        """What will be trained on what, before it begins."""
-        facts = f"{self.config.model}: {self.spec.describe()}\n{self.trainable}"
-        return f"{facts}\n{table_of(self.clips, self.unfit)}"
-
-    def _check_memory(self, device: torch.device, dtype: torch.dtype) -> None:
-        """ValueError when a run cannot fit, before anything large is loaded."""
-        machine = probe()
-        there = machine.vram_gib if device.type == "cuda" else machine.ram_gib
-        if (needed := self.states_gib(dtype)) > there:
-            raise ValueError(
-                f"weights, gradients and optimizer alone take {needed:.1f} GiB, and there are "
-                f"{there:.1f}: take method=lora, a smaller lora.rank, or shard them over several "
-                "GPUs with training.strategy=fsdp"
-            )
+        """What will be trained on what, and what it will take, before it begins."""
+        plan = forecast(self.spec, self.config)
+        lines = [f"{self.config.model}: {self.spec.describe()}", str(self.trainable)]
+        lines += [f"Forecast: {plan.explain()}"] if plan else []
+        return "\n".join([*lines, table_of(self.clips, self.unfit)])
 
     # before the training ----------------------------------------------------------------------
 
@@ -150,7 +132,7 @@ class CogVideoTrainer:
         device = distributed.accelerator(training.device).device
         dtype = self._precision(device)
         if training.strategy != "fsdp":
-            self._check_memory(device, dtype)
+            check_memory(self.trainable, device, dtype)
         cache = config.cache or config.output / "cache"
         everything = [*self.clips, *self.held_out, *self.prior]
         prompts = config.samples.prompts
