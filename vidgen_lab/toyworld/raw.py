@@ -64,13 +64,14 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
     Every kind of defect appears at least once. The same arguments give the same collection with
     one version of the encoders. Raises ValueError when `count` is too small for all kinds, and
-    FileExistsError when there is a collection already.
+    FileExistsError when there is a collection already, or a truth.jsonl of something else.
     """
     folder = Path(folder)
     if count < len(SHARES):
         raise ValueError(f"a raw collection has at least {len(SHARES)} files, one a defect")
-    if (folder / "videos").exists():
-        raise FileExistsError(f"{folder / 'videos'} exists already; choose another folder")
+    for there in (folder / "videos", folder / "truth.jsonl"):
+        if there.exists():
+            raise FileExistsError(f"{there} exists already; choose another folder")
     building = folder / ".videos.part"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -86,10 +87,16 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
 
 def read_truth(folder: str | Path) -> list[Planted]:
-    """What `write_raw` planted."""
-    lines = (Path(folder) / "truth.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [Planted(**{**row, "cuts": tuple(row["cuts"])}) for row in rows]
+    """What `write_raw` planted. ValueError names a line that says nothing of the kind."""
+    path = Path(folder) / "truth.jsonl"
+    planted = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            planted.append(Planted(**{**row, "cuts": tuple(row["cuts"])}))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is no truth of a file: {error}") from None
+    return planted
 
 
 def _numbers(count: int) -> dict[str, int]:
