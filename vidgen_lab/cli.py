@@ -168,12 +168,6 @@ COMMANDS = (
         "vidgen-lab lora adapter.safetensors --model toy-cogvideox",
         *_elsewhere("vidgen_lab.finetuning.command", "add_lora_arguments", "run_lora"),
     ),
-    Command(
-        "pretrain",
-        "train the embedded models anew (hours on a processor, minutes on a GPU)",
-        "vidgen-lab pretrain all --out runs/pretrain",
-        *_elsewhere("vidgen_lab.training.pretrain"),
-    ),
 )
 
 

@@ -176,7 +176,8 @@ class JudgeEmbedder:
         torch.set_num_threads(1)  # sums in another order would be other vectors
         try:
             with torch.inference_mode():
-                return load_judge().features(judge_input([clip]))[0].numpy()
+                judge = load_judge()
+                return judge.features(judge_input([clip], judge.frames))[0].numpy()
         finally:
             torch.set_num_threads(threads)
 
