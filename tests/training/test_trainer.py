@@ -115,6 +115,15 @@ def test_a_run_says_whether_it_is_new_and_goes_on_where_it_stopped(tmp_path, cap
     assert not torch.equal(weights(whole), torch.zeros_like(weights(whole)))
 
 
+def test_a_learning_rate_that_was_changed_on_resuming_has_effect(tmp_path):
+    regression(tmp_path, replace(PLAIN, steps=2)).fit()
+    constant = OptimizerConfig(learning_rate=0.5, warmup=0, schedule="constant")
+    changed = regression(tmp_path, replace(PLAIN, ema_decay=0.9, steps=3), optimizers=constant)
+    allowed = ["training.steps", "training.ema_decay"]
+    rows = changed.fit(allow=allowed).history
+    assert rows[-1]["learning_rate"] == 0.5
+
+
 def test_an_interrupt_finishes_the_step_saves_and_leaves_usable_objects(tmp_path, capsys):
     def interrupting(row):
         if row["step"] == 3:

@@ -52,7 +52,7 @@ class GenerationRequest:
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise RequestError(f"{name} must be text, not {type(getattr(self, name)).__name__}")
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         if not visible(self.prompt):
             raise RequestError(
                 'The prompt is empty. Say what the video should show, e.g. "a red ball bouncing".'
@@ -265,7 +265,8 @@ def visible(text: str) -> bool:
     return any(unicodedata.category(character)[0] in "LNPS" for character in text)
 
 
-def _check_text(name: str, text: str) -> None:
+def check_text(name: str, text: str) -> None:
+    """RequestError for bytes that are no UTF-8, as a terminal hands them over, and for a zero."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -360,6 +360,13 @@ def test_clips_that_cannot_be_read_are_named_and_the_others_encoded(clips, tmp_p
     assert len(state(cache)) == 3
 
 
+def test_a_batch_of_no_clips_is_refused_before_the_work(clips, tmp_path):
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match="batch must be at least 1"):
+            LatentCache(tmp_path / "cache", video_vae()).encode(clips, batch=batch)
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_vae_that_overflows_leaves_no_entry(clips, tmp_path):
     vae = video_vae()
     vae.encoder.conv_out.conv.bias.data[0] = 1e6

@@ -134,6 +134,15 @@ class TemplateCaptioner:
         return f"{article.capitalize()} {colour} {noun} {way} in {place}."
 
 
+class NoCaptioner:
+    """Leaves the caption to somebody else."""
+
+    name = "none"
+
+    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        return ""
+
+
 class AppearanceEmbedder:
     """Colours, their layout, edges and motion as one vector; no weights, any video."""
 
@@ -182,6 +191,7 @@ def annotate_clip(
         "objects": objects,
         "actions": actions,
         "caption": captioner.caption(clip, objects, actions),
+        "caption_from": captioner.name,
         "annotators": [detector.name, actor.name, captioner.name],
     }
 

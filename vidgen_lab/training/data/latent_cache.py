@@ -105,6 +105,8 @@ class LatentCache:
         """
         if self.vae is None or vae_identity(self.vae) != self.vae_id:
             raise RuntimeError("the VAE is not here or was changed: make a new LatentCache with it")
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1 clip, not {batch}")
         clips, keys, failed = list(clips), {}, {}
         for shape in {clip.shape for clip in clips}:
             check_shape(self.vae, shape)
