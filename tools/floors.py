@@ -162,6 +162,8 @@ def unopened(modules: list[Module], root: Path = ROOT) -> Iterator[str]:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         texts += ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     todo = [m.name for m in modules if m.room == "cli"]
+    # The command line opens the modules of its commands by their names.
+    todo += re.findall(r'"(vidgen_lab\.[\w.]+)"', (root / "vidgen_lab/cli.py").read_text("utf-8"))
     todo += [name for text in texts for name in _imported(ast.walk(_parsed(text)))]
     # The exercises of a chapter are imported by its number.
     todo += [m.name for m in modules if re.search(r"exercises\.chapter\d\d$", m.name)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.judge import save_judge
 from vidgen_lab.metrics import judge as judging
 from vidgen_lab.metrics.adherence import adherence_of, prompt_adherence
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, render
@@ -74,16 +75,16 @@ def test_any_clip_fits_the_judge(clip):
 class Careful(judging.ToyJudge):
     """90 % sure of a red ball, 40 % of the motion, and sees no background that it knows."""
 
-    unsure_below = {"motion": 0.5, "subject": 0.5}
+    def __init__(self):
+        super().__init__(unsure_below={"motion": 0.5, "subject": 0.5})
 
 
-@pytest.fixture(params=[None, "none of these"])
-def careful(request, monkeypatch):
-    """Judges that say so in either way."""
+@pytest.fixture
+def careful(monkeypatch):
     table = {name: {value: 0.0 for value in values} for name, values in ATTRIBUTES.items()}
     table["subject"]["ball"] = table["colour"]["red"] = table["style"]["cartoon"] = 0.9
     table["motion"] |= {"left": 0.4, "up": 0.3}
-    table["background"] |= {"desert": 0.2, request.param: 0.8}
+    table["background"] |= {"desert": 0.2, judging.NONE: 0.8}
     monkeypatch.setattr(
         "vidgen_lab.metrics.adherence.judge_clips", lambda clips, judge: [table] * len(clips)
     )
@@ -119,7 +120,6 @@ def test_of_a_file_only_the_judged_frames_are_read(clip, tmp_path, monkeypatch):
     assert prompt_adherence(path, "a red ball") == whole
 
 
-def test_thresholds_come_from_the_judges_config(clip, tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text(json.dumps({"unsure_below": {"colour": 1.1}}))
-    monkeypatch.setattr("vidgen_lab.metrics.adherence.model_dir", lambda name: tmp_path)
-    assert prompt_adherence(clip, "a red ball").unsure == ["colour"]
+def test_thresholds_come_from_the_judges_config(clip, tmp_path):
+    save_judge(judging.ToyJudge(unsure_below={"colour": 1.1}), tmp_path)
+    assert prompt_adherence(clip, "a red ball", judging.load_judge(tmp_path)).unsure == ["colour"]

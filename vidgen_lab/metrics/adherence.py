@@ -1,19 +1,15 @@
 """Prompt adherence as a number: does the clip show what the sentence names?"""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidgen_lab.metrics.judge import FRAMES, ToyJudge, judge_clips
-from vidgen_lab.paths import model_dir
+from vidgen_lab.metrics.judge import ToyJudge, judge_clips, load_judge
 from vidgen_lab.toyworld.prompts import Reading, read_prompt
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoReader
-
-NONE = "none of these"
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def adherence_of(
     read = [read_prompt(prompt) for prompt in prompts]
     measurable = [i for i, reading in enumerate(read) if reading.named]
     tables = dict(zip(measurable, judge_clips([clips[i] for i in measurable], judge), strict=True))
-    least = _unsure_below(judge)
+    least = (judge or load_judge()).unsure_below
     return [
         _verdict(prompt, reading, tables.get(i, {}), least)
         for i, (prompt, reading) in enumerate(zip(prompts, read, strict=True))
@@ -114,14 +110,10 @@ def adherence_of(
 def _verdict(
     prompt: str,
     reading: Reading,
-    table: dict[str, dict[str | None, float]],
+    table: dict[str, dict[str, float]],
     least: dict[str, float],
 ) -> Adherence:
-    """table: per attribute the probability of every value; None is read as "none of these"."""
-    table = {
-        name: {NONE if value is None else value: p for value, p in values.items()}
-        for name, values in table.items()
-    }
+    """table: per attribute the probability of every answer."""
     seen = {name: max(values, key=values.get) for name, values in table.items()}
     confidence = {name: table[name][value] for name, value in seen.items()}
     return Adherence(
@@ -136,17 +128,9 @@ def _verdict(
     )
 
 
-def _unsure_below(judge: ToyJudge | None) -> dict[str, float]:
-    """Per attribute the confidence under which the judge's answer does not count; {} if none."""
-    if judge is not None:
-        return dict(getattr(judge, "unsure_below", None) or {})
-    config = json.loads((model_dir("toy-judge") / "config.json").read_text(encoding="utf-8"))
-    return dict(config.get("unsure_below") or {})
-
-
 def _judged_frames(path: str | Path) -> Clip:
     """The frames that the judge picks out of a whole clip, read one by one."""
     reader = VideoReader(path)
-    places = np.linspace(0, reader.info.num_frames - 1, FRAMES).round().astype(int)
+    places = np.linspace(0, reader.info.num_frames - 1, load_judge().frames).round().astype(int)
     frames = [reader.read(int(place), 1).frames[0] for place in places]
     return Clip(np.stack(frames), reader.info.fps)
