@@ -104,7 +104,7 @@ def run(folder, workers=0, processes=1, kill=None, **changes):
     port = _free_port() if processes > 1 else 0
     children = [start(_train, folder, workers, rank, processes, port, kill if rank == 0 else None,
                       changes) for rank in range(processes)]  # fmt: skip
-    children[0].join(120)
+    children[0].join(600)
     for child in children[1:]:
         child.join(1 if children[0].exitcode else 60)
     for child in children:

@@ -5,7 +5,6 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -13,7 +12,7 @@ from torch import nn
 
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.tensors import to_model_range
 
 HEIGHT, WIDTH = 64, 96
@@ -98,7 +97,7 @@ def judge_input(clips: list[Clip], num_frames: int) -> torch.Tensor:
     """Clips of any length and size as a judge's input [B, 3, num_frames, 64, 96] in [-1, 1]."""
     batch = []
     for clip in clips:
-        chosen = np.linspace(0, clip.num_frames - 1, num_frames).round().astype(int)
+        chosen = evenly_spaced(clip.num_frames, num_frames, repeat=True)
         frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [T, 3, H, W]
         if frames.shape[-2:] != (HEIGHT, WIDTH):
             frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)

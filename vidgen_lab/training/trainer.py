@@ -81,7 +81,7 @@ class VideoModelTrainer:
             their own.
         settings: what else makes this run what it is (model, data, objective); a resumed run must
             have the same. extra: anything with a state_dict that a step depends on.
-        on_log: called with every line of the log.
+        on_log: called with every line of the log (wandb.log, say).
     """
 
     def __init__(
@@ -424,7 +424,7 @@ class VideoModelTrainer:
         self._say(monitor.disk_forecast(self.run.folder, 4 * values * parts, self.config.keep_last))
         begun = self.step
         self.run.forget_best_after(begun)
-        self.run.forget_after(begun)
+        self.run.forget_after(begun if checkpoint else -1)
         measured = any(r["step"] == begun and "loss" not in r for r in self.run.history())
         if self._due("validate_every", begun == self.config.steps) and not measured:
             self.validate()  # step 0, or the run was killed while it measured

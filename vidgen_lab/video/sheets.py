@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 PAGE = 860  # pixels across a notebook's page
 _TILE = (160, 320)  # a tile of a sheet is made at least, at most this wide
@@ -120,7 +120,7 @@ def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.n
         raise ValueError(f"at least one frame has to be shown, not {num}")
     if scale is not None and not 0 < scale <= 100:
         raise ValueError(f"scale must lie in 0..100, not {scale:g}")
-    at = np.unique(np.linspace(0, clip.num_frames - 1, num).round().astype(int))
+    at = evenly_spaced(clip.num_frames, num)
     if scale is None:
         least, most = _TILE
         fits = (PAGE + _GAP) // min(columns, num) - _GAP  # pixels of the page for each tile
