@@ -7,14 +7,18 @@ compositions that no training clip contains. The same measurement writes the mod
 """
 
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # recipes lie beside the package
+
+from recipes.judge import judge_accuracy
+from recipes.measure import measure_cogvideox
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld import render, sample_scene
-from vidgen_lab.training.toy_judge import judge_accuracy
-from vidgen_lab.training.toy_report import measure
 
 
 def toyworld_speed(clips: int = 100) -> float:
@@ -34,12 +38,12 @@ def main() -> None:
     print(f"toy world: {toyworld_speed():.0f} clips a second and core")
     for name, share in judge_accuracy(model_dir("toy-judge")).items():
         print(f"judge on fresh renders, {name:<12} {share:7.1%}")
-    numbers, table, _ = measure(model_dir("toy-cogvideox"), model_dir("toy-judge"), count)
+    numbers, table, _ = measure_cogvideox(model_dir("toy-cogvideox"), model_dir("toy-judge"), count)
     quality = numbers["vae_psnr_db"]
-    print(
-        f"VAE: {quality['mean']:.2f} dB on average, worst clip {quality['worst']:.2f} dB, "
-        f"what moves {quality['moving']:.2f} dB, what stands still {quality['still']:.2f} dB"
-    )
+    print("VAE, dB:", ", ".join(f"{name} {value:.2f}" for name, value in quality.items()))
+    for name, share in numbers["bodies_in_pixels"].items():
+        if name != "prompts":
+            print(f"bodies in pixels, {name:<12} {share:7.1%}")
     first = numbers["first_clip"]
     print(f"one clip: {numbers['seconds_per_clip']:.2f} s (the first {first:.2f} s)")
     for name, share in numbers["adherence"].items():

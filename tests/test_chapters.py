@@ -1,5 +1,7 @@
 """Every chapter, from the very file readers open, at tier ci and without the network."""
 
+import ast
+import importlib
 import subprocess
 import sys
 
@@ -41,6 +43,19 @@ def _checked(notebook: nbformat.NotebookNode) -> dict[str, list[str]]:
 def _text(output: nbformat.NotebookNode) -> str:
     data = output.get("data", {})
     return output.get("text") or data.get("text/markdown") or data["text/plain"]
+
+
+@CHAPTERS
+def test_everything_that_a_chapter_imports_from_here_exists(path):
+    """Seconds instead of a chapter's minutes when a name has moved."""
+    cells = nbformat.read(path, as_version=4).cells
+    tree = ast.parse("\n".join(c.source for c in cells if c.cell_type == "code"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("vidgen_lab"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                known = hasattr(module, alias.name)
+                assert known or importlib.import_module(f"{node.module}.{alias.name}")
 
 
 @CHAPTERS

@@ -155,7 +155,30 @@ def test_evaluate_holds_a_file_against_a_prompt_where_that_can_be_measured(here,
     for prompt in ("a lawyer reading a newspaper", ""):
         assert adherence(prompt)["measurable"] is False and adherence(prompt)["score"] is None
     assert cli.main(["evaluate", "ball.mp4", "--prompt", "a lawyer reading a newspaper"]) == 0
-    assert "Prompt: not measurable" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("Prompt: not measurable")
+
+
+def test_evaluate_leads_with_the_prompt_and_keeps_the_rest_behind_all(here, capsys):
+    from vidgen_lab.toyworld import Scene, render
+    from vidgen_lab.video.writer import write_clip
+
+    write_clip(render(Scene("ball", "red", "left", "desert", "cartoon", 1)).clip, "ball.mp4")
+    argv = ["evaluate", "ball.mp4", "--prompt", "two red balls on a skatebord, not blue"]
+    assert cli.main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["Prompt", "Not judged", "Ignored"]
+    assert "skatebord" in lines[2]
+    assert cli.main([*argv, "--all"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == lines
+
+
+def test_words_the_embedded_model_never_saw_are_named(here, capsys):
+    argv = ["video", "a red bal on a skatebord", "--tier", "ci", "--steps", "1", "--frames", "8"]
+    cli.main(argv)  # 8 frames are too few for one model and right for another
+    out = capsys.readouterr().out
+    assert "Ignored: bal (ball?), skatebord." in out
+    assert cli.main(["words"]) == 0
+    assert "golden retriever" in capsys.readouterr().out
 
 
 def test_a_lora_file_changes_the_clip_and_stands_in_its_recipe(model, here, capsys):

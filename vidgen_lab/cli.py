@@ -1,7 +1,8 @@
 """``vidgen-lab``: the package from the command line, one screen per command.
 
-A command is a line in COMMANDS: what `--help` says, and two functions, one that adds the arguments
-and one that does the work. Libraries are loaded only by the command that runs.
+A command is an entry of COMMANDS: what `--help` says, and two functions, one that adds the
+arguments and one that does the work; it raises argparse.ArgumentError where it was used wrongly.
+Libraries are loaded only by the command that runs.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -30,10 +30,6 @@ class Command:
     run: Run
 
 
-class UsageError(ValueError):
-    """The command was used wrongly: exit code 2."""
-
-
 def _elsewhere(
     module: str, arguments: str = "add_arguments", run: str = "run"
 ) -> tuple[Arguments, Run]:
@@ -45,201 +41,14 @@ def _elsewhere(
     return load(arguments), load(run)
 
 
-# video -----------------------------------------------------------------------------------------
+# words -----------------------------------------------------------------------------------------
 
 
-def _video_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="MP4 to write")
-    parser.add_argument(
-        "--recipe", type=Path, metavar="FILE", help="repeat a clip from the JSON written beside it"
-    )
-    parser.add_argument("--tier", help="hardware settings (default: auto; see vidgen-lab tiers)")
-    parser.add_argument("--model", help="folder, embedded name or hub id instead of the tier's")
-    parser.add_argument(
-        "--download", action="store_true", help="fetch weights that are not on this machine"
-    )
-    parser.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
-    for flag, dest, kind, text in (
-        ("--seed", "seed", int, "same seed, same clip"),
-        ("--steps", "num_inference_steps", int, "denoising steps"),
-        ("--guidance", "guidance_scale", float, "weight of the text; 1 switches guidance off"),
-        ("--frames", "num_frames", int, "number of frames, 8N+1"),
-        ("--height", "height", int, "pixels, a multiple of 8 or 16 as the model needs"),
-        ("--width", "width", int, "pixels, a multiple of 8 or 16 as the model needs"),
-    ):
-        parser.add_argument(flag, dest=dest, type=kind, metavar="N", help=text)
-    parser.add_argument(
-        "--lora", type=Path, action="append", default=[], metavar="FILE",
-        help="adapt the model with a LoRA file; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--lora-scale", type=float, action="append", default=[], metavar="S",
-        help="strength of each LoRA file, in their order (default 1; 0 is the model without)",
-    )  # fmt: skip
+def _words(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.toyworld.prompts import word_list
 
-
-def _video(args: argparse.Namespace) -> int | None:
-    from vidgen_lab.generation.generate import generate
-    from vidgen_lab.generation.loading import load_pipeline
-    from vidgen_lab.generation.lora import load_lora, load_recorded
-    from vidgen_lab.generation.recipe import (
-        check_output,
-        free_name,
-        read_recipe,
-        recipe_path,
-        reproduce,
-        save_generation,
-    )
-    from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
-    from vidgen_lab.progress import Progress
-    from vidgen_lab.settings.tiers import resolve_tier
-
-    names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
-    names += ("num_frames", "height", "width", "model")
-    changes = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
-    if args.prompt is None and args.recipe is None:
-        raise UsageError("say what the video shows, or repeat one with --recipe FILE")
-    if args.lora_scale and len(args.lora_scale) != len(args.lora):
-        raise UsageError("give --lora-scale once for every --lora")
-
-    repeat = args.recipe and not changes and not args.tier and not args.lora
-    if not repeat:
-        choice = resolve_tier(args.tier or "auto")
-        print(choice.describe())
-    recipe = read_recipe(args.recipe) if args.recipe else {}
-    if recipe:
-        request = request_of(recipe).with_(**changes)
-    else:
-        request = GenerationRequest.for_tier(choice.tier, **changes)
-    out = check_output(args.out or free_name(_name_of(request.prompt)))
-    keep = not out.exists()  # what another process puts there meanwhile stays
-    pipe = None
-    if not repeat:
-        pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
-    if pipe:
-        validate_request(request, pipe)
-        if args.lora:
-            load_lora(pipe, *args.lora, scales=tuple(args.lora_scale))
-        else:
-            load_recorded(pipe, recipe.get("lora", []))
-
-    with Progress(request.num_inference_steps, "Denoising") as progress:
-
-        def on_step(_: Any) -> None:
-            progress.update()
-
-        if repeat:
-            made = reproduce(args.recipe, download=args.download, on_step=on_step)
-        else:
-            made = generate(pipe, request, on_step=on_step)
-    out = save_generation(made, out, keep=keep)
-    print(f"Video   {out}\nRecipe  {recipe_path(out)}")
+    print(word_list())
     return None
-
-
-def _name_of(prompt: str) -> str:
-    """A file name in the words of the prompt."""
-    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-    return ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"
-
-
-# evaluate --------------------------------------------------------------------------------------
-
-
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a video file")
-    parser.add_argument("--prompt", metavar="TEXT", help="also measure how well it shows this text")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-
-
-def _evaluate(args: argparse.Namespace) -> int | None:
-    from vidgen_lab.metrics.basics import UNITS, evaluate_video_basics
-    from vidgen_lab.video.reader import read_clip
-
-    clip = read_clip(args.file)
-    result = evaluate_video_basics(clip)
-    adherence = None
-    if args.prompt is not None:
-        from vidgen_lab.metrics.adherence import prompt_adherence
-
-        adherence = prompt_adherence(clip, args.prompt)
-    if args.json:
-        import json
-
-        record = result.to_dict() | ({"adherence": adherence.to_dict()} if adherence else {})
-        print(json.dumps(record, indent=2))
-        return None
-    print(f"{args.file}: {clip.num_frames} frames, {clip.width}x{clip.height}, {clip.fps:g} fps")
-    for name, unit in UNITS.items():
-        value = getattr(result, name)
-        if value is not None:
-            print(f"{name.replace('_', ' '):<18} {value:>10.3f}  {unit}")
-    print("Verdicts: " + "; ".join(f"{name} {text}" for name, text in result.verdicts.items()))
-    if adherence:
-        print(f"Prompt: {adherence}")
-    return None
-
-
-# chapter ---------------------------------------------------------------------------------------
-
-
-def _chapter_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", metavar="N", help="chapter number")
-    parser.add_argument("--tier", help="hardware settings (default: auto; see vidgen-lab tiers)")
-    parser.add_argument(
-        "-p", dest="pairs", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebook; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--download", action="store_true", help="fetch weights that are not here: -p download true"
-    )
-    parser.add_argument("-f", dest="file", type=Path, metavar="YAML", help="file of parameters")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the run (default: runs/CHAPTER/TIME)"
-    )
-    parser.add_argument("--list", action="store_true", help="print the parameters and stop")
-    parser.add_argument(
-        "--record", nargs="?", const="", metavar="NOTE",
-        help="add time and memory to the recorded runs, which forecasts come from",
-    )  # fmt: skip
-
-
-def _chapter(args: argparse.Namespace) -> int | None:
-    from vidgen_lab.workbook import recording, runner
-
-    try:
-        notebook = runner.find_chapter(args.number)
-        if args.list:
-            print("\n".join(map(str, runner.known_parameters(notebook).values())))
-            return None
-        given = dict(args.pairs) | ({"tier": args.tier} if args.tier is not None else {})
-        given |= {"download": "true"} if args.download else {}
-        parameters = runner.prepare(notebook, given, _read_yaml(args.file) if args.file else None)
-        tier = None if args.record is None else recording.check_recordable(parameters)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    run = runner.run_notebook(notebook, parameters, args.out)
-    print(f"Finished in {run.seconds:.0f} s")
-    for one in recording.record_chapter(run, tier, args.record) if tier else ():
-        print(f"Recorded  {one.task} at tier {one.tier}: {one.seconds:.3g} s")
-    print(f"Notebook  {run.notebook}")
-    print(f"HTML      {run.html}")
-    for video in run.videos:
-        print(f"Video     {video}")
-    return None
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} must hold lines of the form 'name: value'")
-    return content
 
 
 # tiers and check -------------------------------------------------------------------------------
@@ -288,22 +97,26 @@ COMMANDS = (
         "video",
         "turn a sentence into a video",
         'vidgen-lab video "a red ball bouncing over the ocean" --out ball.mp4',
-        _video_arguments,
-        _video,
+        *_elsewhere("vidgen_lab.generation.command"),
     ),
     Command(
         "evaluate",
-        "measure a video: consistency, sharpness, motion, flicker",
-        "vidgen-lab evaluate ball.mp4 --json",
-        _evaluate_arguments,
-        _evaluate,
+        "measure a video: how well it shows a prompt, consistency, sharpness, motion, flicker",
+        'vidgen-lab evaluate ball.mp4 --prompt "a red ball bouncing over the ocean"',
+        *_elsewhere("vidgen_lab.metrics.command"),
+    ),
+    Command(
+        "words",
+        "list the words that the embedded model and its judge know",
+        "vidgen-lab words",
+        lambda parser: None,
+        _words,
     ),
     Command(
         "chapter",
         "run a chapter and keep its notebook, HTML and videos",
         'vidgen-lab chapter 1 --tier tiny -p prompt "a yellow star growing in a night sky"',
-        _chapter_arguments,
-        _chapter,
+        *_elsewhere("vidgen_lab.workbook.command"),
     ),
     Command(
         "tiers",
@@ -355,13 +168,12 @@ COMMANDS = (
         "vidgen-lab lora adapter.safetensors --model toy-cogvideox",
         *_elsewhere("vidgen_lab.finetuning.command", "add_lora_arguments", "run_lora"),
     ),
-    Command(
-        "pretrain",
-        "train the embedded models anew (hours on a processor, minutes on a GPU)",
-        "vidgen-lab pretrain all --out runs/pretrain",
-        *_elsewhere("vidgen_lab.training.pretrain"),
-    ),
 )
+
+
+EXPECTED = (
+    argparse.ArgumentError, ValueError, OSError, RuntimeError, MemoryError, ImportError,
+)  # fmt: skip
 
 
 class _Parser(argparse.ArgumentParser):
@@ -407,11 +219,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError, MemoryError, ImportError) as error:
+    except (
+        argparse.ArgumentError,
+        ValueError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+        ImportError,
+    ) as error:
         if os.environ.get("VIDGEN_LAB_TRACEBACK"):
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return 2 if isinstance(error, argparse.ArgumentError) else 1
 
 
 def _one_line(error: BaseException) -> str:

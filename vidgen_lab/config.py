@@ -6,6 +6,7 @@ OmegaConf checks the types and resolves interpolations (``${seed}``). What it wo
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -62,13 +63,23 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file, empty for an empty file; ConfigError names the file."""
     text = Path(path).read_text(encoding="utf-8")
     with _naming(str(path)):
+        _check_depth(text)
         try:
             content = OmegaConf.create(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"not valid YAML: {_one_line(error)}") from None
+        except (yaml.YAMLError, AssertionError) as error:
+            raise ConfigError(f"not valid YAML: {_one_line(error) or 'one value'}") from None
         if not isinstance(content, DictConfig) or text.strip() and content == {text.strip(): None}:
             raise ConfigError("must hold lines of the form 'name: value'")
     return OmegaConf.to_container(content)
+
+
+def _check_depth(text: str, most: int = 100) -> None:
+    """Endless brackets end the whole process: the YAML library calls itself for every level."""
+    depth = 0
+    for sign in re.findall(r"[\[{]|[\]}]|(?:- ?){100}", text):
+        depth += 1 if sign in "[{" else -1 if sign in "]}" else most + 1
+        if depth > most:
+            raise ConfigError("not valid YAML: nested too deeply")
 
 
 def _parse(schema: type, pair: str) -> dict[str, Any]:

@@ -216,6 +216,8 @@ def test_who_comes_second_takes_another_name(generation, tmp_path, monkeypatch):
         ({"dtype": "int8"}, "dtype 'int8'"),
         ({"model": ""}, "model ''"),
         ({"offload": "sometimes"}, "offload 'sometimes'"),
+        ({"lora": "a file"}, "lora 'a file'"),
+        ({"lora": [{"file": "x"}]}, "lora"),
         ({"fps": 10**400}, "fps must be a number"),
     ],
 )

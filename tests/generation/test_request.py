@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -126,6 +128,30 @@ def test_limits_of_each_layout_from_the_pipeline_and_from_its_folder(layout, pip
     assert limits.max_text_tokens == MAX_TEXT_TOKENS
     assert limits.native == ((17, 64, 64) if layout == "1.5" else (9, 32, 32))
     assert (limits.max_height, limits.max_width) == ((64, 64) if layout == "1.5" else (None, None))
+
+
+@pytest.mark.parametrize(
+    ("time", "joined", "rule", "legal", "illegal"),
+    [
+        (4, None, "8N+1", (9, 17, 49), (8, 13)),
+        (4, 2, "16N+1", (17, 33), (16, 25)),
+        (1, None, "N", (1, 7, 16), ()),  # nothing folds time: any number will do
+        (1, 4, "4N", (4, 8, 16), (9, 15)),
+    ],
+)
+def test_legal_frame_counts_follow_from_how_time_is_folded(time, joined, rule, legal, illegal):
+    transformer = {"sample_height": 8, "sample_width": 12, "patch_size": 1, "patch_size_t": joined,
+                   "max_text_seq_length": 32, "sample_frames": 16}  # fmt: skip
+    vae = {"block_out_channels": (8, 8, 8, 8), "temporal_compression_ratio": time}
+    limits = ModelLimits.from_configs(transformer, vae, {"num_train_timesteps": 1000})
+    assert limits.frame_rule == rule and limits.frame_offset == (1 if time > 1 else 0)
+    request = GenerationRequest("a dog", height=64, width=96)
+    for count in legal:
+        assert limits.nearest_frames(count) == [count]
+        validate_request(request.with_(num_frames=count), limits)
+    for count in illegal:
+        with pytest.raises(RequestError, match=rf"num_frames={count} is not {re.escape(rule)}, as"):
+            validate_request(request.with_(num_frames=count), limits)
 
 
 def test_a_frame_larger_than_the_position_table_of_1_5(pipes, request_):

@@ -77,7 +77,7 @@ def test_published_size():
             )
         )
     assert sum(p.numel() for p in vae.parameters()) == 83_653_863
-    assert vae.spatial_factor == 8 and vae.scaling_factor == 0.18215
+    assert vae.spatial_factor == 8 and vae.config.scaling_factor == 0.18215
 
 
 def test_wrong_inputs():

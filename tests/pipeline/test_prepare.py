@@ -117,7 +117,8 @@ def calls(monkeypatch):
         function = getattr(tasks, stage)
 
         def spy(task):
-            made.append((stage, os.path.basename(task.get("out", task["path"]))))
+            for clip in task.get("clips", [task]):
+                made.append((stage, os.path.basename(clip.get("out", task["path"]))))
             return function(task)
 
         monkeypatch.setattr(tasks, stage, spy)
@@ -212,7 +213,7 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
     def embed(task):
         if not task["download"]:
             raise FileNotFoundError("the weights are not on this machine")
-        return [1.0, 0.0]
+        return [{"value": [1.0, 0.0]}]
 
     monkeypatch.setattr(tasks, "embed", embed)
     with pytest.raises(NothingLeft, match="FileNotFoundError: the weights"):

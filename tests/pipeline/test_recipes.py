@@ -14,9 +14,12 @@ import pytest
 from tests.pipeline.samples import film, save
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.config import Config, load_config
+from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.prepare import prepare
 from vidgen_lab.pipeline.runner import Execution
 from vidgen_lab.pipeline.select import scoring
+from vidgen_lab.pipeline.select.duplicates import find_groups
+from vidgen_lab.pipeline.select.signatures import Signature
 
 RECORDED = Path(__file__).with_name("recipes.json")
 HOW = load_config()
@@ -26,12 +29,19 @@ def results(folder: Path) -> dict[str, Any]:
     """What every task makes of one and the same film of two shots."""
     path, out = str(save(film((1, 2), 12), folder / "film.mp4")), str(folder / "out.mp4")
     scored = tasks.score({"path": path, "scenes": {}, "score": {}})
-    cut = {"path": path, "frames": [0, 12], "media": {"crf": 30}, "out": out, "limit": 60}
+    clip = {"frames": [0, 12], "crop": None, "out": out}
+    cut = {"path": path, "media": {"crf": 30}, "clips": [clip], "limit": 60}
+    (exported,) = tasks.export(cut)
+    looks = {"path": path, "clips": [clip], "embedder": "judge"}
+    rows = [Row(f"{n}.mp4", str(n), "quality", "kept") for n in range(3)]
+    signatures = [Signature.of(scored["clips"][n]) for n in (0, 1, 0)]
     names = {"detector": "motion", "actor": "flow", "captioner": "template"}
     return {
-        "score": [[clip["frames"], clip["metrics"], clip["hashes"]] for clip in scored["clips"]],
-        "embed": tasks.embed({"path": path, "frames": [0, 12], "embedder": "judge"}),
-        "export": {n: v for n, v in tasks.export(cut).items() if n not in ("bytes", "sha256")},
+        # Bits of a hash hang on the last digit, and that on where a picture lies in memory.
+        "score": [[c["frames"], c["metrics"], len(c["hashes"])] for c in scored["clips"]],
+        "embed": tasks.embed(looks),
+        "duplicates": find_groups(rows, signatures),
+        "export": {n: v for n, v in exported["value"].items() if n not in ("bytes", "sha256")},
         "annotate": tasks.annotate({"path": path, **names}),
     }
 

@@ -42,3 +42,13 @@ def test_every_kept_clip_was_written(run):
     _, out, table, _ = run
     kept = [r for r in table if r.stage == "split"]
     assert {p.name for p in (out / "clips").iterdir()} == {f"{r.clip_id}.mp4" for r in kept}
+
+
+@pytest.mark.slow
+def test_again_and_with_one_process_it_is_the_same(run):
+    folder, out, _, _ = run
+    once = (out / "manifest.jsonl").read_bytes()
+    prepare(folder, out, execution=Execution("process", workers=1))
+    assert (out / "manifest.jsonl").read_bytes() == once
+    prepare(folder, out.parent / "serial", execution=Execution("serial"))
+    assert (out.parent / "serial" / "manifest.jsonl").read_bytes() == once

@@ -83,6 +83,36 @@ def _nothing(path: Path) -> None:
     converted(1, before=("-ss", 99))(path)  # ffmpeg ends with 0 and writes no picture
 
 
+def _hole_of_zeros(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes(1500) + data[middle + 1500 :]
+
+
+def _barred() -> Clip:
+    frames = np.repeat(np.repeat(moving(54).frames, 2, axis=1), 2, axis=2)
+    frames[:, :16] = frames[:, -16:] = 0
+    return Clip(frames, 8)
+
+
+def _night() -> Clip:
+    """Dark but for a lamp that is carried through it."""
+    clip = moving(55)
+    lit = clip.frames.max(-1, keepdims=True) >= 230
+    return Clip(np.where(lit, clip.frames, clip.frames // 12).astype(np.uint8), clip.fps)
+
+
+def _card(path: Path) -> None:
+    run_ffmpeg("-f", "lavfi", "-i", "smptehdbars=s=320x180:r=12", "-t", 2, *_X264, local(path))
+
+
+def _two_tracks(path: Path) -> None:
+    whole = _source(path, 57)
+    tracks = ("-map", 0, "-map", 0, "-filter:v:0", "scale=32:24")
+    tracks += ("-disposition:v:0", 0, "-disposition:v:1", "default")
+    run_ffmpeg("-i", local(whole), *tracks, *_X264, local(path))
+    whole.unlink()
+
+
 _FAST = ("-c", "copy", "-movflags", "+faststart")
 _X264 = ("-c:v", "libx264", "-crf", 10)
 _SLOW = "setpts='if(lt(N,8),N,8+(N-8)*1.5)/(8*TB)'"
@@ -153,6 +183,39 @@ ZOO: dict[str, tuple[Maker, tuple[str, str]]] = {
     "film.mp4": (clip(lambda: film((31, 32), 12)), KEPT),
     "not_text.txt": (converted(33, "-f", "mp4", *_X264), KEPT),
     "lies.mkv": (converted(34, "-f", "mp4", *_X264), KEPT),
+    # what cameras, phones and archives add to that
+    "large.mp4": (
+        converted(
+            44, "-vf", "scale=3840:2560:flags=neighbor", "-c:v", "libx264", "-preset", "ultrafast",
+            frames=9,
+        ),
+        KEPT,
+    ),
+    "hlg.mkv": (
+        converted(
+            45, "-c:v", "libx265", "-pix_fmt", "yuv420p10le",
+            "-x265-params", "transfer=arib-std-b67:colorprim=bt2020:log-level=error",
+        ),
+        KEPT,
+    ),
+    "mirrored.mp4": (converted(46, "-c", "copy", before=("-display_hflip",)), KEPT),
+    "full_colour.mkv": (converted(47, *_X264, "-pix_fmt", "yuv444p"), KEPT),
+    "deep_colour.mov": (converted(48, *_X264, "-pix_fmt", "yuv422p10le"), KEPT),
+    "grey.mkv": (converted(49, "-c:v", "ffv1", "-pix_fmt", "gray"), KEPT),
+    "screen.mkv": (converted(50, "-c:v", "ffv1", "-pix_fmt", "bgr0"), KEPT),
+    "packed.avi": (converted(51, "-c:v", "libxvid", "-q:v", 2, "-bf", 2), KEPT),
+    "b_frames.avi": (converted(52, *_X264, "-bf", 2), KEPT),
+    "fast.mp4": (converted(53, "-vf", "fps=120", *_X264), KEPT),
+    "letterbox.mp4": (clip(_barred), KEPT),
+    "night.mp4": (clip(_night), KEPT),
+    "two_tracks.mkv": (_two_tracks, KEPT),
+    "test_card.mp4": (_card, ("rejected", "test_card")),
+    "zeros_inside.ts": (part(58, _hole_of_zeros, *_X264, "-g", 99), ("error", "damaged")),
+    "cut_off.ts": (part(59, lambda d: d[: len(d) * 6 // 10], *_X264), ("error", "damaged")),
+    "cut_off.webm": (
+        part(60, lambda d: d[: len(d) * 6 // 10], "-c:v", "libvpx-vp9", "-cpu-used", 8),
+        ("error", "truncated"),
+    ),
     # names
     "café.mp4": (clip(lambda: moving(35)), KEPT),
     "日本の花.mp4": (clip(lambda: moving(36)), KEPT),
@@ -164,6 +227,7 @@ ZOO: dict[str, tuple[Maker, tuple[str, str]]] = {
 }  # fmt: skip
 if os.name != "nt":
     ZOO["new\nline.mp4"] = (clip(lambda: moving(42)), KEPT)
+    ZOO["Trip: day 1.mp4"] = (clip(lambda: moving(61)), KEPT)
     ZOO['a "quoted";|&name.mp4'] = (clip(lambda: moving(43)), KEPT)
 
 

@@ -34,6 +34,24 @@ def test_each_word_belongs_to_its_noun(prompt, named):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("a blue robot walking left in the city", "robot blue left city"),
+        ("an android marching right through a forest", "robot right forest"),
+        ("a red toadstool swaying in the snow", "mushroom red in_place snow"),
+        (
+            "a green mushroom hopping in a meadow, paper cut-out",
+            "mushroom green bouncing meadow papercut",
+        ),
+        ("a ball in a desert, cut-out paper style", "ball desert papercut"),
+        ("a paper collage of a yellow star in a forest", "star yellow forest papercut"),
+    ],
+)
+def test_what_is_reserved_has_its_words(prompt, named):
+    assert list(parse_prompt(prompt).values()) == named.split()
+
+
+@pytest.mark.parametrize(
     ("prompt", "unjudged"),
     [
         ("a red ball moving left in a desert", []),

@@ -1,10 +1,12 @@
 """Pixels and ground truth agree."""
 
+import cv2
 import numpy as np
 import pytest
 
-from vidgen_lab.toyworld import COLOURS, STYLES, SUBJECTS, Scene, render, sample_scene
+from vidgen_lab.toyworld import ATTRIBUTES, COLOURS, Scene, render, sample_scene
 from vidgen_lab.toyworld.renderer import PALETTE, boxes_of
+from vidgen_lab.toyworld.subjects import DRAWINGS, Part, ellipse
 from vidgen_lab.toyworld.world import LEGAL_MOTIONS, legal_backgrounds
 
 
@@ -20,8 +22,8 @@ def test_same_scene_same_bytes_other_seed_other_picture():
     assert not np.array_equal(render(scene_of(seed=2)).clip.frames, other)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("subject", ATTRIBUTES["subject"])
+@pytest.mark.parametrize("style", ATTRIBUTES["style"])
 def test_every_subject_is_drawn_where_its_mask_says(subject, style):
     motion, background = LEGAL_MOTIONS[subject][0], legal_backgrounds(subject)[-1]
     made = render(Scene(subject, "purple", motion, background, style, seed=5), 144, 96, 5)
@@ -84,6 +86,44 @@ def test_supersampling_makes_soft_edges():
     """Anti-aliased edges hold colours between the body's and the background's."""
     frame = render(scene_of("heart", "red", "spinning", "snow", seed=2), 192, 128).clip.frames[0]
     assert len(np.unique(frame.reshape(-1, 3), axis=0)) > 300
+
+
+def test_another_drawing_takes_the_place_and_the_path_of_the_subject():
+    scene = scene_of("cube", "blue", seed=4)
+    as_ever = render(scene, drawing=DRAWINGS["cube"])
+    plain = render(scene)
+    assert np.array_equal(as_ever.clip.frames, plain.clip.frames)
+    blob = [Part(ellipse(0, 0, 0.4), "main")]
+    made = render(scene, drawing=lambda t: blob)
+    assert np.array_equal(made.centers, plain.centers)
+    assert 0 < made.masks[8].sum() < plain.masks[8].sum()
+    x, y = made.centers[8].round().astype(int)
+    assert np.abs(made.clip.frames[8, y, x].astype(int) - PALETTE["blue"]).max() <= 2
+    nothing = render(scene, drawing=lambda t: [])
+    assert not nothing.masks.any() and not nothing.boxes.any()
+
+
+def test_a_paper_cut_out_has_a_white_edge_and_a_shadow_on_bleached_ground():
+    scene = scene_of("heart", "red", "spinning", "forest", seed=2)
+    cartoon, paper = (
+        render(scene_of("heart", "red", "spinning", "forest", seed=2, style=style), 192, 128)
+        for style in ("cartoon", "papercut")
+    )
+    assert np.array_equal(cartoon.masks, paper.masks)
+    assert scene.subject == paper.scene.subject
+    mask = paper.masks[0]
+    edge = cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
+    light = [made.clip.frames[0][edge].mean() for made in (cartoon, paper)]
+    assert light[1] > light[0] + 60
+    far = ~cv2.dilate(mask.astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
+    assert paper.clip.frames[0][far].mean() > cartoon.clip.frames[0][far].mean() + 30
+    # the shadow: to the lower right of the body it is darker than to the upper left
+    near = 9
+    shifted = {d: np.roll(mask, (d, d), (0, 1)) & ~mask & ~edge for d in (near, -near)}
+    ground = {d: paper.clip.frames[0][where].mean() for d, where in shifted.items()}
+    bare = {d: render(paper.scene, 192, 128, drawing=lambda t: []).clip.frames[0][where].mean()
+            for d, where in shifted.items()}  # fmt: skip
+    assert ground[near] - bare[near] < ground[-near] - bare[-near] - 5
 
 
 def test_boxes_of_an_empty_mask_are_zero():

@@ -14,13 +14,18 @@ from vidgen_lab.toyworld import (
     is_held_out,
     sample_scene,
 )
-from vidgen_lab.toyworld.world import LEGAL_MOTIONS, legal_backgrounds
+from vidgen_lab.toyworld.world import (
+    LEGAL_MOTIONS,
+    RESERVED_STYLES,
+    RESERVED_SUBJECTS,
+    legal_backgrounds,
+)
 
 
 def test_the_world_is_as_large_as_promised():
     sizes = [len(v) for v in (SUBJECTS, COLOURS, MOTIONS, BACKGROUNDS, STYLES)]
     assert all(size >= least for size, least in zip(sizes, (14, 7, 8, 8, 3), strict=True))
-    assert set(LEGAL_MOTIONS) == set(SUBJECTS)
+    assert set(LEGAL_MOTIONS) == set(SUBJECTS + RESERVED_SUBJECTS)
     assert {m for motions in LEGAL_MOTIONS.values() for m in motions} == set(MOTIONS)
     assert all(legal_backgrounds(subject) for subject in SUBJECTS)
 
@@ -60,7 +65,8 @@ def test_training_scenes_and_held_out_compositions_never_meet():
     assert not training & unseen
     # Every single value of every attribute is trained on: only combinations are new.
     for position, name in enumerate(key):
-        assert {c[position] for c in training} == set(ATTRIBUTES[name])
+        usual = [v for v in ATTRIBUTES[name] if v not in RESERVED_SUBJECTS]
+        assert {c[position] for c in training} == set(usual)
 
 
 def test_the_held_out_set_is_fixed():
@@ -77,3 +83,21 @@ def test_the_held_out_set_is_fixed():
 
 
 HELD_OUT_START = ["red ball bouncing", "orange ball up", "orange ball down"]
+
+
+def test_what_is_reserved_comes_only_to_those_who_ask_for_it():
+    rng = np.random.default_rng(0)
+    usual = [sample_scene(rng, held_out=None) for _ in range(2000)]
+    assert not any(scene.reserved for scene in usual)
+    every = [sample_scene(rng, held_out=None, reserved=True) for _ in range(2000)]
+    assert {scene.subject for scene in every} == set(ATTRIBUTES["subject"])
+    assert {scene.style for scene in every} == set(ATTRIBUTES["style"])
+    assert 0.1 < sum(scene.reserved for scene in every) / len(every) < 0.35
+
+
+def test_a_scene_is_reserved_by_its_subject_or_its_style():
+    ball, robot = Scene("ball", "red", "left", "desert"), Scene("robot", "red", "left", "desert")
+    assert not ball.reserved and robot.reserved
+    assert Scene("ball", "red", "left", "desert", "papercut").reserved
+    assert len(RESERVED_SUBJECTS) == 2 and len(RESERVED_STYLES) == 1
+    assert not set(RESERVED_SUBJECTS) & set(SUBJECTS) and not set(RESERVED_STYLES) & set(STYLES)

@@ -1,32 +1,13 @@
-"""What the tests of training share: a folder of clips, and a training that is killed half-way."""
+"""What the tests of training share: a folder of clips."""
 
 import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
 from tests.training.samples import LONG, TALL, WIDE
-from vidgen_lab.training import checkpoints
 from vidgen_lab.training.data.buckets import assign
 from vidgen_lab.training.data.clips import read_clips
 from vidgen_lab.video.clip import Clip
-
-
-class Killed(Exception):
-    """Stands in for kill -9 right after a checkpoint."""
-
-
-@pytest.fixture
-def dying(monkeypatch):
-    """Make the next training die at its first checkpoint, which comes after two steps."""
-    save = checkpoints.Run.save
-
-    def save_then_die(run, step):
-        save(run, step)
-        if step < run.total:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints, "CHECKPOINT_EVERY", 1)
-    monkeypatch.setattr(checkpoints.Run, "save", save_then_die)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import torch
@@ -55,10 +56,14 @@ class Model(nn.Module):
 
 
 class Killer:
-    """Kills this process at the n-th time that something happens."""
+    """Kills this process at the n-th time that something happens, or after so many seconds."""
 
     def __init__(self, moment, number):
         self.moment, self.number = moment, number
+        if moment == "time":
+            timer = threading.Timer(number, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.daemon = True
+            timer.start()
 
     def __call__(self, moment):
         if moment == self.moment:
@@ -93,13 +98,13 @@ def trainer_in(folder, workers=0, kill=None, **changes):
 def run(folder, workers=0, processes=1, kill=None, **changes):
     """Train in `folder` in processes of their own; returns the exit status of the first.
 
-    kill: (moment, number): "step", "validation" or "checkpoint", and how many to let pass. What is
-    left when one was killed is killed too.
+    kill: (moment, number): "step", "validation" or "checkpoint", and how many to let pass; or
+    "time", and seconds. What is left when one was killed is killed too.
     """
     port = _free_port() if processes > 1 else 0
     children = [start(_train, folder, workers, rank, processes, port, kill if rank == 0 else None,
                       changes) for rank in range(processes)]  # fmt: skip
-    children[0].join(120)
+    children[0].join(600)
     for child in children[1:]:
         child.join(1 if children[0].exitcode else 60)
     for child in children:

@@ -13,13 +13,13 @@ from torch import nn
 
 from tests.training import killable
 from vidgen_lab.training.config import TrainingConfig
-from vidgen_lab.training.context import (
+from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.parallel.context import (
     cut_sequence,
     ring_attention,
     ulysses_attention,
     whole_sequence,
 )
-from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 CONFIG = TrainingConfig(

@@ -6,7 +6,7 @@ import torch
 from vidgen_lab.cli import main
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.measure import saved_bytes
-from vidgen_lab.training.plan import BLOCK_VALUES, GIB, options, plan, plan_training
+from vidgen_lab.training.parallel.plan import BLOCK_VALUES, GIB, options, plan, plan_training
 
 # GB as printed; diffusers documentation of CogVideoX and the CogVideo README ("minimum").
 PUBLISHED = [

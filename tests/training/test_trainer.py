@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -113,6 +114,60 @@ def test_a_run_says_whether_it_is_new_and_goes_on_where_it_stopped(tmp_path, cap
     whole = regression(tmp_path / "whole", replace(PLAIN, steps=8))
     whole.fit()
     assert not torch.equal(weights(whole), torch.zeros_like(weights(whole)))
+
+
+def test_a_learning_rate_that_was_changed_on_resuming_has_effect(tmp_path):
+    regression(tmp_path, replace(PLAIN, steps=2)).fit()
+    constant = OptimizerConfig(learning_rate=0.5, warmup=0, schedule="constant")
+    changed = regression(tmp_path, replace(PLAIN, ema_decay=0.9, steps=3), optimizers=constant)
+    allowed = ["training.steps", "training.ema_decay"]
+    rows = changed.fit(allow=allowed).history
+    assert rows[-1]["learning_rate"] == 0.5
+
+
+def test_nothing_is_left_of_a_run_that_died_before_its_first_checkpoint(tmp_path):
+    held_out, config = [(torch.ones(2, 5), torch.zeros(2, 5))], replace(PLAIN, validate_every=6)
+
+    def broken(model, batch, draw):
+        if model.training:
+            raise RuntimeError("broke")
+        return (model(batch[0]) * 3).square().mean(1)
+
+    with pytest.raises(RuntimeError, match="broke"):
+        regression(tmp_path, config, loss=broken, held_out=held_out).fit()
+    again = replace(config, seed=1)  # another run altogether, so nothing to allow
+    rows = regression(tmp_path, again, held_out=held_out).fit().history
+    alone = regression(tmp_path / "alone", again, held_out=held_out).fit().history
+    assert rows[0] == alone[0] and rows[0]["step"] == 0
+
+
+def test_samples_are_written_and_shown_where_the_losses_are(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from vidgen_lab.video.clip import Clip
+    from vidgen_lab.video.reader import probe_video
+
+    seen = []
+
+    def sample(model, step):
+        assert not model.training and not torch.is_grad_enabled()
+        seen.append((step, torch.rand(1).item()))
+        return [Clip(np.full((4, 16, 16, 3), 40 * step, np.uint8), 8)]
+
+    config = replace(PLAIN, sample_every=4, tensorboard=True)
+    trainer = regression(tmp_path / "a", config, sample=sample)
+    trainer.fit()
+    assert [step for step, _ in seen] == [0, 4, 6] and len({value for _, value in seen}) == 1
+    assert probe_video(tmp_path / "a/samples/step_00000004_0.mp4").num_frames == 4
+    events = EventAccumulator(str(tmp_path / "a/tensorboard"), {"images": 0}).Reload()
+    losses = [(event.step, event.value) for event in events.Scalars("loss")]
+    rows = [row for row in trainer.run.history() if "loss" in row]
+    assert losses == [(row["step"], pytest.approx(row["loss"])) for row in rows]
+    assert "samples/0" in events.Tags()["images"]
+    plain = regression(tmp_path / "b")
+    plain.fit()
+    assert torch.equal(weights(trainer), weights(plain))  # sampling left no trace
 
 
 def test_an_interrupt_finishes_the_step_saves_and_leaves_usable_objects(tmp_path, capsys):

@@ -47,14 +47,19 @@ def in_order(path):
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_any_frame_equals_the_one_read_in_order(master, tmp_path, name, monkeypatch):
-    options = KINDS[name]
+def written(master, path):
+    """The clip in one of KINDS; skips where this ffmpeg cannot write it."""
+    options = KINDS[path.name]
     if options[1:2] and options[1] not in encoders():
         pytest.skip(f"this ffmpeg has no {options[1]}")
-    path = tmp_path / name
-    pixels = () if "-pix_fmt" in options or name.endswith("gif") else ("-pix_fmt", "yuv420p")
+    pixels = () if "-pix_fmt" in options or path.suffix == ".gif" else ("-pix_fmt", "yuv420p")
     ffmpeg("-i", master, *options, *pixels, path)
+    return path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_any_frame_equals_the_one_read_in_order(master, tmp_path, name, monkeypatch):
+    path = written(master, tmp_path / name)
     truth, reader = in_order(path), VideoReader(path)
     assert reader.info.num_frames == len(truth)
     restarts = []
@@ -138,6 +143,23 @@ def test_reading_small_equals_scaling_down(master):
     assert small.frames.shape == (3, 32, 48, 3)
     large = read_clip(master, 10, 3).frames.reshape(3, 32, 2, 48, 2, 3).mean((2, 4))
     assert np.abs(small.frames - large).mean() < 3
+
+
+@pytest.mark.parametrize("name", ["h264_b2.mp4", "h264_b2.avi"])
+def test_many_spans_cost_one_pass_where_seeking_is_impossible(master, tmp_path, name, monkeypatch):
+    path = written(master, tmp_path / name)
+    reader, truth, passes = VideoReader(path), in_order(path), []
+    pictures = VideoReader.pictures
+    monkeypatch.setattr(
+        VideoReader, "pictures", lambda self, *a: passes.append(1) or pictures(self, *a)
+    )
+    spans = [(2, 5, 3), (9, 1, 1), (9, 4, 2), (30, 30, 1)]
+    for (start, count, stride), clip in zip(spans, reader.read_spans(spans), strict=True):
+        wanted = truth[start : start + count * stride : stride]
+        assert np.array_equal(clip.frames, np.stack(wanted))
+    assert len(passes) <= 1
+    with pytest.raises(ValueError, match="possible"):
+        list(reader.read_spans([(50, 20, 1)]))
 
 
 def test_a_time_base_too_coarse_loses_no_frame():

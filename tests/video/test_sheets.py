@@ -4,6 +4,7 @@ import pytest
 from tests.video.conftest import numbered_clip
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.sheets import clip_sheet, contact_sheet, film_strip
+from vidgen_lab.video.show import show_video, show_videos
 
 
 def test_a_sheet_of_clips_runs_on_at_one_rate_and_waits_at_the_end():
@@ -41,3 +42,25 @@ def test_film_strip_has_a_titled_row_per_clip():
     assert film_strip(clips, num=3, scale=1).shape[0] == 2 * 64 + 4
     with pytest.raises(ValueError, match="no clips"):
         film_strip([])
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_sizes_that_show_nothing_are_named(number):
+    clip = numbered_clip(3)
+    for show, name in (
+        (lambda: show_video(clip, width=number), "width"),
+        (lambda: show_video(numbered_clip(60), width=number), "width"),
+        (lambda: show_videos([clip], width=number), "width"),
+        (lambda: clip_sheet([clip], columns=number), "columns"),
+        (lambda: contact_sheet(clip, columns=number), "columns"),
+        (lambda: contact_sheet(clip, num=number), "at least one frame"),
+        (lambda: contact_sheet(clip, scale=number), "scale"),
+        (lambda: film_strip([clip], scale=number), "scale"),
+    ):
+        with pytest.raises(ValueError, match=name):
+            show()
+
+
+def test_a_title_of_two_lines_or_without_end_is_shown_in_one():
+    for title in ("two\nlines", "x" * 10**6, "x " * 10**6, "\n"):
+        assert film_strip([numbered_clip(3)], [title], num=3, scale=1).shape[0] <= 22 + 4 + 64

@@ -29,7 +29,8 @@ def run(tmp_path) -> ChapterRun:
     usual = GenerationRequest.for_tier(TIER, "a ball", seed=3)
     for name, request in (("b", usual.with_(num_inference_steps=99)), ("c", usual)):
         recipe = request.to_dict() | {
-            "model": TIER.model, "seconds": 2.5, "peak_memory_gib": 0.7,
+            "model": TIER.model, "dtype": "float32", "offload": None, "versions": {},
+            "seconds": 2.5, "peak_memory_gib": 0.7,
         }  # fmt: skip
         (tmp_path / f"{name}.json").write_text(json.dumps(recipe))
     videos = tuple(tmp_path / f"{name}.mp4" for name in "abc")

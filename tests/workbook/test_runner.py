@@ -119,3 +119,92 @@ def test_wrong_parameters_are_found_before_anything_runs(chapter):
         prepare(chapter(), {}, {"rate": "fast"})
     with pytest.raises(ValueError, match="declares no artefacts"):
         prepare(chapter(artefacts=()), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"tier": "nope"}, "unknown tier 'nope'"),
+        ({"tier": "5"}, "unknown tier '5'"),
+        ({"tier": "[1]"}, "unknown tier"),
+        ({"tier": ""}, "tier is empty"),
+        ({"prompt": ""}, "prompt is empty; leave it out for 'a red ball'"),
+        ({"prompt": " \u200b"}, "prompt is empty"),
+        ({"prompt": "a \udcff ball"}, "no text at position 3"),
+        ({"seed": "-1"}, "seed must be at least 0"),
+        ({"seed": "1.5"}, "seed"),
+        ({"num_frames": "12"}, "num_frames=12"),
+        ({"width": "20000"}, "width must be at most"),
+        ({"width": "-8"}, "width must be at least 1"),
+        ({"guidance_scale": ".nan"}, "guidance_scale"),
+    ],
+)
+def test_what_a_chapter_would_refuse_is_refused_before_it_starts(chapter, given, says):
+    path = chapter()
+    node = nbformat.read(path, as_version=4)
+    node.cells[1].source += (
+        '\nprompt: str = "a red ball"\nseed: int = 1\nnum_frames: int | None = None'
+        "\nwidth: int | None = None\nguidance_scale: float | None = None"
+    )
+    nbformat.write(node, path)
+    with pytest.raises(ParameterError, match=re.escape(says)):
+        prepare(path, given)
+    assert prepare(path, {"prompt": "a blue ball", "seed": "3"})["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"nbformat": 4}', '"x"', "\0", "[" * 9999]
+)
+def test_a_file_that_is_no_notebook(tmp_path, content):
+    path = tmp_path / "x.ipynb"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="is no notebook"):
+        prepare(runner.find_chapter(str(path)), {})
+    with pytest.raises(FileNotFoundError, match="no notebook"):
+        runner.find_chapter(str(tmp_path / "none.ipynb"))
+
+
+def test_a_parameters_cell_that_is_no_python(chapter):
+    path = chapter()
+    node = nbformat.read(path, as_version=4)
+    for source in ("tier: str = (", "a = 'x", "\0"):
+        node.cells[1].source = source
+        nbformat.write(node, path)
+        with pytest.raises(ParameterError, match="is not Python"):
+            prepare(path, {})
+
+
+def test_a_readers_own_copy_runs_with_a_time_limit_and_its_verdicts_count(
+    chapter, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = runner.find_chapter(str(chapter().relative_to(tmp_path)))
+    run = run_notebook(path, prepare(path, {}), limit=60)
+    assert run.verdicts == {"right": 1}
+
+    slow = chapter("import time\ntime.sleep(60)")
+    with pytest.raises(ChapterError, match="a cell under 'Work' took longer than 1 s"):
+        run_notebook(slow, prepare(slow, {}), tmp_path / "slow", limit=1)
+    assert (tmp_path / "slow" / slow.name).is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["09_smäll chapter.ipynb", "09_smäll chapter.html", runner.VERDICTS]
+)
+def test_a_file_of_the_users_own_is_never_overwritten_by_a_run(chapter, tmp_path, name):
+    path = chapter()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(FileExistsError, match="is there already"):
+        run_notebook(path, prepare(path, {}), tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text() == "mine"
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_a_folder_for_artefacts_that_is_not_empty_leaves_no_run_folder(chapter, tmp_path):
+    path = chapter()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match="not empty"):
+        run_notebook(path, prepare(path, {"out_dir": str(tmp_path / "full")}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
 from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
+from vidgen_lab.video.clip import evenly_spaced
 from vidgen_lab.video.writer import write_clip
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def spread(num_frames: int, count: int) -> tuple[int, ...]:
     whole numbers allow. ValueError for a clip that is too short: repeated frames teach to stop."""
     if num_frames < count:
         raise ValueError(f"{num_frames} frames are fewer than {count}")
-    return tuple(np.linspace(0, num_frames - 1, count).round().astype(int).tolist())
+    return tuple(evenly_spaced(num_frames, count))
 
 
 def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 8) -> str:

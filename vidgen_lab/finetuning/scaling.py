@@ -16,7 +16,7 @@ from vidgen_lab.finetuning.config import FinetuneConfig
 from vidgen_lab.finetuning.lora import Trainable
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.settings.hardware import GIB, probe
-from vidgen_lab.training.plan import TRANSFORMERS, TrainingPlan, plan_training
+from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_training
 
 LAUNCH = Path(__file__).with_name("launch")
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def check_output(path: str | Path, need_bytes: int = SPARE_BYTES) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise OutputError(errno.EINVAL, f"The clip is written as .mp4; {path.name!r} is not")
+    if "\0" in str(path):
+        raise OutputError(errno.EINVAL, f"{str(path)!r} holds a zero byte; choose another name")
     if path.is_dir():
         raise OutputError(errno.EISDIR, f"{path} is a folder; add a file name")
     if _taken(path):
@@ -89,6 +92,8 @@ def check_output(path: str | Path, need_bytes: int = SPARE_BYTES) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent):  # permissions alone do not tell
             pass
+        with suppress(FileNotFoundError):
+            recipe_path(path).lstat()  # the name may be too long
     except OSError as error:
         raise _output_error(error, path) from error
     if free_disk_gib(path.parent) * GIB < need_bytes:

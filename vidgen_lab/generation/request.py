@@ -52,7 +52,7 @@ class GenerationRequest:
         for name in ("prompt", "negative_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise RequestError(f"{name} must be text, not {type(getattr(self, name)).__name__}")
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         if not visible(self.prompt):
             raise RequestError(
                 'The prompt is empty. Say what the video should show, e.g. "a red ball bouncing".'
@@ -105,7 +105,7 @@ def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
 class ModelLimits:
     """What a model's own configuration allows. Read from a pipeline or from its folder's JSON.
 
-    frame_step: legal frame counts are frame_step * N + 1 with N >= 1.
+    frame_step, frame_offset: legal frame counts are frame_step * N + frame_offset with N >= 1.
     side_step: heights and widths are multiples of this, in pixels.
     max_text_tokens: tokens of the prompt that the transformer reads.
     max_steps: denoising steps of its noise schedule.
@@ -120,6 +120,7 @@ class ModelLimits:
     native: tuple[int, int, int]
     max_height: int | None = None
     max_width: int | None = None
+    frame_offset: int = 1
 
     @classmethod
     def from_configs(cls, transformer: Any, vae: Any, scheduler: Any) -> "ModelLimits":
@@ -137,7 +138,8 @@ class ModelLimits:
         time = vae["temporal_compression_ratio"]
         joined = transformer.get("patch_size_t")
         return cls(
-            frame_step=int(2 * time * (joined or 1)),
+            frame_step=int((2 * time if time > 1 else 1) * (joined or 1)),
+            frame_offset=int(time > 1),
             side_step=space * transformer["patch_size"],
             max_text_tokens=transformer["max_text_seq_length"],
             max_steps=scheduler["num_train_timesteps"],
@@ -157,11 +159,18 @@ class ModelLimits:
         def read(name: str) -> dict[str, Any]:
             return json.loads((Path(folder) / name).read_text(encoding="utf-8"))
 
-        return cls.from_configs(
-            read("transformer/config.json"),
-            read("vae/config.json"),
-            read("scheduler/scheduler_config.json"),
-        )
+        names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+        try:
+            return cls.from_configs(*map(read, names))
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise RequestError(f"the configuration in {folder} is damaged: {said}") from None
+
+    @property
+    def frame_rule(self) -> str:
+        """Legal frame counts in words of one formula: "8N+1", "4N"."""
+        step = self.frame_step if self.frame_step > 1 else ""
+        return f"{step}N" + (f"+{self.frame_offset}" if self.frame_offset else "")
 
     def unfamiliar(self, request: GenerationRequest) -> str | None:
         """What of the size the model was never trained on, in one sentence; None if nothing.
@@ -182,7 +191,7 @@ class ModelLimits:
 
     def nearest_frames(self, num_frames: int) -> list[int]:
         """The legal frame counts on either side of `num_frames` (one, if it is legal)."""
-        return _neighbours(num_frames, self.frame_step, offset=1)
+        return _neighbours(num_frames, self.frame_step, self.frame_offset)
 
     def nearest_sides(self, pixels: int) -> list[int]:
         """The legal heights or widths on either side of `pixels` (one, if it is legal)."""
@@ -208,7 +217,7 @@ def validate_request(
     frames = limits.nearest_frames(request.num_frames)
     if request.num_frames not in frames:
         problems.append(
-            f"num_frames={request.num_frames} is not {limits.frame_step}N+1, as this model needs "
+            f"num_frames={request.num_frames} is not {limits.frame_rule}, as this model needs "
             f"(it would return another number); nearest: {_either(frames)}."
         )
     for name in ("height", "width"):
@@ -257,7 +266,8 @@ def visible(text: str) -> bool:
     return any(unicodedata.category(character)[0] in "LNPS" for character in text)
 
 
-def _check_text(name: str, text: str) -> None:
+def check_text(name: str, text: str) -> None:
+    """RequestError for bytes that are no UTF-8, as a terminal hands them over, and for a zero."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -216,8 +216,7 @@ class FrameVAE(nn.Module):
     def __init__(self, vae: AutoencoderKL, chunk: int = 14) -> None:
         super().__init__()
         require(vae.config.shift_factor is None, "shift_factor", None, vae.config.shift_factor)
-        self.vae, self.chunk = vae, chunk
-        self.scaling_factor = vae.config.scaling_factor
+        self.vae, self.config, self.chunk = vae, vae.config, chunk
         self.spatial_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @classmethod
@@ -254,12 +253,16 @@ class FrameVAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Clip in -1 .. 1 -> scaled latents, deterministic."""
-        return self.moments(x)[0] * self.scaling_factor
+        return self.moments(x)[0] * self.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Scaled latents -> clip in about -1 .. 1."""
-        z = latents / self.scaling_factor
+        z = latents / self.config.scaling_factor
         return self._framewise(lambda part: self.vae.decode(part).sample, z, "latents")
+
+    def to_diffusers(self) -> AutoencoderKL:
+        """The picture VAE itself."""
+        return self.vae
 
 
 class PatchPCA:

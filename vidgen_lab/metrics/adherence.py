@@ -1,18 +1,25 @@
 """Prompt adherence as a number: does the clip show what the sentence names?"""
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from vidgen_lab.metrics.judge import ToyJudge, judge_clips
-from vidgen_lab.toyworld import parse_prompt
+import numpy as np
+
+from vidgen_lab.metrics.judge import ToyJudge, judge_clips, load_judge
+from vidgen_lab.toyworld.prompts import Reading, read_prompt
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.reader import VideoReader
 
 
 @dataclass(frozen=True)
 class Adherence:
-    """What a prompt names, what the judge sees, and how sure it is of what was named (0 to 1 per
-    attribute).
+    """What a prompt names, what the judge sees, and how sure it is of what was named.
 
+    named, seen: attribute -> value; the judge may see "none of these". scores: probability of what
+    was named, confidence: of what is seen, both 0 to 1 per attribute. unsure: attributes in which
+    the judge is less sure than it has to be for its answer to count. unjudged: what else the prompt
+    says; ignored: its words that the toy world does not know, see `prompts.Reading`.
     `measurable` is False when the prompt names nothing of the toy world; then there is no score at
     all.
     """
@@ -21,6 +28,10 @@ class Adherence:
     named: dict[str, str]
     seen: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    unsure: list[str] = field(default_factory=list)
+    unjudged: list[str] = field(default_factory=list)
+    ignored: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def measurable(self) -> bool:
@@ -28,8 +39,11 @@ class Adherence:
 
     @property
     def right(self) -> dict[str, bool]:
-        """Per named attribute: is it what the judge finds most likely?"""
-        return {name: self.seen[name] == value for name, value in self.named.items()}
+        """Per named attribute: is it what the judge finds most likely, and surely so?"""
+        return {
+            name: self.seen[name] == value and name not in self.unsure
+            for name, value in self.named.items()
+        }
 
     @property
     def all_right(self) -> bool | None:
@@ -48,15 +62,32 @@ class Adherence:
     def __str__(self) -> str:
         if not self.measurable:
             return "not measurable: the prompt names nothing of the toy world"
-        marks = [
-            f"{name} {value} {'✓' if self.right[name] else '✗ (' + self.seen[name] + ')'}"
-            for name, value in self.named.items()
-        ]
-        return " · ".join(marks)
+        return " · ".join(
+            f"{name} {value} {self._mark(name)}" for name, value in self.named.items()
+        )
+
+    def _mark(self, name: str) -> str:
+        if name in self.unsure:
+            return f"? (unsure: {self.seen[name]} {self.confidence[name]:.0%})"
+        return "✓" if self.right[name] else f"✗ ({self.seen[name]})"
+
+    def describe(self) -> str:
+        """The verdict on the prompt, and in lines of their own what it leaves out."""
+        lines = [f"Prompt: {self}"]
+        if self.unjudged:
+            lines.append(f"Not judged: {'; '.join(self.unjudged)}")
+        if self.ignored:
+            words = (f"{w} ({near}?)" if near else w for w, near in self.ignored.items())
+            lines.append(f"Ignored: {', '.join(words)} (vidgen-lab words lists what is known)")
+        return "\n".join(lines)
 
 
-def prompt_adherence(clip: Clip, prompt: str, judge: ToyJudge | None = None) -> Adherence:
-    """Score `clip` against every attribute that `prompt` names in the toy world's vocabulary."""
+def prompt_adherence(
+    video: Clip | str | Path, prompt: str, judge: ToyJudge | None = None
+) -> Adherence:
+    """Score a clip or video file against every attribute that `prompt` names in the toy world's
+    vocabulary. Of a file only the frames that the judge looks at are read."""
+    clip = video if isinstance(video, Clip) else _judged_frames(video)
     return adherence_of([clip], [prompt], judge)[0]
 
 
@@ -66,13 +97,40 @@ def adherence_of(
     """`prompt_adherence` for many clips at once; ValueError unless there is a prompt for each."""
     if len(clips) != len(prompts):
         raise ValueError(f"{len(clips)} clips, but {len(prompts)} prompts")
-    named = [parse_prompt(prompt) for prompt in prompts]
-    measurable = [i for i, names in enumerate(named) if names]
+    read = [read_prompt(prompt) for prompt in prompts]
+    measurable = [i for i, reading in enumerate(read) if reading.named]
     tables = dict(zip(measurable, judge_clips([clips[i] for i in measurable], judge), strict=True))
-    results = []
-    for i, prompt in enumerate(prompts):
-        table = tables.get(i, {})
-        seen = {name: max(values, key=values.get) for name, values in table.items()}
-        scores = {name: table[name][value] for name, value in named[i].items()}
-        results.append(Adherence(prompt, named[i], seen, scores))
-    return results
+    least = (judge or load_judge()).unsure_below
+    return [
+        _verdict(prompt, reading, tables.get(i, {}), least)
+        for i, (prompt, reading) in enumerate(zip(prompts, read, strict=True))
+    ]
+
+
+def _verdict(
+    prompt: str,
+    reading: Reading,
+    table: dict[str, dict[str, float]],
+    least: dict[str, float],
+) -> Adherence:
+    """table: per attribute the probability of every answer."""
+    seen = {name: max(values, key=values.get) for name, values in table.items()}
+    confidence = {name: table[name][value] for name, value in seen.items()}
+    return Adherence(
+        prompt,
+        reading.named,
+        seen,
+        scores={name: table[name].get(value, 0.0) for name, value in reading.named.items()},
+        confidence=confidence,
+        unsure=[name for name in reading.named if confidence[name] < least.get(name, 0.0)],
+        unjudged=reading.unjudged,
+        ignored=reading.ignored,
+    )
+
+
+def _judged_frames(path: str | Path) -> Clip:
+    """The frames that the judge picks out of a whole clip, read one by one."""
+    reader = VideoReader(path)
+    places = np.linspace(0, reader.info.num_frames - 1, load_judge().frames).round().astype(int)
+    frames = [reader.read(int(place), 1).frames[0] for place in places]
+    return Clip(np.stack(frames), reader.info.fps)

@@ -4,6 +4,7 @@ Mean similarity of neighbours cannot tell a steady clip from a frozen one, and f
 difference cannot tell motion from noise; `flow` can, so its numbers stand beside the book's.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,9 @@ import cv2
 import numpy as np
 from skimage.metrics import structural_similarity
 
-from vidgen_lab.metrics.flow import FlowReport, analyse_flow
+from vidgen_lab.metrics.flow import FlowMeter, FlowReport
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.reader import read_clip
+from vidgen_lab.video.reader import VideoInfo, VideoReader
 
 BOOK_FRAMES = 10  # the book compares neighbours among the first ten frames only
 UNITS = {
@@ -93,7 +94,7 @@ def evaluate_video_basics(
     frames: Literal["all", "book"] = "all",
     sharpness_height: int | None = None,
 ) -> VideoBasics:
-    """Measure a clip or video file.
+    """Measure a clip or video file; of a file only a few frames are in memory at a time.
 
     frames: "all" uses every frame; "book" repeats the book's choice (SSIM of the first nine pairs,
         sharpness of the middle frame) for comparison. Rate and duration are the file's own.
@@ -104,31 +105,68 @@ def evaluate_video_basics(
     """
     if frames not in ("all", "book"):
         raise ValueError(f'frames must be "all" or "book", not {frames!r}')
-    clip = video if isinstance(video, Clip) else read_clip(video)
-    if clip.num_frames < 2:
+    if isinstance(video, Clip):
+        facts, pictures = video, iter(video.frames)
+    else:
+        reader = VideoReader(video)
+        facts, pictures = reader.info, iter(reader)
+    if facts.num_frames < 2:
         raise ValueError("an evaluation compares frames: the clip has only one")
-    if min(clip.height, clip.width) < 16:
-        raise ValueError(f"{clip.width}x{clip.height} is too small to evaluate (16 at least)")
-    looked_at = BOOK_FRAMES if frames == "book" else clip.num_frames
-    similarity = neighbour_ssim(Clip(clip.frames[:looked_at], clip.fps))
-    common = {
-        "frames": frames,
-        **{name: getattr(clip, name) for name in ("num_frames", "width", "height", "fps")},
-        "duration": clip.duration,
-        "consistency": float(similarity.mean()),
-        "consistency_min": float(similarity.min()),
-        "consistency_min_frame": int(similarity.argmin()) + 1,
-        "motion": 1 - _ssim(_grey(clip.frames[0]), _grey(clip.frames[-1])),
+    if min(facts.height, facts.width) < 16:
+        raise ValueError(f"{facts.width}x{facts.height} is too small to evaluate (16 at least)")
+    about = {name: getattr(facts, name) for name in ("num_frames", "width", "height", "fps")}
+    about |= {"frames": frames, "duration": facts.duration}
+    measure = _book_measures if frames == "book" else _all_measures
+    return VideoBasics(**about, **measure(pictures, facts, sharpness_height))
+
+
+def _all_measures(
+    pictures: Iterator[np.ndarray], facts: Clip | VideoInfo, height: int | None
+) -> dict[str, Any]:
+    first = last = None
+    flow, similarity, sharp, noise = FlowMeter(facts.fps), [], [], []
+    for picture in pictures:
+        flow.add(picture)
+        grey = _grey(picture)
+        scaled = _scaled(grey, height)
+        sharp.append(_sharpness(scaled))
+        noise.append(_noise(scaled))
+        if last is not None:
+            similarity.append(_ssim(last, grey))
+        first, last = grey if first is None else first, grey
+    return {
+        **_similarity_fields(similarity),
+        "motion": 1 - _ssim(first, last),
+        "sharpness": float(np.median(sharp)),
+        "noise": float(np.median(noise)),
+        **_flow_fields(flow.report()),
     }
-    if frames == "book":
-        middle = Clip(clip.frames[clip.num_frames // 2][None], clip.fps)
-        return VideoBasics(sharpness=float(sharpness(middle, sharpness_height)[0]), **common)
-    return VideoBasics(
-        sharpness=float(np.median(sharpness(clip, sharpness_height))),
-        noise=float(np.median(noise_level(clip, sharpness_height))),
-        **_flow_fields(analyse_flow(clip)),
-        **common,
-    )
+
+
+def _book_measures(
+    pictures: Iterator[np.ndarray], facts: Clip | VideoInfo, height: int | None
+) -> dict[str, Any]:
+    similarity, sharp, first, last = [], 0.0, None, None
+    for number, picture in enumerate(pictures):
+        grey = _grey(picture)
+        if 0 < number < BOOK_FRAMES:
+            similarity.append(_ssim(last, grey))
+        if number == facts.num_frames // 2:
+            sharp = _sharpness(_scaled(grey, height))
+        first, last = grey if first is None else first, grey
+    return {
+        **_similarity_fields(similarity),
+        "motion": 1 - _ssim(first, last),
+        "sharpness": float(sharp),
+    }
+
+
+def _similarity_fields(similarity: list[float]) -> dict[str, Any]:
+    return {
+        "consistency": float(np.mean(similarity)),
+        "consistency_min": float(np.min(similarity)),
+        "consistency_min_frame": int(np.argmin(similarity)) + 1,
+    }
 
 
 def neighbour_ssim(clip: Clip) -> np.ndarray:
@@ -139,7 +177,7 @@ def neighbour_ssim(clip: Clip) -> np.ndarray:
 
 def sharpness(clip: Clip, height: int | None = None) -> np.ndarray:
     """Variance of the Laplacian of each frame, float64 [T]; frames scaled to `height` if given."""
-    return np.array([cv2.Laplacian(grey, cv2.CV_64F).var() for grey in _scaled(clip, height)])
+    return np.array([_sharpness(_scaled(_grey(frame), height)) for frame in clip.frames])
 
 
 def noise_level(clip: Clip, height: int | None = None) -> np.ndarray:
@@ -147,12 +185,17 @@ def noise_level(clip: Clip, height: int | None = None) -> np.ndarray:
 
     Immerkaer 1996: a mask that cancels planes and edges; fine texture still counts as noise.
     """
+    return np.array([_noise(_scaled(_grey(frame), height)) for frame in clip.frames])
+
+
+def _sharpness(grey: np.ndarray) -> float:
+    return cv2.Laplacian(grey, cv2.CV_64F).var()
+
+
+def _noise(grey: np.ndarray) -> float:
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float64)
-    levels = []
-    for grey in _scaled(clip, height):
-        response = cv2.filter2D(grey.astype(np.float64), cv2.CV_64F, mask)[1:-1, 1:-1]
-        levels.append(np.sqrt(np.pi / 2) / 6 * np.abs(response).mean())
-    return np.array(levels)
+    response = cv2.filter2D(grey.astype(np.float64), cv2.CV_64F, mask)[1:-1, 1:-1]
+    return np.sqrt(np.pi / 2) / 6 * np.abs(response).mean()
 
 
 def _flow_fields(flow: FlowReport) -> dict[str, Any]:
@@ -170,13 +213,12 @@ def _flow_fields(flow: FlowReport) -> dict[str, Any]:
     }
 
 
-def _scaled(clip: Clip, height: int | None) -> list[np.ndarray]:
-    grey = [_grey(frame) for frame in clip.frames]
-    if height is None or height == clip.height:
+def _scaled(grey: np.ndarray, height: int | None) -> np.ndarray:
+    if height is None or height == grey.shape[0]:
         return grey
-    how = cv2.INTER_AREA if height < clip.height else cv2.INTER_LINEAR
-    size = max(1, round(clip.width * height / clip.height)), height
-    return [cv2.resize(frame, size, interpolation=how) for frame in grey]
+    how = cv2.INTER_AREA if height < grey.shape[0] else cv2.INTER_LINEAR
+    size = max(1, round(grey.shape[1] * height / grey.shape[0])), height
+    return cv2.resize(grey, size, interpolation=how)
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:

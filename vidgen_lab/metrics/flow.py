@@ -61,16 +61,38 @@ def analyse_flow(clip: Clip) -> FlowReport:
     """
     if clip.num_frames < 2:
         raise ValueError("motion needs at least two frames, the clip has one")
-    if min(clip.height, clip.width) < 16:
-        raise ValueError(f"{clip.width}x{clip.height} is too small for optical flow (16 at least)")
-    grey = _grey(clip)
-    engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    pairs = [_measure(engine, a, b) for a, b in zip(grey, grey[1:], strict=False)]
-    speed, camera, error, unexplained = np.asarray(pairs, dtype=np.float64).T
-    percent_per_second = 100 * clip.fps / grey[0].shape[1]
-    return FlowReport(
-        speed * percent_per_second, camera * percent_per_second, error / 2.55, unexplained
-    )
+    meter = FlowMeter(clip.fps)
+    for frame in clip.frames:
+        meter.add(frame)
+    return meter.report()
+
+
+class FlowMeter:
+    """The same frame by frame, for a video that would not fit into memory."""
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+        self._engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._last: np.ndarray | None = None
+        self._pairs: list[tuple[float, float, float, float]] = []
+
+    def add(self, frame: np.ndarray) -> None:
+        """Take the next frame, uint8 [H, W, 3]; ValueError under 16 pixels."""
+        height, width = frame.shape[:2]
+        if min(height, width) < 16:
+            raise ValueError(f"{width}x{height} is too small for optical flow (16 at least)")
+        grey = _grey(frame)
+        if self._last is not None:
+            self._pairs.append(_measure(self._engine, self._last, grey))
+        self._last = grey
+
+    def report(self) -> FlowReport:
+        """What the frames so far say, two at least."""
+        speed, camera, error, unexplained = np.asarray(self._pairs, dtype=np.float64).T
+        percent_per_second = 100 * self.fps / self._last.shape[1]
+        return FlowReport(
+            speed * percent_per_second, camera * percent_per_second, error / 2.55, unexplained
+        )
 
 
 def _measure(engine, now: np.ndarray, after: np.ndarray) -> tuple[float, float, float, float]:
@@ -133,11 +155,12 @@ def _smooth(image: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), max(1.5, _WINDOW * image.shape[1]))
 
 
-def _grey(clip: Clip) -> list[np.ndarray]:
-    """Frames as uint8 [H, W], reduced by a whole factor to at most the working width."""
-    factor = -(-clip.width // _WORK_WIDTH)
-    size = max(16, clip.width // factor), max(16, clip.height // factor)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip.frames]
+def _grey(frame: np.ndarray) -> np.ndarray:
+    """A frame as uint8 [H, W], reduced by a whole factor to at most the working width."""
+    height, width = frame.shape[:2]
+    factor = -(-width // _WORK_WIDTH)
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     if factor == 1:
         return grey
-    return [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in grey]
+    size = max(16, width // factor), max(16, height // factor)
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)

@@ -1,10 +1,10 @@
-"""The judge: a small clip classifier that reads the toy world's five attributes off the pixels."""
+"""The judge: a small clip classifier that reads the toy world's five attributes off the pixels,
+and says "none of these" where a picture shows nothing it knows."""
 
 import json
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -12,10 +12,11 @@ from torch import nn
 
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld.world import ATTRIBUTES
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.tensors import to_model_range
 
-FRAMES, HEIGHT, WIDTH = 9, 64, 96
+HEIGHT, WIDTH = 64, 96
+NONE = "none of these"
 
 
 class ToyJudge(nn.Module):
@@ -23,13 +24,28 @@ class ToyJudge(nn.Module):
 
     Four strided 2-D convolutions see every frame alone; two 3-D ones join the frames, where motion
     becomes visible.
+
+    answers: what it can say of each attribute, in the order of the logits; by default every value
+    of the world, and "none of these". frames: of a clip that it looks at, evenly spread.
+    temperature: divides the logits, so that a confidence of 0.9 is right nine times out of ten;
+    unsure_below: confidences under which an answer does not count. Both per attribute, fitted on
+    clips that training never saw.
     """
 
     def __init__(
-        self, channels: tuple[int, ...] = (24, 32, 48, 64), joint: tuple[int, int] = (96, 128)
+        self,
+        channels: tuple[int, ...] = (24, 40, 64, 80),
+        joint: tuple[int, int] = (112, 144),
+        frames: int = 8,
+        answers: dict[str, list[str]] | None = None,
+        temperature: dict[str, float] | None = None,
+        unsure_below: dict[str, float] | None = None,
     ):
         super().__init__()
-        self.settings = {"channels": list(channels), "joint": list(joint)}
+        self.channels, self.joint, self.frames = tuple(channels), tuple(joint), frames
+        self.answers = answers or {name: [*values, NONE] for name, values in ATTRIBUTES.items()}
+        self.temperature = temperature or dict.fromkeys(ATTRIBUTES, 1.0)
+        self.unsure_below = unsure_below or dict.fromkeys(ATTRIBUTES, 0.0)
         frame = []
         for inside, outside in zip((3, *channels), channels, strict=False):
             frame += [
@@ -49,28 +65,40 @@ class ToyJudge(nn.Module):
             ]
         self.clip = nn.Sequential(*clip)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * joint[-1], len(values)) for name, values in ATTRIBUTES.items()}
+            {name: nn.Linear(2 * joint[-1], len(said)) for name, said in self.answers.items()}
         )
 
+    @property
+    def settings(self) -> dict:
+        """What config.json holds: `ToyJudge(**settings)` is this judge without its weights."""
+        return {
+            "channels": list(self.channels),
+            "joint": list(self.joint),
+            "frames": self.frames,
+            "answers": self.answers,
+            "temperature": self.temperature,
+            "unsure_below": self.unsure_below,
+        }
+
     def forward(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
-        """video [B, 3, 9, 64, 96] in [-1, 1] -> logits [B, number of values] per attribute."""
+        """video [B, 3, frames, 64, 96] in [-1, 1] -> logits [B, answers] per attribute."""
         pooled = self.features(video)
-        return {name: head(pooled) for name, head in self.heads.items()}
+        return {name: head(pooled) / self.temperature[name] for name, head in self.heads.items()}
 
     def features(self, video: torch.Tensor) -> torch.Tensor:
-        """The pooled features [B, 256] under the heads; a video embedding for the toy world."""
+        """The pooled features [B, 288] under the heads; a video embedding for the toy world."""
         b, _, t = video.shape[:3]
         x = self.frame(video.transpose(1, 2).flatten(0, 1))  # [B*T, C, 4, 6]
-        x = self.clip(x.unflatten(0, (b, t)).transpose(1, 2))  # [B, C, 5, 4, 6]
+        x = self.clip(x.unflatten(0, (b, t)).transpose(1, 2))  # [B, C, T/2, 4, 6]
         return torch.cat([x.mean((2, 3, 4)), x.amax((2, 3, 4))], dim=1)
 
 
-def judge_input(clips: list[Clip]) -> torch.Tensor:
-    """Clips of any length and size as the judge's input [B, 3, 9, 64, 96] in [-1, 1]."""
+def judge_input(clips: list[Clip], num_frames: int) -> torch.Tensor:
+    """Clips of any length and size as a judge's input [B, 3, num_frames, 64, 96] in [-1, 1]."""
     batch = []
     for clip in clips:
-        chosen = np.linspace(0, clip.num_frames - 1, FRAMES).round().astype(int)
-        frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [9, 3, H, W]
+        chosen = evenly_spaced(clip.num_frames, num_frames, repeat=True)
+        frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [T, 3, H, W]
         if frames.shape[-2:] != (HEIGHT, WIDTH):
             frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
         batch.append(to_model_range(frames.transpose(0, 1)))
@@ -96,16 +124,16 @@ def load_judge(folder: Path | None = None) -> ToyJudge:
 def judge_clips(
     clips: list[Clip], judge: ToyJudge | None = None
 ) -> list[dict[str, dict[str, float]]]:
-    """For each clip and attribute the probability of every value."""
+    """For each clip and attribute the probability of every answer, "none of these" among them."""
     judge = judge or load_judge()
     results: list[dict[str, dict[str, float]]] = []
     for start in range(0, len(clips), 16):
-        logits = judge(judge_input(clips[start : start + 16]))
+        logits = judge(judge_input(clips[start : start + 16], judge.frames))
         tables = {name: values.softmax(-1).tolist() for name, values in logits.items()}
         for row in range(len(clips[start : start + 16])):
             results.append(
                 {
-                    name: dict(zip(ATTRIBUTES[name], tables[name][row], strict=True))
+                    name: dict(zip(judge.answers[name], tables[name][row], strict=True))
                     for name in ATTRIBUTES
                 }
             )

@@ -34,8 +34,11 @@ def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
     parse = parser.parse_known_args
 
     def parse_known_args(args=None, namespace=None):
-        words = sys.argv[1:] if args is None else args
-        return parse([f"--set={w}" if _SETTING.match(w) else w for w in words], namespace)
+        words = list(sys.argv[1:] if args is None else args)
+        pairs = zip(["", *words], words, strict=False)
+        bare = [_SETTING.match(word) and before != "--set" for before, word in pairs]
+        words = [f"--set={w}" if b else w for b, w in zip(bare, words, strict=True)]
+        return parse(words, namespace)
 
     parser.parse_known_args = parse_known_args
 

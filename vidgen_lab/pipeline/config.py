@@ -18,7 +18,11 @@ from vidgen_lab.pipeline.select.split import SplitSettings
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Annotators by their names in `annotate.registry`. download: trained ones may be fetched."""
+    """Annotators by their names in `annotate.registry`. download: trained ones may be fetched.
+
+    captioner: "template" makes a plain sentence of colours and motion, and every export says so;
+    "none" leaves captions empty; the others are trained models.
+    """
 
     detector: str = "motion"
     actor: str = "flow"

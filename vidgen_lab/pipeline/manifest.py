@@ -116,7 +116,7 @@ def read_manifest(path: str | Path) -> list[Row]:
         for number, line in enumerate(file, 1):
             try:
                 row = Row.from_json(line) if line.strip() else None
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
             if row is not None:
                 rows.append(_with_todays_names(row))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.pipeline.config import Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.manifest import (
@@ -32,13 +33,16 @@ from vidgen_lab.pipeline.manifest import (
 from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
 from vidgen_lab.pipeline.runner import Execution, Results, TaskRunner, plain_reason
 from vidgen_lab.pipeline.select.balance import balance_rows
-from vidgen_lab.pipeline.select.duplicates import Signature, drop_duplicates
+from vidgen_lab.pipeline.select.duplicates import drop_duplicates
 from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.scoring import versions
+from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.pipeline.select.split import split_rows
+from vidgen_lab.pipeline.tasks import made_by
 from vidgen_lab.pipeline.workers import Task
 
 MANIFEST = "manifest.jsonl"
+_BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
 Identity = tuple[str, str]
 
 
@@ -132,7 +136,7 @@ def _select_and_deliver(
     vectors, failed = _embed(good, paths, config, runner)
     seen = [row for row in good if row.identity in vectors]
     matrix = np.array([vectors[row.identity] for row in seen])
-    unique = drop_duplicates(seen, signatures.of(seen), config.duplicates, matrix) + failed
+    unique = _unique(seen, signatures.of(seen), matrix, config, runner) + failed
     check_stage(good, unique)
 
     single = kept(unique)
@@ -171,6 +175,7 @@ def _read(
         )  # fmt: skip
         try:
             sha = runner.sha256(source.path)
+            task["limit"] = config.limit * (1 + source.path.stat().st_size / _BYTES)
         except OSError as error:
             rows.append(row.failed("read", plain_reason(f"{type(error).__name__}: {error}", task)))
         else:
@@ -198,7 +203,8 @@ def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:
         first, end = clip["frames"]
         scene = replace(
             row, clip_id=f"{row.clip_id}-{first:06d}-{end:06d}", stage="scenes",
-            span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits}, info={},
+            span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits},
+            info={"crop": clip["crop"]} if clip["crop"] else {},
         )  # fmt: skip
         rows.append(scene.failed("scenes", clip["damage"]) if clip["damage"] else scene)
     return rows
@@ -234,7 +240,7 @@ def _embed(
 ) -> tuple[dict[Identity, list[float]], list[Row]]:
     """Vectors by identity, and the rows that could not be embedded as errors."""
     who = {"embedder": config.annotate.embedder, "download": config.annotate.download}
-    todo = [{"path": str(paths[row.source]), "frames": list(row.frames), **who} for row in rows]
+    todo = [_clip_task(row, paths, config) | who for row in rows]
     vectors, failed = {}, []
     results = runner.run("embed", todo, [row.clip_id for row in rows])
     for row, result in zip(rows, results, strict=True):
@@ -243,6 +249,27 @@ def _embed(
         else:
             vectors[row.identity] = result["value"]
     return vectors, failed
+
+
+def _unique(
+    rows: list[Row],
+    signatures: "StoredSignatures",
+    vectors: np.ndarray,
+    config: Config,
+    runner: TaskRunner,
+) -> list[Row]:
+    """The stage of duplicates; verdicts on pairs are kept, a new clip costs its own pairs only."""
+    made = made_by("duplicates", {}) | made_by("score", {})
+    under = (made, asdict(config.duplicates), asdict(config.score))
+    journal, verdicts, parts = Journal(runner.folder / "duplicates"), {}, 0
+    while (key := key_of(under, parts)) in journal:
+        verdicts |= journal[key]
+        parts += 1
+    known = set(verdicts)
+    unique = drop_duplicates(rows, signatures, config.duplicates, vectors, verdicts)
+    if new := {pair: verdict for pair, verdict in verdicts.items() if pair not in known}:
+        journal.add(key, new)
+    return unique
 
 
 def _save_vectors(vectors: Mapping[str, list[float]], output: Output) -> None:
@@ -260,12 +287,11 @@ def _export(
     output: Output,
 ) -> list[Row]:
     """Cut the clips out of their files; a file that is not what was written is made anew."""
-    how = {"media": asdict(config.media), "limit": config.limit}
+    media, folder = asdict(config.media), output.folder
     todo = [
-        {"path": str(paths[row.source]), "frames": list(row.frames),
-         "out": str(output.folder / _clip_name(row)), **how}
+        _clip_task(row, paths, config) | {"media": media, "out": str(folder / _clip_name(row))}
         for row in rows
-    ]  # fmt: skip
+    ]
 
     def intact(task: Task, value: Any) -> bool:
         written = Path(task["out"])
@@ -283,6 +309,18 @@ def _export(
             output.wrote({_clip_name(row): result["value"]["sha256"]})
             done.append(row.to("export", clip={"file": _clip_name(row), **result["value"]}))
     return done
+
+
+def _clip_task(row: Row, paths: Mapping[str, Path], config: Config) -> Task:
+    """What work on a clip of a source needs. It may take the longer, the longer and larger its
+    video is up to the clip's end, since some files can only be read from their beginning."""
+    pixels = row.frames[1] * row.metrics["width"] * row.metrics["height"]
+    return {
+        "path": str(paths[row.source]),
+        "frames": list(row.frames),
+        "crop": row.info.get("crop"),
+        "limit": config.limit * (1 + pixels / _PIXELS),
+    }
 
 
 def _clip_name(row: Row) -> str:

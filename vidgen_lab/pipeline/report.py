@@ -1,5 +1,6 @@
 """What a run did, for people: a table, the funnel as a figure, a sheet of borderline clips."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,20 @@ def summary(rows: Sequence[Row]) -> str:
     for stage, n in funnel(rows).items():
         lines.append(f"{stage:<12}{n['in']:>7}{n['kept']:>7}{n['rejected']:>10}{n['error']:>7}")
     lines += [f"{count:>7}  {reason}" for reason, count in reasons(rows).items()]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_about_captions(rows)])
+
+
+def _about_captions(rows: Sequence[Row]) -> list[str]:
+    """Captions that describe nothing a trained model saw are counted out loud."""
+    said = Counter(row.info.get("caption_from") for row in rows if row.stage == "split")
+    counts = [(said["template"], "sentences from a template, that say colours and motion only")]
+    counts += [(said["none"], "left empty")]
+    return [
+        f"captions: {count} of {sum(said.values())} are {what}; annotate.captioner=smolvlm "
+        "describes what is seen"
+        for count, what in counts
+        if count
+    ]
 
 
 def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:

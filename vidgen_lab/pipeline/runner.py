@@ -1,14 +1,16 @@
 """Tasks that are done once: results come from the journal where they are known."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
-from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Task, run_tasks
+from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Outcome, Task, run_tasks
+
+_CLIPS = 16  # of one video that are worked on in one go
 
 Progress = Callable[[str, int, int], None]  # stage, done, of
 Result = dict[str, Any]  # {"value": ...} or {"error": reason}
@@ -81,25 +83,24 @@ class TaskRunner:
                     known.add(key)
                 else:
                     missing[key] = task
-        order, total, passing = list(missing), len(known) + len(missing), {}
+        batches, total, passing = _batches(stage, missing), len(known) + len(missing), {}
         done = len(known)
         self.execution.progress(stage, done, total)
         before(list(missing.values()))
         work = run_tasks(
-            getattr(tasks, stage), list(missing.values()),
+            getattr(tasks, stage), [task for _, task in batches],
             self.execution.executor, self.execution.workers, self.limit,
         )  # fmt: skip
         for number, outcome in work:
-            key = order[number]
-            result: Result = {"value": outcome.value}
-            if outcome.error:
-                reason = plain_reason(outcome.error, missing[key])
-                result = {"error": reason, "under": self._under(missing[key])}
-            if outcome.error.startswith(KILLED):  # it may well succeed the next time
-                passing[key] = result
-            else:
-                journal.add(key, result)
-            done += 1
+            for key, result in zip(batches[number][0], _results(stage, outcome), strict=False):
+                if error := result.get("error", ""):
+                    reason = plain_reason(error, missing[key])
+                    result = {"error": reason, "under": self._under(missing[key])}
+                if error.startswith(KILLED):  # it may well succeed the next time
+                    passing[key] = result
+                else:
+                    journal.add(key, result)
+                done += 1
             self.execution.progress(stage, done, total)
         return Results(keys, journal, passing)
 
@@ -114,6 +115,35 @@ class TaskRunner:
     def _under(self, task: Task) -> list:
         """What changes no result, yet may turn an error into one."""
         return [self.limit, task.get("download", False)]
+
+
+def _batches(stage: str, missing: Mapping[str, Task]) -> list[tuple[list[str], Task]]:
+    """(keys, task) of what one worker does in one go: one task, or, at the stages of
+    `tasks.TOGETHER`, the clips of one video, so that it is decoded once for all of them."""
+    own = tasks.TOGETHER.get(stage)
+    if own is None:
+        return [([key], task) for key, task in missing.items()]
+    videos: dict[str, list[str]] = {}
+    for key in sorted(missing, key=lambda k: (missing[k]["path"], missing[k]["frames"])):
+        videos.setdefault(missing[key]["path"], []).append(key)
+    batches = []
+    for keys in videos.values():
+        for start in range(0, len(keys), _CLIPS):
+            some = [missing[key] for key in keys[start : start + _CLIPS]]
+            shared = {name: value for name, value in some[0].items() if name not in own}
+            clips = [{name: task[name] for name in own} for task in some]
+            limit = sum(task["limit"] for task in some)
+            batches.append(
+                (keys[start : start + _CLIPS], shared | {"clips": clips, "limit": limit})
+            )
+    return batches
+
+
+def _results(stage: str, outcome: Outcome) -> Sequence[Result]:
+    """One result a key of the batch; an error of the whole is one of each."""
+    if outcome.error:
+        return [{"error": outcome.error}] * _CLIPS
+    return outcome.value if stage in tasks.TOGETHER else [{"value": outcome.value}]
 
 
 def _key(stage: str, content: str, task: Task) -> str:

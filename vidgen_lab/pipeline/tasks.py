@@ -1,6 +1,6 @@
 """What workers do: pure functions from a plain task to a plain result, one per kind of work."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ import cv2
 from vidgen_lab.files import file_sha256
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
-from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
+from vidgen_lab.pipeline.deliver.cut import Cut, MediaSettings, cut_clips
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.video.clip import Clip
@@ -38,11 +38,14 @@ class Recipe:
     libraries: tuple[str, ...]
 
 
+# Stages that work on several clips of a video at once, and what is each clip's own.
+TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(2, ("av", "cv2", "numpy", "scenedetect")),
-    "embed": Recipe(2, ("av", "cv2", "numpy")),
-    "export": Recipe(2, ("av", "ffmpeg")),
-    "annotate": Recipe(2, ("av", "cv2", "numpy")),
+    "score": Recipe(4, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": Recipe(3, ("av", "cv2", "numpy")),
+    "duplicates": Recipe(1, ("cv2", "numpy")),
+    "export": Recipe(3, ("av", "ffmpeg")),
+    "annotate": Recipe(3, ("av", "cv2", "numpy")),
 }
 
 
@@ -76,26 +79,42 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
         return score_video(task["path"], *settings)
 
 
-def embed(task: dict[str, Any]) -> list[float]:
-    """{path, frames, embedder, download} -> vector, at four digits: more hang on the machine."""
-    clip, fetch = sample_clip(task["path"], task["frames"], 16), task.get("download", False)
-    with _one_thread():
-        vector = registry.make("embedder", task["embedder"], fetch).embed(clip)
-    return [float(f"{x:.4g}") for x in vector.tolist()]
+def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """{path, embedder, download, clips: [{frames, crop}]} -> for each clip {"value": vector}, at
+    four digits: more hang on the machine. A video that cannot be sought in is decoded once."""
+    embedder = registry.make("embedder", task["embedder"], task.get("download", False))
+    clips, vectors = sample_clips(task["path"], [c["frames"] for c in task["clips"]], 16), []
+    for clip, wanted in zip(clips, task["clips"], strict=True):
+        if wanted["crop"]:
+            x, y, width, height = (round(c / clip.meta["reduced"]) for c in wanted["crop"])
+            clip = Clip(clip.frames[:, y : y + height, x : x + width], clip.fps, clip.meta)
+        with _one_thread():
+            vector = embedder.embed(clip)
+        vectors.append({"value": [float(f"{x:.4g}") for x in vector.tolist()]})
+    return vectors
 
 
-def export(task: dict[str, Any]) -> dict[str, Any]:
-    """{path, frames, media, out, limit} -> what is true of the file that was written."""
-    out = Path(task["out"])
-    settings = MediaSettings(**task["media"])
-    facts = cut_clip(task["path"], out, tuple(task["frames"]), settings, task["limit"])
+def export(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """{path, media, limit, clips: [{frames, crop, out}]} -> for each clip {"value": what is true of
+    the file that was written} or {"error": reason}; the video is decoded once for all of them."""
+    cuts = [
+        Cut(Path(c["out"]), *c["frames"], tuple(c["crop"]) if c["crop"] else None)
+        for c in task["clips"]
+    ]
+    done = cut_clips(task["path"], cuts, MediaSettings(**task["media"]), task["limit"])
     names = ("width", "height", "fps", "num_frames", "seconds", "bytes")
-    return {name: getattr(facts, name) for name in names} | {"sha256": file_sha256(out)}
+    return [
+        {"error": f"{type(facts).__name__}: {facts}"}
+        if isinstance(facts, Exception)
+        else {"value": {n: getattr(facts, n) for n in names} | {"sha256": file_sha256(cut.out)}}
+        for cut, facts in zip(cuts, done, strict=True)
+    ]
 
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
-    clip, fetch = sample_clip(task["path"], None, _SAMPLES), task.get("download", False)
+    (clip,) = sample_clips(task["path"], [None], _SAMPLES)
+    fetch = task.get("download", False)
     roles = ("detector", "actor", "captioner")
     who = [registry.make(role, task[role], fetch) for role in roles]
     with _one_thread():
@@ -116,15 +135,19 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def sample_clip(path: str, frames: tuple[int, int] | None, samples: int) -> Clip:
-    """At most `samples` frames, evenly spaced and reduced, so that a long or large clip costs no
-    more memory than a short or small one; `meta["reduced"]` says how many times.
+def sample_clips(
+    path: str, frames: Sequence[tuple[int, int] | None], samples: int
+) -> Iterator[Clip]:
+    """Of each of these clips at most `samples` frames, evenly spaced and reduced, so that long and
+    large clips cost no more memory than short and small ones; `meta["reduced"]` says how many
+    times.
 
     frames: [first, end) of the video; None: all of it.
     """
-    video = VideoReader(path, shrink_to=_SAMPLE_SIDE)
-    first, end = frames or (0, video.info.num_frames)
-    stride = max(1, -(-(end - first) // samples))
-    clip = video.read(first, len(range(first, end, stride)), stride)
-    reduced = video.info.width / clip.width
-    return Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
+    video, spans = VideoReader(path, shrink_to=_SAMPLE_SIDE), []
+    for first, end in (span or (0, video.info.num_frames) for span in frames):
+        stride = max(1, -(-(end - first) // samples))
+        spans.append((first, len(range(first, end, stride)), stride))
+    for clip in video.read_spans(spans):
+        reduced = video.info.width / clip.width
+        yield Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})

@@ -54,9 +54,10 @@ def run_tasks(
     """Yield (number of the task, outcome) as tasks finish, in any order, each exactly once.
 
     function: defined at the top of a module, takes and returns plain values. workers: processes,
-    by default one a core. limit: seconds a task may take; not enforced by "serial", where nothing
-    could be killed. An exception of the function is an outcome with an error, not an exception.
-    Raises ValueError for an unknown executor, ImportError when Ray is missing.
+    by default one a core. limit: seconds a task may take unless it names a "limit" of its own; not
+    enforced by "serial", where nothing could be killed. An exception of the function is an outcome
+    with an error, not an exception. Raises ValueError for an unknown executor, ImportError when Ray
+    is missing.
     """
     if executor not in EXECUTORS:
         raise ValueError(f"unknown executor {executor!r}; one of {', '.join(EXECUTORS)}")
@@ -91,9 +92,10 @@ class Worker:
         self._done += 1
         with suppress(OSError, EOFError):
             self._ours.send(task)
-            if not self._ours.poll(self.limit):
+            limit = float(task.get("limit", self.limit))
+            if not self._ours.poll(limit):
                 self.close()
-                return Outcome(error=f"timeout: not finished within {self.limit:g} s, killed")
+                return Outcome(error=f"timeout: not finished within {limit:g} s, killed")
             return Outcome(**self._ours.recv())
         self._process.join()
         code = self._process.exitcode

@@ -90,8 +90,8 @@ def load_runs(path: Path | None = None) -> list[Run]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = dict(json.loads(line))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"{path}, line {number}: {error}") from None
         runs.append(load(Run, row, where=f"{path}, line {number}"))
     return runs

@@ -22,6 +22,24 @@ class Backdrop:
     moving: Callable[[float], list[tuple[np.ndarray, RGB]]] = lambda t: []
 
 
+def _side(rng: np.random.Generator, left: float = 0.2, right: float = 0.8) -> float:
+    """One of two places, and a little beside it. No caption says where the sun stands, and a model
+    that has to guess among many places paints it in several at once."""
+    return (left if rng.random() < 0.5 else right) + rng.uniform(-0.03, 0.03)
+
+
+def _phase(rng: np.random.Generator) -> float:
+    """Where a line of hills begins: one of four, and a little beside it."""
+    return rng.integers(4) * np.pi / 2 + rng.uniform(-0.25, 0.25)
+
+
+def _scatter(count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` points [N, 2] in the unit square, evenly spread and a little shaken."""
+    across = (np.arange(count) + 0.5) / count
+    down = (np.arange(count) * 0.618 + rng.integers(3) / 3) % 1  # the golden ratio never lines up
+    return np.stack([across, down], axis=1) + rng.uniform(-0.02, 0.02, (count, 2))
+
+
 def _hill(aspect: float, level: float, height: float, waves: float, shift: float) -> np.ndarray:
     x = np.linspace(0, aspect, 33)
     y = level - height * np.sin(2 * np.pi * waves * x / aspect + shift)
@@ -36,21 +54,20 @@ def _fir(x: float, y: float, size: float) -> list[np.ndarray]:
 
 
 def meadow(aspect: float, rng: np.random.Generator) -> Backdrop:
-    shift, sun = rng.uniform(0, 6.3), rng.uniform(0.15, 0.85) * aspect
+    shift, sun = _phase(rng), _side(rng) * aspect
     still = [
         (ellipse(sun, 0.16, 0.1), (255, 226, 120)),
         (_hill(aspect, 0.62, 0.05, 1.0, shift), (150, 208, 110)),
         (_hill(aspect, 0.76, 0.04, 1.4, shift + 2), (110, 184, 84)),
     ]
-    for _ in range(7):
-        x, y = rng.uniform(0, aspect), rng.uniform(0.84, 0.97)
-        still.append((ellipse(x, y, 0.022, n=10), (255, 250, 235)))
+    for x, y in _scatter(7, rng):
+        still.append((ellipse(x * aspect, 0.86 + 0.1 * y, 0.025, n=10), (255, 250, 235)))
     return Backdrop(((132, 202, 246), (222, 242, 250)), still)
 
 
 def desert(aspect: float, rng: np.random.Generator) -> Backdrop:
-    shift, sun = rng.uniform(0, 6.3), rng.uniform(0.15, 0.85) * aspect
-    x = rng.uniform(0.06, 0.2) * aspect if rng.random() < 0.5 else rng.uniform(0.8, 0.94) * aspect
+    shift, sun = _phase(rng), _side(rng) * aspect
+    x = _side(rng, 0.12, 0.88) * aspect
     cactus = (84, 138, 92)
     still = [
         (ellipse(sun, 0.2, 0.09), (255, 240, 190)),
@@ -73,7 +90,7 @@ def desert(aspect: float, rng: np.random.Generator) -> Backdrop:
 
 
 def ocean(aspect: float, rng: np.random.Generator) -> Backdrop:
-    shift = rng.uniform(0, 6.3)
+    shift = _phase(rng)
     bands = ((0.6, (84, 164, 206)), (0.72, (58, 134, 186)), (0.86, (38, 104, 160)))
 
     def waves(t: float) -> list[tuple[np.ndarray, RGB]]:
@@ -82,22 +99,20 @@ def ocean(aspect: float, rng: np.random.Generator) -> Backdrop:
             for k, (y, colour) in enumerate(bands)
         ]
 
-    sun = (ellipse(rng.uniform(0.2, 0.8) * aspect, 0.55, 0.12), (255, 220, 160))
+    sun = (ellipse(_side(rng, 0.25, 0.75) * aspect, 0.55, 0.12), (255, 220, 160))
     return Backdrop(((146, 208, 236), (250, 232, 208)), [sun], waves)
 
 
 def night_sky(aspect: float, rng: np.random.Generator) -> Backdrop:
     still = []
-    for _ in range(14):
-        size = rng.uniform(0.012, 0.02)
-        still.append(
-            (ellipse(rng.uniform(0, aspect), rng.uniform(0.03, 0.78), size, n=8), (238, 238, 214))
-        )
-    x = rng.uniform(0.12, 0.88) * aspect
+    for x, y in _scatter(12, rng):
+        star = ellipse(x * aspect, 0.05 + 0.72 * y, rng.uniform(0.018, 0.024), n=8)
+        still.append((star, (238, 238, 214)))
+    x = _side(rng) * aspect
     still += [
         (ellipse(x, 0.16, 0.09), (248, 240, 206)),
         (ellipse(x + 0.045, 0.145, 0.075), (26, 32, 78)),
-        (_hill(aspect, 0.9, 0.03, 1.0, rng.uniform(0, 6.3)), (14, 18, 42)),
+        (_hill(aspect, 0.9, 0.03, 1.0, _phase(rng)), (14, 18, 42)),
     ]
     return Backdrop(((18, 22, 60), (52, 54, 112)), still)
 
@@ -105,7 +120,7 @@ def night_sky(aspect: float, rng: np.random.Generator) -> Backdrop:
 def mountains(aspect: float, rng: np.random.Generator) -> Backdrop:
     still = []
     for k, (level, colour) in enumerate(((0.26, (142, 152, 178)), (0.38, (108, 120, 150)))):
-        for x in np.linspace(0.1, 0.9, 3 - k) * aspect + rng.uniform(-0.08, 0.08):
+        for x in np.linspace(0.1, 0.9, 3 - k) * aspect + rng.uniform(-0.04, 0.04):
             w = 0.42
             still.append((poly((x, level), (x + w, 0.86), (x - w, 0.86)), colour))
             cap = 0.26
@@ -116,30 +131,27 @@ def mountains(aspect: float, rng: np.random.Generator) -> Backdrop:
                 (x - w * cap, level + (0.86 - level) * cap),
             )
             still.append((tip, (246, 248, 252)))
-    still.append((_hill(aspect, 0.82, 0.03, 1.3, rng.uniform(0, 6.3)), (96, 132, 104)))
+    still.append((_hill(aspect, 0.82, 0.03, 1.3, _phase(rng)), (96, 132, 104)))
     return Backdrop(((168, 196, 226), (232, 238, 244)), still)
 
 
 def city(aspect: float, rng: np.random.Generator) -> Backdrop:
     still, x = [], 0.0
     while x < aspect:
-        w, top = rng.uniform(0.16, 0.26), rng.uniform(0.26, 0.58)
+        w, top = rng.choice((0.19, 0.25)), rng.choice((0.28, 0.4, 0.52)) + rng.uniform(-0.02, 0.02)
         still.append((poly((x, top), (x + w, top), (x + w, 0.9), (x, 0.9)), (92, 84, 118)))
         for wy in np.arange(top + 0.06, 0.8, 0.13):
             for wx in (x + 0.03, x + w - 0.08):
-                if rng.random() < 0.6:
-                    window = poly(
-                        (wx, wy), (wx + 0.05, wy), (wx + 0.05, wy + 0.06), (wx, wy + 0.06)
-                    )
-                    still.append((window, (250, 216, 140)))
+                window = poly((wx, wy), (wx + 0.05, wy), (wx + 0.05, wy + 0.06), (wx, wy + 0.06))
+                still.append((window, (250, 216, 140)))
         x += w + 0.015
     still.append((poly((0, 0.88), (aspect, 0.88), (aspect, 1.01), (0, 1.01)), (70, 66, 84)))
     return Backdrop(((250, 176, 156), (252, 220, 190)), still)
 
 
 def forest(aspect: float, rng: np.random.Generator) -> Backdrop:
-    still = [(_hill(aspect, 0.5, 0.03, 1.6, rng.uniform(0, 6.3)), (124, 168, 128))]
-    for x in np.linspace(0.05, 0.95, 6) * aspect + rng.uniform(-0.05, 0.05, 6):
+    still = [(_hill(aspect, 0.5, 0.03, 1.6, _phase(rng)), (124, 168, 128))]
+    for x in np.linspace(0.05, 0.95, 6) * aspect + rng.uniform(-0.02, 0.02, 6):
         size = rng.uniform(0.4, 0.52)
         still.append(
             (
@@ -148,20 +160,20 @@ def forest(aspect: float, rng: np.random.Generator) -> Backdrop:
             )
         )
         still += [(piece, (46, 110, 76)) for piece in _fir(x, 0.82, size)]
-    still.append((_hill(aspect, 0.85, 0.02, 1.2, rng.uniform(0, 6.3)), (78, 126, 74)))
+    still.append((_hill(aspect, 0.85, 0.02, 1.2, _phase(rng)), (78, 126, 74)))
     return Backdrop(((196, 226, 206), (226, 240, 220)), still)
 
 
 def snow(aspect: float, rng: np.random.Generator) -> Backdrop:
-    shift = rng.uniform(0, 6.3)
+    shift = _phase(rng)
     still = [(_hill(aspect, 0.66, 0.04, 1.0, shift), (222, 232, 246))]
     for x in rng.permutation(np.linspace(0.08, 0.92, 5))[:3] * aspect:
         still += [(piece, (92, 138, 134)) for piece in _fir(x, 0.78, rng.uniform(0.26, 0.34))]
     still.append((_hill(aspect, 0.8, 0.03, 1.5, shift + 2), (240, 246, 252)))
-    flakes = np.stack([rng.uniform(0, aspect, 9), rng.uniform(0, 1, 9)], axis=1)
+    flakes = _scatter(9, rng) * (aspect, 1)
 
     def falling(t: float) -> list[tuple[np.ndarray, RGB]]:
-        return [(ellipse(x, (y + 0.4 * t) % 1.0, 0.02, n=10), (255, 255, 255)) for x, y in flakes]
+        return [(ellipse(x, (y + 0.4 * t) % 1.0, 0.025, n=10), (255, 255, 255)) for x, y in flakes]
 
     return Backdrop(((164, 186, 212), (210, 224, 240)), still, falling)
 

@@ -23,8 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from vidgen_lab.toyworld import dataset
 
-    if args.count is not None and args.count < 1:
-        raise ValueError(f"--count must be at least 1, not {args.count}")
+    for name, least, most in (
+        ("count", 1, 1_000_000),
+        ("seed", 0, 2**63 - 1),
+        ("width", 16, 4096),
+        ("height", 16, 4096),
+        ("frames", 1, 10_000),
+    ):
+        value = getattr(args, name)
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"--{name} must lie in {least}..{most}, not {value}")
     if args.raw:
         from vidgen_lab.toyworld.raw import write_raw
 
@@ -34,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"Truth   {folder / 'truth.jsonl'}")
         return
     if args.sheet:
+        if (args.folder / "world.png").exists():
+            raise FileExistsError(f"{args.folder / 'world.png'} is there already; take another DIR")
         print(f"Sheet   {dataset.write_world_sheet(args.folder / 'world.png')}")
         return
     if args.folder.exists() and any(args.folder.iterdir()):

@@ -29,6 +29,8 @@ SUBJECT_NOUNS = {
     "cloud": ("cloud", "clouds"),
     "aurora": ("aurora", "northern lights"),
     "coffee": ("cup of coffee", "coffee", "coffee cup"),
+    "robot": ("robot", "android"),
+    "mushroom": ("mushroom", "toadstool"),
 }
 
 COLOUR_WORDS = {
@@ -94,6 +96,8 @@ SPECIAL_MOTIONS = {
     ("cloud", "left"): ("rolling left",),
     ("aurora", "in_place"): ("dancing", "shimmering"),
     ("coffee", "in_place"): ("being poured", "pouring", "being filled"),
+    ("robot", "right"): ("walking", "walking right", "marching right"),
+    ("robot", "left"): ("walking left", "marching left"),
 }
 
 BACKGROUND_PHRASES = {
@@ -143,6 +147,7 @@ STYLE_PHRASES = {
         "old silent film",
     ),
     "neon": ("neon", "glowing neon style", "at night", "neon night", "glowing"),
+    "papercut": ("paper cut-out", "paper collage", "cut-out paper style", "papercut"),
 }
 
 QUALITIES = (
@@ -177,6 +182,7 @@ EXTRA_WORDS = {
         "cartoon": (),
         "vintage": ("vintage", "monochrome", "silent film", "old film"),
         "neon": ("night", "night-time", "cyberpunk", "synthwave"),
+        "papercut": ("paper", "collage"),
     },
 }
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from vidgen_lab.toyworld.world import Scene
 
-GROUNDED = {"car", "dog", "rose", "lighthouse", "coffee"}
+GROUNDED = {"car", "dog", "rose", "lighthouse", "coffee", "robot", "mushroom"}
 NOSE_UP = {"rocket"}  # turns its nose into the direction of travel
-FACING_RIGHT = {"car", "dog", "fish", "hummingbird"}  # mirrored when travelling left
+FACING_RIGHT = {"car", "dog", "fish", "hummingbird", "robot"}  # mirrored when travelling left
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Pose:
 
 def poses(scene: Scene, num_frames: int, aspect: float, rng: np.random.Generator) -> list[Pose]:
     """One pose per frame; `rng` supplies the small variations between scenes of one kind."""
-    radius = rng.uniform(0.21, 0.26)
-    middle = aspect / 2 + rng.uniform(-0.08, 0.08)
+    radius = rng.uniform(0.23, 0.26)
+    middle = aspect / 2 + rng.uniform(-0.05, 0.05)
     level = (0.66 if scene.subject in GROUNDED else 0.5) + rng.uniform(-0.03, 0.03)
     if scene.subject == "aurora":
         middle, level, radius = aspect / 2, 0.3 + rng.uniform(-0.03, 0.03), 0.25
@@ -57,12 +57,12 @@ def _pose(scene: Scene, t: float, x: float, y: float, radius: float, aspect: flo
         case "spinning":
             angle = np.pi * t
         case "growing":
-            radius *= 0.35 + 1.0 * t
+            radius *= 0.6 + 0.75 * t
         case "orbiting":
             x += 0.28 * np.cos(1.5 * np.pi * t)
             y = 0.5 + 0.2 * np.sin(1.5 * np.pi * t)
         case "in_place":
-            if scene.subject in {"rose", "butterfly", "hummingbird"}:
+            if scene.subject in {"rose", "butterfly", "hummingbird", "mushroom"}:
                 angle = 0.12 * np.sin(2 * np.pi * t)
                 y += 0.03 * np.sin(2 * np.pi * t)
     return Pose(float(x), float(y), float(radius), float(angle), mirrored, float(t))

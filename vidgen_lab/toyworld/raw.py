@@ -64,13 +64,14 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
     Every kind of defect appears at least once. The same arguments give the same collection with
     one version of the encoders. Raises ValueError when `count` is too small for all kinds, and
-    FileExistsError when there is a collection already.
+    FileExistsError when there is a collection already, or a truth.jsonl of something else.
     """
     folder = Path(folder)
     if count < len(SHARES):
         raise ValueError(f"a raw collection has at least {len(SHARES)} files, one a defect")
-    if (folder / "videos").exists():
-        raise FileExistsError(f"{folder / 'videos'} exists already; choose another folder")
+    for there in (folder / "videos", folder / "truth.jsonl"):
+        if there.exists():
+            raise FileExistsError(f"{there} exists already; choose another folder")
     building = folder / ".videos.part"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -86,10 +87,16 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
 
 def read_truth(folder: str | Path) -> list[Planted]:
-    """What `write_raw` planted."""
-    lines = (Path(folder) / "truth.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [Planted(**{**row, "cuts": tuple(row["cuts"])}) for row in rows]
+    """What `write_raw` planted. ValueError names a line that says nothing of the kind."""
+    path = Path(folder) / "truth.jsonl"
+    planted = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            planted.append(Planted(**{**row, "cuts": tuple(row["cuts"])}))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is no truth of a file: {error}") from None
+    return planted
 
 
 def _numbers(count: int) -> dict[str, int]:
@@ -134,6 +141,11 @@ class _Maker:
         lengths = [clip.num_frames for _, clip in shots]
         film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
         self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
+
+    def _letterbox(self) -> None:
+        """Bars above and below are no reason to lose a film: they are cut off."""
+        scene, clip = self._shot()
+        self._write("letterbox", _barred(clip, self.rng), scene)
 
     def _exact_duplicate(self) -> None:
         of, _ = self._original()
@@ -297,7 +309,7 @@ def _shorten(clip: Clip, rng: np.random.Generator) -> Clip:
     return Clip(clip.frames[: int(rng.integers(4, 9))], clip.fps)
 
 
-def _letterbox(clip: Clip, rng: np.random.Generator) -> Clip:
+def _barred(clip: Clip, rng: np.random.Generator) -> Clip:
     frames, bar = clip.frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
     frames[:, :bar] = frames[:, -bar:] = 0
     return Clip(frames, clip.fps)
@@ -329,7 +341,6 @@ _SPOILERS: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], str]] = 
     "grainy_still": (_grainy_still, "static"),
     "tiny": (_shrink, "too_small"),
     "short": (_shorten, "too_short"),
-    "letterbox": (_letterbox, "black_bars"),
     "over_exposed": (_over_expose, "over_exposed"),
     "dark": (_darken, "under_exposed"),
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from vidgen_lab.toyworld.backgrounds import BACKDROPS
 from vidgen_lab.toyworld.motion import Pose, poses
-from vidgen_lab.toyworld.subjects import DRAWINGS, INK, Part, rotate
+from vidgen_lab.toyworld.subjects import DRAWINGS, INK, WHITE, Drawing, Part, rotate
 from vidgen_lab.toyworld.world import Scene
 from vidgen_lab.video.clip import Clip
 
@@ -25,6 +25,7 @@ PALETTE = {
 
 _SUB_PIXEL_BITS = 4
 _OUTLINE = 0.02  # of the frame height
+_PAPER = (250, 240, 222)
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ def render(
     num_frames: int = 17,
     fps: float = 8,
     supersample: int = 2,
+    drawing: Drawing | None = None,
 ) -> Rendered:
     """Render `scene`; the same arguments give the same bytes on one machine.
+
+    `drawing` stands in for the subject's own: for bodies that are nothing of this world.
 
     Raises ValueError for sizes under 16 pixels or fewer than one frame.
     """
@@ -74,7 +78,10 @@ def render(
             _fill(canvas, points, colour, scale)
         if scene.style == "neon":
             canvas = _darken(canvas)
-        mask = _draw_subject(canvas, scene, pose, scale)
+        elif scene.style == "papercut":
+            canvas = _bleach(canvas)
+        parts = (drawing or DRAWINGS[scene.subject])(pose.phase)
+        mask = _draw_subject(canvas, scene, parts, pose, scale)
         if scene.style == "neon":
             canvas = _glow(canvas, mask, PALETTE[scene.colour])
         frames.append(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))
@@ -99,23 +106,25 @@ def boxes_of(masks: np.ndarray) -> np.ndarray:
     return boxes
 
 
-def _draw_subject(canvas: np.ndarray, scene: Scene, pose: Pose, scale: int) -> np.ndarray:
+def _draw_subject(
+    canvas: np.ndarray, scene: Scene, parts: list[Part], pose: Pose, scale: int
+) -> np.ndarray:
     """Paint the subject onto `canvas` in place and return its mask (uint8, 0 or 255)."""
     main = np.array(PALETTE[scene.colour], dtype=float)
     tones = {"main": main, "shade": main * 0.74, "light": main * 0.45 + 255 * 0.55}
-    parts = [
-        part._replace(points=_place(part.points, pose))
-        for part in DRAWINGS[scene.subject](pose.phase)
-    ]
+    parts = [part._replace(points=_place(part.points, pose)) for part in parts]
+    body = [part.points for part in parts if not part.effect]
     mask = np.zeros(canvas.shape[:2], dtype=np.uint8)
-    for part in parts:
-        if part.effect:
-            continue
-        _fill(mask, part.points, 255, scale)
-        if scene.subject != "aurora":
-            outline = [_fixed(part.points, scale)]
-            thickness = max(1, round(2 * _OUTLINE * scale))
-            cv2.polylines(canvas, outline, True, INK, thickness, cv2.LINE_AA, _SUB_PIXEL_BITS)
+    for points in body:
+        _fill(mask, points, 255, scale)
+    paper = scene.style == "papercut"
+    if paper:
+        _shadow(canvas, mask, scale)
+    if scene.subject != "aurora" or paper:
+        thickness = max(1, round((4.5 if paper else 2) * _OUTLINE * scale))
+        outlines = [_fixed(points, scale) for points in body]
+        edge = WHITE if paper else INK
+        cv2.polylines(canvas, outlines, True, edge, thickness, cv2.LINE_AA, _SUB_PIXEL_BITS)
     for part in parts:
         _fill(canvas, part.points, _rgb(part, tones), scale)
     return mask
@@ -145,6 +154,22 @@ def _gradient(sky: tuple, width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(
         np.broadcast_to(np.round(column), (height, width, 3)).astype(np.uint8)
     )
+
+
+def _bleach(canvas: np.ndarray) -> np.ndarray:
+    """Coloured paper: halfway to cream."""
+    paper = np.full_like(canvas, _PAPER)
+    return cv2.addWeighted(canvas, 0.45, paper, 0.55, 0)
+
+
+def _shadow(canvas: np.ndarray, mask: np.ndarray, scale: int) -> None:
+    """Darken `canvas` in place where a cut-out lying on it throws its shadow: down and right."""
+    reach = 0.045 * scale
+    shift = np.array([[1, 0, reach], [0, 1, reach]])
+    thick = cv2.dilate(mask, np.ones((3, 3), np.uint8), iterations=round(_OUTLINE * scale))
+    moved = cv2.warpAffine(thick, shift, mask.shape[::-1])
+    soft = cv2.GaussianBlur(moved, (0, 0), 0.012 * scale)[..., None] / 255
+    canvas[:] = (canvas * (1 - 0.45 * soft)).astype(np.uint8)
 
 
 def _darken(canvas: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The sixteen subjects as flat polygons.
+"""The subjects as flat polygons.
 
 Every function takes the clip time (0 at the first frame, 1 at the last) and returns parts, back to
 front. Coordinates live in the box [-1, 1] x [-1, 1], y down; subjects with a front face right. A
@@ -15,6 +15,7 @@ Paint = str | tuple[int, int, int]
 
 INK = (40, 36, 48)
 CREAM = (250, 244, 228)
+WHITE = (255, 255, 255)
 GLASS = (176, 220, 244)
 COFFEE = (104, 62, 36)
 LEAF = (58, 140, 70)
@@ -26,6 +27,9 @@ class Part(NamedTuple):
     points: np.ndarray  # [N, 2]
     paint: Paint
     effect: bool = False
+
+
+Drawing = Callable[[float], list[Part]]  # of the clip's time
 
 
 def ellipse(
@@ -266,10 +270,44 @@ def coffee(t: float) -> list[Part]:
     return parts
 
 
-DRAWINGS: dict[str, Callable[[float], list[Part]]] = {
+def robot(t: float) -> list[Part]:
+    stride = 0.16 * np.sin(5 * np.pi * t)
+    square = poly((-0.55, -0.12), (0.55, -0.12), (0.5, 0.58), (-0.5, 0.58))
+    head = poly((-0.42, -0.82), (0.42, -0.82), (0.42, -0.22), (-0.42, -0.22))
+    return [
+        Part(limb(0, -0.82, 0, -1.12, 0.1), INK),
+        Part(ellipse(0, -1.14, 0.12, n=14), FLAME),
+        Part(limb(-0.28, 0.55, -0.28 + stride, 1.02, 0.26), "shade"),
+        Part(limb(0.28, 0.55, 0.28 - stride, 1.02, 0.26), "shade"),
+        Part(limb(-0.6, 0.0, -0.86, 0.4 + stride, 0.22), "shade"),
+        Part(limb(0.6, 0.0, 0.86, 0.4 - stride, 0.22), "shade"),
+        Part(square, "main"),
+        Part(head, "main"),
+        Part(ellipse(-0.08, -0.54, 0.13, n=14), CREAM),
+        Part(ellipse(0.26, -0.54, 0.13, n=14), CREAM),
+        Part(ellipse(-0.05, -0.54, 0.06, n=10), INK),
+        Part(ellipse(0.29, -0.54, 0.06, n=10), INK),
+        Part(poly((-0.28, 0.08), (0.28, 0.08), (0.28, 0.36), (-0.28, 0.36)), GLASS),
+    ]
+
+
+def mushroom(t: float) -> list[Part]:
+    a = np.linspace(np.pi, 2 * np.pi, 24)
+    cap = np.stack([1.0 * np.cos(a), 0.98 * np.sin(a) + 0.08], axis=1)
+    brim = np.stack([1.0 * np.cos(a[::-1]), -0.22 * np.sin(a) + 0.08], axis=1)
+    spots = [(-0.5, -0.3, 0.2), (0.12, -0.58, 0.22), (0.58, -0.2, 0.17)]
+    return [
+        Part(poly((-0.3, 0.1), (0.3, 0.1), (0.4, 1.0), (-0.4, 1.0)), CREAM),
+        Part(np.vstack([cap, brim]), "main"),
+        *(Part(ellipse(x, y, r, n=16), CREAM) for x, y, r in spots),
+    ]
+
+
+DRAWINGS: dict[str, Drawing] = {
     function.__name__: function
     for function in (
         ball, cube, star, heart, ring, rocket, car, fish,
         dog, rose, butterfly, hummingbird, lighthouse, cloud, aurora, coffee,
+        robot, mushroom,
     )
 }  # fmt: skip

@@ -21,6 +21,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,17 @@ FREE_SETTINGS = ("keep_last", "checkpoint_every", "checkpoint_minutes", "tensorb
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read. One line: which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How `fit` ended. step: of the last update. interrupted: by Ctrl-C or a signal; call again to
+    go on. resumed_from: 0 for a new run. history: the lines of the log."""
+
+    step: int
+    interrupted: bool
+    resumed_from: int
+    history: list[dict[str, float]] = field(repr=False)
 
 
 class RunFolder:

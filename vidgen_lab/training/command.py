@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int | None:
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
-    from vidgen_lab.training.plan import TRANSFORMERS
+    from vidgen_lab.training.parallel.plan import TRANSFORMERS
 
     parser.add_argument(
         "model", choices=TRANSFORMERS, metavar="MODEL", help=", ".join(TRANSFORMERS)
@@ -70,7 +70,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_plan(args: argparse.Namespace) -> int:
     from vidgen_lab.settings.hardware import probe
-    from vidgen_lab.training.plan import options
+    from vidgen_lab.training.parallel.plan import options
 
     try:
         frames, height, width = (int(n) for n in args.size.split("x"))

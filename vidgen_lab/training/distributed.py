@@ -157,7 +157,11 @@ def load_full(own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict` of whole tensors, also for an optimizer of shards."""
+    """What an optimizer has gathered, as whole tensors, also into one of shards.
+
+    Learning rate, decay and the like stay its own: a resumed run that changed them shall have them.
+    """
+    own = [{n: v for n, v in group.items() if n != "params"} for group in optimizer.param_groups]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, values in state["state"].items():
         of = parameters[number]
@@ -165,6 +169,8 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
             if isinstance(value, Tensor) and value.shape == of.shape:
                 values[name] = _like(value, of)
     optimizer.load_state_dict(state)
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group |= {"initial_lr": settings["lr"]} | settings
 
 
 def _like(value: Tensor, target: Tensor) -> Tensor:

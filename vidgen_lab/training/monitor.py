@@ -169,6 +169,9 @@ def write_samples(clips: Sequence[Any], folder: Path, step: int, writer: Any = N
     for number, clip in enumerate(clips):
         files.append(folder / f"step_{step:08d}_{number}.mp4")
         write_clip(clip, files[-1])
+        if writer is not None:
+            shown = clip.frames[[0, len(clip.frames) // 2, -1]]
+            writer.add_images(f"samples/{number}", shown, step, dataformats="NHWC")
     return files
 
 

@@ -18,7 +18,7 @@ average of the weights.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from vidgen_lab.training import distributed, monitor
-from vidgen_lab.training.checkpoint import Checkpoint, CheckpointError, RunFolder
+from vidgen_lab.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    RunFolder,
+    TrainingResult,
+)
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss, Numbers, Task
 from vidgen_lab.training.optim import (
@@ -36,6 +41,7 @@ from vidgen_lab.training.optim import (
     OptimizerConfig,
     Optimizers,
     Schedule,
+    built,
     compute_dtype,
     enable_checkpointing,
     learnt_state,
@@ -57,17 +63,6 @@ from vidgen_lab.training.stream import (
 GIVE_UP_AFTER = 10  # steps in a row without a finite gradient
 
 
-@dataclass(frozen=True)
-class TrainingResult:
-    """How `fit` ended. step: of the last update. interrupted: by Ctrl-C or a signal; call again to
-    go on. resumed_from: 0 for a new run. history: the lines of the log."""
-
-    step: int
-    interrupted: bool
-    resumed_from: int
-    history: list[dict[str, float]] = field(repr=False)
-
-
 class VideoModelTrainer:
     """Trains `model` on `loss` over `data`, in `folder`.
 
@@ -86,7 +81,7 @@ class VideoModelTrainer:
             their own.
         settings: what else makes this run what it is (model, data, objective); a resumed run must
             have the same. extra: anything with a state_dict that a step depends on.
-        on_log: called with every line of the log.
+        on_log: called with every line of the log (wandb.log, say).
     """
 
     def __init__(
@@ -121,7 +116,7 @@ class VideoModelTrainer:
             model.compile()
         self.task = Task(model, loss)
         self.parallel = distributed.parallel(self.task, self.accelerator, self.config.strategy)
-        self.optimizers, self.factor = _built(optimizers, model, schedule, self.config.steps)
+        self.optimizers, self.factor = built(optimizers, model, schedule, self.config.steps)
         self.dtype = compute_dtype(self.config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.ema = EMA(model, self.config.ema_decay) if self.config.ema_decay else None
@@ -393,15 +388,15 @@ class VideoModelTrainer:
             other = sorted(weights.keys() ^ own.keys()) or ["shapes"]
             raise CheckpointError(f"{checkpoint.path} is of another model: {', '.join(other[:5])}")
         distributed.load_full(own, weights)
-        if self.ema:
-            distributed.load_full(self.ema.shadow, checkpoint.tensors("ema"))
+        if self.ema:  # a run that keeps an average only from now on begins with the weights
+            kept = checkpoint.tensors("ema" if "ema" in checkpoint else "model")
+            distributed.load_full(self.ema.shadow, kept)
         for name, optimizer in self.optimizers.items():
             distributed.load_optimizer(optimizer, checkpoint.state(f"optimizer_{name}"))
         for name, part in self.extra.items():
             part.load_state_dict(checkpoint.state(f"extra_{name}"))
         state, processes = checkpoint.state("trainer"), checkpoint.state("processes")
-        self.step, self.updates = checkpoint.step, state["updates"]
-        self.skipped = state["skipped"]
+        self.step, self.updates, self.skipped = checkpoint.step, state["updates"], state["skipped"]
         if self.ema:
             self.ema.updates = state["ema_updates"]
         self.scaler.load_state_dict(state["scaler"])
@@ -429,7 +424,7 @@ class VideoModelTrainer:
         self._say(monitor.disk_forecast(self.run.folder, 4 * values * parts, self.config.keep_last))
         begun = self.step
         self.run.forget_best_after(begun)
-        self.run.forget_after(begun)
+        self.run.forget_after(begun if checkpoint else -1)
         measured = any(r["step"] == begun and "loss" not in r for r in self.run.history())
         if self._due("validate_every", begun == self.config.steps) and not measured:
             self.validate()  # step 0, or the run was killed while it measured
@@ -443,29 +438,13 @@ class VideoModelTrainer:
         if self.rank:
             return
         self.run.log(row)
-        if self._writer is not None:
-            for name, value in row.items():
-                if name != "step":
-                    self._writer.add_scalar(name, value, self.step)
+        for name, value in row.items() if self._writer is not None else ():
+            self._writer.add_scalar(name, value, self.step)
         if self._on_log:
             self._on_log(row)
-        shown = {n: v for n, v in row.items() if "_band_" not in n}
-        self._say(
-            "  ".join(f"{n} {v:.4g}" if n != "step" else f"step {v}" for n, v in shown.items())
-        )
+        shown = (f"{n} {v:.5g}" for n, v in row.items() if n != "step" and "_band_" not in n)
+        self._say(f"step {row['step']}  " + "  ".join(shown))
 
     def _say(self, text: str) -> None:
         if self.rank == 0:
             print(text, flush=True)
-
-
-def _built(
-    optimizers: Any, model: nn.Module, schedule: Schedule | None, steps: int
-) -> tuple[Optimizers, Schedule]:
-    """Optimizers by name, and the share of their learning rates by step."""
-    if isinstance(optimizers, OptimizerConfig):
-        return optimizers.build(model), schedule or optimizers.factor(steps)
-    if isinstance(optimizers, Optimizer):
-        optimizers = {"optimizer": optimizers}
-    made = optimizers if isinstance(optimizers, Mapping) else optimizers(model)
-    return dict(made), schedule or (lambda step: 1.0)

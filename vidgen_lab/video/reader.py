@@ -7,7 +7,7 @@ time stamps, the file is decoded from its start instead: slower, never wrong. Da
 its place and never passed off as a picture.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end
+from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end, torn_places
 from vidgen_lab.video.ffmpeg import local
 from vidgen_lab.video.index import Index, frame_rate, index_packets, index_pictures
 from vidgen_lab.video.orientation import Upright
@@ -86,10 +86,11 @@ def read_clip(
 class VideoReader:
     """Index of one video file. Holds no open handle, so it pickles into DataLoader workers.
 
-    info: VideoInfo. times: float64 [num_frames], seconds at which the frames are shown, the first
-    at 0. threads: to decode and convert with; leave 1 inside DataLoader workers. shrink_to: pixels
-    that the shorter side of what is read has at most; scaling what the decoder gives costs a
-    fraction of converting a large picture to RGB first, and no memory. None: as it is in the file.
+    info: VideoInfo. track: number of the stream that is read. times: float64 [num_frames], seconds
+    at which the frames are shown, the first at 0. threads: to decode and convert with; leave 1
+    inside DataLoader workers. shrink_to: pixels that the shorter side of what is read has at most;
+    scaling what the decoder gives costs a fraction of converting a large picture to RGB first, and
+    no memory. None: as it is in the file.
     """
 
     def __init__(self, path: str | Path, threads: int = 1, shrink_to: int | None = None) -> None:
@@ -101,6 +102,7 @@ class VideoReader:
             raise FileNotFoundError(f"no video file at {self.path}")
         with open_video(self.path, threads) as container:
             stream = container.streams.best("video")
+            self.track = stream.index
             codec, tick = stream.codec_context.name, float(stream.time_base)
             header_rate = float(stream.average_rate or stream.guessed_rate or 0)
             has_audio = bool(container.streams.audio)
@@ -134,6 +136,34 @@ class VideoReader:
         frames = self._seek_and_decode(wanted) if self._index.seekable and start else None
         if frames is None:
             frames = self._decode_from_start(wanted)
+        return self._clip(frames, start, stride)
+
+    def read_spans(self, spans: Sequence[tuple[int, int, int]]) -> Iterator[Clip]:
+        """A Clip for each (start, num_frames, stride), in order. A file that cannot be sought in is
+        decoded once for all of them. Raises what `read` raises."""
+        wanted = [self._span(*span) for span in spans]
+        if self._index.seekable:
+            yield from (self.read(*span) for span in spans)
+            return
+        ends = {span[-1] for span in wanted}
+        places = sorted({number for span in wanted for number in span})
+        pictures, kept, waiting = self.converted(), {}, 0
+        for number, rgb, whole in pictures:
+            if places and number >= places[0]:
+                self._check(places[0], whole and number == places[0])
+                kept[places.pop(0)] = rgb
+            while number in ends and waiting < len(wanted) and wanted[waiting][-1] <= number:
+                span = wanted[waiting]
+                frames = np.stack([kept[n] for n in span])
+                yield self._clip(frames, span.start, span.step)
+                waiting += 1
+                still = min((s.start for s in wanted[waiting:]), default=number + 1)
+                kept = {n: picture for n, picture in kept.items() if n >= still}
+            if waiting == len(wanted):
+                return
+        self._check(places[0] if places else self.info.num_frames - 1, False)
+
+    def _clip(self, frames: np.ndarray, start: int, stride: int) -> Clip:
         meta = {"source": str(self.path), "start": start, "stride": stride}
         return Clip(frames, self.info.fps / stride, meta)
 
@@ -256,7 +286,9 @@ class VideoReader:
         with open_video(self.path, self.threads) as container, complaints(careful) as heard:
             stream = container.streams.best("video")
             codec = stream.codec_context.name
-            cut_off = careful and lacks_its_end(self.path, container.format.name)
+            kind = container.format.name
+            cut_off = careful and lacks_its_end(self.path, kind)
+            torn_at = torn_places(self.path, kind, index.pts) if careful and places else ()
             for packet in _demux(container, stream):
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
@@ -267,6 +299,8 @@ class VideoReader:
                 for frame in frames:
                     expected = number + 1
                     number = max(expected, places.get(frame.pts, 0))
+                    if hurt is None and number in torn_at:
+                        hurt = number
                     if hurt is None and (frame.is_corrupt or (number > expected and index)):
                         hurt = expected
                     if hurt is not None and frame.key_frame and not frame.is_corrupt:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 
 PAGE = 860  # pixels across a notebook's page
 _TILE = (160, 320)  # a tile of a sheet is made at least, at most this wide
@@ -25,6 +25,8 @@ def clip_sheet(
     """
     if not clips:
         raise ValueError("no clips to show")
+    at_least_one("width", width)
+    at_least_one("columns", columns)
     titles = titles_for(titles, len(clips))
     fps = max(clip.fps for clip in clips)
     length = max(round(clip.num_frames * fps / clip.fps) for clip in clips)
@@ -58,6 +60,7 @@ def contact_sheet(
 
     scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
     """
+    at_least_one("columns", columns)
     tiles = _tiles(clip, num, scale, columns)
     columns = min(columns, len(tiles))
     blank = np.full_like(tiles[0], 255)
@@ -98,6 +101,12 @@ def titles_for(titles: Sequence[str] | None, count: int) -> list[str]:
     return [str(title) for title in titles]
 
 
+def at_least_one(name: str, number: int | None) -> None:
+    """ValueError for a width or a number of columns that shows nothing."""
+    if number is not None and number < 1:
+        raise ValueError(f"{name} must be at least 1, not {number}")
+
+
 def resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
     """[T, H, W, 3] -> [T, height, width, 3]: crisp when enlarging, averaged when reducing."""
     import cv2
@@ -109,7 +118,9 @@ def resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
 def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.ndarray]:
     if num < 1:
         raise ValueError(f"at least one frame has to be shown, not {num}")
-    at = np.unique(np.linspace(0, clip.num_frames - 1, num).round().astype(int))
+    if scale is not None and not 0 < scale <= 100:
+        raise ValueError(f"scale must lie in 0..100, not {scale:g}")
+    at = evenly_spaced(clip.num_frames, num)
     if scale is None:
         least, most = _TILE
         fits = (PAGE + _GAP) // min(columns, num) - _GAP  # pixels of the page for each tile
@@ -139,7 +150,7 @@ def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:
     # matplotlib carries a font for most scripts; Pillow's own lacks even accents
     typeface = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     font = ImageFont.truetype(typeface, _FONT_SIZE)
-    shown, words = [], title.split()
+    shown, words = [], title[:1000].split()  # more fits into no bar
     while words and len(shown) < lines:
         count = len(words) if len(shown) == lines - 1 else 1
         while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= width:

@@ -16,7 +16,7 @@ import numpy as np
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import probe_video, read_clip
-from vidgen_lab.video.sheets import clip_sheet, resize, titles_for
+from vidgen_lab.video.sheets import at_least_one, clip_sheet, resize, titles_for
 from vidgen_lab.video.writer import encode_clip
 
 SMALL = (50, 40_000)  # at most so many frames of so many pixels are shown as an animated PNG
@@ -216,6 +216,7 @@ def _describe(clip: Clip) -> str:
 
 def _shown_size(width: int, height: int, wanted: int) -> tuple[int, int]:
     """Enlarge by whole numbers only, so that every pixel is equally large; reduce freely."""
+    at_least_one("width", wanted)
     if width <= wanted:
         factor = wanted // width
         return width * factor, height * factor

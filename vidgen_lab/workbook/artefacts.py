@@ -20,8 +20,9 @@ class ArtefactError(RuntimeError):
 
 def declared_artefacts(notebook: dict) -> list[str]:
     """Return the globs that a notebook declares; ValueError when it declares none."""
-    globs = notebook.get("metadata", {}).get("vidgen_lab", {}).get("artefacts", [])
-    if not globs or not all(isinstance(g, str) for g in globs):
+    ours = notebook.get("metadata", {}).get("vidgen_lab")
+    globs = ours.get("artefacts") if isinstance(ours, dict) else None
+    if not isinstance(globs, list) or not globs or not all(isinstance(g, str) for g in globs):
         raise ValueError(
             "the notebook declares no artefacts; add to its metadata: "
             '"vidgen_lab": {"artefacts": ["first_video.mp4"]}'

@@ -32,7 +32,7 @@ def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
     """
     from IPython.display import Markdown
 
-    label = f" · {erratum}" if erratum else ""
+    label = f" · {inert(erratum)}" if erratum else ""
     rows = (("Claim", claim), ("Measured", result), ("So", lesson))
     lines = [f"> **Measured, not claimed{label}**", ">"]
     lines += [f"> **{name}.** {inert(' '.join(text.split()))}  " for name, text in rows]

@@ -50,10 +50,14 @@ def read_parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
             "add the tag in JupyterLab: property inspector > cell tags"
         )
     source = cells[0].source
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+        statements = ast.parse(source).body
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise ParameterError(f"the parameters cell is not Python: {error}") from None
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     found = {}
-    for node in ast.parse(source).body:
+    for node in statements:
         try:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             name, default = target.id, ast.literal_eval(node.value)
@@ -78,10 +82,9 @@ def check_parameters(
     Raises ParameterError for an unknown name, with the nearest one, or a value that does not fit.
     """
     from_file, typed = from_file or {}, typed or {}
-    builtin = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)}
     fields = []
     for p in known.values():
-        kind = eval(p.annotation, {"__builtins__": builtin, "Any": Any}) if p.annotation else Any
+        kind = _kind(p.annotation) if p.annotation else Any
         fields.append((p.name, kind, field(default_factory=lambda value=p.default: value)))
     try:
         schema = make_dataclass("Parameters", fields, frozen=True)
@@ -90,3 +93,22 @@ def check_parameters(
     except config.ConfigError as error:
         raise ParameterError(str(error)) from None
     return {name: getattr(values, name) for name in known if name in from_file or name in typed}
+
+
+def _kind(annotation: str) -> Any:
+    """The type that an annotation names; a notebook's own words are never run here."""
+    known = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)} | {"Any": Any}
+    tree = ast.parse(annotation, mode="eval")
+    for node in ast.walk(tree):
+        plain = isinstance(
+            node, (ast.Expression, ast.BinOp, ast.BitOr, ast.Subscript, ast.Tuple, ast.Load)
+        )
+        none = isinstance(node, ast.Constant) and node.value is None
+        if not (plain or none or isinstance(node, ast.Name) and node.id in known):
+            raise ParameterError(
+                f"the annotation {annotation!r} is no type here; types: {', '.join(known)}, None"
+            )
+    try:
+        return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, known)
+    except TypeError as error:  # such as int[str]
+        raise ParameterError(f"the annotation {annotation!r} is no type: {error}") from None

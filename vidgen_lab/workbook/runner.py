@@ -11,9 +11,10 @@ import logging
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,28 @@ import nbformat
 
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.memory import PeakMemory
+from vidgen_lab.generation.request import (
+    GenerationRequest,
+    check_text,
+    validate_request,
+    visible,
+)
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.progress import Progress
 from vidgen_lab.settings.hardware import free_disk_gib
+from vidgen_lab.settings.tiers import resolve_tier, weights_at_hand
+from vidgen_lab.settings.weights import find_model
 from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
 from vidgen_lab.workbook.exercises import results_in
-from vidgen_lab.workbook.parameters import Parameter, check_parameters, read_parameters
+from vidgen_lab.workbook.parameters import (
+    Parameter,
+    ParameterError,
+    check_parameters,
+    read_parameters,
+)
 
 OUT_DIR = "out_dir"
+VERDICTS = "exercises.json"
 ROOM_GIB = 0.0625  # notebook, HTML and videos of a run; checked before minutes of work go into it
 HEADING = re.compile(r"^#+ +(.+)$", re.M)
 
@@ -53,6 +68,12 @@ class ChapterRun:
     peak_memory_gib: float
 
     @property
+    def verdicts(self) -> dict[str, int]:
+        """How many exercises are right, wrong and open."""
+        results = json.loads((self.folder / VERDICTS).read_text(encoding="utf-8"))
+        return dict(Counter(result["status"] for result in results))
+
+    @property
     def videos(self) -> tuple[Path, ...]:
         return tuple(p for p in self.artefacts if p.suffix == ".mp4")
 
@@ -63,17 +84,38 @@ def chapters() -> dict[int, Path]:
 
 
 def find_chapter(number: int | str) -> Path:
-    """Return the notebook of a chapter; ValueError names the chapters there are."""
+    """Return the notebook of a chapter, or a reader's own copy named by its file.
+
+    ValueError names the chapters there are; FileNotFoundError for a file that is not there.
+    """
+    if str(number).endswith(".ipynb"):
+        if not Path(number).is_file():
+            raise FileNotFoundError(f"There is no notebook {number}")
+        return Path(number).absolute()
     known = chapters()
     if str(number).isdecimal() and int(number) in known:
         return known[int(number)]
     listed = ", ".join(f"{n} ({path.stem})" for n, path in known.items()) or "none"
-    raise ValueError(f"there is no chapter {number!r}; chapters: {listed}")
+    raise ValueError(
+        f"there is no chapter {number!r}; chapters: {listed}; or name a copy of one, FILE.ipynb"
+    )
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """Read a notebook; ValueError says in one line what is wrong with the file."""
+    try:
+        node = nbformat.read(path, as_version=4)
+        nbformat.validate(node)
+    except nbformat.ValidationError as error:
+        raise ValueError(f"{path} is no notebook: {error.message[:200]}") from None
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no notebook: {str(error)[:200]}") from None
+    return node
 
 
 def known_parameters(notebook: Path) -> dict[str, Parameter]:
     """Return the parameters of a chapter by name."""
-    return read_parameters(nbformat.read(notebook, as_version=4))
+    return read_parameters(read_notebook(notebook))
 
 
 def prepare(
@@ -84,34 +126,65 @@ def prepare(
     parameters: strings, as typed on a command line; they win over `from_file`, the content of a
         YAML file. Raises ParameterError (a ValueError) before anything runs.
     """
-    node = nbformat.read(notebook, as_version=4)
+    node = read_notebook(notebook)
     declared_artefacts(node)
     known = read_parameters(node)
     if OUT_DIR not in known:
         raise ValueError(f"{notebook.name} needs the parameter {OUT_DIR!r}: its artefact folder")
-    return check_parameters(known, from_file, parameters)
+    typed = check_parameters(known, from_file, parameters)
+    _check_meaning(known, typed)
+    return typed
+
+
+def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
+    """Refuse what a chapter would refuse minutes later: an unknown tier, empty words, a request
+    that its model cannot meet."""
+    try:
+        for name, value in given.items():
+            if isinstance(value, str):
+                check_text(name, value)
+                default = known[name].default
+                if isinstance(default, str) and visible(default) and not visible(value):
+                    raise ParameterError(f"{name} is empty; leave it out for {default!r}")
+        choice = resolve_tier(given.get("tier", "auto"))
+        asked = {f.name for f in fields(GenerationRequest)} & set(given)
+        if not asked:
+            return
+        changes = {name: given[name] for name in asked if given[name] is not None}
+        request = GenerationRequest.for_tier(choice.tier, **{"prompt": "a clip"} | changes)
+        if {"num_frames", "height", "width"} & set(changes) and weights_at_hand(choice.tier.model):
+            validate_request(request, find_model(choice.tier.model))
+    except ParameterError:
+        raise
+    except ValueError as error:
+        raise ParameterError(str(error)) from None
 
 
 def run_notebook(
     notebook: Path,
     parameters: Mapping[str, Any],
     folder: Path | None = None,
+    limit: float | None = None,
 ) -> ChapterRun:
     """Execute a notebook headless and check its artefacts.
 
     parameters: as returned by `prepare`. folder: default ``runs/<chapter>/<time>`` under the
-        current folder.
+        current folder. limit: seconds that a cell may take; None waits for ever.
     Raises ChapterError when a cell fails or an artefact is missing or degenerate; the executed
-    copy up to that point and its HTML are kept. FileExistsError when the folder holds artefacts.
+    copy up to that point and its HTML are kept. FileExistsError when the folder holds artefacts, or
+    files of the names that the run would write.
     """
-    folder = _make_folder(notebook.stem, folder)
+    if parameters.get(OUT_DIR):
+        _check_empty(Path(parameters[OUT_DIR]))
+    folder = _make_folder(notebook, folder)
     executed = folder / notebook.name
-    artefacts = _make_artefact_folder(parameters.get(OUT_DIR) or folder / "artefacts")
+    artefacts = Path(parameters.get(OUT_DIR) or folder / "artefacts").absolute()
+    artefacts.mkdir(parents=True, exist_ok=True)
     parameters = {**parameters, OUT_DIR: str(artefacts)}
     start = time.perf_counter()
     try:
         with PeakMemory("cpu", interval=0.5, children=True) as peak:
-            _execute(notebook, executed, parameters)
+            _execute(notebook, executed, parameters, limit)
     except BaseException:
         with suppress(OSError):  # a full disk must not hide what went wrong
             _export(executed)
@@ -125,15 +198,19 @@ def run_notebook(
     return ChapterRun(folder, executed, html, found, time.perf_counter() - start, peak.gib)
 
 
-def _make_folder(stem: str, folder: Path | None) -> Path:
+def _make_folder(notebook: Path, folder: Path | None) -> Path:
     if folder is None:
-        parent = Path.cwd() / "runs" / stem
+        parent = Path.cwd() / "runs" / notebook.stem
         folder = parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         for n in range(2, 100):  # two runs within a second
             if not folder.exists():
                 break
             folder = parent / f"{folder.name.partition('~')[0]}~{n}"
     folder = Path(folder).absolute()
+    _check_empty(folder / "artefacts")
+    for name in (notebook.name, f"{notebook.stem}.html", VERDICTS):
+        if (folder / name).exists():
+            raise FileExistsError(f"{folder / name} is there already; choose another folder")
     free = free_disk_gib(folder)
     if free < ROOM_GIB:
         raise ChapterError(
@@ -144,17 +221,17 @@ def _make_folder(stem: str, folder: Path | None) -> Path:
     return folder
 
 
-def _make_artefact_folder(folder: Path | str) -> Path:
-    folder = Path(folder).absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):  # what an earlier run left would pass for this run's work
+def _check_empty(folder: Path) -> None:
+    """What an earlier run left would pass for this run's work."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty; choose another folder for the run")
-    return folder
 
 
-def _execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
+def _execute(
+    source: Path, target: Path, parameters: Mapping[str, Any], limit: float | None
+) -> None:
     import papermill
-    from nbclient.exceptions import DeadKernelError
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     # Nothing but the notebook's own words: no warning of the kernel's debugger, nor of papermill
     # about parameters it cannot parse; `prepare` has checked them.
@@ -180,6 +257,7 @@ def _execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
                 progress_bar=False,
                 store_widget_state=False,
                 start_timeout=300,
+                execution_timeout=limit,
                 extra_arguments=["--IPKernelApp.log_level=50"],
                 on_cell_executed=on_cell_executed,
             )
@@ -187,6 +265,12 @@ def _execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
             raise ChapterError(
                 f"{source.stem} stopped in cell {error.exec_count} with "
                 f"{error.ename}: {error.evalue.strip().rstrip('.') or 'no message'}. "
+                f"Everything up to there is in {target}"
+            ) from None
+        except CellTimeoutError:
+            section = sections[min(progress.n, len(sections) - 1)]
+            raise ChapterError(
+                f"{source.stem} stopped: a cell under {section!r} took longer than {limit:g} s. "
                 f"Everything up to there is in {target}"
             ) from None
         except DeadKernelError:
@@ -228,5 +312,5 @@ def _export(executed: Path) -> Path:
             return html
         body, _ = HTMLExporter().from_notebook_node(node, {"metadata": {"name": executed.stem}})
         verdicts = json.dumps(results_in(node), indent=2, ensure_ascii=False) + "\n"
-        write_files({html: body, executed.with_name("exercises.json"): verdicts})
+        write_files({html: body, executed.with_name(VERDICTS): verdicts})
     return html

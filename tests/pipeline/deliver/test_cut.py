@@ -4,10 +4,11 @@ import pytest
 from tests.pipeline.samples import FPS, moving, picture, save
 from vidgen_lab.pipeline.deliver import compress, cut
 from vidgen_lab.pipeline.deliver.cut import FFmpegExporter, MediaSettings, OutputError, cut_clip
+from vidgen_lab.pipeline.deliver.hdr import tone_mapped
 from vidgen_lab.pipeline.read.probing import probe_file
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
-from vidgen_lab.video.reader import read_clip
+from vidgen_lab.video.reader import VideoReader, read_clip
 
 FRAMES = 40
 
@@ -177,3 +178,80 @@ def test_messages_of_ffmpeg_are_the_same_every_time(source, tmp_path):
             compress.compress_video(source, tmp_path / "out.mp4", "no_such_codec")
         messages.add(str(caught.value))
     assert len(messages) == 1 and ".part" not in messages.pop()
+
+
+@pytest.mark.parametrize("name", ["film.ts", "film.avi", "film.gif", "film.mkv"])
+def test_clips_of_one_video_are_cut_in_one_go_and_frame_by_frame(
+    source, tmp_path, name, monkeypatch
+):
+    film = tmp_path / name
+    codec = {".gif": (), ".avi": ("-c:v", "mpeg4", "-q:v", 2, "-bf", 2)}
+    run_ffmpeg(
+        "-i", local(source), *codec.get(film.suffix, ("-c:v", "libx264", "-bf", 2)), local(film)
+    )
+    runs = []
+    run = cut.run_ffmpeg
+    monkeypatch.setattr(cut, "run_ffmpeg", lambda *a, **k: runs.append(a) or run(*a, **k))
+    spans = [(0, 9), (9, 20), (15, 31), (33, 40)]
+    cuts = [cut.Cut(tmp_path / f"{first}.mp4", first, end) for first, end in spans]
+    facts = cut.cut_clips(film, cuts, MediaSettings(crf=1))
+    assert [f.num_frames for f in facts] == [end - first for first, end in spans] and len(runs) == 1
+    truth = VideoReader(film).read().frames.astype(int)
+    for one in cuts:
+        found = VideoReader(one.out).read().frames
+        assert np.abs(found - truth[one.first : one.end]).mean((1, 2, 3)).max() < 8
+        others = np.abs(found[0] - truth).mean((1, 2, 3))
+        assert others.argmin() == one.first
+
+
+def test_what_is_wrong_with_one_clip_spoils_no_other(source, tmp_path):
+    cuts = [cut.Cut(tmp_path / "a.mp4", 0, 5), cut.Cut(tmp_path / "b.mp4", 5, FRAMES + 9)]
+    good, bad = cut.cut_clips(source, cuts)
+    assert good.num_frames == 5 and isinstance(bad, ValueError)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_crop_keeps_that_part_of_the_picture(source, tmp_path):
+    facts = cut_clip(
+        source, tmp_path / "out.mp4", (0, 5), MediaSettings(crf=1), crop=(16, 8, 48, 40)
+    )
+    assert (facts.width, facts.height) == (48, 40)
+    whole, part = VideoReader(source).read(2, 1), VideoReader(tmp_path / "out.mp4").read(2, 1)
+    assert np.abs(whole.frames[0, 8:48, 16:64].astype(int) - part.frames[0]).mean() < 8
+
+
+@pytest.mark.parametrize("curve, transfer", [("PQ", "smpte2084"), ("HLG", "arib-std-b67")])
+def test_hdr_is_brought_to_bt709(source, tmp_path, curve, transfer):
+    import av
+
+    hdr = tmp_path / "hdr.mkv"
+    tags = f"colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc:log-level=error"
+    run_ffmpeg(
+        *("-f", "lavfi", "-i", "gradients=s=96x64:d=1:r=8:c0=black:c1=white:x0=0:y0=0:x1=95:y1=0"),
+        *(
+            "-c:v",
+            "libx265",
+            "-crf",
+            8,
+            "-pix_fmt",
+            "yuv420p10le",
+            "-x265-params",
+            tags,
+            local(hdr),
+        ),
+    )
+    cut_clip(hdr, tmp_path / "out.mp4", (0, 8), MediaSettings(crf=4))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        context = container.streams.video[0].codec_context
+        assert (int(context.color_trc), int(context.color_primaries)) == (1, 1)
+        assert context.pix_fmt == "yuv420p"
+    steps = np.linspace(0, 1, 65)
+    grey = tone_mapped(np.stack([steps] * 3, -1), curve)
+    assert (np.diff(grey[:, 0]) >= -1e-6).all() and np.ptp(grey, axis=1).max() < 0.02
+    white = {"PQ": 0.58, "HLG": 0.75}[curve]  # where BT.2408 puts a sheet of paper
+    paper = tone_mapped(np.full(3, white), curve).mean()
+    assert 0.8 < paper < 0.95  # bright, with room above
+    source_grey = VideoReader(hdr).read(0, 1).frames[0].mean(-1)
+    found = VideoReader(tmp_path / "out.mp4").read(0, 1).frames[0].mean(-1)
+    signal = np.stack([source_grey / 255] * 3, -1)
+    assert np.abs(tone_mapped(signal, curve).mean(-1) * 255 - found).mean() < 12

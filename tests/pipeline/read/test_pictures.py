@@ -37,7 +37,23 @@ def test_bars_are_what_stays_black_all_the_time():
     assert pictures.bar_share(brightest) == 0
     brightest[:8] = brightest[-8:] = 3
     assert pictures.bar_share(brightest) == pytest.approx(0.25)
-    assert pictures.bar_share(np.zeros((64, 64), np.uint8)) == 1
+    assert pictures.bar_box([brightest]) == (0.125, 0.875, 0, 1)
+    assert pictures.bar_share(np.zeros((64, 64), np.uint8)) == 0  # nothing is no bar
+
+
+def test_a_scene_that_is_dark_at_its_edge_has_no_bars():
+    night = np.full((64, 64), 120, np.uint8)
+    night[:12] = 2  # a sky above, nothing below
+    assert pictures.bar_share(night) == 0
+    night[-12:] = 2
+    night[12:16] = night[-16:-12] = 14  # and light that fades: no edge
+    assert pictures.bar_share(night) == 0
+
+
+def test_colour_bars_are_stripes_and_a_picture_is_not():
+    bars = np.repeat(np.linspace(20, 235, 8).astype(np.uint8), 8)[None].repeat(64, 0)
+    assert pictures.stripes(bars) > 0.98 and pictures.stripes(grey(3)) < 0.8
+    assert pictures.stripes(np.full((64, 64), 90, np.uint8)) == 0
 
 
 def test_the_hash_survives_size_and_coding_and_tells_pictures_apart():

@@ -6,7 +6,7 @@ from vidgen_lab.pipeline.select.gates import Gate, GateSettings
 
 GOOD = {
     "short_side": 96, "seconds": 2, "fps": 8, "blank": 0, "bright": 0, "dark": 0, "bars": 0,
-    "frozen": 0, "changing": 0.3, "flow_speed": 3, "edge_steepness": 0.4,
+    "stripes": 0, "frozen": 0, "changing": 0.3, "flow_speed": 3, "edge_steepness": 0.4,
 }  # fmt: skip
 
 

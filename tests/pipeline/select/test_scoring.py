@@ -118,3 +118,32 @@ def test_probe_sees_sound_rotation_and_pixel_shape(tmp_path):
     ten = tmp_path / "ten.mkv"
     run_ffmpeg("-i", local(source), "-pix_fmt", "yuv420p10le", "-c:v", "libx265", local(ten))
     assert probe_file(ten).bit_depth == 10
+
+
+def test_frozen_means_the_same_at_every_frame_rate(tmp_path):
+    clip = moving(num_frames=16)
+    shares = []
+    for number, repeat in enumerate((1, 3, 12)):  # 8, 24 and 96 frames a second
+        frames = np.repeat(clip.frames, repeat, axis=0)
+        shares.append(metrics(Clip(frames, 8 * repeat), tmp_path, f"{number}.mp4")["frozen"])
+    assert max(shares) - min(shares) < 0.35 and max(shares) < 0.5
+    still = np.repeat(clip.frames[:1], 96, axis=0)
+    assert metrics(Clip(still, 48), tmp_path, "still.mp4")["frozen"] == 1
+
+
+def test_letterbox_is_found_to_be_cut_off(tmp_path):
+    frames = np.repeat(np.repeat(moving().frames, 2, axis=1), 2, axis=2)  # 192x128
+    frames[:, :16] = frames[:, -16:] = 0
+    (clip,) = score_video(save(Clip(frames, 8), tmp_path / "x.mp4"))["clips"]
+    x, y, width, height = clip["crop"]
+    assert (x, width) == (0, 192) and 16 <= y <= 20 and 88 <= height <= 96
+    assert clip["metrics"]["short_side"] == height
+    (plain,) = score_video(save(moving(), tmp_path / "y.mp4"))["clips"]
+    assert plain["crop"] is None
+
+
+def test_a_clip_has_no_picture_of_a_neighbouring_shot(tmp_path):
+    shots = [moving(1, 4).frames, moving(2, 30).frames, moving(3, 5).frames, moving(4, 30).frames]
+    path = save(Clip(np.concatenate(shots), 24), tmp_path / "film.mp4")
+    found = [tuple(clip["frames"]) for clip in score_video(path)["clips"]]
+    assert found == [(0, 4), (4, 34), (34, 39), (39, 69)]

@@ -6,6 +6,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch.utils.data import DataLoader
 
+from vidgen_lab import journal
 from vidgen_lab.training.data import latent_cache
 from vidgen_lab.training.data.buckets import Bucket
 from vidgen_lab.training.data.clip_encoding import ClipSpan, spans_of, vae_identity
@@ -242,8 +243,10 @@ def test_a_vae_keeps_its_identity_on_the_way_through_a_folder(tmp_path):
 
 def test_content_is_hashed_once(clips, tmp_path, monkeypatch):
     hashed = []
-    real = latent_cache.file_sha256
-    monkeypatch.setattr(latent_cache, "file_sha256", lambda p: hashed.append(p.stem) or real(p))
+    real = journal.file_sha256
+    monkeypatch.setattr(journal, "file_sha256", lambda p: hashed.append(p.stem) or real(p))
+    for clip in clips:
+        os.utime(clip.path, (1e9, 1e9))  # one that is new is hashed again: it may still change
     vae = video_vae()
     LatentCache(tmp_path / "cache", vae).encode(clips)
     LatentCache(tmp_path / "cache", vae).encode(clips)
@@ -358,6 +361,13 @@ def test_clips_that_cannot_be_read_are_named_and_the_others_encoded(clips, tmp_p
     assert "not a readable video" in caught.value.failed[bad[0]]
     assert "has 9 frames" in caught.value.failed[bad[2]]
     assert len(state(cache)) == 3
+
+
+def test_a_batch_of_no_clips_is_refused_before_the_work(clips, tmp_path):
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match="batch must be at least 1"):
+            LatentCache(tmp_path / "cache", video_vae()).encode(clips, batch=batch)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_vae_that_overflows_leaves_no_entry(clips, tmp_path):

@@ -134,6 +134,15 @@ class TemplateCaptioner:
         return f"{article.capitalize()} {colour} {noun} {way} in {place}."
 
 
+class NoCaptioner:
+    """Leaves the caption to somebody else."""
+
+    name = "none"
+
+    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        return ""
+
+
 class AppearanceEmbedder:
     """Colours, their layout, edges and motion as one vector; no weights, any video."""
 
@@ -167,7 +176,8 @@ class JudgeEmbedder:
         torch.set_num_threads(1)  # sums in another order would be other vectors
         try:
             with torch.inference_mode():
-                return load_judge().features(judge_input([clip]))[0].numpy()
+                judge = load_judge()
+                return judge.features(judge_input([clip], judge.frames))[0].numpy()
         finally:
             torch.set_num_threads(threads)
 
@@ -181,6 +191,7 @@ def annotate_clip(
         "objects": objects,
         "actions": actions,
         "caption": captioner.caption(clip, objects, actions),
+        "caption_from": captioner.name,
         "annotators": [detector.name, actor.name, captioner.name],
     }
 

@@ -9,6 +9,7 @@ from vidgen_lab.pipeline.annotate.annotators import (
     FlowActions,
     JudgeEmbedder,
     MotionDetector,
+    NoCaptioner,
     TemplateCaptioner,
 )
 
@@ -16,9 +17,11 @@ from vidgen_lab.pipeline.annotate.annotators import (
 ANNOTATORS: Mapping[str, Mapping[str, type | str]] = {
     "detector": {"motion": MotionDetector, "rtdetr": "RtDetrDetector"},
     "actor": {"flow": FlowActions, "xclip": "XClipActions"},
-    "captioner": {"template": TemplateCaptioner, "smolvlm": "SmolVlmCaptioner"},
+    "captioner": {
+        "template": TemplateCaptioner, "none": NoCaptioner, "smolvlm": "SmolVlmCaptioner",
+    },
     "embedder": {"judge": JudgeEmbedder, "appearance": AppearanceEmbedder, "clip": "ClipEmbedder"},
-}
+}  # fmt: skip
 
 
 def check(role: str, name: str) -> None:

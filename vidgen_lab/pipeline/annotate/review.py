@@ -81,9 +81,15 @@ def record_verdict(path: str | Path, verdict: Verdict) -> None:
 
 
 def read_verdicts(path: str | Path) -> dict[str, Verdict]:
-    """The last verdict on each clip by clip id."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return {v["clip_id"]: Verdict(**v) for v in map(json.loads, lines)}
+    """The last verdict on each clip by clip id. ValueError names the line that is none."""
+    verdicts = {}
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            verdict = Verdict(**json.loads(line))
+            verdicts[verdict.clip_id] = verdict
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path}, line {number} is no verdict: {error}") from None
+    return verdicts
 
 
 def apply_verdicts(rows: Sequence[Row], verdicts: dict[str, Verdict]) -> list[Row]:

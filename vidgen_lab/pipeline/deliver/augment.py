@@ -200,7 +200,9 @@ class ImageToImage:
         from diffusers import AutoPipelineForImage2Image
 
         try:
-            pipe = AutoPipelineForImage2Image.from_pretrained(hub_id, local_files_only=not download)
+            pipe = AutoPipelineForImage2Image.from_pretrained(
+                hub_id, local_files_only=not download, use_safetensors=True
+            )
         except OSError as error:
             raise FileNotFoundError(
                 f"no weights of {hub_id} on this machine; read its licence, then download=True"

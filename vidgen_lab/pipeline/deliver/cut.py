@@ -4,25 +4,30 @@ ffmpeg's exit code is not a verdict: it ends with 0 on a file without a picture.
 written under a temporary name, read back, compared with what was asked for, and only then renamed.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from vidgen_lab.files import replacing
-from vidgen_lab.pipeline.read.probing import Facts, probe_file
+from vidgen_lab.pipeline.deliver.hdr import tone_filter, write_table
+from vidgen_lab.pipeline.read.probing import Facts, facts_of, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader, open_video
 
+Crop = tuple[int, int, int, int]
 Mode = Literal["fit", "pad", "crop"]
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 )  # fmt: skip
 _LARGEST, _FASTEST = 8192, 240.0  # pixels of a side and frames a second that H.264 is made for
 _CLOCKED = ("mov,", "matroska")  # containers in which every frame has a time stamp
+_TOGETHER = 16  # clips that one run of ffmpeg writes
 _SEEK_MARGIN = 10.0  # seconds before a cut at which decoding begins: more than a group of pictures
 
 
@@ -96,48 +101,143 @@ def cut_clip(
     frames: tuple[int, int],
     settings: MediaSettings = MediaSettings(),
     limit: float = 600.0,
+    crop: Crop | None = None,
 ) -> Facts:
     """Write frames [first, end) of a video as MP4 and return the facts of the file.
 
     The cut goes by the time stamps of the reader's index, so it is exact wherever the seek lands.
+    HDR is tone-mapped. crop: (x, y, width, height) in pixels as shown, to be kept; None: all.
     Raises ValueError for an empty or impossible span, VideoError, FfmpegError, OutputError.
     """
+    (done,) = cut_clips(path, [Cut(Path(out), *frames, crop)], settings, limit)
+    if isinstance(done, Exception):
+        raise done
+    return done
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Frames [first, end) and the part of the picture that go into the file `out`."""
+
+    out: Path
+    first: int
+    end: int
+    crop: Crop | None = None
+
+
+def cut_clips(
+    path: str | Path,
+    cuts: Sequence[Cut],
+    settings: MediaSettings = MediaSettings(),
+    limit: float = 600.0,
+) -> list[Facts | Exception]:
+    """The same for many clips of one video, which is decoded once for every sixteen of them.
+
+    What goes wrong with one clip stands in its place. Raises VideoError.
+    """
     reader = _Timed(path)
-    first, end = frames
-    if not 0 <= first < end <= reader.info.num_frames:
-        raise ValueError(f"no frames {first}..{end} in {reader.info.num_frames}: {reader.path}")
-    facts = probe_file(path)
-    gap = _shortest_gap(reader.times)
-    start, stop = float(reader.times[first]), float(reader.times[end - 1]) + gap
-    before, window = reader.window(first, end, gap)
-    filters = [window, reader.clock, resize_filter(facts, settings.size, settings.mode)]
-    filters += [f"fps={settings.fps}"] if settings.fps else []
-    sound = ("-an",)
-    if settings.audio and facts.audio_codec:
-        shift = reader.origin
-        cut = f"atrim=start={start + shift:.6f}:end={stop + shift:.6f},asetpts=PTS-STARTPTS"
-        sound = ("-map", "0:a:0", "-af", cut, "-c:a", "aac", "-b:a", "128k")
-    with temporary_file(out) as temporary:
-        run_ffmpeg(
-            *("-copyts", *before, "-i", local(path), "-map", "0:v:0", "-vf", _chain(filters)),
-            *sound, *encoder(settings), *("-fps_mode", "passthrough"), local(temporary),
-            limit=limit,
-        )  # fmt: skip
-        wanted, slack = end - first, 0
-        if settings.fps:
-            wanted, slack = max(1, round((stop - start) * settings.fps)), 1
-        return verify(temporary, wanted, slack, _exact_size(settings))
+    facts, done = facts_of(reader), []
+    for start in range(0, len(cuts), _TOGETHER):
+        some = cuts[start : start + _TOGETHER]
+        try:
+            done += _cut_together(reader, facts, some, settings, limit)
+        except (FfmpegError, ValueError) as error:
+            if len(some) == 1:
+                done.append(error)
+                continue
+            for cut in some:  # which of them was it?
+                done += cut_clips(path, [cut], settings, limit)
+    return done
+
+
+def _cut_together(
+    reader: "_Timed", facts: Facts, cuts: Sequence[Cut], settings: MediaSettings, limit: float
+) -> list[Facts | Exception]:
+    with ExitStack() as stack:
+        parts = [stack.enter_context(_part(cut.out)) for cut in cuts]
+        tones = ""
+        if facts.hdr:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            tones = tone_filter(write_table(facts.hdr, Path(folder) / "hdr.cube"))
+        outputs: list[object] = []
+        for cut, part in zip(cuts, parts, strict=True):
+            outputs += reader.output(cut, facts, settings, tones, part)
+        before = reader.before(min(cut.first for cut in cuts))
+        try:
+            run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
+        except FfmpegError as error:  # its message should not name files that nobody will ever see
+            text = str(error)
+            for cut, part in zip(cuts, parts, strict=True):
+                text = text.replace(str(part), str(cut.out))
+            for part in parts:
+                part.unlink(missing_ok=True)
+            raise FfmpegError(text) from None
+        checked = zip(cuts, parts, strict=True)
+        return [_checked(cut, part, reader, settings) for cut, part in checked]
+
+
+@contextmanager
+def _part(out: Path) -> Iterator[Path]:
+    """A temporary name; if something stands there at the end it takes the place of `out`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError), replacing(out) as part:
+        yield part
+
+
+def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) -> Facts | Exception:
+    """The facts of a written file; one that is not what was asked for is removed."""
+    wanted, slack = cut.end - cut.first, 0
+    if settings.fps:
+        start, stop = reader.seconds(cut)
+        wanted, slack = max(1, round((stop - start) * settings.fps)), 1
+    try:
+        return verify(part, wanted, slack, _exact_size(settings))
+    except OutputError as error:
+        part.unlink(missing_ok=True)
+        return error
 
 
 class _Timed(VideoReader):
     """The reader's index in the terms of ffmpeg."""
+
+    def output(
+        self, cut: Cut, facts: Facts, settings: MediaSettings, tones: str, target: Path
+    ) -> list[object]:
+        """ffmpeg's options for one of the files it writes."""
+        if not 0 <= cut.first < cut.end <= self.info.num_frames:
+            span = f"no frames {cut.first}..{cut.end} in {self.info.num_frames}"
+            raise ValueError(f"{span}: {self.path}")
+        filters = [self.window(cut), self.clock]
+        if cut.crop is not None:
+            x, y, width, height = cut.crop
+            filters.append(f"crop={width}:{height}:{x}:{y}")
+            facts = replace(facts, width=width, height=height)
+        filters += [tones, resize_filter(facts, settings.size, settings.mode)]
+        filters += [f"fps={settings.fps}"] if settings.fps else []
+        sound: tuple = ("-an",)
+        if settings.audio and facts.audio_codec:
+            start, stop = (seconds + self.origin for seconds in self.seconds(cut))
+            trim = f"atrim=start={start:.6f}:end={stop:.6f},asetpts=PTS-STARTPTS"
+            sound = ("-map", "0:a:0", "-af", trim, "-c:a", "aac", "-b:a", "128k")
+        return [
+            *("-map", f"0:{self.track}", "-vf", _chain(filters), *sound, *encoder(settings)),
+            *("-fps_mode", "passthrough", local(target)),
+        ]
+
+    def seconds(self, cut: Cut) -> tuple[float, float]:
+        """From when to when a clip is shown."""
+        return float(self.times[cut.first]), float(self.times[cut.end - 1]) + self.gap
+
+    @cached_property
+    def gap(self) -> float:
+        return _shortest_gap(self.times)
 
     @property
     def origin(self) -> float:
         """Seconds on the file's own clock at which the first frame is shown."""
         return float(self._index.pts[0]) * self._index.tick
 
-    @property
+    @cached_property
     def clocked(self) -> bool:
         """Whether ffmpeg gives the frames the same times as the index. AVI has none of its own, and
         ffmpeg guesses them one frame late."""
@@ -150,21 +250,21 @@ class _Timed(VideoReader):
         time stamps to rely on, since frames with equal ones would be dropped."""
         if self.clocked or self.info.variable_fps:
             return "setpts=PTS-STARTPTS"
-        return f"setpts=N/({self.info.fps!r}*TB)"
+        return f"setpts=N/({float(self.info.fps)!r}*TB)"
 
-    def window(self, first: int, end: int, gap: float) -> tuple[tuple, str]:
-        """(options before the input, trim filter) for frames [first, end).
+    def before(self, first: int) -> tuple:
+        """Options in front of the input: where seeking is exact, decoding starts a little before
+        the first cut, and -copyts lets the filters see the time stamps that the index has."""
+        seek = float(self.times[first]) - _SEEK_MARGIN
+        return ("-ss", f"{seek:.3f}", "-noaccurate_seek") if self.clocked and seek > 0 else ()
 
-        Where seeking is exact, decoding starts a little before the cut, and -copyts lets the
-        filter see the time stamps that the index has. Elsewhere frames are counted from the start.
-        """
+    def window(self, cut: Cut) -> str:
+        """Filter that lets a clip's frames through: by their times, or counted from the start."""
         if not self.clocked:
-            return (), f"trim=start_frame={first}:end_frame={end}"
-        start, last = float(self.times[first]), float(self.times[end - 1])
-        seek = start - _SEEK_MARGIN
-        before = ("-ss", f"{seek:.3f}", "-noaccurate_seek") if seek > 0 else ()
-        low, high = start + self.origin - gap / 2, last + self.origin + gap / 2
-        return before, f"trim=start={low:.6f}:end={high:.6f}"
+            return f"trim=start_frame={cut.first}:end_frame={cut.end}"
+        start, last = float(self.times[cut.first]), float(self.times[cut.end - 1])
+        low, high = start + self.origin - self.gap / 2, last + self.origin + self.gap / 2
+        return f"trim=start={low:.6f}:end={high:.6f}"
 
 
 def _shortest_gap(times: np.ndarray) -> float:

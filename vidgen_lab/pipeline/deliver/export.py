@@ -7,6 +7,9 @@ OUT/dataset/SPLIT/videos/*.mp4      hard links to OUT/clips where the disk allow
     opensora      /open_sora.csv                Open-Sora
     webdataset    OUT/shards/SPLIT-000000.tar   WebDataset
     parquet       OUT/manifest.parquet, OUT/embeddings.parquet
+
+Every list says who wrote a caption: a field of its own, or caption_from.txt beside the prompts. A
+"template" knows colours and motion only, and describes nothing.
 """
 
 import csv
@@ -96,10 +99,11 @@ def _lists(rows: Sequence[Row], formats: Sequence[str]) -> dict[str, str]:
     """The text of every list that these formats consist of, by its name."""
     prompts = _lines(" ".join(row.info["caption"].split()) for row in rows)
     videos = _lines(map(_video, rows))
+    who = _lines(row.info.get("caption_from", "") for row in rows)
     made = {
         "videofolder": {"metadata.jsonl": _lines(map(_json, rows))},
-        "cogvideo": {"prompts.txt": prompts, "videos.txt": videos},
-        "finetrainers": {"prompt.txt": prompts, "videos.txt": videos},
+        "cogvideo": {"prompts.txt": prompts, "videos.txt": videos, "caption_from.txt": who},
+        "finetrainers": {"prompt.txt": prompts, "videos.txt": videos, "caption_from.txt": who},
         "opensora": {"open_sora.csv": _open_sora(rows)},
     }
     return {n: text for name in formats if name in made for n, text in made[name].items()}
@@ -119,6 +123,7 @@ def _json(row: Row) -> str:
     line = {
         "file_name": _video(row),
         "text": row.info["caption"],
+        "caption_from": row.info.get("caption_from", ""),
         "clip_id": row.clip_id,
         "source": readable(row.source),
         "start": row.span[0],
@@ -132,6 +137,7 @@ def _json(row: Row) -> str:
 
 OPEN_SORA_COLUMNS = (
     "path", "text", "num_frames", "width", "height", "aspect_ratio", "fps", "resolution", "weight",
+    "caption_from",
 )  # fmt: skip
 
 
@@ -152,6 +158,7 @@ def _open_sora(rows: Sequence[Row]) -> str:
             "fps": clip["fps"],
             "resolution": width * height,
             "weight": plain(row.info.get("weight", 1.0)),
+            "caption_from": row.info.get("caption_from", ""),
         })  # fmt: skip
     return file.getvalue()
 

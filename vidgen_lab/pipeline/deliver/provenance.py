@@ -96,7 +96,10 @@ def rebuild_clip(
     source, out = Path(folder) / row.source, Path(out)
     if file_sha256(source) != row.sha256:
         raise OutputError(f"{row.source} is not the file that the manifest was made from")
-    cut_clip(source, out, row.frames, settings or MediaSettings())
+    crop = row.info.get("crop")
+    cut_clip(
+        source, out, row.frames, settings or MediaSettings(), crop=tuple(crop) if crop else None
+    )
     if file_sha256(out) != row.info["clip"]["sha256"]:
         raise OutputError(f"{out.name} differs from the published clip; compare {row.versions}")
     return out

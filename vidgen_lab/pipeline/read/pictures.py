@@ -4,12 +4,15 @@ All measures work on a small grey or RGB picture (`WORK_SIDE`), so that they cos
 video and compare between resolutions.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 WORK_SIDE = 256  # pixels of the shorter side at most; pictures are reduced to it, never enlarged
 THUMB = (16, 9)  # width and height of a thumbnail
 _BLACK, _WHITE = 16, 250  # grey levels at and beyond which a picture holds no detail
+BLANK = 6  # spread of grey levels below which a picture shows nothing
 _BAR = 8  # grey level up to which a bar may stray from black
 _EDGE_WINDOW = 13  # pixels in which the two sides of an edge are looked for
 _EDGE_CONTRAST = 24  # grey levels between the two sides of an edge, at least
@@ -67,18 +70,46 @@ def bright_share(grey: np.ndarray) -> float:
     return float((grey >= _WHITE).mean())
 
 
-def bar_share(brightest: np.ndarray) -> float:
-    """Share of the picture taken by black bars, 0..1.
+def bar_box(greys: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
+    """What black bars leave of the picture: (top, bottom, left, right), shares of height and width.
 
-    brightest: [H, W], for each pixel the brightest grey it had in the clip: a bar stays black all
-    the time, and blacker than a night sky; what compression adds (up to grey 8) is allowed for.
+    greys: [H, W] each, the looks of a clip. A bar stays black all the time, and blacker than a
+    night sky; what compression adds (up to grey 8) is allowed for. Bars come in pairs of one size,
+    and what begins beside them is a picture: a scene that is dark at its edge has none.
     """
-    lit = brightest > _BAR
-    rows, columns = np.nonzero(lit.mean(1) > 0.02)[0], np.nonzero(lit.mean(0) > 0.02)[0]
+    if not len(greys):
+        return 0.0, 1.0, 0.0, 1.0
+    brightest = np.max(greys, axis=0)
+    (top, bottom), (left, right) = _between_bars(brightest), _between_bars(brightest.T)
+    return top, bottom, left, right
+
+
+def _between_bars(brightest: np.ndarray) -> tuple[float, float]:
+    """(first, end) of the rows between two bars, as shares of all rows; (0, 1) without bars."""
+    rows = np.nonzero((brightest > _BAR).mean(1) > 0.02)[0]
     if not len(rows):
-        return 1.0
-    inside = (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
-    return 1 - inside / brightest.size
+        return 0.0, 1.0
+    count, first, end = len(brightest), int(rows[0]), int(rows[-1]) + 1
+    even = first and abs(first - (count - end)) <= max(1, 0.03 * count)
+    begins = [
+        (brightest[row] > 3 * _BAR).mean() for row in (first + 1, end - 2) if 0 <= row < count
+    ]
+    if not even or min(begins) < 0.25:
+        return 0.0, 1.0
+    return first / count, end / count
+
+
+def bar_share(brightest: np.ndarray) -> float:
+    """Share of the picture taken by black bars, 0..1; brightest: as in `bar_box`, of all looks."""
+    top, bottom, left, right = bar_box([brightest])
+    return 1 - (bottom - top) * (right - left)
+
+
+def stripes(grey: np.ndarray) -> float:
+    """How much of the upper half vertical stripes alone explain, 0..1: 1 for colour bars."""
+    upper = grey[: len(grey) // 2].astype(np.float32)
+    spread = upper.var()
+    return float(upper.mean(0).var() / spread) if spread > BLANK**2 else 0.0
 
 
 def perceptual_hash(grey: np.ndarray) -> str | None:
@@ -87,7 +118,7 @@ def perceptual_hash(grey: np.ndarray) -> str | None:
     pHash: signs of the lowest frequencies of the cosine transform against their median. A blank
     picture would hash its noise, and every black intro would look alike.
     """
-    if grey.std() < 6:
+    if grey.std() < BLANK:
         return None
     small = cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].flatten()
@@ -98,8 +129,3 @@ def perceptual_hash(grey: np.ndarray) -> str | None:
 def hamming(a: str, b: str) -> int:
     """Number of bits by which two hashes differ, 0..64."""
     return (int(a, 16) ^ int(b, 16)).bit_count()
-
-
-def thumbnail(rgb: np.ndarray) -> np.ndarray:
-    """The picture at 16x9, uint8 [9, 16, 3]: enough to compare two clips, too small to show."""
-    return cv2.resize(rgb, THUMB, interpolation=cv2.INTER_AREA)

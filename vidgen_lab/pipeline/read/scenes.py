@@ -26,12 +26,13 @@ _GREY_SHARE = 2 / 3  # of the adaptive threshold, in black and white
 class SceneSettings:
     """detector: one of DETECTORS; threshold: None takes its default (3, 27, 12, 0.35, 0.2).
 
-    min_seconds: shots shorter than this are not split off.
+    min_seconds: shots shorter than this are not split off, so that a clip may begin or end with
+    pictures of another shot; 0: every shot is a scene, and the gates drop the short ones.
     """
 
     detector: str = "adaptive"
     threshold: float | None = None
-    min_seconds: float = 0.5
+    min_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.detector not in DETECTORS:

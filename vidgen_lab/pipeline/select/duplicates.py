@@ -10,153 +10,247 @@ Groups and the clip that is kept depend on the clips alone, not on their order.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import numpy as np
 
 from vidgen_lab.pipeline.manifest import Row
-from vidgen_lab.pipeline.read.pictures import THUMB, hamming
+from vidgen_lab.pipeline.select.nearby import near_pairs
+from vidgen_lab.pipeline.select.sameness import DuplicateSettings, Proposal, same
+from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
 
 STAGE = "duplicates"
-_BANDS = 4  # a hash is filed under each of its 16-bit quarters
-_CROWDED = 200  # clips under one quarter: too common to propose pairs
-_LENGTH = 0.6  # a duplicate keeps at least this share of the longer clip
+_ASKED = 6  # looks of a clip that are searched for among all looks of all others
+_WAVE = 2048  # pairs between two looks at who is joined already
+_CROWD = 32  # clips with one hash beyond which not every pair is compared
+
+# Verdicts by pair: remembered from run to run, so that only new pairs are looked at.
+Verdicts = MutableMapping[str, bool]
 
 
-@dataclass(frozen=True)
-class DuplicateSettings:
-    """max_bits: hashes of the same picture differ by at most so many of 64 bits.
+class Hashes:
+    """All hashes of all clips, from one pass over the signatures, which need not fit into memory.
 
-    max_difference: grey levels by which thumbnails of the same picture may differ on average, and
-    max_local at any one place: another subject in the same scene is a small difference all in all
-    and a large one where it stands. min_correlation: of what moves, over time. min_cosine: of
-    embeddings; None: level 3 is off.
+    values: uint64 [looks of all clips, parts]. clips, looks: int32, whose they are and which.
+    steps, seconds: float [clips].
     """
 
-    max_bits: int = 10
-    max_difference: float = 7.0
-    max_local: float = 24.0
-    min_correlation: float = 0.8
-    min_cosine: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_bits <= 64:
-            raise ValueError(f"max_bits must lie in 0..64, not {self.max_bits}")
-        for name in ("max_difference", "max_local"):
-            if not 0 <= getattr(self, name) <= 255:
-                raise ValueError(f"{name} must lie in 0..255, not {getattr(self, name)}")
-        for name in ("min_correlation", "min_cosine"):
-            if (value := getattr(self, name)) is not None and not -1 <= value <= 1:
-                raise ValueError(f"{name} must lie in -1..1, not {value}")
+    def __init__(self, signatures: Sequence[Signature]) -> None:
+        values, counts, times = [], [], []
+        for signature in signatures:
+            values.append(signature.hashes)
+            counts.append(len(signature.hashes))
+            times.append((signature.step, signature.seconds))
+        self.values = np.concatenate([*values, np.empty((0, len(PARTS)), np.uint64)])
+        self.clips = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        starts = np.repeat(np.cumsum(counts) - counts, counts) if counts else 0
+        self.looks = (np.arange(len(self.clips)) - starts).astype(np.int32)
+        self.steps, self.seconds = np.array(times).reshape(-1, 2).T
 
 
-@dataclass(frozen=True)
-class Signature:
-    """What clips are compared by: hashes and thumbnails, `step` seconds apart."""
+class Shelves:
+    """The hashes of one part of the picture: unique values, and who has each.
 
-    hashes: tuple[str | None, ...]
-    thumbs: np.ndarray  # float32 [N, h, w, 3]
-    step: float
-
-    @classmethod
-    def of(cls, scored: Mapping[str, Any]) -> "Signature":
-        """From the plain values that `scoring.score_video` returns for a clip."""
-        raw = b"".join(bytes.fromhex(t) for t in scored["thumbs"])
-        thumbs = np.frombuffer(raw, np.uint8).reshape(-1, THUMB[1], THUMB[0], 3)
-        return cls(tuple(scored["hashes"]), thumbs.astype(np.float32), float(scored["step"]))
-
-
-def same_pictures(a: Signature, b: Signature, settings: DuplicateSettings) -> bool:
-    """Whether one clip shows what the other shows, allowing for coding, size and trimmed ends.
-
-    The shorter clip is slid along the longer one; thumbnails between two looks are blended, since
-    trimming moves the looks by less than their distance.
+    most: so many looks of a clip at most, spread over it. stands: bool by clip; of a crowd that
+    shares one hash only these are kept.
     """
-    if len(a.thumbs) * a.step > len(b.thumbs) * b.step:
-        a, b = b, a
-    if not len(a.thumbs) or len(a.thumbs) * a.step < _LENGTH * len(b.thumbs) * b.step:
-        return False
-    slack = len(b.thumbs) * b.step - len(a.thumbs) * a.step
-    shifts = np.arange(-a.step, slack + a.step + 1e-9, a.step / 4)
-    return any(_alike(a, b, shift, settings) for shift in shifts)
+
+    def __init__(
+        self,
+        hashes: Hashes,
+        part: int,
+        most: int | None = None,
+        stands: np.ndarray | None = None,
+    ) -> None:
+        values, clips, looks = hashes.values[:, part], hashes.clips, hashes.looks
+        order = np.lexsort((looks, values, clips))
+        first = np.ones(len(order), bool)  # a clip has a hash once, where it appears first
+        first[1:] = (np.diff(clips[order]) != 0) | (values[order][1:] != values[order][:-1])
+        chosen = np.sort(order[first & (values[order] != NONE)])
+        if most is not None:
+            chosen = chosen[_spread(clips[chosen], most)]
+        values, clips, looks = values[chosen], clips[chosen], looks[chosen]
+        order = np.argsort(values, kind="stable")
+        self.values, starts = np.unique(values[order], return_index=True)
+        self.bounds = np.append(starts, len(order))
+        self.clips, self.looks = clips[order], looks[order]
+        if stands is not None:
+            self._only(stands)
+
+    def crowds(self) -> Iterator[np.ndarray]:
+        """Clips that share a hash with very many, hash by hash."""
+        sizes = np.diff(self.bounds)
+        for place in np.flatnonzero(sizes > _CROWD):
+            yield self.clips[self.bounds[place] : self.bounds[place + 1]]
+
+    def _only(self, stands: np.ndarray) -> None:
+        sizes = np.diff(self.bounds)
+        stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
+        self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
+        self.clips, self.looks = self.clips[stays], self.looks[stays]
 
 
-def _alike(a: Signature, b: Signature, shift: float, settings: DuplicateSettings) -> bool:
-    places = (np.arange(len(a.thumbs)) * a.step + shift) / b.step
-    inside = (places >= 0) & (places <= len(b.thumbs) - 1)
-    if inside.sum() < max(1, 0.7 * len(places)):
-        return False
-    places = places[inside]
-    low = np.floor(places).astype(int)
-    high = np.minimum(low + 1, len(b.thumbs) - 1)
-    part = (places - low)[:, None, None, None].astype(np.float32)
-    theirs = b.thumbs[low] * (1 - part) + b.thumbs[high] * part
-    ours = a.thumbs[inside]
-    difference = np.abs(ours - theirs)
-    if difference.mean() > settings.max_difference:
-        return False
-    if difference.mean((0, 3)).max() > settings.max_local:
-        return False
-    ours, theirs = ours - ours.mean(0), theirs - theirs.mean(0)
-    energy = np.sqrt((ours**2).sum() * (theirs**2).sum())
-    if energy < 4.0 * ours.size:  # both stand still: the pictures have decided
-        return True
-    return float((ours * theirs).sum() / energy) >= settings.min_correlation
+def _spread(clips: np.ndarray, most: int) -> np.ndarray:
+    """bool: about `most` evenly spaced entries of each clip, the first and the last among them."""
+    count = np.bincount(clips)[clips] if len(clips) else clips
+    number = np.arange(len(clips)) - (np.cumsum(np.bincount(clips)) - np.bincount(clips))[clips]
+    return (count <= most) | (number * (most - 1) % np.maximum(count - 1, 1) < most - 1)
 
 
-def candidates(
-    signatures: Sequence[Signature], settings: DuplicateSettings
-) -> set[tuple[int, int]]:
-    """Pairs (i < j) with a frame in common, found through quarters of the hashes.
+def propose(
+    hashes: Hashes, settings: DuplicateSettings, stands: np.ndarray | None = None
+) -> Proposal:
+    """Pairs of clips with like pictures and lengths, the most alike first.
 
-    Two hashes that differ by few bits usually agree in a quarter, and a clip has many hashes; a
-    quarter that is shared by too many clips says nothing. So no pair is looked at without cause.
+    A clip's pictures are searched for among the pictures of all others: as they are, mirrored, cut
+    out of the middle, and without the lower fifth. stands: see `Shelves`.
     """
-    shelves: dict[tuple[int, str], set[int]] = defaultdict(set)
-    for number, signature in enumerate(signatures):
-        for value in filter(None, signature.hashes):
-            for band in range(_BANDS):
-                shelves[band, value[4 * band : 4 * band + 4]].add(number)
-    pairs = {
-        pair
-        for clips in shelves.values()
-        if 1 < len(clips) <= _CROWDED
-        for pair in combinations(sorted(clips), 2)
-    }
-    return {(i, j) for i, j in pairs if _close(signatures[i], signatures[j], settings.max_bits)}
+    found = []
+    for part in range(len(PARTS)):
+        asked = Shelves(hashes, UPPER if part == UPPER else WHOLE, _ASKED, stands)
+        stock = Shelves(hashes, part, stands=stands)
+        query, near = near_pairs(asked.values, stock.values, settings.max_bits)
+        bits = np.bitwise_count(asked.values[query] ^ stock.values[near])
+        left, right, which = _products(asked.bounds, query, stock.bounds, near)
+        a, b = asked.clips[left], stock.clips[right]
+        shift = stock.looks[right] * hashes.steps[b] - asked.looks[left] * hashes.steps[a]
+        lengths = np.sort([hashes.seconds[a], hashes.seconds[b]], axis=0)
+        fit = (a != b) & (lengths[0] >= settings.min_share * lengths[1])
+        parts = np.full(len(a), part, np.int8)
+        found.append([column[fit] for column in (a, b, parts, shift, bits[which])])
+    return _best(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _close(a: Signature, b: Signature, max_bits: int) -> bool:
-    ours, theirs = set(filter(None, a.hashes)), set(filter(None, b.hashes))
-    return any(hamming(x, y) <= max_bits for x in ours for y in theirs)
+def _products(
+    ours: np.ndarray, query: np.ndarray, theirs: np.ndarray, near: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every member of each query's shelf with every member of the near one's:
+    (place in ours, place in theirs, number of the pair of shelves)."""
+    wide, deep = ours[query + 1] - ours[query], theirs[near + 1] - theirs[near]
+    count = wide * deep
+    which = np.repeat(np.arange(len(query)), count)
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    return (
+        ours[query][which] + within // deep[which],
+        theirs[near][which] + within % deep[which],
+        which,
+    )
+
+
+def _best(
+    a: np.ndarray, b: np.ndarray, part: np.ndarray, shift: np.ndarray, bits: np.ndarray
+) -> Proposal:
+    """One proposal for every pair and part, by the looks that are most alike."""
+    back = (a > b) & np.isin(part, (WHOLE, UPPER))  # these two say the same both ways
+    a, b = np.where(back, b, a), np.where(back, a, b)
+    shift = np.where(back, -shift, shift)
+    order = np.lexsort((np.abs(shift), bits, part, b, a))
+    columns = np.stack([a[order], b[order], part[order]])
+    first = np.ones(len(order), bool)
+    first[1:] = (columns[:, 1:] != columns[:, :-1]).any(0)
+    order = order[first]
+    order = order[np.lexsort((b[order], a[order], bits[order], part[order]))]
+    return Proposal(a[order], b[order], part[order].astype(int), shift[order])
 
 
 def find_groups(
     rows: Sequence[Row],
     signatures: Sequence[Signature],
-    settings: DuplicateSettings = DuplicateSettings(),
+    settings: DuplicateSettings = DuplicateSettings(),  # noqa: B008
     embeddings: np.ndarray | None = None,
+    verdicts: Verdicts | None = None,
 ) -> list[tuple[list[int], str]]:
     """Groups of equal clips, as (numbers of the rows, the level that joined them last).
 
-    Singles are left out. embeddings: [len(rows), D], needed when `min_cosine` is set.
+    Singles are left out. embeddings: [len(rows), D], needed when `min_cosine` is set. verdicts: on
+    pairs, from an earlier run; new ones are added.
     """
     joined = _Groups(len(rows))
     first: dict[str, int] = {}
     for number, row in enumerate(rows):
         joined.join(first.setdefault(row.clip_id, number), number, "bytes")
-    for i, j in sorted(candidates(signatures, settings)):
-        if not joined.same(i, j) and same_pictures(signatures[i], signatures[j], settings):
-            joined.join(i, j, "pictures")
+    ask = _Asking(rows, signatures, settings, {} if verdicts is None else verdicts)
+    hashes = Hashes(signatures)
+    for crowd in Shelves(hashes, WHOLE).crowds():
+        _sweep(crowd, ask, joined)
+    roots = np.array([joined.root(n) for n in range(len(rows))])
+    pairs = propose(hashes, settings, roots == np.arange(len(rows)))
+    for wave in _waves(pairs):
+        open_ = np.array([not joined.same(i, j) for i, j in zip(wave.a, wave.b, strict=True)], bool)
+        wave = wave[open_]
+        equal = wave[ask(wave)]
+        for i, j in zip(equal.a, equal.b, strict=True):
+            joined.join(int(i), int(j), "pictures")
     if settings.min_cosine is not None:
         if embeddings is None:
             raise ValueError("min_cosine compares embeddings, but none were given")
         for i, j in _near(np.asarray(embeddings), settings.min_cosine):
             joined.join(i, j, "content")
     return joined.groups()
+
+
+def _waves(pairs: Proposal) -> Iterator[Proposal]:
+    """The best proposal of every clip first, then the second best, ...: who is joined by then need
+    not be compared again."""
+    order = np.argsort(pairs.b, kind="stable")
+    starts = np.flatnonzero(np.diff(pairs.b[order], prepend=-1))
+    rank = np.empty(len(pairs), int)
+    rank[order] = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.append(starts, len(pairs))))
+    order = np.argsort(rank, kind="stable")
+    ends = np.cumsum(np.bincount(rank)) if len(pairs) else []
+    for start, end in zip([0, *ends], ends, strict=False):
+        for first in range(start, end, _WAVE):
+            yield pairs[order[first : min(first + _WAVE, end)]]
+
+
+def _sweep(crowd: np.ndarray, ask: "_Asking", joined: "_Groups") -> None:
+    """Sort clips that share a hash into groups without comparing all with all: everyone with the
+    first, who is left with the first of these, and so on."""
+    waiting = np.unique([joined.root(int(n)) for n in crowd])
+    while len(waiting) > 1:
+        leader, others = waiting[0], waiting[1:]
+        pairs = Proposal(
+            np.full(len(others), leader),
+            others,
+            np.full(len(others), WHOLE),
+            ask.shift(leader, others),
+        )
+        equal = ask(pairs)
+        for other in others[equal]:
+            joined.join(int(leader), int(other), "pictures")
+        waiting = others[~equal]
+
+
+class _Asking:
+    """Verdicts on pairs: remembered ones, or found now."""
+
+    def __init__(self, rows, signatures, settings, verdicts: Verdicts) -> None:
+        self.ids = [row.clip_id for row in rows]
+        self.signatures, self.settings, self.verdicts = signatures, settings, verdicts
+
+    def __call__(self, pairs: Proposal) -> np.ndarray:
+        """bool [P]."""
+        keys = [
+            f"{self.ids[i]} {self.ids[j]} {part} {shift:.3f}"
+            for i, j, part, shift in zip(pairs.a, pairs.b, pairs.part, pairs.shift, strict=True)
+        ]
+        new = np.flatnonzero([key not in self.verdicts for key in keys])
+        for place, verdict in zip(
+            new, same(self.signatures, pairs[new], self.settings), strict=True
+        ):
+            self.verdicts[keys[place]] = bool(verdict)
+        return np.array([self.verdicts[key] for key in keys], bool)
+
+    def shift(self, leader: int, others: np.ndarray) -> np.ndarray:
+        """Seconds from each clip's look to the leader's, of the first hash that both have."""
+        ours, seconds = self.signatures[leader], []
+        for other in others:
+            theirs = self.signatures[other]
+            _, i, j = np.intersect1d(
+                ours.hashes[:, WHOLE], theirs.hashes[:, WHOLE], return_indices=True
+            )
+            seconds.append(j[-1] * theirs.step - i[-1] * ours.step if len(i) else 0.0)
+        return np.array(seconds)
 
 
 def _near(vectors: np.ndarray, min_cosine: float) -> list[tuple[int, int]]:
@@ -191,15 +285,16 @@ def keeper(rows: Iterable[Row]) -> Row:
 def drop_duplicates(
     rows: Sequence[Row],
     signatures: Sequence[Signature],
-    settings: DuplicateSettings = DuplicateSettings(),
+    settings: DuplicateSettings = DuplicateSettings(),  # noqa: B008
     embeddings: np.ndarray | None = None,
+    verdicts: Verdicts | None = None,
 ) -> list[Row]:
     """Rows after the stage: one of every group kept, the others rejected as its duplicates.
 
     `info` names the group (the keeper's clip id) and its size on all of them.
     """
     out: list[Row] = [row.to(STAGE, group=row.clip_id, group_size=1) for row in rows]
-    for numbers, level in find_groups(rows, signatures, settings, embeddings):
+    for numbers, level in find_groups(rows, signatures, settings, embeddings, verdicts):
         best = keeper(rows[n] for n in numbers)
         for n in numbers:
             row = rows[n].to(STAGE, group=best.clip_id, group_size=len(numbers), level=level)
@@ -217,7 +312,7 @@ class _Groups:
         self._level: dict[int, str] = {}
 
     def join(self, i: int, j: int, level: str) -> None:
-        i, j = self._root(i), self._root(j)
+        i, j = self.root(i), self.root(j)
         if i != j:
             low, high = min(i, j), max(i, j)
             self._parent[high] = low
@@ -226,15 +321,15 @@ class _Groups:
             )
 
     def same(self, i: int, j: int) -> bool:
-        return self._root(i) == self._root(j)
+        return self.root(i) == self.root(j)
 
     def groups(self) -> list[tuple[list[int], str]]:
         members: dict[int, list[int]] = defaultdict(list)
         for number in range(len(self._parent)):
-            members[self._root(number)].append(number)
+            members[self.root(number)].append(number)
         return [(m, self._level[root]) for root, m in sorted(members.items()) if len(m) > 1]
 
-    def _root(self, i: int) -> int:
+    def root(self, i: int) -> int:
         while self._parent[i] != i:
             self._parent[i] = i = self._parent[self._parent[i]]
         return i

@@ -28,11 +28,14 @@ class Gate:
 class GateSettings:
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
-    min_side: pixels of the shorter side. min_edge_steepness: 0.1 blurred .. 0.4 a step. max_frozen:
-    share of frames equal to the one before. min_changing: share of the picture in which anything
-    ever happens; a still under grain has none. min_flow_speed: % of the width per second, off
-    unless set, since how lively a clip should be is a wish and slowness no defect. max_bars,
-    max_bright, max_dark: shares of the picture. max_blank: share of frames that show nothing.
+    min_side: pixels of the shorter side, between black bars. min_edge_steepness: 0.1 blurred .. 0.4
+    a step. max_frozen: share of twelfths of a second in which nothing changes. min_changing: share
+    of the picture in which anything ever happens; a still under grain has none. min_flow_speed: %
+    of the width per second, off unless set, since how lively a clip should be is a wish and
+    slowness no defect. max_bars, max_bright, max_dark: shares of the picture; bars are cut off, so
+    only what is mostly bars goes; a night has its lights, so only what is black nearly everywhere
+    does. max_stripes: share of the picture that vertical stripes explain, as in a test card.
+    max_blank: share of frames that show nothing.
     """
 
     min_side: float | None = 64
@@ -40,13 +43,14 @@ class GateSettings:
     max_seconds: float | None = None
     min_fps: float | None = 6
     max_bright: float | None = 0.3
-    max_dark: float | None = 0.8
+    max_dark: float | None = 0.97
     max_blank: float | None = 0.5
-    max_bars: float | None = 0.04
+    max_bars: float | None = 0.5
+    max_stripes: float | None = 0.9
     max_frozen: float | None = 0.8
     min_changing: float | None = 0.01
     min_flow_speed: float | None = None
-    min_edge_steepness: float | None = 0.22
+    min_edge_steepness: float | None = 0.32
 
     def __post_init__(self) -> None:
         for name, gate in self.by_name().items():
@@ -78,12 +82,14 @@ _GATES = {
     "max_bright": ("over_exposed", "bright"),
     "max_dark": ("under_exposed", "dark"),
     "max_bars": ("black_bars", "bars"),
+    "max_stripes": ("test_card", "stripes"),
     "max_frozen": ("frozen", "frozen"),
     "min_changing": ("static", "changing"),
     "min_flow_speed": ("slow", "flow_speed"),
     "min_edge_steepness": ("blurred", "edge_steepness"),
 }
-_SHARES = ("blank", "bright", "dark", "bars", "frozen", "changing")  # of a picture or of a clip
+# Shares of a picture or of a clip.
+_SHARES = ("blank", "bright", "dark", "bars", "stripes", "frozen", "changing")
 
 
 def judge(row: Row, gates: Iterable[Gate]) -> Row:

@@ -18,11 +18,13 @@ from vidgen_lab.metrics.flow import analyse_flow
 from vidgen_lab.pipeline.read import pictures
 from vidgen_lab.pipeline.read.probing import Facts, facts_of
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
+from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader
 
 _FROZEN = 3.0  # grey levels: no block of the picture changed more than coding noise does
 _CHANGED = 6.0  # grey levels by which the mean of a block has to move to count as a change
+_PER_SECOND = 12.0  # moments at which it is asked whether anything changed
 _BLOCKS = 16  # blocks along each side of a picture
 
 
@@ -54,9 +56,9 @@ class Look:
     brightness: float
     dark: float
     bright: float
-    hash: str | None
-    thumb: np.ndarray
+    blank: bool
     grey: np.ndarray
+    colour: np.ndarray
     motion: float | None
     unexplained: float | None
 
@@ -66,8 +68,8 @@ def score_video(
     scenes: SceneSettings = SceneSettings(),  # noqa: B008
     settings: ScoreSettings = ScoreSettings(),
 ) -> dict[str, Any]:
-    """Probe, split and measure a video: {"facts": ..., "clips": [{frames, span, metrics, damage,
-    hashes, thumbs, step}]}.
+    """Probe, split and measure a video: {"facts": ..., "clips": [{frames, span, crop, metrics,
+    damage, hashes, thumbs, step}]}.
 
     Plain values only, so that the result can be written down and sent between processes. damage:
     where a scene is damaged, or "". Raises VideoError when the file is no video or is cut short.
@@ -114,20 +116,23 @@ class _Watch:
         self.every = max(1, round(facts.fps / settings.samples_per_second))
         self.number = 0
         self.looks: list[Look] = []
-        self.changes: list[float] = []  # of each frame against the one before it
+        # A player at twelve frames a second would show nothing new: the same at every rate.
+        self.stride = max(1, round(facts.fps / _PER_SECOND))
+        self.changes: list[float] = []  # of every so many frames, against the one before
         self._before: np.ndarray | None = None
         self._waiting: np.ndarray | None = None
 
     def add(self, rgb: np.ndarray) -> None:
         self.finder.add(rgb)
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        self.changes.append(_block_change(self._before, grey))
+        if self.number % self.stride == 0:
+            self.changes.append(_block_change(self._before, grey))
+            self._before = grey
         if self._waiting is not None:
             self._look(self._waiting, rgb)
             self._waiting = None
         if self.number % self.every == 0:
             self._waiting = rgb
-        self._before = grey
         self.number += 1
 
     def _look(self, rgb: np.ndarray, after: np.ndarray | None) -> None:
@@ -145,9 +150,9 @@ class _Watch:
                 brightness=float(grey.mean()),
                 dark=pictures.dark_share(grey),
                 bright=pictures.bright_share(grey),
-                hash=pictures.perceptual_hash(grey),
-                thumb=pictures.thumbnail(rgb),
+                blank=grey.std() < pictures.BLANK,
                 grey=cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA),
+                colour=cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA),
                 motion=motion,
                 unexplained=unexplained,
             )
@@ -158,26 +163,34 @@ class _Watch:
             self._look(self._waiting, None)
             self._waiting = None
         looks = [look for look in self.looks if span.first <= look.number < span.end]
-        chosen = looks[:: -(-len(looks) // self.settings.max_samples) or 1]
+        thinning = -(-len(looks) // self.settings.max_samples) or 1
+        chosen = looks[::thinning]
+        box = pictures.bar_box([look.grey for look in looks])
+        signature = Signature.of_looks(
+            [look.grey for look in chosen],
+            [look.colour for look in chosen],
+            self.every * thinning / self.facts.fps,
+            box,
+        )
         return {
             "frames": [span.first, span.end],
             "span": [span.start, span.stop],
+            "crop": crop_of(box, self.facts),
             "metrics": self._metrics(span, looks),
-            "hashes": [look.hash for look in chosen],
-            "thumbs": [look.thumb.tobytes().hex() for look in chosen],
-            "step": self.every
-            * (-(-len(looks) // self.settings.max_samples) or 1)
-            / self.facts.fps,
+            **signature.plain(),
         }
 
     def _metrics(self, span: Span, looks: list[Look]) -> Mapping[str, float | None]:
-        changes = np.array(self.changes[span.first + 1 : span.end])
+        first, end = (-(-edge // self.stride) for edge in (span.first, span.end))
+        changes = np.array(self.changes[first + 1 : end])
         moving = [k for k in looks if k.motion is not None and k.number + 1 < span.end]
-        bars = [pictures.bar_share(np.max([k.grey for k in looks], axis=0))] if looks else []
+        top, bottom, left, right = box = pictures.bar_box([k.grey for k in looks])
+        crop = crop_of(box, self.facts)
+        sides = crop[2:] if crop else (self.facts.width, self.facts.height)
         return {
             "width": self.facts.width,
             "height": self.facts.height,
-            "short_side": min(self.facts.width, self.facts.height),
+            "short_side": min(sides),
             "fps": span.num_frames / span.seconds,
             "seconds": span.seconds,
             "num_frames": span.num_frames,
@@ -187,13 +200,28 @@ class _Watch:
             "unexplained": _mean([k.unexplained for k in moving]),
             "changing": _changing([k.grey for k in looks]),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
-            "longest_freeze": _longest(changes < _FROZEN) / self.facts.fps,
+            "longest_freeze": _longest(changes < _FROZEN) * self.stride / self.facts.fps,
             "brightness": _mean([k.brightness for k in looks]),
             "dark": _mean([k.dark for k in looks]),
             "bright": _mean([k.bright for k in looks]),
-            "blank": _mean([float(k.hash is None) for k in looks]),
-            "bars": _mean(bars),
+            "blank": _mean([float(k.blank) for k in looks]),
+            "bars": 1 - (bottom - top) * (right - left),
+            "stripes": _median([pictures.stripes(k.grey) for k in looks]),
         }
+
+
+def crop_of(box: tuple[float, ...], facts: Facts) -> list[int] | None:
+    """[x, y, width, height] in pixels of what lies between black bars, even numbers; None without
+    bars. A bar's edge is known to a 64th of the picture, which is therefore cut off too."""
+    if box == (0.0, 1.0, 0.0, 1.0):
+        return None
+    sides = []
+    for first, end, length in ((*box[2:], facts.width), (*box[:2], facts.height)):
+        start = -(-round((first + (first > 0) / 64) * length) // 2) * 2
+        stop = round((end - (end < 1) / 64) * length) // 2 * 2
+        sides.append((start, max(2, stop - start)))
+    (x, width), (y, height) = sides
+    return [x, y, width, height]
 
 
 def _block_change(before: np.ndarray | None, grey: np.ndarray) -> float:

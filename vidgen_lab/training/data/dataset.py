@@ -24,7 +24,7 @@ from vidgen_lab.seeds import rng, torch_generator
 from vidgen_lab.training.data.buckets import Bucket, Key
 from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.pixel_cache import PixelCache
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import VideoError, VideoReader
 from vidgen_lab.video.tensors import to_model_range
 
@@ -104,7 +104,7 @@ class VideoDataset(Dataset):
         """The frames of a clip that an epoch shows; a range, but for "uniform"."""
         record, bucket = self.clips[index]
         if self.sampling == "uniform":
-            return spread(record.num_frames, bucket.num_frames)
+            return evenly_spaced(record.num_frames, bucket.num_frames, repeat=True)
         places = record.num_frames - bucket.span + 1
         draw = rng(self.seed, epoch, record.id, "window")  # not the draws of augmentation
         if self.sampling == "start":
@@ -200,11 +200,6 @@ class LatentDataset(Dataset):
         generator = torch_generator(own) if self.draws else None
         latents = self.cache.load(self.keys[index], generator)
         return {"latents": latents, "id": self.ids[index], **self.told.get(self.ids[index], {})}
-
-
-def spread(length: int, count: int) -> list[int]:
-    """`count` frames evenly over `length`, the first and the last among them."""
-    return np.linspace(0, length - 1, count).round().astype(int).tolist()
 
 
 def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:

@@ -20,8 +20,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from vidgen_lab.files import file_sha256, write_files
-from vidgen_lab.journal import Journal, key_of
+from vidgen_lab.files import write_files
+from vidgen_lab.journal import FileHashes, key_of
 from vidgen_lab.progress import Progress
 from vidgen_lab.training.data.clip_encoding import (
     ClipSpan,
@@ -83,7 +83,7 @@ class LatentCache:
         self.shift_factor = float(vae.config.get("shift_factor") or 0.0)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {n: v for n, v in vars(self).items() if n != "_hashes"} | {"vae": None}
+        return {n: v for n, v in vars(self).items() if n != "_sha256"} | {"vae": None}
 
     def key(self, clip: ClipSpan) -> str:
         """The name of this clip's entry: a hash of file content, frames, size, VAE and dtype.
@@ -105,6 +105,8 @@ class LatentCache:
         """
         if self.vae is None or vae_identity(self.vae) != self.vae_id:
             raise RuntimeError("the VAE is not here or was changed: make a new LatentCache with it")
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1 clip, not {batch}")
         clips, keys, failed = list(clips), {}, {}
         for shape in {clip.shape for clip in clips}:
             check_shape(self.vae, shape)
@@ -176,15 +178,8 @@ class LatentCache:
         return gone
 
     @cached_property
-    def _hashes(self) -> Journal:
-        return Journal(self.folder / "hashes")
-
-    def _sha256(self, path: Path) -> str:
-        facts = path.stat()
-        name = key_of(str(path.absolute()), facts.st_size, facts.st_mtime_ns, facts.st_ino)
-        if name not in self._hashes:
-            self._hashes.add(name, file_sha256(path))
-        return self._hashes[name]
+    def _sha256(self) -> FileHashes:
+        return FileHashes(self.folder / "hashes")
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"

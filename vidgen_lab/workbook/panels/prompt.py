@@ -134,8 +134,8 @@ class PromptPanel(Panel):
 
     def _build(self, request: GenerationRequest, ideas: Sequence[str]) -> None:
         limits = ModelLimits.from_pipe(self.pipe)
-        frames = sorted({*range(limits.frame_step + 1, limits.native[0] + 1, limits.frame_step),
-                         request.num_frames})  # fmt: skip
+        shortest, step = limits.frame_step + limits.frame_offset, limits.frame_step
+        frames = sorted({*range(shortest, limits.native[0] + 1, step), request.num_frames})
         steps = max(60, request.num_inference_steps)
         guidance = max(12.0, request.guidance_scale)
         wide = {"style": LABEL, "layout": w.Layout(width=WIDE)}

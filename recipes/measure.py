@@ -1,0 +1,178 @@
+"""What the embedded models can do, measured: adherence, VAE quality, bodies in pixels, seconds.
+
+The model cards are written from these numbers, so a card cannot claim what was not measured.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import AutoencoderKL, CogVideoXPipeline, DiffusionPipeline, LattePipeline
+from torch import nn
+
+from recipes.latte import ToyLatteConfig, sample_corner
+from recipes.pixels import check_body, checkable_scenes
+from recipes.scenes import render_clips, sample_scenes
+from recipes.vae import moving_pixels, psnr, squared_error
+from recipes.vae_layers import VAE
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.request import GenerationRequest, ModelLimits
+from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
+from vidgen_lab.metrics.adherence import adherence_of
+from vidgen_lab.metrics.judge import ToyJudge, load_judge
+from vidgen_lab.progress import Progress
+from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, is_held_out
+from vidgen_lab.toyworld.language import REGISTERS
+from vidgen_lab.video.clip import Clip
+
+LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
+
+
+def held_out_prompts(
+    count: int = 200, unseen: int = 50, seed: int = 1234
+) -> tuple[list[str], list[Scene]]:
+    """Fresh prompts naming every visible attribute, and their scenes; `unseen` of them are
+    compositions never trained on."""
+    scenes = sample_scenes(count - unseen, seed, held_out=False)
+    scenes += sample_scenes(unseen, seed + 1, held_out=True)
+    rng = np.random.default_rng(seed + 2)
+    return [caption(s, REGISTERS[i % 3], rng) for i, s in enumerate(scenes)], scenes
+
+
+def sample_clips(
+    pipe: CogVideoXPipeline, prompts: Sequence[str], seeds: Sequence[int], **settings: Any
+) -> list[Clip]:
+    """A clip for each prompt and seed as `generate` makes it, of the size that the model was
+    trained on: 25 steps with guidance 6, unless `settings` of the request say otherwise."""
+    frames, height, width = ModelLimits.from_pipe(pipe).native
+    settings = {"num_frames": frames, "height": height, "width": width} | settings
+    asked = [GenerationRequest(p, seed=s, **settings) for p, s in zip(prompts, seeds, strict=True)]
+    return [generate(pipe, request).clip for request in Progress(asked, "sampling", "clip")]
+
+
+def adherence_table(
+    prompts: list[str], scenes: list[Scene], clips: list[Clip], judge: ToyJudge | None = None
+) -> pd.DataFrame:
+    """One row per clip: the prompt, what was named and seen per attribute, and whether all is
+    right."""
+    rows = []
+    for scene, found in zip(scenes, adherence_of(clips, prompts, judge), strict=True):
+        row = {"prompt": found.prompt, "unseen": is_held_out(scene), "all_right": found.all_right}
+        for name in ATTRIBUTES:
+            row[name] = found.named.get(name)
+            row[f"{name}_seen"] = found.seen.get(name)
+            row[f"{name}_right"] = found.right.get(name)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def summarise_adherence(table: pd.DataFrame) -> dict[str, float]:
+    """Shares of right attributes over all prompts, and of all-right over all and over unseen
+    compositions."""
+    shares = {n: float(table[f"{n}_right"].dropna().astype(float).mean()) for n in ATTRIBUTES}
+    shares["all_right"] = float(table.all_right.astype(float).mean())
+    shares["all_right_unseen"] = float(table[table.unseen].all_right.astype(float).mean())
+    return shares | {"prompts": len(table)}
+
+
+def seconds_per_clip(pipe: CogVideoXPipeline, repeats: int = 3) -> dict[str, float]:
+    """Median seconds of one clip at the default steps, sampling and decoding, after one warm-up."""
+    times = []
+    for repeat in range(repeats + 1):
+        start = time.perf_counter()
+        sample_clips(pipe, ["a red ball bouncing over the ocean"], [repeat])
+        times.append(time.perf_counter() - start)
+    return {"seconds_per_clip": float(np.median(times[1:])), "first_clip": times[0]}
+
+
+def measure_cogvideox(
+    pipeline: Path, judge_folder: Path, count: int = 200
+) -> tuple[dict, pd.DataFrame, list[Clip]]:
+    """All numbers of the card of toy-cogvideox, the table of its prompts, and their clips."""
+    pipe = CogVideoXPipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
+    prompts, scenes = held_out_prompts(count, count // 4)
+    speed = seconds_per_clip(pipe)
+    clips = sample_clips(pipe, prompts, range(count))
+    table = adherence_table(prompts, scenes, clips, load_judge(judge_folder))
+    numbers = {
+        "adherence": summarise_adherence(table),
+        "vae_psnr_db": vae_quality(pipe.vae, fresh_clips(count)),
+        "bodies_in_pixels": bodies_in_pixels(pipe, max(8, 2 * count // 5)),
+        "parameters": parameters(pipe),
+        **speed,
+    }
+    return numbers, table, clips
+
+
+def fresh_clips(count: int, frames: int = 16) -> torch.Tensor:
+    """Renders that no training saw, reserved ones among them, uint8 [N, 3, T, H, W]."""
+    scenes = sample_scenes(count, 4321, held_out=None, reserved=True)
+    return render_clips(scenes, 96, 64, frames)
+
+
+def vae_quality(vae: VAE, pixels: torch.Tensor) -> dict[str, float]:
+    """PSNR in dB after a round trip of uint8 clips [N, 3, T, H, W]: mean and worst of the clips;
+    mean with noise of 0.3 deviations on the latents; and, with errors pooled over all pixels, where
+    something moves by more than 0.15 of the range and where nothing does."""
+    squared = squared_error(vae, pixels)
+    each, by_pixel, moving = psnr(squared), squared.mean(1), moving_pixels(pixels)
+    return {
+        "mean": float(each.mean()),
+        "worst": float(each.min()),
+        "noise_0.3": float(psnr(squared_error(vae, pixels, 0.3)).mean()),
+        "moving": float(psnr(by_pixel[moving][None])),
+        "still": float(psnr(by_pixel[~moving][None])),
+    }
+
+
+def bodies_in_pixels(pipe: CogVideoXPipeline, count: int) -> dict[str, float]:
+    """Shares of clips of simple bodies with the right colour, size and path by their pixels."""
+    truths = checkable_scenes(count)
+    rng = np.random.default_rng(556)
+    texts = [caption(truth.scene, "minimal", rng) for truth in truths]
+    clips = sample_clips(pipe, texts, range(5000, 5000 + count))
+    checks = pd.DataFrame(map(check_body, clips, truths))
+    checks["all_right"] = checks.all(axis=1)
+    return checks.mean().to_dict() | {"prompts": count}
+
+
+def measure_latte(
+    folder: Path, judge_folder: Path, count: int = 96
+) -> tuple[dict, list[str], list[Clip]]:
+    """All numbers of the card of toy-latte, its prompts (never trained on) and their clips."""
+    generator, levels = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
+    sampler = DDIMSampler(levels, LATTE_STEPS, spacing="trailing")
+    recipe = ToyLatteConfig()
+    size = {"height": recipe.height, "width": recipe.width}
+    rng = np.random.default_rng(4343)
+    scenes = sample_corner(count, 4344, held_out=True)
+    texts, clips = [caption(scene, "minimal", rng) for scene in scenes], []
+    for start in range(0, count, 8):
+        part = texts[start : start + 8]
+        clips += generator(part, sampler, LATTE_GUIDANCE, seed=start, **size).clips()
+    began = time.perf_counter()
+    generator(texts[0], sampler, LATTE_GUIDANCE, seed=0, **size)
+    seconds = time.perf_counter() - began
+    table = adherence_table(texts, scenes, clips, load_judge(judge_folder))
+    numbers = {
+        "adherence": summarise_adherence(table),
+        "parameters": parameters(LattePipeline.from_pretrained(folder)),
+        "seconds_per_clip": seconds,
+        "torch_threads": torch.get_num_threads(),
+    }
+    return numbers, texts, clips
+
+
+def measure_frame_vae(folder: Path, count: int = 40) -> dict[str, float]:
+    """`vae_quality` of the per-frame VAE on fresh clips."""
+    return vae_quality(AutoencoderKL.from_pretrained(folder), fresh_clips(count, 8))
+
+
+def parameters(pipe: DiffusionPipeline) -> dict[str, int]:
+    """Of each model of a pipeline."""
+    parts = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

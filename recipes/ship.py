@@ -1,0 +1,164 @@
+"""Measure what was shipped and write the cards: templates in recipes/cards, filled with numbers."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import AutoencoderKLCogVideoX
+
+from recipes.judge import judge_accuracy
+from recipes.measure import fresh_clips, measure_cogvideox, measure_frame_vae, measure_latte
+from recipes.training import COMMITS
+from recipes.vae import psnr, reconstruct, squared_error
+from vidgen_lab.toyworld import ATTRIBUTES
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.sheets import film_strip
+from vidgen_lab.video.tensors import to_pixels
+
+CARDS = Path(__file__).resolve().parent / "cards"
+
+
+def write_cards(part: str, trained: Path, models: Path, prompts: int = 200) -> None:
+    """Cards, reports, sheets and logs of what `part` ("ship" or "ship-latte") put into `models`."""
+    if part == "ship":
+        _ship_cogvideox(trained, models / "toy-cogvideox", models / "toy-judge", prompts)
+    else:
+        _ship_latte(trained, models / "toy-frame-vae", models / "toy-latte", models / "toy-judge")
+
+
+def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) -> None:
+    _keep_recipes(trained, pipeline, ("vae", "text", "transformer"))
+    _keep_recipes(trained, judge, ("judge",))
+    numbers, table, clips = measure_cogvideox(pipeline, judge, prompts)
+    numbers["judge_accuracy"] = judge_accuracy(judge)
+    table.to_csv(pipeline / "adherence.csv", index=False)
+    write_png(sheet_of(table.prompt, clips, 24), pipeline / "held_out_prompts.png")
+    write_png(worst_round_trips(pipeline / "vae"), pipeline / "vae_worst_round_trips.png")
+    shares, bodies = numbers["adherence"], dict(numbers["bodies_in_pixels"])
+    bodies.pop("prompts")
+    fill(
+        pipeline,
+        numbers,
+        adherence=rows({name: shares[name] for name in (*ATTRIBUTES, "all_right")}),
+        bodies=rows(bodies),
+        weakest=" and ".join(sorted(ATTRIBUTES, key=shares.get)[:2]),
+    )
+    tables = [f"### {n}\n\n```\n{confusion(table, n).to_string()}\n```" for n in ATTRIBUTES]
+    unsure = json.loads((judge / "config.json").read_text("utf-8"))["unsure_below"]
+    fill(
+        judge,
+        numbers,
+        accuracy=rows(numbers["judge_accuracy"]),
+        confusions="\n\n".join(tables),
+        unsure=", ".join(f"{name} {value}" for name, value in unsure.items()),
+    )
+
+
+def _ship_latte(trained: Path, vae: Path, pipeline: Path, judge: Path) -> None:
+    _keep_recipes(trained, vae, ("frame-vae",))
+    _keep_recipes(trained, pipeline, ("latte-text", "latte"))
+    numbers, texts, clips = measure_latte(pipeline, judge)
+    numbers["vae_psnr_db"] = measure_frame_vae(vae)
+    write_png(sheet_of(texts, clips, 16), pipeline / "held_out_prompts.png")
+    names = ("subject", "colour", "motion", "background", "all_right")
+    fill(vae, numbers)
+    fill(pipeline, numbers, adherence=rows({name: numbers["adherence"][name] for name in names}))
+
+
+def fill(folder: Path, numbers: dict, **texts: str) -> None:
+    """Write report.json and, from the template of the folder's name, README.md.
+
+    A template takes $adherence_subject for numbers["adherence"]["subject"] and so on, and $notes:
+    what a person has to say, from NAME-notes.md.
+    """
+    (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+    notes = CARDS / f"{folder.name}-notes.md"
+    values = flat(numbers) | texts | {
+        "commit": (folder / "recipe" / COMMITS).read_text("utf-8").strip(),
+        "millions": f"{sum(numbers['parameters'].values()) / 1e6:.1f}",
+        "notes": notes.read_text("utf-8") if notes.exists() else "",
+    }  # fmt: skip
+    template = Template((CARDS / f"{folder.name}.md").read_text("utf-8"))
+    (folder / "README.md").write_text(template.substitute(values), "utf-8")
+
+
+def flat(numbers: dict, prefix: str = "") -> dict[str, str]:
+    """Nested numbers as texts by joined names: shares in percent, parameters in millions."""
+    out = {}
+    for name, value in numbers.items():
+        full = f"{prefix}{name}".replace(".", "_")
+        if isinstance(value, dict):
+            out |= flat(value, f"{full}_")
+        elif isinstance(value, int):
+            out[full] = f"{value / 1e6:.2f} M" if "parameters" in full else str(value)
+        else:
+            share = value <= 1 and ("adherence" in full or "accuracy" in full or "bodies" in full)
+            out[full] = f"{value:.1%}" if share else f"{value:.1f}"
+    return out
+
+
+def rows(shares: dict[str, float]) -> str:
+    """Lines of a table of names and percentages."""
+    return "\n".join(f"| {name} | {share:.1%} |" for name, share in shares.items())
+
+
+def confusion(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
+    """Counts of what the judge saw (columns) where the prompt named a value (rows)."""
+    seen = table[f"{attribute}_seen"].fillna("none of these")
+    return pd.crosstab(table[attribute], seen)
+
+
+def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:
+    """Film strips of `count` of the clips in two columns -> uint8 [H, W, 3]."""
+    chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
+    titles, clips = [titles[i][:76] for i in chosen], [clips[i] for i in chosen]
+    half = -(-len(clips) // 2)
+    columns = [
+        film_strip(clips[i : i + half], titles[i : i + half], num, scale=1)
+        for i in range(0, len(clips), half)
+    ]
+    height = max(map(len, columns))
+    sides = ((4, 4), (0, 0))
+    return np.hstack(
+        [np.pad(c, ((0, height - len(c)), *sides), constant_values=255) for c in columns]
+    )
+
+
+def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
+    """The renders that the VAE gives back worst, each above what it makes of it."""
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder, torch_dtype=torch.float32)
+    clips = fresh_clips(200)
+    errors = psnr(squared_error(vae, clips))
+    worst = clips[errors.argsort()[:count]]
+    pairs = torch.stack([worst, to_pixels(reconstruct(vae, worst))], 1).flatten(0, 1)
+    shown = [Clip(pixels.permute(1, 2, 3, 0).contiguous().numpy(), fps=8) for pixels in pairs]
+    titles = [t for e in errors.sort().values[:count] for t in ("render", f"{e:.1f} dB")]
+    return sheet_of(titles, shown, len(shown))
+
+
+def write_png(image: np.ndarray, path: Path) -> None:
+    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
+
+
+def _keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:
+    """Beside the weights: of each part's training the recipe, the log, and by which commit."""
+    target, commits = folder / "recipe", []
+    target.mkdir(exist_ok=True)
+    for part in parts:
+        shutil.copy(CARDS.parent / f"{part}.yaml", target / f"{part}.yaml")
+        for log in sorted((trained / part).rglob("log.jsonl")):
+            stage = "" if log.parent.name == part else f"_{log.parent.name}"
+            shutil.copy(log, target / f"{part}{stage}_log.jsonl")
+        noted = trained / part / COMMITS
+        if not noted.exists():
+            raise FileNotFoundError(
+                f"{noted} is missing: write into it by which commit it was made"
+            )
+        commits += noted.read_text("utf-8").split()
+    (target / COMMITS).write_text(", ".join(dict.fromkeys(commits)) + "\n", "utf-8")

@@ -1,0 +1,64 @@
+"""How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.distributed import Loss
+from vidgen_lab.training.trainer import VideoModelTrainer
+
+COMMITS = "commits.txt"
+
+# What the parts have in common; each says what is its own.
+TRAINING = {
+    "log_every": 50,
+    "validate_every": 500,
+    "checkpoint_every": 250,
+    "keep_last": 1,
+    "measure": False,
+}
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    batch: Callable[[int], Any],
+    out: Path,
+    recipe: Any,
+    training: dict[str, Any] | None = None,
+    **options: Any,
+) -> VideoModelTrainer:
+    """Train (or resume) `model` in `out`.
+
+    batch: gives micro-batch n, a function of n alone. recipe: the dataclass of settings; a run is
+    resumed only with the same ones. Its steps, seed and ema_decay are the training's, unless
+    `training`, changes of `TrainingConfig`, says otherwise. options: of `VideoModelTrainer`.
+    """
+    settings = asdict(recipe)
+    own = {name: settings[name] for name in ("steps", "seed", "ema_decay") if name in settings}
+    config = TrainingConfig(**TRAINING | own | (training or {}))
+    trainer = VideoModelTrainer(
+        model, loss, batch, out, config, settings={"recipe": settings}, **options
+    )
+    trainer.fit()
+    return trainer
+
+
+def note_commit(folder: Path) -> None:
+    """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
+    it; a line more when that has changed since the training began."""
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / COMMITS).open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        commit = told.stdout.strip() or "unknown"
+        if file.read().split()[-1:] != [commit]:
+            file.write(f"{commit}\n")

@@ -1,0 +1,235 @@
+"""The embedded text-to-video transformer: a small CogVideoX, trained on latents of the world."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from torch import Tensor, nn
+from transformers import T5EncoderModel
+
+from recipes.latents import cached_latents
+from recipes.pipeline import build_scheduler, build_transformer, save_halves
+from recipes.scenes import sample_scenes
+from recipes.text import build_tokenizer, random_caption, tokenize
+from recipes.training import fit
+from vidgen_lab.toyworld import Scene
+from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay
+from vidgen_lab.training.stream import Draw
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Recipe of the embedded text-to-video transformer.
+
+    A token is 8x8 pixels (one latent cell) of four frames, as CogVideoX-1.5 joins two frames: small
+    in space, where outlines are sharp, and long in time, where little changes. The first
+    `short_steps` see one such slice of time, of three times as many clips: what things look like is
+    learned sooner from many pictures than from few films, and CogVideoX began with pictures too.
+
+    An error where the subject is counts `subject_weight` times: it covers a tenth of the picture
+    and is what most captions are about. A share of the batches is padded to CogVideoX's own 226
+    text tokens, so that the stock pipeline's defaults give what the short text gives.
+    """
+
+    heads: int = 4
+    head_dim: int = 64
+    layers: int = 8
+    time_embed_dim: int = 96
+    text_width: int = 128
+    max_text_length: int = 32
+    long_text_length: int = 226
+    long_text_share: float = 0.08
+    patch_size: int = 1
+    patch_size_t: int | None = 4
+    prediction_type: Literal["v_prediction", "sample"] = "v_prediction"
+    snr_shift_scale: float = 1.0
+    width: int = 96
+    height: int = 64
+    num_frames: int = 16
+    clips: int = 12000
+    held_out_clips: int = 32
+    steps: int = 10000
+    batch: int = 16
+    short_steps: int = 2000
+    short_batch: int = 48
+    subject_weight: float = 3.0
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 2e-3
+    warmup: int = 100
+    decay_share: float = 0.25
+    ema_decay: float = 0.998
+    seed: int = 0
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.width, self.height, self.num_frames
+
+
+def build_optimizers(
+    model: nn.Module, config: TransformerConfig
+) -> dict[str, torch.optim.Optimizer]:
+    """Muon (Jordan 2024) for the matrices inside the transformer's blocks, but not for those that
+    make shifts and scales of the time; AdamW for everything else."""
+    inside, rest = [], []
+    for name, parameter in model.named_parameters():
+        hidden = name.startswith("transformer_blocks.") and ".norm" not in name
+        (inside if hidden and parameter.ndim == 2 else rest).append(parameter)
+    muon = {"weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
+    adamw = {"betas": (0.9, 0.98), "weight_decay": 0.01, "fused": True}
+    return {
+        "muon": FloatMuon(inside, lr=config.muon_learning_rate, **muon),
+        "adamw": torch.optim.AdamW(rest, lr=config.learning_rate, **adamw),
+    }
+
+
+def diffusion_loss(
+    transformer: CogVideoXTransformer3DModel,
+    scheduler: CogVideoXDDIMScheduler,
+    rope: tuple[Tensor, Tensor],
+    batch: dict[str, Tensor],
+    draw: Draw,
+) -> Tensor:
+    """Weighted mean of the squared error on v (Salimans and Ho 2022) per sample [B].
+
+    batch: "latents" [B, T, C, H, W], "text" [B, L, D], "weights" [B, T, 1, H, W]. A model that
+    predicts the clean latents ("sample") is also measured on v, which is their error divided by the
+    noise level (Li and He 2025, "Back to basics").
+    """
+    latents, weights = batch["latents"].float(), batch["weights"]
+    count = scheduler.config.num_train_timesteps
+    timesteps = (draw.uniform(len(latents)) * count).long().clamp_max(count - 1)
+    noise = draw.noise(latents)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    predicted = transformer(
+        noisy, batch["text"], timesteps, image_rotary_emb=rope, return_dict=False
+    )[0].float()
+    if scheduler.config.prediction_type == "sample":
+        alpha = scheduler.alphas_cumprod.to(latents.device)[timesteps].view(-1, 1, 1, 1, 1)
+        error = (predicted - latents) / (1 - alpha).sqrt().clamp_min(0.05)
+    else:
+        error = predicted - scheduler.get_velocity(latents, noise, timesteps)
+    squared = error**2 * weights / weights.mean((1, 2, 3, 4), keepdim=True)
+    return squared.flatten(1).mean(1)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """On a CPU, let attention be two matrix products: at this length faster than the fused kernel,
+    above all backwards."""
+    fused = F.scaled_dot_product_attention
+
+    def attend(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **rest):
+        if query.is_cuda or attn_mask is not None or dropout_p or is_causal or rest:
+            return fused(query, key, value, attn_mask, dropout_p, is_causal, **rest)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(-1) @ value
+
+    with patch.object(F, "scaled_dot_product_attention", attend):
+        yield
+
+
+class Batches:
+    """Micro-batch n of the training, a function of n alone.
+
+    latents, subject: of `scenes`, as `cached_latents` returns them; encode: captions to text
+    embeddings, and whether to pad them to the long length.
+    """
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        latents: Tensor,
+        subject: Tensor,
+        scenes: list[Scene],
+        encode: Callable[[list[str], bool], Tensor],
+    ) -> None:
+        self.config, self.latents, self.subject = config, latents, subject
+        self.scenes, self.encode = scenes, encode
+
+    def __call__(self, number: int) -> dict[str, Tensor]:
+        config = self.config
+        rng = np.random.default_rng((config.seed, number))
+        short = number < config.short_steps
+        size = config.short_batch if short else config.batch
+        length = (config.patch_size_t or 1) if short else config.num_frames
+        first = int(rng.integers(config.num_frames // length))
+        time = slice(first * length, (first + 1) * length)
+        indices = torch.from_numpy(rng.integers(config.clips, size=size))
+        texts = [random_caption(self.scenes[i], rng) for i in indices.tolist()]
+        long = rng.random() < config.long_text_share
+        return {
+            "latents": self.latents[indices, time],
+            "text": self.encode(texts, long),
+            "weights": 1 + (config.subject_weight - 1) * self.subject[indices, time].float(),
+            "first": torch.full((size,), first),
+        }
+
+
+def train_transformer(
+    config: TransformerConfig, vae_folder: Path, text_folder: Path, out: Path
+) -> None:
+    """Train (or resume) the transformer in `out`; `out`/pipeline, a folder for CogVideoXPipeline,
+    is written whenever the held-out loss is measured."""
+    torch.manual_seed(config.seed)
+    scenes = sample_scenes(config.clips, config.seed + 10)
+    unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
+    folder = out.parent / "latents"
+    latents, subject = cached_latents(vae, folder, scenes, config.size)
+    held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
+    tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler(config)
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
+    model = build_transformer(config, vae.config.latent_channels)
+    pipe = CogVideoXPipeline(tokenizer, encoder, vae, model, scheduler)
+    size = config.height, config.width, config.num_frames
+    rope = pipe._prepare_rotary_positional_embeddings(*size, torch.device("cpu"))  # [tokens, D] x 2
+
+    @torch.no_grad()
+    def encode(texts: list[str], long: bool = False) -> Tensor:
+        length = config.long_text_length if long else config.max_text_length
+        return encoder(tokenize(tokenizer, texts, length))[0]  # [B, L, D]
+
+    def loss(model: nn.Module, batch: dict[str, Tensor], draw: Draw) -> Tensor:
+        tokens = len(rope[0]) * batch["latents"].shape[1] // config.num_frames
+        first = int(batch["first"][0]) * tokens
+        here = tuple(part[first : first + tokens].to(batch["latents"].device) for part in rope)
+        return diffusion_loss(model, scheduler, here, batch, draw)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        save_halves(pipe, out / "pipeline")
+        return {}
+
+    rng = np.random.default_rng(config.seed + 12)
+    measured = {
+        "latents": held_out,
+        "text": encode([random_caption(scene, rng, empty=0.0) for scene in unseen]),
+        "weights": torch.ones_like(held_out[:, :, :1], dtype=torch.float32),
+        "first": torch.zeros(len(held_out), dtype=torch.long),
+    }
+    with plain_attention():
+        fit(
+            model,
+            loss,
+            Batches(config, latents, subject, scenes, encode),
+            out,
+            config,
+            {"keep_last": 2},
+            optimizers=lambda model: build_optimizers(model, config),
+            schedule=lambda step: warmup_stable_decay(
+                step, config.steps, config.warmup, config.decay_share
+            ),
+            held_out=[measured],
+            evaluate=evaluate,
+        )

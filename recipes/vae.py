@@ -1,0 +1,271 @@
+"""The embedded VAEs: small ones of diffusers' own classes, trained on frames of the toy world.
+
+toy-cogvideox has an AutoencoderKLCogVideoX. It compresses space 8x8 and leaves time alone:
+CogVideoX's own encoder averages pairs of frames at its highest resolution, where a small one has
+too few channels to keep fast bodies apart. toy-frame-vae is an AutoencoderKL, for chapter 3.
+
+Both learn from single frames. Then their latents are given mean 0 and deviation 1 in every channel,
+and the decoder of the video VAE goes on with short clips, to look back in time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
+from torch import Generator, Tensor
+
+from recipes.scenes import sample_scenes
+from recipes.training import fit
+from recipes.vae_layers import (
+    VAE,
+    as_input,
+    as_video,
+    fast_layers,
+    latent_layers,
+    see_one_frame,
+    see_video,
+    standardise_latents,
+)
+from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.training.distributed import Numbers
+from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.video.tensors import to_model_range
+
+MOVING = 0.15  # a pixel moves where it differs from the frame before by more than this
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One part of the training: how many steps, on which crops, from which learning rate down, and
+    over how many steps the noise on the latents grows to its full size."""
+
+    steps: int
+    batch: int
+    frames: int
+    height: int
+    width: int
+    learning_rate: float
+    noise_steps: int = 0
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """Recipe of a VAE.
+
+    latent_noise: the decoder reads latents with noise of 0 to this many deviations, drawn anew for
+        each clip, because no transformer predicts latents without error.
+    centring: weight of the pull of every latent channel to mean 0 and deviation 1, so that noise of
+        one size means the same in all of them and none has a constant for a transformer to learn.
+    moving_weight: how much more an error counts where something moves.
+    """
+
+    family: Literal["video", "frame"] = "video"
+    block_out_channels: tuple[int, ...] = (24, 48, 64, 96)
+    latent_channels: int = 16
+    width: int = 96
+    height: int = 64
+    clips: int = 8000
+    stages: tuple[Stage, ...] = (
+        Stage(3500, 16, 1, 48, 48, 2e-3, noise_steps=2500),
+        Stage(400, 2, 4, 64, 96, 5e-4),
+    )
+    warmup: int = 100
+    kl_weight: float = 1e-4
+    centring: float = 0.05
+    latent_noise: float = 0.5
+    moving_weight: float = 2.0
+    ema_decay: float = 0.995
+    seed: int = 0
+
+
+def build_vae(config: VAEConfig) -> VAE:
+    """An untrained VAE of the toy size: a block less than it has channels' steps of 2x2 in space.
+
+    One group per norm keeps what many small groups would wash out of flat cartoon colours: how much
+    of each channel there is. The posterior starts narrow, so that noise does not drown the signal.
+    """
+    blocks = len(config.block_out_channels)
+    sizes = {
+        "block_out_channels": config.block_out_channels,
+        "latent_channels": config.latent_channels,
+        "layers_per_block": 1,
+        "norm_num_groups": 1,
+        "scaling_factor": 1.0,
+    }
+    if config.family == "frame":
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * blocks,
+            up_block_types=("UpDecoderBlock2D",) * blocks,
+            sample_size=config.width,
+            **sizes,
+        )
+    else:
+        vae = AutoencoderKLCogVideoX(
+            down_block_types=("CogVideoXDownBlock3D",) * blocks,
+            up_block_types=("CogVideoXUpBlock3D",) * blocks,
+            sample_height=config.height,
+            sample_width=config.width,
+            temporal_compression_ratio=1,
+            **sizes,
+        )
+        see_one_frame(vae)
+    writer, _ = latent_layers(vae)
+    with torch.no_grad():
+        writer.weight[config.latent_channels :] *= 0.1
+        writer.bias[config.latent_channels :] = -4.0
+    return vae
+
+
+# the loss -----------------------------------------------------------------------------------------
+
+
+def vae_loss(vae: VAE, batch: dict[str, Tensor], draw: Draw, noise: float, config: VAEConfig):
+    """Loss and numbers for the log.
+
+    batch: "video" [B, 3, T, H, W] in [-1, 1] and "weights" of its pixels [B, 1, T, H, W]. The loss
+    is |error| + error^2 + half of the same on differences between neighbouring pixels; a little KL;
+    and the pull to centred latents.
+    """
+    video, weights = batch["video"], batch["weights"]
+    b, generator = len(video), draw.generator
+    posterior = vae.encode(as_input(vae, video)).latent_dist
+    latents = as_video(vae, posterior.sample(generator), b)
+    sigma = noise * torch.rand(b, 1, 1, 1, 1, generator=generator, device=video.device)
+    shaken = latents + (sigma * draw.noise(latents)).to(latents)
+    made = as_video(vae, vae.decode(as_input(vae, shaken)).sample, b)
+    error = made.float() - video
+    size = (weights * (error.abs() + error**2)).mean() / weights.mean()
+    for axis in (-2, -1):
+        slope = error.diff(dim=axis)
+        size = size + 0.25 * (slope.abs() + slope**2).mean()
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+    channels = mean.transpose(0, 1).flatten(1)  # [C, B*T*h*w]
+    spread = channels.var(1).clamp_min(1e-4).log() / 2
+    unit = (channels.mean(1) ** 2 + spread**2).mean()
+    numbers: Numbers = {"psnr": -10 * torch.log10((error**2).mean() / 4), "kl": kl, "unit": unit}
+    return size + config.kl_weight * kl + config.centring * unit, numbers
+
+
+def moving_pixels(pixels: Tensor) -> Tensor:
+    """bool [N, T, H, W] of uint8 clips [N, 3, T, H, W]: where a pixel differs from the frame before
+    by more than 0.15 of the range; nowhere in the first frame."""
+    change = (pixels[:, :, 1:].int() - pixels[:, :, :-1].int()).abs().amax(1) > MOVING * 255
+    return F.pad(change, (0, 0, 0, 0, 1, 0))
+
+
+@torch.no_grad()
+def reconstruct(vae: VAE, pixels: Tensor, noise: float = 0.0) -> Tensor:
+    """Encode and decode uint8 clips [N, 3, T, H, W], with Gaussian noise of `noise` on the latents;
+    returns float in [-1, 1]."""
+    generator, outputs = Generator().manual_seed(0), []
+    for clips in pixels.split(4):
+        video = to_model_range(clips).to(vae.device, vae.dtype)
+        latents = vae.encode(as_input(vae, video)).latent_dist.mode()
+        latents = latents + noise * torch.randn(latents.shape, generator=generator).to(latents)
+        outputs.append(as_video(vae, vae.decode(latents).sample.float().cpu(), len(clips)))
+    return torch.cat(outputs)
+
+
+def squared_error(vae: VAE, pixels: Tensor, noise: float = 0.0) -> Tensor:
+    """Of a round trip of uint8 clips [N, 3, T, H, W] through the VAE; white to black counts 1."""
+    return ((reconstruct(vae, pixels, noise).clamp(-1, 1) - to_model_range(pixels)) / 2) ** 2
+
+
+def psnr(squared: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each clip [N], from squared errors [N, ...]."""
+    return -10 * torch.log10(squared.flatten(1).mean(1))
+
+
+# the training -------------------------------------------------------------------------------------
+
+
+def short_clips(scenes: list[Scene], config: VAEConfig) -> Tensor:
+    """Four neighbouring frames of each scene, uint8 [N, 3, 4, H, W]."""
+    rng = np.random.default_rng(config.seed)
+    clips = torch.empty((len(scenes), 3, 4, config.height, config.width), dtype=torch.uint8)
+    for slot, scene in zip(clips, scenes, strict=True):
+        start = int(rng.integers(13))
+        frames = render(scene, config.width, config.height, 16).clip.frames[start : start + 4]
+        slot.copy_(torch.from_numpy(frames).permute(3, 0, 1, 2))
+    return clips
+
+
+def train_vae(config: VAEConfig, out: Path) -> VAE:
+    """Train (or resume) the VAE, stage by stage in `out`/0, `out`/1, …; `out`/vae is the result."""
+    torch.manual_seed(config.seed)
+    vae = build_vae(config)
+    clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
+    for number, stage in enumerate(config.stages):
+        if stage.frames > 1:  # latents stay as they are from here on
+            standardise_latents(vae, clips[:256])
+            vae.encoder.requires_grad_(False)
+            see_video(vae.decoder)
+        train_stage(vae, config, stage, clips, out / str(number))
+    if config.family == "frame":
+        standardise_latents(vae, clips[:256])
+    vae.save_pretrained(out / "vae")
+    return vae
+
+
+def train_stage(vae: VAE, config: VAEConfig, stage: Stage, clips: Tensor, out: Path) -> None:
+    """Train (or resume) one stage in `out`; the VAE has the averaged weights afterwards."""
+    held_out = sample_scenes(16, config.seed + 2, held_out=None, reserved=True)
+    held_out = short_clips(held_out, config)
+    moving = moving_pixels(held_out)
+
+    def loss(vae: VAE, batch: dict[str, Tensor], draw: Draw):
+        grown = min(1.0, (draw.step + 1) / max(1, stage.noise_steps))
+        return vae_loss(vae, batch, draw, grown * config.latent_noise, config)
+
+    def evaluate(vae: VAE) -> Numbers:
+        clean, shaken = (squared_error(vae, held_out, noise) for noise in (0.0, 0.3))
+        return {
+            "psnr_held_out": psnr(clean).mean(),
+            "psnr_noise_0.3": psnr(shaken).mean(),
+            "psnr_moving": psnr(clean.mean(1)[moving][None])[0],
+        }
+
+    rate = OptimizerConfig(
+        learning_rate=stage.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=0.0,
+        warmup=config.warmup,
+        end=0.0,
+    )
+    # clips of several frames crash oneDNN's backward pass in bfloat16 (PyTorch 2.13, AMX)
+    precision = "no" if stage.frames > 1 else "auto"
+    with fast_layers():
+        trainer = fit(
+            vae,
+            loss,
+            lambda number: crops_of(clips, config, stage, number),
+            out,
+            config,
+            {"steps": stage.steps, "precision": precision},
+            optimizers=rate,
+            evaluate=evaluate,
+        )
+    trainer.ema.copy_to(vae)
+
+
+def crops_of(clips: Tensor, config: VAEConfig, stage: Stage, number: int) -> dict[str, Tensor]:
+    """Crops [B, 3, T, h, w] of batch `number`, and their weights [B, 1, T, h, w]."""
+    rng = np.random.default_rng((config.seed, stage.frames, number))
+    crops, weights = [], []
+    for index in rng.integers(len(clips), size=stage.batch):
+        clip = clips[index]
+        _, frames, height, width = clip.shape
+        limits = frames - stage.frames, height - stage.height, width - stage.width
+        t, y, x = (int(rng.integers(limit + 1)) for limit in limits)
+        window = slice(y, y + stage.height), slice(x, x + stage.width)
+        crop = clip[:, max(0, t - 1) : t + stage.frames, *window]  # with the frame before
+        moving = moving_pixels(crop[None])[0][-stage.frames :]
+        crops.append(crop[:, -stage.frames :])
+        weights.append(1 + config.moving_weight * moving.float())
+    return {"video": to_model_range(torch.stack(crops)), "weights": torch.stack(weights)[:, None]}

@@ -1,0 +1,100 @@
+"""Shipping measures what it copied, and writes cards that state it."""
+
+import json
+from functools import partial
+from shutil import copytree
+
+import numpy as np
+import pytest
+
+from recipes import measure, ship
+from recipes.make import SHIPPED
+from recipes.pixels import checkable_scenes
+from recipes.scenes import render_clips, sample_scenes
+from vidgen_lab.toyworld import ATTRIBUTES
+
+
+@pytest.fixture(scope="module")
+def models(trained, tmp_path_factory):
+    """What `ship` and `ship-latte` make of the smallest models, with few prompts."""
+    models = tmp_path_factory.mktemp("models")
+    fresh = render_clips(sample_scenes(4, 9, held_out=None, reserved=True), 96, 64, 16)
+    small = {
+        "judge_accuracy": partial(ship.judge_accuracy, count=6),
+        "measure_latte": partial(ship.measure_latte, count=4),
+        "fresh_clips": lambda count, frames=16: fresh[:, :, :frames],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in small.items():
+            patch.setattr(ship, name, function)
+        patch.setattr(measure, "fresh_clips", small["fresh_clips"])
+        patch.setattr(measure, "sample_clips", partial(measure.sample_clips, num_inference_steps=2))
+        patch.setattr(measure, "LATTE_STEPS", 2)
+        patch.setattr(measure, "checkable_scenes", lambda count: checkable_scenes(2) * (count // 2))
+        patch.setattr(measure, "seconds_per_clip", partial(measure.seconds_per_clip, repeats=1))
+        for part, folders in SHIPPED.items():
+            for source, target in folders.items():
+                copytree(trained / source, models / target)
+            ship.write_cards(part, trained, models, prompts=4)
+    return models
+
+
+def test_the_report_is_what_the_card_says(models):
+    report = json.loads((models / "toy-cogvideox" / "report.json").read_text())
+    card = (models / "toy-cogvideox" / "README.md").read_text()
+    judge = (models / "toy-judge" / "README.md").read_text()
+    for name in ATTRIBUTES:
+        assert f"| {name} | {report['adherence'][name]:.1%} |" in card
+        assert f"| {name} | {report['judge_accuracy'][name]:.1%} |" in judge
+    for name in ("mean", "worst", "noise_0.3", "moving", "still"):
+        assert f"{report['vae_psnr_db'][name]:.1f} dB" in card
+    for name in ("colour", "size", "path", "all_right"):
+        assert f"| {name} | {report['bodies_in_pixels'][name]:.1%} |" in card
+    assert "4 held-out prompts" in card
+    latte = json.loads((models / "toy-latte" / "report.json").read_text())
+    card = (models / "toy-latte" / "README.md").read_text()
+    assert f"| colour | {latte['adherence']['colour']:.1%} |" in card and "4 prompts" in card
+    vae = (models / "toy-frame-vae" / "README.md").read_text()
+    assert f"{latte['vae_psnr_db']['mean']:.1f} dB" in vae
+
+
+def test_nothing_of_a_template_is_left_open_and_nothing_private_is_told(models):
+    for card in models.glob("*/README.md"):
+        text = card.read_text()
+        assert "$" not in text and "nan" not in text
+        assert "/tmp" not in text and "/root" not in text
+
+
+def test_recipes_logs_and_sheets_lie_beside_the_weights(models):
+    kept = {f.name for f in (models / "toy-cogvideox" / "recipe").iterdir()}
+    assert kept == {
+        "vae.yaml", "vae_0_log.jsonl", "vae_1_log.jsonl", "text.yaml", "text_log.jsonl",
+        "transformer.yaml", "transformer_log.jsonl", "commits.txt",
+    }  # fmt: skip
+    for name in ("held_out_prompts.png", "vae_worst_round_trips.png", "adherence.csv"):
+        assert (models / "toy-cogvideox" / name).stat().st_size > 500
+    assert (models / "toy-latte" / "held_out_prompts.png").exists()
+    assert not list(models.rglob("checkpoints"))
+
+
+def test_numbers_become_text_by_their_kind():
+    numbers = {"adherence": {"subject": 0.951, "prompts": 200}, "parameters": {"vae": 2_345_678},
+               "vae_psnr_db": {"noise_0.3": 0.9}, "seconds": 3.14}  # fmt: skip
+    assert ship.flat(numbers) == {
+        "adherence_subject": "95.1%", "adherence_prompts": "200", "parameters_vae": "2.35 M",
+        "vae_psnr_db_noise_0_3": "0.9", "seconds": "3.1",
+    }  # fmt: skip
+
+
+def test_a_sheet_has_two_columns():
+    scenes = sample_scenes(3, 0)
+    clips = [ship.Clip(c.permute(1, 2, 3, 0).numpy(), 8) for c in render_clips(scenes, 96, 64, 5)]
+    sheet = ship.sheet_of(["a", "b", "c"], clips, 3, num=2)
+    assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
+    assert 2 * (2 * 96) < sheet.shape[1] < 3 * (2 * 96) and sheet.shape[0] > 2 * 64
+
+
+def test_no_card_without_the_commit_that_trained_the_weights(tmp_path):
+    (tmp_path / "text").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"text/commits.txt is missing: write into it"):
+        ship._keep_recipes(tmp_path, tmp_path, ("text",))

@@ -1,0 +1,118 @@
+"""`vidgen-lab video`: a sentence, or the recipe of an earlier clip, becomes a video."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="what the video shows")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="MP4 to write")
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FILE", help="repeat a clip from the JSON written beside it"
+    )
+    parser.add_argument("--tier", help="hardware settings (default: auto; see vidgen-lab tiers)")
+    parser.add_argument("--model", help="folder, embedded name or hub id instead of the tier's")
+    parser.add_argument(
+        "--download", action="store_true", help="fetch weights that are not on this machine"
+    )
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what to steer away from")
+    for flag, dest, kind, text in (
+        ("--seed", "seed", int, "same seed, same clip"),
+        ("--steps", "num_inference_steps", int, "denoising steps"),
+        ("--guidance", "guidance_scale", float, "weight of the text; 1 switches guidance off"),
+        ("--frames", "num_frames", int, "number of frames, 8N+1"),
+        ("--height", "height", int, "pixels, a multiple of 8 or 16 as the model needs"),
+        ("--width", "width", int, "pixels, a multiple of 8 or 16 as the model needs"),
+    ):
+        parser.add_argument(flag, dest=dest, type=kind, metavar="N", help=text)
+    parser.add_argument(
+        "--lora", type=Path, action="append", default=[], metavar="FILE",
+        help="adapt the model with a LoRA file; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lora-scale", type=float, action="append", default=[], metavar="S",
+        help="strength of each LoRA file, in their order (default 1; 0 is the model without)",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.generation.generate import generate
+    from vidgen_lab.generation.loading import load_pipeline
+    from vidgen_lab.generation.lora import load_lora, load_recorded
+    from vidgen_lab.generation.recipe import (
+        check_output,
+        free_name,
+        read_recipe,
+        recipe_path,
+        reproduce,
+        save_generation,
+    )
+    from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
+    from vidgen_lab.progress import Progress
+    from vidgen_lab.settings.tiers import resolve_tier
+
+    names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
+    names += ("num_frames", "height", "width", "model")
+    changes = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    if args.prompt is None and args.recipe is None:
+        raise argparse.ArgumentError(
+            None, "say what the video shows, or repeat one with --recipe FILE"
+        )
+    if args.lora_scale and len(args.lora_scale) != len(args.lora):
+        raise argparse.ArgumentError(None, "give --lora-scale once for every --lora")
+
+    repeat = args.recipe and not changes and args.tier is None and not args.lora
+    if not repeat:
+        choice = resolve_tier("auto" if args.tier is None else args.tier)
+        print(choice.describe())
+    recipe = read_recipe(args.recipe) if args.recipe else {}
+    if recipe:
+        request = request_of(recipe).with_(**changes)
+    else:
+        request = GenerationRequest.for_tier(choice.tier, **changes)
+    out = check_output(args.out or free_name(_name_of(request.prompt)))
+    keep = not out.exists()  # what another process puts there meanwhile stays
+    _note_ignored_words(request)
+    pipe = None
+    if not repeat:
+        pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
+    if pipe:
+        validate_request(request, pipe)
+        if args.lora:
+            load_lora(pipe, *args.lora, scales=tuple(args.lora_scale))
+        else:
+            load_recorded(pipe, recipe.get("lora", []))
+
+    with Progress(request.num_inference_steps, "Denoising") as progress:
+
+        def on_step(_: Any) -> None:
+            progress.update()
+
+        if repeat:
+            made = reproduce(args.recipe, download=args.download, on_step=on_step)
+        else:
+            made = generate(pipe, request, on_step=on_step)
+    out = save_generation(made, out, keep=keep)
+    print(f"Video   {out}\nRecipe  {recipe_path(out)}")
+    return None
+
+
+def _note_ignored_words(request: Any) -> None:
+    """An embedded model knows one small world; what it never saw has no effect on the clip."""
+    from vidgen_lab.settings.tiers import model_facts
+    from vidgen_lab.toyworld.prompts import unknown_words
+
+    facts = model_facts(request.model)
+    if facts and facts.embedded and (unknown := unknown_words(request.prompt)):
+        words = (f"{word} ({near}?)" if near else word for word, near in unknown.items())
+        print(
+            f"Ignored: {', '.join(words)}. The model never saw these; vidgen-lab words lists "
+            "what it knows."
+        )
+
+
+def _name_of(prompt: str) -> str:
+    """A file name in the words of the prompt."""
+    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
+    return ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"

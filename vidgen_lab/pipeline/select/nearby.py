@@ -1,0 +1,67 @@
+"""Which of many 64-bit hashes lie near one another: exact multi-index hashing.
+
+Two hashes that differ by at most 7 bits agree in one of their four quarters but for at most one bit
+(pigeonhole). So each hash is looked up under its quarters and under every quarter with few bits
+flipped; whatever is found is compared in full. Nothing is missed, and only a small share of all
+pairs is looked at (Norouzi, Punjani and Fleet 2012).
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+_BANDS, _WIDTH = 4, 16  # a hash is filed under each of its 16-bit quarters
+_AT_ONCE = 1 << 21  # comparisons made at a time: bounds the memory
+
+
+def near_pairs(
+    queries: np.ndarray, stock: np.ndarray, max_bits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All (query, stock) whose hashes differ by at most max_bits; two int64 arrays, sorted.
+
+    queries, stock: uint64 [Q], [S]. Exact for every max_bits; the work grows with
+    Q * S / 65536 * (number of ways to flip max_bits // 4 of 16 bits).
+    """
+    found = [np.empty(0, np.int64)]
+    for band in range(_BANDS):
+        shift = np.uint64(band * _WIDTH)
+        mask = np.uint64(2**_WIDTH - 1)
+        keys = ((stock >> shift) & mask).astype(np.int64)
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**_WIDTH))])
+        wanted = ((queries >> shift) & mask).astype(np.int64)
+        for flip in _flips(max_bits // _BANDS):
+            low, count = starts[wanted ^ flip], starts[(wanted ^ flip) + 1] - starts[wanted ^ flip]
+            for some in _pieces(count):
+                query, place = _expanded(some, low, count)
+                near = order[place]
+                close = np.bitwise_count(queries[query] ^ stock[near]) <= max_bits
+                found.append(query[close] * len(stock) + near[close])
+    pairs = np.unique(np.concatenate(found))
+    return pairs // max(1, len(stock)), pairs % max(1, len(stock))
+
+
+def _flips(bits: int) -> Iterator[int]:
+    """Masks with at most so many of 16 bits set."""
+    for count in range(bits + 1):
+        for chosen in combinations(range(_WIDTH), count):
+            yield sum(1 << bit for bit in chosen)
+
+
+def _pieces(count: np.ndarray) -> Iterator[slice]:
+    """Ranges of queries whose comparisons fit into memory."""
+    total, start = np.cumsum(count), 0
+    while start < len(count):
+        before = total[start - 1] if start else 0
+        end = max(start + 1, int(np.searchsorted(total, before + _AT_ONCE, side="right")))
+        yield slice(start, end)
+        start = end
+
+
+def _expanded(some: slice, low: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(number of the query, place in the shelf) for every entry of the queries' shelves."""
+    counts = count[some]
+    query = np.repeat(np.arange(some.start, some.stop), counts)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return query, np.repeat(low[some], counts) + within

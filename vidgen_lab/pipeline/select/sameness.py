@@ -1,0 +1,252 @@
+"""Whether two clips show the same, of thumbnails over time, for many pairs at once.
+
+Proposed by like hashes, a pair is laid over one another as the hashes suggest (mirrored, cropped,
+shifted in time). Then: tones are fitted first, so that brightness and gamma do not count; a quarter
+of the picture may be covered (a logo, a band of subtitles), if what covers it stands still; and
+what moves has to move alike, or every play on one stage would be the same play.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidgen_lab.pipeline.read.pictures import THUMB
+from vidgen_lab.pipeline.select.signatures import INNER_8, INNER_9, MIRRORED, Signature
+
+LOOKS = 10  # moments at which two clips are compared
+_COVERED = 0.25  # share of the picture that may differ, standing still
+_STILL = 4.0  # mean squared deviation over time below which nothing moves
+_MOVES = 16.0  # the same of a place above which something moves there
+_FLAT = 2.0  # grey levels of spread below which a picture shows nothing
+_AT_ONCE = 256  # pairs
+_LAYOUT = 0.9  # correlation of the pictures' places, on the average over time
+_ZOOM = {INNER_9: 0.9, INNER_8: 0.8}
+
+
+@dataclass(frozen=True)
+class DuplicateSettings:
+    """max_bits: hashes of the same picture differ by at most so many of 64 bits.
+
+    max_difference: grey levels by which thumbnails of the same picture may differ on average, and
+    max_local at any place where something moves: another subject in the same scene is a small
+    difference all in all and a large one where it stands. min_correlation: of what moves, over
+    time. min_share: of the longer clip that the shorter one lasts. min_cosine: of embeddings; None:
+    level 3 is off.
+    """
+
+    max_bits: int = 7
+    max_difference: float = 7.0
+    max_local: float = 24.0
+    min_correlation: float = 0.8
+    min_share: float = 0.45
+    min_cosine: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bits <= 16:
+            raise ValueError(f"max_bits must lie in 0..16, not {self.max_bits}")
+        for name in ("max_difference", "max_local"):
+            if not 0 <= getattr(self, name) <= 255:
+                raise ValueError(f"{name} must lie in 0..255, not {getattr(self, name)}")
+        for name in ("min_correlation", "min_cosine"):
+            if (value := getattr(self, name)) is not None and not -1 <= value <= 1:
+                raise ValueError(f"{name} must lie in -1..1, not {value}")
+        if not 0 < self.min_share <= 1:
+            raise ValueError(f"min_share must lie in 0..1, not {self.min_share}")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Pairs that may be the same, arrays [P]. a looks like the `part` of b, `shift` seconds in."""
+
+    a: np.ndarray
+    b: np.ndarray
+    part: np.ndarray
+    shift: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    def __getitem__(self, chosen) -> "Proposal":
+        return Proposal(self.a[chosen], self.b[chosen], self.part[chosen], self.shift[chosen])
+
+
+def same_pictures(a: Signature, b: Signature, settings: DuplicateSettings) -> bool:
+    """Whether one clip shows what the other shows, laid over one another from their beginnings."""
+    one = np.ones(1, int)
+    return bool(same([a, b], Proposal(0 * one, one, 0 * one, np.zeros(1)), settings)[0])
+
+
+def same(
+    signatures: Sequence[Signature], pairs: Proposal, settings: DuplicateSettings
+) -> np.ndarray:
+    """bool [P]: which of the proposed pairs show the same.
+
+    A trim moves the looks by less than their distance; so the shift is tried a look to and fro, in
+    quarters, for those pairs that are roughly alike; a crop somewhat wider and narrower.
+    """
+    verdict = np.zeros(len(pairs), bool)
+    lengths = np.array([[signatures[n].seconds for n in ends] for ends in (pairs.a, pairs.b)])
+    fit = np.flatnonzero(lengths.min(0) >= settings.min_share * lengths.max(0))
+    for start in range(0, len(fit), _AT_ONCE):
+        rows = fit[start : start + _AT_ONCE]
+        for nearer in (0.0, -0.05, 0.05):
+            rough = _alike(signatures, pairs[rows], 0.0, nearer, settings, rough=True)
+            left = rows[rough]
+            for quarter in (0, 1, -1, 2, -2, 3, -3, 4, -4):
+                found = _alike(signatures, pairs[left], quarter / 4, nearer, settings)
+                verdict[left[found]] = True
+                left = left[~found]
+            rows = rows[~verdict[rows]]
+    return verdict
+
+
+def _alike(
+    signatures: Sequence[Signature],
+    pairs: Proposal,
+    later: float,
+    nearer: float,
+    settings: DuplicateSettings,
+    rough: bool = False,
+) -> np.ndarray:
+    """The same for one shift, `later` by so many looks than proposed, and one part of b, larger by
+    the share `nearer`. rough: not yet exact."""
+    if not len(pairs):
+        return np.zeros(0, bool)
+    ours, theirs, overlap = _overlaid(signatures, pairs, later, nearer)  # [P, LOOKS, 9, 16, 3]
+    ours = _fitted(ours, theirs)
+    mean_a, mean_b = ours.mean(1), theirs.mean(1)  # [P, 9, 16, 3]
+    move_a, move_b = ours - mean_a[:, None], theirs - mean_b[:, None]
+    energy_a, energy_b = ((m**2).mean((1, 4)) for m in (move_a, move_b))  # [P, 9, 16]
+    apart = np.abs(mean_a - mean_b).mean(3)
+    both_move = (energy_a > _MOVES) & (energy_b > _MOVES)
+    shown = _uncovered(apart, both_move)
+    difference, layout = _weighted(apart, shown), _correlation(mean_a, mean_b, shown, centre=True)
+    if rough:
+        return overlap & (difference <= 2 * settings.max_difference) & (layout >= 0.7)
+    good = overlap & (difference <= settings.max_difference) & (layout >= _LAYOUT)
+    still = (energy_a.mean((1, 2)) < _STILL) & (energy_b.mean((1, 2)) < _STILL)
+    local = np.where(both_move, np.abs(move_a - move_b).mean((1, 4)), 0).max((1, 2))
+    kept = [_weighted(e, shown) * shown.mean((1, 2)) / np.maximum(e.mean((1, 2)), 1e-6)
+            for e in (energy_a, energy_b)]  # fmt: skip
+    moves = (np.minimum(*kept) >= 0.6) & (local <= settings.max_local)
+    size = move_a.shape
+    flat = (size[0], size[1], -1)
+    wide = np.broadcast_to(shown[:, None, :, :, None], size)
+    together = _correlation(move_a.reshape(flat), move_b.reshape(flat), wide.reshape(flat))
+    return good & (still | (moves & (together >= settings.min_correlation)))
+
+
+def _overlaid(
+    signatures: Sequence[Signature], pairs: Proposal, later: float, nearer: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thumbnails of both clips at the same moments, float32, and whether they overlap enough."""
+    shape = (len(pairs), LOOKS, THUMB[1], THUMB[0], 3)
+    ours, theirs = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    enough = np.ones(len(pairs), bool)
+    for n in range(len(pairs)):
+        a, b = signatures[pairs.a[n]], signatures[pairs.b[n]]
+        late = pairs.shift[n] + later * a.step
+        last_a, last_b = (len(a.thumbs) - 1) * a.step, (len(b.thumbs) - 1) * b.step
+        first, last = max(0.0, -late), min(last_a, last_b - late)
+        enough[n] = last - first >= 0.7 * min(last_a, last_b) - 1e-9
+        moments = np.linspace(first, max(first, last), LOOKS)
+        zoom = min(1.0, _ZOOM.get(int(pairs.part[n]), 1.0) + nearer)
+        ours[n] = _softened(_at(a, moments), zoom)
+        theirs[n] = _enlarged(_at(b, moments + late), zoom)
+        if pairs.part[n] == MIRRORED:
+            theirs[n] = theirs[n, :, :, ::-1]
+    return ours, theirs, enough
+
+
+def _at(signature: Signature, moments: np.ndarray) -> np.ndarray:
+    """Thumbnails at these seconds, blended between two looks."""
+    places = np.clip(moments / signature.step, 0, len(signature.thumbs) - 1)
+    low = np.floor(places).astype(int)
+    part = (places - low).astype(np.float32)[:, None, None, None]
+    high = np.minimum(low + 1, len(signature.thumbs) - 1)
+    return signature.thumbs[low] * (1 - part) + signature.thumbs[high] * part
+
+
+def _enlarged(thumbs: np.ndarray, zoom: float) -> np.ndarray:
+    """The middle of the thumbnails at full size, [LOOKS, 9, 16, 3]."""
+    if zoom == 1:
+        return thumbs
+    rows, columns = (_samples(n, zoom) for n in thumbs.shape[1:3])
+    return np.einsum("yr,trxc,wx->tywc", rows, thumbs, columns, optimize=True)
+
+
+def _softened(thumbs: np.ndarray, zoom: float) -> np.ndarray:
+    """What enlarging does to the other side's thumbnails besides: it blends neighbours."""
+    if zoom == 1:
+        return thumbs
+    rows, columns = (_blend(n) for n in thumbs.shape[1:3])
+    return np.einsum("yr,trxc,wx->tywc", rows, thumbs, columns, optimize=True)
+
+
+def _samples(count: int, zoom: float) -> np.ndarray:
+    """Matrix [count, count] that samples the middle `zoom` of a row of cells, linearly."""
+    places = np.clip((np.arange(count) + 0.5 - count / 2) * zoom + count / 2 - 0.5, 0, count - 1)
+    low = np.floor(places).astype(int)
+    part = places - low
+    matrix = np.zeros((count, count), np.float32)
+    matrix[np.arange(count), low] += 1 - part
+    matrix[np.arange(count), np.minimum(low + 1, count - 1)] += part
+    return matrix
+
+
+def _blend(count: int) -> np.ndarray:
+    """Matrix that gives a twelfth of each cell to either neighbour: as much as linear sampling at
+    random places does on the average."""
+    matrix = np.eye(count) * 10 / 12 + (np.eye(count, k=1) + np.eye(count, k=-1)) / 12
+    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _fitted(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """`ours` with the tones of `theirs`: a parabola through the tones, fitted twice, the second
+    time without the places that fit worst. Brightness, contrast and gamma are parabolas nearly."""
+    mean_a, mean_b = ours.mean(1) / 255, theirs.mean(1) / 255
+    pairs = len(ours)
+    powers = np.stack([np.ones_like(mean_a), mean_a, mean_a**2], -1).reshape(pairs, -1, 3)
+    target = mean_b.reshape(pairs, -1, 1)
+    weight = np.ones(target.shape, np.float32)
+    for _ in range(2):
+        left = np.swapaxes(powers * weight, 1, 2) @ powers + 1e-4 * np.eye(3, dtype=np.float32)
+        # Where there are too few tones to fit, as little as possible is changed.
+        right = np.swapaxes(powers * weight, 1, 2) @ target + 1e-4 * np.float32([[0], [1], [0]])
+        factors = np.linalg.solve(left, right)  # [P, 3, 1]
+        wrong = np.abs(powers @ factors - target).reshape(*mean_a.shape).mean(3)
+        limit = np.quantile(wrong.reshape(pairs, -1), 1 - _COVERED, axis=1)[:, None, None, None]
+        good = np.broadcast_to(wrong[..., None] <= limit, mean_a.shape)
+        weight = good.reshape(pairs, -1, 1).astype(np.float32)
+    f = (factors.reshape(pairs, 3) * 255)[:, :, None, None, None, None]
+    unit = ours / 255
+    return f[:, 0] + f[:, 1] * unit + f[:, 2] * unit**2
+
+
+def _uncovered(apart: np.ndarray, both_move: np.ndarray) -> np.ndarray:
+    """bool [P, 9, 16]: the places to compare, without the quarter that differs most; where both
+    clips move nothing covers one of them."""
+    limit = np.quantile(apart.reshape(len(apart), -1), 1 - _COVERED, axis=1)
+    return (apart <= limit[:, None, None]) | both_move
+
+
+def _weighted(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    return (values * shown).sum((1, 2)) / np.maximum(shown.sum((1, 2)), 1)
+
+
+def _correlation(
+    a: np.ndarray, b: np.ndarray, shown: np.ndarray, centre: bool = False
+) -> np.ndarray:
+    """Of the values of each pair where `shown`, [P]; 0 where either side shows nothing."""
+    pairs = len(a)
+    a, b = a.reshape(pairs, -1), b.reshape(pairs, -1)
+    weight = np.broadcast_to(shown[..., None], (*shown.shape, a.size // shown.size))
+    weight = weight.reshape(pairs, -1).astype(np.float32)
+    if centre:
+        total = np.maximum(weight.sum(1, keepdims=True), 1)
+        a, b = (x - (x * weight).sum(1, keepdims=True) / total for x in (a, b))
+    a, b = a * weight, b * weight
+    energy = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    flat = _FLAT**2 * weight.sum(1) if centre else 1e-6
+    return np.where(energy > flat, (a * b).sum(1) / np.maximum(energy, 1e-6), 0)
