@@ -32,8 +32,8 @@ def flipped(hashes: np.ndarray, bits: np.ndarray, rng: np.random.Generator) -> n
     return hashes ^ np.bitwise_or.reduce(masks.astype(np.uint64), axis=1)
 
 
-def search(count: int, planted: int = 2000, max_bits: int = 7) -> None:
-    rng = np.random.default_rng(0)
+def search(count: int, max_bits: int = 7) -> None:
+    rng, planted = np.random.default_rng(0), min(2000, count // 4)
     stock = rng.integers(0, 2**64, count, dtype=np.uint64)
     first = rng.permutation(count)[: 2 * planted].reshape(2, planted)
     bits = rng.integers(0, max_bits + 1, planted)

@@ -155,5 +155,10 @@ def _keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:
         for log in sorted((trained / part).rglob("log.jsonl")):
             stage = "" if log.parent.name == part else f"_{log.parent.name}"
             shutil.copy(log, target / f"{part}{stage}_log.jsonl")
-        commits += (trained / part / COMMITS).read_text("utf-8").split()
+        noted = trained / part / COMMITS
+        if not noted.exists():
+            raise FileNotFoundError(
+                f"{noted} is missing: write into it by which commit it was made"
+            )
+        commits += noted.read_text("utf-8").split()
     (target / COMMITS).write_text(", ".join(dict.fromkeys(commits)) + "\n", "utf-8")

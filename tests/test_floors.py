@@ -87,10 +87,11 @@ def test_a_large_room_is_named(house):
 
 def test_a_module_that_nothing_opens_is_named(house, tmp_path):
     modules = house(
-        cli="import vidgen_lab.workbook.a\n",
+        cli='import vidgen_lab.workbook.a\nLATER = "vidgen_lab.workbook.d"\n',
         workbook__a="from vidgen_lab.workbook import b\n\n\n\n",
         workbook__b="x = 1\n\n\n\n\n",
         workbook__c="x = 1\n\n\n\n\n",
+        workbook__d="x = 1\n\n\n\n\n",
     )
     assert list(floors.unopened(modules, tmp_path)) == [
         "vidgen_lab.workbook.c is opened by no chapter, command or tool"

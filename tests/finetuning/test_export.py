@@ -1,6 +1,7 @@
 """What is saved here is loaded by stock diffusers in a process without vidgen_lab, as trained."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.finetuning.conftest import VARIANTS
-from tests.finetuning.trained import trained_transformer
+from tests.finetuning.trained import old_torchao, trained_transformer
 from tests.tiny_models import tiny_pipeline
 from vidgen_lab.finetuning import export
 from vidgen_lab.finetuning.export import save_lora, self_check, self_checks
@@ -26,8 +27,10 @@ SIZES = ((4, 6, FP32), (32, 20, FP32), (128, 64, FP32), (8, 16, BF16))
 
 @pytest.fixture(scope="module")
 def checks(folders, tmp_path_factory):
-    """All files of this module, tried in one fresh process: it takes seconds to start."""
+    """All files of this module, tried in one fresh process, which takes seconds to start; it finds
+    a torchao beside it that PEFT refuses, as in Colab."""
     tmp_path = tmp_path_factory.mktemp("loras")
+    old_torchao(tmp_path / "site")
     jobs, names = [], []
 
     def add(name, transformer, variant, file):
@@ -59,7 +62,9 @@ def checks(folders, tmp_path_factory):
     add("bare", doubled, "5b", tmp_path / "bare.safetensors")
 
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
-    checks = dict(zip(names, self_checks(jobs), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{tmp_path / 'site'}{os.pathsep}{os.environ['PYTHONPATH']}")
+        checks = dict(zip(names, self_checks(jobs), strict=True))
     assert fresh.training and all(torch.equal(fresh.state_dict()[n], before[n]) for n in before)
     return checks
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft.utils import get_peft_model_state_dict
 
-from tests.finetuning.trained import trained_transformer
+from tests.finetuning.trained import old_torchao, trained_transformer
 from tests.tiny_models import tiny_pipeline
 from vidgen_lab.finetuning.export import probe_inputs
 from vidgen_lab.finetuning.lora import (
@@ -124,15 +124,9 @@ def test_merged_is_the_same_model_without_an_adapter(spec):
 
 def test_works_beside_a_torchao_that_peft_refuses(monkeypatch, tmp_path, spec):
     """Colab has torchao 0.10; PEFT raises ImportError there for every adapter."""
-    (tmp_path / "torchao").mkdir()
-    (tmp_path / "torchao" / "__init__.py").write_text("__version__ = '0.10.0'\n")
-    (tmp_path / "torchao-0.10.0.dist-info").mkdir()
-    (tmp_path / "torchao-0.10.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n"
-    )
     from peft.import_utils import is_torchao_available
 
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(old_torchao(tmp_path / "site"))
     is_torchao_available.cache_clear()
     try:
         assert metadata.version("torchao") == "0.10.0"

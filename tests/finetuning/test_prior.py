@@ -1,8 +1,7 @@
 import pytest
 
 from tests.tiny_models import tiny_pipeline
-from vidgen_lab.finetuning.dataset import DataConfig, read_training_clips
-from vidgen_lab.finetuning.prior import make_prior
+from vidgen_lab.finetuning.dataset import DataConfig, make_prior, read_training_clips
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.video.reader import read_clip
 

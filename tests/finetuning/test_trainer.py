@@ -20,10 +20,12 @@ from vidgen_lab.finetuning.dataset import DataConfig
 from vidgen_lab.finetuning.export import probe_inputs
 from vidgen_lab.finetuning.image_to_video import make_image_to_video, widen
 from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
+from vidgen_lab.finetuning.scaling import forecast, states_gib
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
 from vidgen_lab.generation.errors import RequestError
 from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
 
@@ -178,6 +180,29 @@ def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path):
         loaded = pipe.transformer(**given)[0]
         trained = trainer.trainer.model.eval()(**given)[0]
     torch.testing.assert_close(loaded, trained, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(config, monkeypatch):
+    trainer = make_trainer(replace(config, method="sft"))
+    total = 35_616  # of the tiny model
+    assert states_gib(trainer.trainable, torch.float32) == 16 * total / 2**30
+    lora = make_trainer(config)
+    assert states_gib(lora.trainable, torch.bfloat16) == (2 * total + 16 * 2 * 4 * 4 * 64) / 2**30
+    small = replace(hardware.probe(), ram_gib=0.0001)
+    monkeypatch.setattr("vidgen_lab.finetuning.scaling.probe", lambda: small)
+    with pytest.raises(ValueError, match="alone take 0.0 GiB, and there are 0.0: take method=lora"):
+        trainer.prepare()
+    assert not config.output.exists()
+
+
+def test_published_models_get_a_forecast(config, folders):
+    trainer = make_trainer(config)
+    assert forecast(trainer.spec, config) is None and "Forecast" not in trainer.describe()
+    known = trainer.spec.transformer | dict(num_layers=30, num_attention_heads=30)
+    known["attention_head_dim"] = 64
+    trainer.spec = replace(trainer.spec, transformer=known)
+    assert forecast(trainer.spec, config).model == "CogVideoX-2B"
+    assert "Forecast: ddp on 1: training weights" in trainer.describe()
 
 
 def test_what_cannot_work_is_refused_before_anything_is_loaded(config, folders):

@@ -1,5 +1,7 @@
 """A tiny model with an adapter that has an effect, as after a training."""
 
+from pathlib import Path
+
 import torch
 
 from tests.tiny_models import tiny_pipeline
@@ -22,3 +24,14 @@ def trained_transformer(
                 parameter.data.normal_(std=0.5, generator=generator)
             parameter.data = parameter.data.to(adapter_dtype)
     return transformer
+
+
+def old_torchao(folder: Path) -> Path:
+    """A folder of packages with a torchao that PEFT refuses; Colab has such a one."""
+    (folder / "torchao").mkdir(parents=True)
+    (folder / "torchao" / "__init__.py").write_text("__version__ = '0.10.0'\n")
+    (folder / "torchao-0.10.0.dist-info").mkdir()
+    (folder / "torchao-0.10.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n"
+    )
+    return folder

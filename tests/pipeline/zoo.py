@@ -107,7 +107,8 @@ def _card(path: Path) -> None:
 
 def _two_tracks(path: Path) -> None:
     whole = _source(path, 57)
-    tracks = ("-map", 0, "-map", 0, "-filter:v:0", "scale=32:24", "-disposition:v:1", "default")
+    tracks = ("-map", 0, "-map", 0, "-filter:v:0", "scale=32:24")
+    tracks += ("-disposition:v:0", 0, "-disposition:v:1", "default")
     run_ffmpeg("-i", local(whole), *tracks, *_X264, local(path))
     whole.unlink()
 

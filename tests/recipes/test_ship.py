@@ -92,3 +92,9 @@ def test_a_sheet_has_two_columns():
     sheet = ship.sheet_of(["a", "b", "c"], clips, 3, num=2)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     assert 2 * (2 * 96) < sheet.shape[1] < 3 * (2 * 96) and sheet.shape[0] > 2 * 64
+
+
+def test_no_card_without_the_commit_that_trained_the_weights(tmp_path):
+    (tmp_path / "text").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"text/commits.txt is missing: write into it"):
+        ship._keep_recipes(tmp_path, tmp_path, ("text",))

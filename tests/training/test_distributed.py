@@ -96,7 +96,7 @@ def work(folder, rank, port, world):
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     dist.init_process_group("gloo")
     kinds = {"ulysses": ulysses_attention, "ring": ring_attention}
     found = {name: gradients_of(attend, cut=True) for name, attend in kinds.items()}

@@ -40,8 +40,6 @@ def run(args: argparse.Namespace) -> int | None:
     print(trainer.describe())
     if args.dry_run:
         return None
-    trainer.prepare()
-    print(trainer.trainable)
     result = trainer.fit(args.allow)
     if result.saved is None:
         return 130 if result.training.interrupted else None

@@ -7,12 +7,19 @@ Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manife
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from vidgen_lab.files import write_files
+from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
 from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
 from vidgen_lab.video.clip import evenly_spaced
+from vidgen_lab.video.writer import write_clip
+
+if TYPE_CHECKING:
+    from diffusers import CogVideoXPipeline
 
 
 class DatasetError(ValueError):
@@ -30,7 +37,7 @@ class DataConfig:
     caption_dropout: share of draws without a text: it keeps guidance working.
     batch_size: clips in a micro-batch. workers: processes that load.
     held_out: clips never trained on, for the held-out loss; taken from the end of the list.
-    prior: a folder of clips of the base model, see `prior.make_prior`, trained on beside; each
+    prior: a folder of clips of the base model, see `make_prior`, trained on beside; each
         counts prior_weight times.
     """
 
@@ -113,6 +120,35 @@ def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 
         lines.append(f"{len(unfit)} are left out")
         lines += [f"  {each.clip.id}: {each.reason}, {each.detail}" for each in unfit]
     return "\n".join(lines)
+
+
+def make_prior(
+    pipe: "CogVideoXPipeline",
+    prompts: Sequence[str],
+    folder: str | Path,
+    request: GenerationRequest,
+) -> Path:
+    """One clip of every prompt, in CogVideo's layout: a folder for `DataConfig.prior`.
+
+    Trained on beside the new clips, they pull a fine-tuning back to what the base could (prior
+    preservation, as in DreamBooth, Ruiz et al. 2022).
+
+    request: everything but the prompt and the seed, which is request.seed plus the clip's number.
+    Clips that are there already are kept, so that a killed run goes on; the lists come last.
+    Raises ValueError without prompts.
+    """
+    if not prompts:
+        raise ValueError("there is no prompt to make clips of")
+    folder = Path(folder)
+    (folder / "videos").mkdir(parents=True, exist_ok=True)
+    names = [f"videos/{n:05d}.mp4" for n in range(len(prompts))]
+    for n, (name, prompt) in enumerate(zip(names, prompts, strict=True)):
+        if not (folder / name).is_file():
+            asked = request.with_(prompt=prompt, seed=request.seed + n)
+            write_clip(generate(pipe, asked).clip, folder / name)
+    lists = {"prompts.txt": [" ".join(p.split()) for p in prompts], "videos.txt": names}
+    write_files({folder / name: "".join(f"{x}\n" for x in rows) for name, rows in lists.items()})
+    return folder
 
 
 def _clip(record: ClipRecord, images: dict[str, Path], config: DataConfig) -> TrainingClip:

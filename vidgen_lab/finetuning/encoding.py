@@ -215,8 +215,8 @@ def encode_clips(
     """
     from diffusers import AutoencoderKLCogVideoX
 
-    vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae").to(device, dtype)
-    vae.eval().requires_grad_(False)
+    vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae").to(device)
+    vae = in_precision(vae, dtype).eval().requires_grad_(False)
     vae.enable_slicing()
     if max(math.prod(clip.span.shape) for clip in clips) >= TILED_FROM:
         vae.enable_tiling()
@@ -256,6 +256,11 @@ def _encoder_identity(encoder: nn.Module) -> str:
         digest.update(f"{name} {list(weight.shape)}".encode())
         digest.update(raw_bytes(weight))
     return digest.hexdigest()[:32]
+
+
+def in_precision(model: Any, dtype: torch.dtype) -> Any:
+    """The same model in `dtype`; diffusers warns even where nothing would change."""
+    return model if model.dtype == dtype else model.to(dtype=dtype)
 
 
 def _free() -> None:

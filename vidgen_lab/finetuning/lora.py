@@ -101,6 +101,9 @@ def apply_lora_to_model(
     transformer.add_adapter(config.to_peft(), adapter_name=adapter)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in transformer.named_parameters():
+        new = parameter.requires_grad and not parameter.is_meta
+        if ".lora_B." in name and new and parameter.count_nonzero():
+            raise RuntimeError(f"{name} does not begin as zeros: the model would change at step 0")
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
         if parameter.requires_grad and ".lora_A." in name:

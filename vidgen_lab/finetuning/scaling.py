@@ -5,12 +5,20 @@ Our trainer shards by itself (`training.strategy=fsdp`, which is what ZeRO-3 doe
 that are built on it, such as CogVideo's own trainer.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from vidgen_lab.finetuning.config import FinetuneConfig
+from vidgen_lab.finetuning.lora import Trainable
+from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.settings.hardware import GIB, probe
+from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_training
+
 LAUNCH = Path(__file__).with_name("launch")
-GIB = 2**30
 
 # Adam in mixed precision: bytes a parameter (Rajbhandari et al. 2020, section 3.1).
 WEIGHTS, GRADIENTS, OPTIMIZER = 2, 2, 12
@@ -123,36 +131,23 @@ class Profile:
         return f"{start} -m vidgen_lab.finetuning {given}"
 
 
-# GiB that a 49x480x720 step takes with checkpointing beside the states of what is trained, and that
-# a LoRA of rank 128 takes in all: figures of others, research notes of training, not measured here.
-_ACTIVATIONS = 10.0
-_LORA = {"2b": 16.0, "5b": 24.0, "1.5-5b": 35.0}
-_PARAMETERS = {"2b": 1.694e9, "5b": 5.570e9}
-
-
 def profile_for(memory_gib: float, gpus: int = 1, full: bool = False) -> Profile:
-    """The largest fine-tuning that fits GPUs of this memory (book row 5.18).
+    """The largest fine-tuning of 49x480x720 that fits GPUs of this memory (book row 5.18).
 
-    full: every weight instead of a LoRA. Raises ValueError when not even the smallest one fits,
-    naming what it would take.
+    full: every weight instead of a LoRA of rank 128. The need is `plan_training`'s, which is held
+    against published peaks. Raises ValueError when not even CogVideoX-2B fits, with its need.
     """
-    launch = "ddp" if gpus > 1 else None
-    if not full:
-        for name, need in sorted(_LORA.items(), key=lambda item: -item[1]):
-            if need <= memory_gib:
-                reason = f"a LoRA of rank 128 takes about {need:g} GiB of {memory_gib:g}"
-                return Profile(f"lora-{name}", launch, (), reason)
-        raise ValueError(f"a LoRA of CogVideoX-2B takes about {_LORA['2b']:g} GiB a GPU")
-    for name, parameters in sorted(_PARAMETERS.items(), key=lambda item: -item[1]):
-        for stage in (0, 3):
-            need = zero_states(parameters, gpus, stage).gpu + _ACTIVATIONS
-            if need <= memory_gib and (stage == 0 or gpus > 1):
-                how = "sharded" if stage else "whole"
-                reason = f"states {how} and activations take about {need:.0f} GiB of {memory_gib:g}"
-                given = ("training.strategy=fsdp",) if stage else ("training.strategy=auto",)
-                return Profile(f"sft-{name}", launch, given, reason)
-    need = zero_states(_PARAMETERS["2b"], 1, 0).gpu + _ACTIVATIONS
-    raise ValueError(f"full fine-tuning of CogVideoX-2B takes about {need:.0f} GiB on one GPU")
+    kind, rank = ("sft", 0) if full else ("lora", 128)
+    for size in ("5b", "2b"):
+        for strategy in ("ddp", "fsdp2")[: 2 if gpus > 1 else 1]:
+            model = f"CogVideoX-{size.upper()}"
+            plan = plan_training(model, rank=rank, strategy=strategy, gpus=gpus, tiling=True)
+            if plan.fits(memory_gib):
+                given = "fsdp" if strategy == "fsdp2" else "auto"
+                launch = "ddp" if gpus > 1 else None
+                recipe = f"{kind}-{size}"
+                return Profile(recipe, launch, (f"training.strategy={given}",), plan.explain())
+    raise ValueError(f"{memory_gib:g} GiB are too little even for {plan.model}: {plan.explain()}")
 
 
 def lora_or_sft(clips: int, new_look: bool, keep_old: bool, memory_gib: float) -> tuple[str, str]:
@@ -161,7 +156,7 @@ def lora_or_sft(clips: int, new_look: bool, keep_old: bool, memory_gib: float) -
     clips: how many there are. new_look: whether all of the picture shall change, not one thing.
     keep_old: whether what the model could do before must stay. memory_gib: of the GPU.
     """
-    need = zero_states(_PARAMETERS["2b"], 1, 0).gpu + _ACTIVATIONS
+    need = plan_training("CogVideoX-2B").training_peak
     if memory_gib < need:
         return "lora", f"full fine-tuning of the 2B model takes about {need:.0f} GiB"
     if keep_old:
@@ -171,3 +166,45 @@ def lora_or_sft(clips: int, new_look: bool, keep_old: bool, memory_gib: float) -
     if not new_look:
         return "lora", "one subject or style is a change of low rank"
     return "sft", "many clips, a new look throughout, and nothing old to keep"
+
+
+# one run ----------------------------------------------------------------------------------------
+
+
+def forecast(spec: CogVideoXSpec, config: FinetuneConfig) -> TrainingPlan | None:
+    """Peak memory of training and of sampling; None for a model that is in no table."""
+    shape = spec.transformer
+    size = shape["num_layers"], shape["num_attention_heads"] * shape["attention_head_dim"]
+    known = (name for name, facts in TRANSFORMERS.items() if facts[:2] == size)
+    if (name := next(known, None)) is None or shape.get("patch_size_t"):
+        return None
+    data, training = config.data, config.training
+    return plan_training(
+        name, data.height, data.width, data.num_frames, data.batch_size,
+        rank=config.lora.rank if config.method == "lora" else 0,
+        checkpointing=training.gradient_checkpointing,
+        strategy="fsdp2" if training.strategy == "fsdp" else "ddp",
+        gpus=int(os.environ.get("WORLD_SIZE", 1)),
+        ema=training.ema_decay > 0,
+    )  # fmt: skip
+
+
+def states_gib(trainable: Trainable, dtype: torch.dtype) -> float:
+    """GiB for weights, gradients and Adam, before any activation: the least a step takes.
+
+    Frozen weights are in `dtype`; of what learns there are four float32 numbers a parameter.
+    """
+    frozen = trainable.total - (0 if trainable.layers else trainable.trained)
+    return (frozen * dtype.itemsize + 16 * trainable.trained) / GIB
+
+
+def check_memory(trainable: Trainable, device: torch.device, dtype: torch.dtype) -> None:
+    """ValueError when a run on one device cannot fit, whatever its clips are."""
+    machine = probe()
+    there = machine.vram_gib if device.type == "cuda" else machine.ram_gib
+    if (needed := states_gib(trainable, dtype)) > there:
+        raise ValueError(
+            f"weights, gradients and optimizer alone take {needed:.1f} GiB, and there are "
+            f"{there:.1f}: take method=lora, a smaller lora.rank, or shard them over several "
+            "GPUs with training.strategy=fsdp"
+        )

@@ -20,7 +20,13 @@ from torch.utils.data import DataLoader
 
 from vidgen_lab.finetuning.config import FinetuneConfig
 from vidgen_lab.finetuning.dataset import TrainingClip, read_training_clips, table_of
-from vidgen_lab.finetuning.encoding import KnownTexts, LatentDataset, encode_clips, encode_texts
+from vidgen_lab.finetuning.encoding import (
+    KnownTexts,
+    LatentDataset,
+    encode_clips,
+    encode_texts,
+    in_precision,
+)
 from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
 from vidgen_lab.finetuning.image_to_video import (
     generate_from_image,
@@ -28,6 +34,7 @@ from vidgen_lab.finetuning.image_to_video import (
     with_input_layer,
 )
 from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
+from vidgen_lab.finetuning.scaling import check_memory, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
@@ -100,12 +107,22 @@ class CogVideoTrainer:
         prior = replace(data, folder=data.prior, captions="description") if data.prior else None
         self.prior: list[TrainingClip] = read_training_clips(prior)[0] if prior else []
         self.trainer: VideoModelTrainer | None = None
-        self.trainable: Trainable | None = None
+        self.trainable = self._count()
+
+    def _count(self) -> Trainable:
+        """What will be trained, counted on a model without weights."""
+        from diffusers import CogVideoXTransformer3DModel
+
+        with torch.device("meta"):
+            transformer = CogVideoXTransformer3DModel.from_config(self.spec.transformer)
+            return self.adapt(transformer)
 
     def describe(self) -> str:
-        """What will be trained on what, before it begins."""
-        facts = f"{self.config.model}: {self.spec.describe()}"
-        return f"{facts}\n{table_of(self.clips, self.unfit)}"
+        """What will be trained on what, and what it will take, before it begins."""
+        plan = forecast(self.spec, self.config)
+        lines = [f"{self.config.model}: {self.spec.describe()}", str(self.trainable)]
+        lines += [f"Forecast: {plan.explain()}"] if plan else []
+        return "\n".join([*lines, table_of(self.clips, self.unfit)])
 
     # before the training ----------------------------------------------------------------------
 
@@ -114,6 +131,8 @@ class CogVideoTrainer:
         config, training = self.config, self.config.training
         device = distributed.accelerator(training.device).device
         dtype = self._precision(device)
+        if training.strategy != "fsdp":
+            check_memory(self.trainable, device, dtype)
         cache = config.cache or config.output / "cache"
         everything = [*self.clips, *self.held_out, *self.prior]
         prompts = config.samples.prompts
@@ -125,7 +144,7 @@ class CogVideoTrainer:
             self.model, cache / "latents", everything, self.spec.image_to_video, device, dtype
         )
         transformer = self._load_transformer(dtype)
-        self.trainable = self.adapt(transformer)
+        self.adapt(transformer)
         self.trainer = VideoModelTrainer(
             transformer,
             self.loss,
@@ -154,8 +173,7 @@ class CogVideoTrainer:
         from diffusers import CogVideoXTransformer3DModel
 
         folder = self.model / "transformer"
-        transformer = CogVideoXTransformer3DModel.from_pretrained(folder)
-        return transformer.to(dtype)
+        return in_precision(CogVideoXTransformer3DModel.from_pretrained(folder), dtype)
 
     def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
@@ -240,7 +258,7 @@ class CogVideoTrainer:
         pipe = getattr(diffusers, self.spec.pipeline_name)(
             tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
             text_encoder=KnownTexts.of(self.texts, self._ids),
-            vae=vae.to(where, self._precision(where)).eval(),
+            vae=in_precision(vae.to(where), self._precision(where)).eval(),
             transformer=model,
             scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
         )

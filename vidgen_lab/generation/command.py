@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int | None:
     if args.lora_scale and len(args.lora_scale) != len(args.lora):
         raise argparse.ArgumentError(None, "give --lora-scale once for every --lora")
 
-    repeat = args.recipe and not changes and not args.tier and not args.lora
+    repeat = args.recipe and not changes and args.tier is None and not args.lora
     if not repeat:
-        choice = resolve_tier(args.tier or "auto")
+        choice = resolve_tier("auto" if args.tier is None else args.tier)
         print(choice.describe())
     recipe = read_recipe(args.recipe) if args.recipe else {}
     if recipe:

@@ -159,11 +159,12 @@ class ModelLimits:
         def read(name: str) -> dict[str, Any]:
             return json.loads((Path(folder) / name).read_text(encoding="utf-8"))
 
-        return cls.from_configs(
-            read("transformer/config.json"),
-            read("vae/config.json"),
-            read("scheduler/scheduler_config.json"),
-        )
+        names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+        try:
+            return cls.from_configs(*map(read, names))
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise RequestError(f"the configuration in {folder} is damaged: {said}") from None
 
     @property
     def frame_rule(self) -> str:

@@ -175,7 +175,7 @@ def check_safetensors(path: Path) -> None:
 def _read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokenModelError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise BrokenModelError(f"{path} should hold a JSON object.")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import numpy as np
 
 # Decoders mend what they can and go on. Of their complaints these mean that a picture is wrong;
 # others (an unknown SEI, a reference too many) also come with files that are in order.
@@ -52,6 +53,19 @@ def has_hole(packet: av.Packet, codec: str) -> bool:
         return False
     data = bytes(packet)
     return _HOLE in data and _HOLE in data.rstrip(b"\0")
+
+
+def torn_places(path: Path, container: str, pts: np.ndarray) -> set[int]:
+    """Frames of an MPEG transport stream that begin after a hole in an even row of time stamps, and
+    the last one, when the file breaks off inside a packet: what is lost there leaves no trace."""
+    if container != "mpegts" or len(pts) < 3:
+        return set()
+    gaps = np.diff(pts)
+    usual = np.median(gaps)
+    even = (np.abs(gaps - usual) <= 0.02 * usual + 1).mean() >= 0.9
+    torn = set((np.flatnonzero(gaps > 1.5 * usual) + 1).tolist()) if even else set()
+    size = path.stat().st_size
+    return torn | {len(pts) - 1} if size % 188 and size % 192 else torn
 
 
 def lacks_its_end(path: Path, container: str) -> bool:

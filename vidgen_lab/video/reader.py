@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end
+from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end, torn_places
 from vidgen_lab.video.ffmpeg import local
 from vidgen_lab.video.index import Index, frame_rate, index_packets, index_pictures
 from vidgen_lab.video.orientation import Upright
@@ -286,7 +286,9 @@ class VideoReader:
         with open_video(self.path, self.threads) as container, complaints(careful) as heard:
             stream = container.streams.best("video")
             codec = stream.codec_context.name
-            cut_off = careful and lacks_its_end(self.path, container.format.name)
+            kind = container.format.name
+            cut_off = careful and lacks_its_end(self.path, kind)
+            torn_at = torn_places(self.path, kind, index.pts) if careful and places else ()
             for packet in _demux(container, stream):
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
@@ -297,6 +299,8 @@ class VideoReader:
                 for frame in frames:
                     expected = number + 1
                     number = max(expected, places.get(frame.pts, 0))
+                    if hurt is None and number in torn_at:
+                        hurt = number
                     if hurt is None and (frame.is_corrupt or (number > expected and index)):
                         hurt = expected
                     if hurt is not None and frame.key_frame and not frame.is_corrupt:

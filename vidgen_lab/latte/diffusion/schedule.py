@@ -120,7 +120,14 @@ class NoiseScheduler(nn.Module):
         """The noise levels of a saved pipeline, or of a folder with scheduler_config.json."""
         file = Path(folder) / "scheduler" / "scheduler_config.json"
         file = file if file.is_file() else Path(folder) / file.name
-        c = json.loads(file.read_text(encoding="utf-8"))
+        needed = {"beta_schedule", "prediction_type", "num_train_timesteps"}
+        needed |= {"beta_start", "beta_end"}
+        try:
+            c = json.loads(file.read_text(encoding="utf-8"))
+        except RecursionError:
+            c = None
+        missing = needed - set(c) if isinstance(c, dict) else needed
+        require(not missing, str(file), "settings of a scheduler", f"none for {sorted(missing)}")
         schedule, prediction = c["beta_schedule"], c["prediction_type"]
         require(schedule in _DIFFUSERS, "beta_schedule", f"one of {set(_DIFFUSERS)}", schedule)
         require(

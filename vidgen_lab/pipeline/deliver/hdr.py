@@ -55,7 +55,7 @@ def write_table(curve: str, path: Path) -> Path:
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
     table = tone_mapped(np.stack([red, green, blue], -1), curve).reshape(-1, 3)
     lines = [f"LUT_3D_SIZE {_SIZE}", *(f"{r:.6f} {g:.6f} {b:.6f}" for r, g, b in table)]
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

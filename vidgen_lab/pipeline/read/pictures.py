@@ -106,8 +106,8 @@ def bar_share(brightest: np.ndarray) -> float:
 
 
 def stripes(grey: np.ndarray) -> float:
-    """How much of the upper two thirds vertical stripes alone explain, 0..1: 1 for colour bars."""
-    upper = grey[: 2 * len(grey) // 3].astype(np.float32)
+    """How much of the upper half vertical stripes alone explain, 0..1: 1 for colour bars."""
+    upper = grey[: len(grey) // 2].astype(np.float32)
     spread = upper.var()
     return float(upper.mean(0).var() / spread) if spread > BLANK**2 else 0.0
 

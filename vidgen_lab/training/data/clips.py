@@ -146,7 +146,11 @@ def _read_rows(listing: Path) -> list[dict[str, Any]]:
     kind = listing.suffix.lower()
     if kind == ".csv":
         with listing.open(encoding="utf-8-sig", newline="") as file:
-            return list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            try:
+                return list(table)
+            except csv.Error as err:
+                raise ValueError(f"{listing}, line {table.line_num + 1}: {err}") from None
     if kind == ".jsonl":
         lines = enumerate(_lines(listing), 1)
         return [_json_object(listing, number, line) for number, line in lines if line.strip()]

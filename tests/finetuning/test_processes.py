@@ -1,0 +1,56 @@
+"""Two processes on a CPU, started by accelerate with the file that ships, train what one does."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.finetuning.clips import write_clips
+from vidgen_lab.finetuning.config import load_config
+from vidgen_lab.finetuning.scaling import LAUNCH
+from vidgen_lab.finetuning.trainer import make_trainer
+
+
+@pytest.fixture
+def settings(folders, tmp_path):
+    clips = write_clips(tmp_path / "clips", count=4)
+    return [
+        f"data.folder={clips}", f"model={folders['2b']}", "data.num_frames=9", "data.height=32",
+        "data.width=32", "data.batch_size=1", "lora.rank=2", "training.steps=3", "check=false",
+        "training.precision=no", "training.measure=false", "training.tensorboard=false",
+        "optimizer.warmup=0", "training.log_every=1",
+    ]  # fmt: skip
+
+
+def test_two_processes_train_what_one_does(settings, tmp_path):
+    alone = [*settings, f"output={tmp_path / 'one'}", "training.accumulation=2"]
+    one = make_trainer(load_config("toy-lora", alone)).fit()
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "cpu.yaml")]
+    launch += ["--main_process_port", "0", "-m", "vidgen_lab.finetuning", "toy-lora"]
+    command = [sys.executable, *launch, *settings, f"output={tmp_path / 'two'}"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = load_file(tmp_path / "two" / one.saved.name)
+    for name, value in load_file(one.saved).items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_launch_by_deepspeed_is_refused(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="shards by itself"):
+        make_trainer(load_config("toy-lora", settings))
+
+
+def test_a_sharded_model_makes_no_samples(settings):
+    more = ["training.strategy=fsdp", "samples.prompts=[a rose]"]
+    with pytest.raises(ValueError, match="leave samples.prompts empty"):
+        make_trainer(load_config("toy-lora", [*settings, *more]))
