@@ -7,6 +7,7 @@ and another one in every epoch.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -196,6 +197,12 @@ class ImageToImage:
         cls, hub_id: str = "stabilityai/sd-turbo", download: bool = False, **options: Any
     ) -> "ImageToImage":
         """From the cache, or from the hub when `download` allows it; read the model's licence."""
+        from huggingface_hub import try_to_load_from_cache
+
+        missing = f"no weights of {hub_id} on this machine; read its licence, then download=True"
+        here = Path(hub_id).is_dir() or try_to_load_from_cache(hub_id, "model_index.json")
+        if not (here or download):  # told before libraries are loaded, with their warnings
+            raise FileNotFoundError(missing)
         import torch
         from diffusers import AutoPipelineForImage2Image
 
@@ -204,9 +211,7 @@ class ImageToImage:
                 hub_id, local_files_only=not download, use_safetensors=True
             )
         except OSError as error:
-            raise FileNotFoundError(
-                f"no weights of {hub_id} on this machine; read its licence, then download=True"
-            ) from error
+            raise FileNotFoundError(missing) from error
         return cls(pipe.to("cuda" if torch.cuda.is_available() else "cpu"), **options)
 
     def __call__(self, clip: Clip) -> Clip:
