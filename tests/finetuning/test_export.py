@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -94,6 +95,14 @@ def test_without_folding_half_the_strength_would_be_lost(checks):
     """The trap itself: alpha 8 at rank 4, its alpha written nowhere."""
     assert not checks["bare"].passed
     assert checks["bare"].strength < 0.7  # half the weights; outputs are not linear in them
+
+
+def test_in_16_bits_only_a_strength_that_can_be_told_counts():
+    """After three steps of the toy model in bfloat16: an effect that rounding outweighs."""
+    weak = export.SelfCheck(0.016, 0.02, 0.0, 0.0, strength=0.6, tolerance=0.06)
+    assert weak.passed
+    assert not replace(weak, effect=0.4).passed and replace(weak, effect=0.4, strength=0.97).passed
+    assert not replace(weak, reloaded=0.1).passed
 
 
 def test_a_file_that_is_not_as_trained_raises(checks, monkeypatch, folders, tmp_path):
