@@ -178,7 +178,16 @@ def test_words_the_embedded_model_never_saw_are_named(here, capsys):
     out = capsys.readouterr().out
     assert "Ignored: bal (ball?), skatebord." in out
     assert cli.main(["words"]) == 0
-    assert "golden retriever" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "golden retriever" in shown and "toadstool  (kept for chapter 5)" in shown
+
+
+def test_subjects_kept_for_chapter_5_are_named_before_the_wait(here, capsys):
+    argv = ["video", "a red robot, paper collage", "--tier", "ci", "--steps", "1", "--frames", "8"]
+    cli.main(argv)
+    assert (
+        "Kept for chapter 5: robot, papercut. The model never saw one." in capsys.readouterr().out
+    )
 
 
 def test_a_lora_file_changes_the_clip_and_stands_in_its_recipe(model, here, capsys):

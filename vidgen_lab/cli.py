@@ -141,7 +141,7 @@ COMMANDS = (
     Command(
         "prepare",
         "make a training set of a folder of videos, with a manifest of every decision",
-        "vidgen-lab prepare videos dataset gates.min_side=256 --workers 4",
+        "vidgen-lab prepare videos dataset gates.min_side=64 --workers 2",
         *_elsewhere("vidgen_lab.pipeline.command"),
     ),
     Command(

@@ -101,10 +101,16 @@ def run(args: argparse.Namespace) -> int | None:
 def _note_ignored_words(request: Any) -> None:
     """An embedded model knows one small world; what it never saw has no effect on the clip."""
     from vidgen_lab.settings.tiers import model_facts
-    from vidgen_lab.toyworld.prompts import unknown_words
+    from vidgen_lab.toyworld.prompts import read_prompt, unknown_words
+    from vidgen_lab.toyworld.world import RESERVED_STYLES, RESERVED_SUBJECTS
 
     facts = model_facts(request.model)
-    if facts and facts.embedded and (unknown := unknown_words(request.prompt)):
+    if not (facts and facts.embedded):
+        return
+    named = read_prompt(request.prompt).named.values()
+    if kept := [name for name in named if name in RESERVED_SUBJECTS + RESERVED_STYLES]:
+        print(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
+    if unknown := unknown_words(request.prompt):
         words = (f"{word} ({near}?)" if near else word for word, near in unknown.items())
         print(
             f"Ignored: {', '.join(words)}. The model never saw these; vidgen-lab words lists "

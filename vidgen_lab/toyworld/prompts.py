@@ -18,7 +18,7 @@ from vidgen_lab.toyworld.language import (
     split_words,
     vocabulary,
 )
-from vidgen_lab.toyworld.world import LEGAL_MOTIONS
+from vidgen_lab.toyworld.world import LEGAL_MOTIONS, RESERVED_STYLES, RESERVED_SUBJECTS
 
 Table = Mapping[str, tuple[str, ...]]
 Hit = tuple[int, int, str]  # where it starts, where it stops, which key it names
@@ -118,7 +118,8 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
 
 
 def word_list() -> str:
-    """The world's words by attribute, for people."""
+    """The world's words by attribute, for people; what the shipped models never saw is marked."""
+    reserved = dict.fromkeys(RESERVED_SUBJECTS + RESERVED_STYLES, "  (kept for chapter 5)")
     tables: dict[str, Table] = {
         "Subjects": SUBJECT_NOUNS,
         "Colours": COLOUR_WORDS,
@@ -130,7 +131,10 @@ def word_list() -> str:
     for title, table in tables.items():
         lines += [
             title,
-            *(f"  {key.replace('_', ' '):<12} {', '.join(table[key])}" for key in table),
+            *(
+                f"  {key.replace('_', ' '):<12} {', '.join(table[key])}{reserved.get(key, '')}"
+                for key in table
+            ),
         ]
     special: dict[str, list[str]] = {}
     for (subject, _), phrases in SPECIAL_MOTIONS.items():
