@@ -1,6 +1,7 @@
 """Every clip that fools the book's function (listing 1.L10), and what ours says about it."""
 
 import json
+import weakref
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from vidgen_lab.metrics.basics import (
     sharpness,
 )
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.reader import VideoReader
 from vidgen_lab.video.writer import write_clip
 
 
@@ -157,3 +159,18 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path):
         evaluate_video_basics(clip(still(2)), "ten")
     with pytest.raises(FileNotFoundError):
         evaluate_video_basics(tmp_path / "missing.mp4")
+
+
+def test_of_a_file_only_a_few_frames_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    path = write_clip(clip(pan(1)), tmp_path / "pan.mp4")
+    read, frames, alive = VideoReader.__iter__, [], []
+
+    def counted(reader):
+        for frame in read(reader):
+            frames.append(weakref.ref(frame))
+            alive.append(sum(one() is not None for one in frames))
+            yield frame
+
+    monkeypatch.setattr(VideoReader, "__iter__", counted)
+    evaluate_video_basics(path)
+    assert len(frames) == FRAMES and max(alive) <= 4, alive
