@@ -107,5 +107,8 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     assert (tmp_path / "run/placement.csv").read_text().count("4x16x24") == 6
     assert (tmp_path / "run/preview.mp4").stat().st_size > 500
     assert main(["train", "--list"]) == 0 and "toy_latte" in capsys.readouterr().out
+    few = ["dataset.held_out_clips=8", f"output={tmp_path / 'other'}"]
+    assert main([*line, *few]) == 1
+    assert "has 8 clips, and dataset.held_out_clips=8 keeps all" in capsys.readouterr().err
     assert main([*line[:2], "dataset.folder=nowhere"]) == 1
     assert "no folder nowhere" in capsys.readouterr().err

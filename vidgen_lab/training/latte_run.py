@@ -110,6 +110,11 @@ def build_dataset(
         kept = read_clips(config.held_out)
     else:
         order = rng(seed, "held out").permutation(len(records))
+        if len(records) <= config.held_out_clips:
+            raise ValueError(
+                f"{config.folder} has {len(records)} clips, and dataset.held_out_clips="
+                f"{config.held_out_clips} keeps all of them from training: add clips, or keep fewer"
+            )
         kept = [records[n] for n in order[: config.held_out_clips]]
         records = [records[n] for n in sorted(order[config.held_out_clips :])]
     found = assign(records, [bucket], config.max_upscale)
