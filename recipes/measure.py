@@ -93,7 +93,7 @@ def measure_cogvideox(
     pipeline: Path, judge_folder: Path, count: int = 200
 ) -> tuple[dict, pd.DataFrame, list[Clip]]:
     """All numbers of the card of toy-cogvideox, the table of its prompts, and their clips."""
-    pipe = CogVideoXPipeline.from_pretrained(pipeline, torch_dtype=torch.float32)
+    pipe = CogVideoXPipeline.from_pretrained(pipeline)
     prompts, scenes = held_out_prompts(count, count // 4)
     speed = seconds_per_clip(pipe)
     clips = sample_clips(pipe, prompts, range(count))

@@ -132,7 +132,7 @@ def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int 
 
 def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
     """The renders that the VAE gives back worst, each above what it makes of it."""
-    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder, torch_dtype=torch.float32)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
     clips = fresh_clips(200)
     errors = psnr(squared_error(vae, clips))
     worst = clips[errors.argsort()[:count]]
