@@ -68,13 +68,7 @@ def generate_from_image(
     """A clip that begins with a picture (PIL), made as `generate` makes those of a text alone."""
     frames = pipe(
         image=image,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        height=request.height,
-        width=request.width,
-        num_frames=request.num_frames,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
+        **request.pipeline_arguments(),
         generator=torch.Generator("cpu").manual_seed(request.seed),
         max_sequence_length=pipe.transformer.config.max_text_seq_length,
         output_type="np",

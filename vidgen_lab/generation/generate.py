@@ -118,13 +118,7 @@ def _sample(
     try:
         with reporter.listening():
             return pipe(
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt,
-                height=request.height,
-                width=request.width,
-                num_frames=request.num_frames,
-                num_inference_steps=request.num_inference_steps,
-                guidance_scale=request.guidance_scale,
+                **request.pipeline_arguments(),
                 generator=torch.Generator("cpu").manual_seed(request.seed),
                 # A 2B-type model reads a text of exactly this length.
                 max_sequence_length=text_tokens,

@@ -90,6 +90,12 @@ class GenerationRequest:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def pipeline_arguments(self) -> dict[str, Any]:
+        """What a diffusers pipeline is called with; the seed becomes a generator elsewhere."""
+        said = self.to_dict()
+        names = ("prompt", "negative_prompt", "height", "width", "num_frames")
+        return {n: said[n] for n in (*names, "num_inference_steps", "guidance_scale")}
+
 
 def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
     """The part of a recipe that is the request."""
