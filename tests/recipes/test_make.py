@@ -1,7 +1,5 @@
 """`python recipes/make.py`: one command a part, which says what is wrong before it works."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from recipes import make, ship, training
