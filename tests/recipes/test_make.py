@@ -94,4 +94,12 @@ def test_yes_replaces_without_asking(shipping):
     assert make.main(["ship", "--yes", "--out", str(folder / "runs")]) == 0
     assert set(shipped(folder).values()) == {"new"}
     assert not (folder / "models" / "toy-judge" / "left over").exists()
-    assert cards == [("ship", folder / "runs", folder / "models")]
+    assert cards == [("ship", folder / "runs", folder / "runs" / "ship")]
+
+
+def test_what_cannot_be_measured_replaces_nothing(shipping, monkeypatch):
+    folder, _ = shipping
+    monkeypatch.setattr(ship, "write_cards", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        make.main(["ship", "--yes", "--out", str(folder / "runs")])
+    assert set(shipped(folder).values()) == {"old"}
