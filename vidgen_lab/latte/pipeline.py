@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import LatteInputError, require, require_finite, require_folder
+from vidgen_lab.latte.checks import (
+    LatteInputError,
+    require,
+    require_finite,
+    require_folder,
+    require_multiple,
+)
 from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
@@ -103,25 +109,13 @@ class VideoGenerator:
         """
         c, factor = self.model.config, self.vae.spatial_factor
         height, width = height or c.sample_size * factor, width or c.sample_size * factor
-        step = factor * c.patch_size
-        require(
-            height % step == 0 and width % step == 0,
-            "height and width in pixels",
-            f"multiples of {step}",
-            f"{height}x{width}",
-        )
-        shape = (
-            batch,
-            c.in_channels,
-            num_frames or c.num_frames,
-            height // factor,
-            width // factor,
-        )
+        require_multiple((height, width), factor * c.patch_size, "clip in pixels")
+        frames, size = num_frames or c.num_frames, (height // factor, width // factor)
         first = next(self.model.parameters())
         device = first.device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device, dtype=first.dtype).to(
-            first.device
-        )
+        shape = (batch, c.in_channels, frames, *size)
+        noise = torch.randn(shape, generator=generator, device=device, dtype=first.dtype)
+        return noise.to(first.device)
 
     # 3. guidance
     def guide(
