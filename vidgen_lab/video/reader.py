@@ -321,7 +321,8 @@ class VideoReader:
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
             rgb = reformatter.reformat(frame, *size, "rgb24", **scaling, **self._converting)
-            return self._upright.apply(rgb.to_ndarray())
+            rows = np.frombuffer(rgb.planes[0], np.uint8).reshape(rgb.height, -1)  # padded
+            return self._upright.apply(rows[:, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3))
 
         return convert
 
