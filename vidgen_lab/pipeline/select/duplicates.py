@@ -31,7 +31,7 @@ Verdicts = MutableMapping[str, bool]
 class Hashes:
     """All hashes of all clips, from one pass over the signatures, which need not fit into memory.
 
-    values: uint64 [looks of all clips, parts]. clips: int32, whose they are. seconds: float [clips].
+    values: uint64 [all looks, parts]. clips: int32, whose they are. seconds: float [clips].
     """
 
     def __init__(self, signatures: Sequence[Signature]) -> None:
