@@ -56,7 +56,7 @@ def main() -> int:
         for name, options in ((name, SETTINGS[name]) for name in args.settings):
             base = Path(place) / name.replace(" ", "_")
             assert killable.run(base / "whole", **options) == 0
-            start = time.perf_counter()  # the first run also started what the others are forked from
+            start = time.perf_counter()  # the first run starts what all are forked from
             killable.run(base / "cold", seed=4, **options)
             seconds = time.perf_counter() - start
             outcome = [killable.outcome(base / run) for run in ("whole", "cold")]

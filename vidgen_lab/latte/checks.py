@@ -46,7 +46,7 @@ def require_rank(x: Tensor, names: str, what: str) -> None:
 
 
 def require_multiple(size: tuple[int, int], step: int, what: str, name: str = "") -> None:
-    """Height and width must be multiples of `step`; `name` says what it is, as in "the patch size"."""
+    """Height and width must be multiples of `step`, whose name may be said ("the patch size")."""
     height, width = size
     require(
         min(size) > 0 and height % step == width % step == 0,
