@@ -1,6 +1,6 @@
 """How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
 
-import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from vidgen_lab.paths import code_version
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss
 from vidgen_lab.training.trainer import VideoModelTrainer
@@ -38,6 +39,7 @@ def fit(
     batch: gives micro-batch n, a function of n alone. recipe: the dataclass of settings; a run is
     resumed only with the same ones. Its steps, seed and ema_decay are the training's, unless
     `training`, changes of `TrainingConfig`, says otherwise. options: of `VideoModelTrainer`.
+    Ctrl-C saves and leaves the program.
     """
     settings = asdict(recipe)
     own = {name: settings[name] for name in ("steps", "seed", "ema_decay") if name in settings}
@@ -45,20 +47,17 @@ def fit(
     trainer = VideoModelTrainer(
         model, loss, batch, out, config, settings={"recipe": settings}, **options
     )
-    trainer.fit()
+    if trainer.fit().interrupted:  # what comes after it must not begin
+        sys.exit("stopped: the same command goes on from here")
     return trainer
 
 
 def note_commit(folder: Path) -> None:
     """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
     it; a line more when that has changed since the training began."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / COMMITS).open("a+", encoding="utf-8") as file:
         file.seek(0)
-        commit = told.stdout.strip() or "unknown"
+        commit = code_version() or "unknown"
         if file.read().split()[-1:] != [commit]:
             file.write(f"{commit}\n")

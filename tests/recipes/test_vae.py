@@ -1,5 +1,6 @@
 """The VAEs: their loss, their shortcuts, and that their latents are standardised for free."""
 
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 
 from recipes.scenes import render_clips, sample_scenes
-from recipes.vae import build_vae, crops_of, moving_pixels, vae_loss
+from recipes.vae import build_vae, crops_of, moving_pixels, train_vae, vae_loss
 from recipes.vae_layers import (
     as_input,
     encode_clips,
@@ -20,12 +21,24 @@ from recipes.vae_layers import (
 )
 from tests.recipes.samples import FRAME_VAE, VAE, survives
 from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
 from vidgen_lab.video.tensors import to_model_range
 
 
 @pytest.mark.parametrize(("part", "steps"), [("vae", 7), ("frame-vae", 3)])
 def test_a_killed_training_ends_as_if_it_had_not_been(trained, tmp_path, part, steps):
     assert survives(part, trained, tmp_path, steps)
+
+
+def test_after_ctrl_c_no_later_stage_begins(tmp_path, monkeypatch):
+    step = VideoModelTrainer.train_step
+    monkeypatch.setattr(
+        VideoModelTrainer, "train_step", lambda self: (step(self), signal.raise_signal(2))
+    )
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        train_vae(VAE, tmp_path)
+    assert (tmp_path / "0").is_dir() and not (tmp_path / "1").exists()
+    assert not (tmp_path / "vae").exists()
 
 
 def shaken_vae(config=VAE):
@@ -148,7 +161,7 @@ def test_latents_are_pulled_to_mean_0_and_deviation_1():
 def test_crops_come_from_one_clip_and_weigh_what_moves():
     clips = torch.arange(2 * 3 * 4 * 6 * 8).remainder(251).to(torch.uint8).view(2, 3, 4, 6, 8)
     stage = replace(VAE.stages[0], batch=5, frames=2, height=3, width=4)
-    batch = crops_of(clips, VAE, stage, 7)
+    batch = crops_of(clips, stage, (0, 7))
     assert batch["video"].shape == (5, 3, 2, 3, 4) and batch["weights"].shape == (5, 1, 2, 3, 4)
     places = [
         (n, slice(t, t + 2), slice(y, y + 3), slice(x, x + 4))
@@ -159,8 +172,8 @@ def test_crops_come_from_one_clip_and_weigh_what_moves():
         n, *window = next(
             p for p in places if torch.equal(to_model_range(clips[p[0], :, *p[1:]]), crop)
         )
-        assert torch.equal(weights[0], 1 + VAE.moving_weight * moving[n, *window])
-    again, other = (crops_of(clips, VAE, stage, n)["video"] for n in (7, 8))
+        assert torch.equal(weights[0], 1 + stage.moving_weight * moving[n, *window])
+    again, other = (crops_of(clips, stage, (0, n))["video"] for n in (7, 8))
     assert torch.equal(again, batch["video"]) and not torch.equal(other, batch["video"])
 
 
