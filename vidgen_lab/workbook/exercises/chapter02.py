@@ -227,7 +227,7 @@ def answer(good, bad):
         "find the loosest threshold on edge steepness that still drops every blurred clip",
         _check_loosest,
         """
-answer = 0.30
+answer = 0.2
 """,
     ),
     Exercise(
