@@ -189,8 +189,23 @@ def load_lora(
         name = f"lora_{number}"
         pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
         before[name] = {"file": str(one.path), "sha256": one.sha256, "scale": float(scale)}
-    pipe.set_adapters(list(before), [entry["scale"] for entry in before.values()])
     pipe.adapters = before
+    set_scales(pipe, *(entry["scale"] for entry in before.values()))
+
+
+def set_scales(pipe: "CogVideoXPipeline", *scales: float) -> None:
+    """Change the scales of what `load_lora` loaded, in its order, without loading anything anew.
+
+    Raises LoRAError unless there is one for each.
+    """
+    adapters = getattr(pipe, "adapters", {})
+    if len(scales) != len(adapters):
+        raise LoRAError(f"{len(adapters)} LoRA files and {len(scales)} scales: give one for each")
+    pipe.set_adapters(list(adapters), [float(scale) for scale in scales])
+    pipe.adapters = {
+        name: entry | {"scale": float(scale)}
+        for (name, entry), scale in zip(adapters.items(), scales, strict=True)
+    }
 
 
 def active_adapters(pipe: Any) -> list[dict[str, Any]]:
