@@ -128,6 +128,8 @@ def _train(folder, workers, rank, processes, port, kill, changes):
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
+    # workers come as in a program of its own, not from a server that would have to load PyTorch
+    multiprocessing.set_start_method("fork", force=True)
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     trainer_in(folder, workers, kill, **changes).fit()
 
