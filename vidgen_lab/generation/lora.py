@@ -8,6 +8,7 @@ is loaded, and `load_lora` refuses what would have no effect.
 import json
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -187,7 +188,9 @@ def load_lora(
     before = dict(getattr(pipe, "adapters", {}))
     for number, (one, scale) in enumerate(zip(found, scales, strict=True), len(before)):
         name = f"lora_{number}"
-        pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
+        with warnings.catch_warnings():  # PEFT's, that several adapters are meant to be there
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
         before[name] = {"file": str(one.path), "sha256": one.sha256, "scale": float(scale)}
     pipe.adapters = before
     set_scales(pipe, *(entry["scale"] for entry in before.values()))

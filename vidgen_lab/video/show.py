@@ -89,7 +89,7 @@ def show_videos(
 ) -> Embedded:
     """Several clips side by side, each under its title; `max_mb` is the limit of all together.
 
-    Clips within SMALL share one animated PNG, `columns` of them in a row, by default as many as fit.
+    Clips within SMALL share one animated PNG, `columns` of them in a row, by default all that fit.
     """
     if not videos:
         raise ValueError("no videos to show")
