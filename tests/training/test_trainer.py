@@ -46,7 +46,8 @@ def test_another_seed_ends_elsewhere(whole, tmp_path):
 
 
 def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path):
-    assert killable.run(tmp_path / "two", processes=2, kill=("step", 8)) == -9
+    for kill in (("step", 1), ("step", 8)):  # before the first checkpoint, and after
+        assert killable.run(tmp_path / "two", processes=2, kill=kill) == -9
     assert killable.run(tmp_path / "two", processes=2) == 0
     killable.trainer_in(tmp_path / "one", accumulation=2).fit()
     two, one = (killable.outcome(tmp_path / name) for name in ("two", "one"))

@@ -10,10 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import LatteInputError, require, require_finite, require_folder
+from vidgen_lab.latte.checks import (
+    LatteInputError,
+    require,
+    require_finite,
+    require_folder,
+    require_multiple,
+)
 from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, sample
 from vidgen_lab.latte.model import Latte
-from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding, TextEncoder
+from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
 
 if TYPE_CHECKING:
@@ -71,25 +77,11 @@ class VideoGenerator:
         A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
         scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
 
-        text_dtype: of the text encoder alone. T5-XXL takes 18 GiB in float32, 9 in bfloat16;
-            Latte and VAE stay in float32, in which the sampler calculates.
+        text_dtype: of the text encoder alone; Latte and VAE stay in float32, in which the sampler
+            calculates.
         """
-        from transformers import AutoTokenizer, T5EncoderModel
-
         folder = require_folder(folder, "folder of a LattePipeline")
-        tokenizer = AutoTokenizer.from_pretrained(
-            require_folder(folder / "tokenizer", "tokenizer"),
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-        words = T5EncoderModel.from_pretrained(
-            require_folder(folder / "text_encoder", "text encoder"),
-            dtype=text_dtype,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-        length = min(tokenizer.model_max_length, MAX_TOKENS["latte"])
-        encoder = TextEncoder(tokenizer, words.to(device), length)
+        encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype)
         model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)
         return cls(model.to(device), vae.to(device), encoder)
 
@@ -117,25 +109,13 @@ class VideoGenerator:
         """
         c, factor = self.model.config, self.vae.spatial_factor
         height, width = height or c.sample_size * factor, width or c.sample_size * factor
-        step = factor * c.patch_size
-        require(
-            height % step == 0 and width % step == 0,
-            "height and width in pixels",
-            f"multiples of {step}",
-            f"{height}x{width}",
-        )
-        shape = (
-            batch,
-            c.in_channels,
-            num_frames or c.num_frames,
-            height // factor,
-            width // factor,
-        )
+        require_multiple((height, width), factor * c.patch_size, "clip in pixels")
+        frames, size = num_frames or c.num_frames, (height // factor, width // factor)
         first = next(self.model.parameters())
         device = first.device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device, dtype=first.dtype).to(
-            first.device
-        )
+        shape = (batch, c.in_channels, frames, *size)
+        noise = torch.randn(shape, generator=generator, device=device, dtype=first.dtype)
+        return noise.to(first.device)
 
     # 3. guidance
     def guide(

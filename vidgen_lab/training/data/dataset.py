@@ -172,35 +172,40 @@ class VideoDataset(Dataset):
 
 
 class LatentDataset(Dataset):
-    """Items from a cache: {"latents": float32 [C, t, h, w], "id"}, and what they are told.
+    """Items from a cache: {"latents": float32 [C, t, h, w], "text", "text_mask", "id"}.
 
-    spans: of clips that `cache.encode` has seen; a clip may have several, one for each epoch, say.
-    ids: one each, told: more values by id, such as {"0.mp4": {"text": tensor}}. A posterior is
-    drawn from anew every epoch; draws=False takes its mean.
+    windows: the spans that `cache.encode` has seen of each clip, for one epoch after the other; the
+        first ones follow the last. ids: of the clips.
+    texts: embedding and mask by id; "" has the empty caption's, which a share `dropout` of the
+        draws gets instead.
+    draws: the posterior is drawn from anew every epoch; False takes its mean.
     """
 
     def __init__(
         self,
         cache: Any,
-        spans: Sequence[Any],
-        ids: Sequence[str] | None = None,
-        told: Mapping[str, Mapping[str, Any]] | None = None,
+        windows: Sequence[Sequence[Any]],
+        ids: Sequence[str],
+        texts: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+        dropout: float = 0.0,
         seed: int = 0,
         draws: bool = True,
     ) -> None:
-        self.cache, self.seed, self.draws, self.told = cache, seed, draws, told or {}
-        self.keys = [cache.key(span) for span in spans]
-        self.ids = list(ids) if ids is not None else [str(span.path) for span in spans]
+        self.cache, self.ids, self.texts = cache, ids, texts
+        self.dropout, self.seed, self.draws = dropout, seed, draws
+        self.keys = [[cache.key(span) for span in spans] for spans in windows]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.ids)
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         index, epoch = key if isinstance(key, tuple) else (key, 0)
-        own = rng(self.seed, epoch, self.keys[index])
-        generator = torch_generator(own) if self.draws else None
-        latents = self.cache.load(self.keys[index], generator)
-        return {"latents": latents, "id": self.ids[index], **self.told.get(self.ids[index], {})}
+        entry, clip = self.keys[epoch % len(self.keys)][index], self.ids[index]
+        generator = torch_generator(rng(self.seed, epoch, entry)) if self.draws else None
+        silent = rng(self.seed, epoch, index, "caption").random() < self.dropout
+        text, mask = self.texts["" if silent else clip]
+        latents = self.cache.load(entry, generator)
+        return {"latents": latents, "text": text, "text_mask": mask, "id": clip}
 
 
 def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:

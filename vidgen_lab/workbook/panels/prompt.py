@@ -15,6 +15,7 @@ import ipywidgets as w
 from vidgen_lab.generation.errors import GenerationCancelled
 from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
+from vidgen_lab.generation.words import words_note
 from vidgen_lab.video.show import show_video, show_videos
 from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
 
@@ -74,9 +75,17 @@ class PromptPanel(Panel):
         self._cancel = CancelToken()
         self._set_busy(True)
         self.bar.max, self.bar.value = request.num_inference_steps, 0
+        note = html.escape(words_note(request.prompt, self.model))
+        self.words.value = note.replace("\n", "<br>")
         self._say("Warming up …")
         self._thread = threading.Thread(target=self._work, args=(request, self._cancel))
         self._thread.start()
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model that generates."""
+        loaded = getattr(self.pipe, "loaded", None)
+        return loaded.name if loaded else self._base.model
 
     def cancel(self) -> None:
         """Stop the generation at its next step; what Cancel does."""
@@ -166,7 +175,7 @@ class PromptPanel(Panel):
         self.generate_button.on_click(lambda _: self.start())
         self.cancel_button.on_click(lambda _: self.cancel())
         self.bar = w.IntProgress(0, 0, 1, layout=w.Layout(width="220px", visibility="hidden"))
-        self.status, self.now, self.shelf = w.HTML(), w.HTML(), w.HTML()
+        self.status, self.words, self.now, self.shelf = (w.HTML() for _ in range(4))
         c = self.controls
         rows = [
             c["prompt"],
@@ -175,6 +184,7 @@ class PromptPanel(Panel):
             w.HBox([c["num_frames"], c["seed"]]),
             w.HBox([self.generate_button, self.cancel_button, self.bar]),
             self.status,
+            self.words,
             self.now,
             self.shelf,
         ]
