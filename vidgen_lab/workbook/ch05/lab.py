@@ -1,4 +1,4 @@
-"""Chapter 5's recorded experiments: what `recipes/adapters.py` wrote, as tables and sentences."""
+"""Chapter 5: the recorded runs of `benchmarks/adapters.py` as tables and sentences."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from vidgen_lab.paths import data_dir
 
-COMMAND = "python recipes/adapters.py"
+COMMAND = "python benchmarks/adapters.py"
 STUDIES = ("rank", "alpha", "learning_rate", "method", "clips", "captions")
 # measured column -> heading: shares of clips or attributes, loss, seconds, MiB
 SHOWN = {

@@ -1,11 +1,11 @@
-"""The recipe of chapter 5's experiments: settings exist, equal ones run once, runs are resumed."""
+"""The script of chapter 5's experiments: settings exist, equal ones run once, runs are resumed."""
 
 import json
 
 import numpy as np
 import pytest
 
-from recipes import adapters
+from benchmarks import adapters
 from vidgen_lab.finetuning.config import load_config
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook.ch05 import lab

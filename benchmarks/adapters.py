@@ -1,8 +1,8 @@
 """Chapter 5's experiments on the embedded model, and the adapter that comes along.
 
-    python recipes/adapters.py                       every study, resumed where it was stopped
-    python recipes/adapters.py rank method           some of them
-    python recipes/adapters.py ship                  train the robot and copy it to data/adapters
+    python benchmarks/adapters.py                       every study, resumed where it was stopped
+    python benchmarks/adapters.py rank method           some of them
+    python benchmarks/adapters.py ship                  train the robot and copy it to data/adapters
 
 A run teaches the paper style, and ends as a line of data/runs/adapters.jsonl: how many clips are in
 the style, how much else of their prompts is right, what is left of the old ones. Equal settings
@@ -252,7 +252,7 @@ def ship(args: argparse.Namespace) -> None:
     card = (
         "# toy-robot: a LoRA that teaches toy-cogvideox what a robot is\n\n"
         f"Rank 16 on attention, trained on {len(scenes(96, 5, subject='robot'))} rendered clips by "
-        "`python recipes/adapters.py ship`. Load it with\n"
+        "`python benchmarks/adapters.py ship`. Load it with\n"
         '`vidgen-lab video "a red robot walking in a meadow" --lora data/adapters/toy-robot`. '
         "Apache-2.0, as the model.\n\nMeasured: see `report.json`.\n"
     )
@@ -263,7 +263,7 @@ def ship(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python recipes/adapters.py", description=__doc__,
+        prog="python benchmarks/adapters.py", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; ship")
