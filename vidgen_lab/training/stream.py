@@ -151,7 +151,7 @@ class BatchStream:
 
     def _open(self) -> Iterator[Any]:
         if self._order is not None:
-            order = self._order.from_place(self.epoch, self.place + self.rank, self.world)
+            order = _Endless(self._order, self.epoch, self.place + self.rank, self.world)
             return iter(_loader_in_order(self.data, order, self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
             return self._called()
@@ -222,9 +222,6 @@ class _Order:
         if not keys:
             raise ValueError("there is no batch to train on: the loader is empty")
         return keys
-
-    def from_place(self, epoch: int, place: int, stride: int) -> "_Endless":
-        return _Endless(self, epoch, place, stride)
 
     def identity(self) -> dict[str, Any]:
         own = getattr(self.sampler, "identity", None)
