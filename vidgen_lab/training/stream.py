@@ -5,10 +5,14 @@ if nothing had happened. Here a batch depends on (seed, its number) alone: not o
 workers or processes, nor on how often the run was stopped.
 """
 
+import multiprocessing
+import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -261,8 +265,9 @@ class _SeededItems(Dataset):
 
 def _loader_in_order(loader: DataLoader, order: _Endless, seed: int) -> DataLoader:
     """The same loader, but for the order of its keys."""
-    names = ("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn")
+    names = ("num_workers", "collate_fn", "pin_memory", "timeout")
     options = {name: getattr(loader, name) for name in names}
+    options["worker_init_fn"] = partial(_end_with_training, loader.worker_init_fn)
     if loader.num_workers:
         options |= {
             "multiprocessing_context": loader.multiprocessing_context,
@@ -273,3 +278,12 @@ def _loader_in_order(loader: DataLoader, order: _Endless, seed: int) -> DataLoad
     # a generator of its own: the default one would be the training's
     own = torch.Generator().manual_seed(mixed_seed(seed))
     return DataLoader(_SeededItems(loader.dataset, seed), generator=own, **options)
+
+
+def _end_with_training(begin: Callable[[int], None] | None, number: int) -> None:
+    """What a worker does first. When its training is killed it ends too: PyTorch looks whether the
+    process above is another, and above the workers of a fork server is always the server."""
+    training = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
+    if begin is not None:
+        begin(number)

@@ -26,7 +26,7 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 # Live tensors at the peak, in units of one activation. A transformer block holds about fourteen
 # (queries, keys, values, the four-fold feed-forward twice); the decoder's last stage holds about
-# twenty-four of 128 channels at full size, in chunks of nine frames.
+# twenty-four of 128 channels at full size, in chunks of nine frames (fourteen in Latte).
 TRANSFORMER_TENSORS, DECODER_TENSORS = 14, 24
 DECODER_CHANNELS, DECODER_FRAMES, LATTE_FRAMES = 128, 9, 14
 
@@ -172,12 +172,15 @@ def plan_training(
     strategy: Strategy = "ddp",
     gpus: int = 1,
     ema: bool = False,
+    optimizer_bytes: int = 8,
+    weight_bytes: int = 0,
     tiling: bool = False,
 ) -> TrainingPlan:
     """What each GPU needs for clips of this size, `batch` of them at a time on each.
 
     rank: of LoRA on the four projections of attention; 0 trains everything. ema: a float32 average.
-    A frozen base has 16-bit weights; what is trained has 32 bits, and two such numbers for Adam.
+    optimizer_bytes: per trained value, 8 for Adam in float32 (4 in bfloat16, 4 for Muon).
+    weight_bytes: of the model's weights; 0 is 2 for a frozen base and 4 where they are trained.
     Clips and texts are taken as encoded before. Raises ValueError for what does not go together.
     """
     if model not in TRANSFORMERS or strategy not in STRATEGIES or gpus < 1 or batch < 1:
@@ -191,7 +194,7 @@ def plan_training(
     if strategy == "pipeline" and layers < gpus:
         raise ValueError(f"{layers} layers cannot be cut into {gpus} stages")
     learnt = layers * 4 * 2 * rank * channels if rank else parameters
-    bytes_each = 2 if rank else 4
+    bytes_each = weight_bytes or (2 if rank else 4)
     cut = gpus if strategy in ("fsdp2", "tensor", "pipeline") else 1
     states = gpus if strategy == "zero2" else cut
     weights = parameters * bytes_each / cut + (learnt * 4 if rank else 0) / cut
@@ -199,8 +202,8 @@ def plan_training(
         weights += 2 * parameters / layers * bytes_each
     train = {
         "weights": weights,
-        "gradients": 4 * learnt / states,
-        "optimizer": 8 * learnt / states,
+        "gradients": learnt * (4 if rank else bytes_each) / states,
+        "optimizer": learnt * optimizer_bytes / states,
         "average": 4 * learnt / states if ema else 0.0,
         "activations": _activations(
             model, batch * _tokens(model, height, width, num_frames), checkpointing, strategy, gpus
