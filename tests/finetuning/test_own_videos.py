@@ -2,12 +2,15 @@
 
 import json
 
+import pytest
+
 from tests.pipeline.samples import moving
 from vidgen_lab import cli
 from vidgen_lab.video.reader import read_clip
 from vidgen_lab.video.writer import write_clip
 
 
+@pytest.mark.timeout(1800)  # minutes of work where other programs run beside it
 def test_three_commands_lead_from_videos_to_a_clip(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
