@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -346,6 +347,21 @@ def test_a_gpu_that_is_not_there_and_no_data_are_one_clear_line(tmp_path):
         regression(tmp_path, model=nn.Linear(5, 5).requires_grad_(False))
     with pytest.raises(ValueError, match="steps must be at least 1"):
         replace(PLAIN, steps=0)
+
+
+def test_workers_end_with_a_training_that_is_killed(tmp_path):
+    child = killable.start(killable.load_for_ever, tmp_path)
+    while len(pids := [int(file.name) for file in tmp_path.iterdir()]) < 2:
+        child.join(0.1)
+        assert child.is_alive()
+    child.kill()
+    child.join()
+    for _ in range(600):
+        if not any(killable.is_running(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"{pids} are still there")
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):

@@ -17,7 +17,7 @@ from vidgen_lab.latte.checks import (
     require_folder,
     require_multiple,
 )
-from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, sample
+from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
@@ -111,11 +111,8 @@ class VideoGenerator:
         height, width = height or c.sample_size * factor, width or c.sample_size * factor
         require_multiple((height, width), factor * c.patch_size, "clip in pixels")
         frames, size = num_frames or c.num_frames, (height // factor, width // factor)
-        first = next(self.model.parameters())
-        device = first.device if generator is None else generator.device
-        shape = (batch, c.in_channels, frames, *size)
-        noise = torch.randn(shape, generator=generator, device=device, dtype=first.dtype)
-        return noise.to(first.device)
+        empty = next(self.model.parameters()).new_empty((batch, c.in_channels, frames, *size))
+        return noise_like(empty, generator)
 
     # 3. guidance
     def guide(

@@ -29,7 +29,6 @@ class PromptPanel(Panel):
     """Type a prompt, move the sliders, press Generate; the last clips stay side by side.
 
     pipe: the loaded pipeline. request: the values to start from. ideas: prompts to pick from.
-    preview: show the clip that the model expects while it works.
     Attributes: `request` (what the controls say now), `history` (all finished generations).
     """
 
@@ -38,9 +37,8 @@ class PromptPanel(Panel):
         pipe: "CogVideoXPipeline",
         request: GenerationRequest,
         ideas: Sequence[str] = (),
-        preview: bool = True,
     ) -> None:
-        self.pipe, self.preview = pipe, preview
+        self.pipe = pipe
         self.history: list[Generation] = []
         self._base = request
         self._cancel = CancelToken()
@@ -98,7 +96,7 @@ class PromptPanel(Panel):
             self._thread.join(timeout)
 
     def _work(self, request: GenerationRequest, token: CancelToken) -> None:
-        every = max(1, request.num_inference_steps // 4) if self.preview else 0
+        every = max(1, request.num_inference_steps // 4)
         try:
             made = generate(
                 self.pipe,
