@@ -43,10 +43,12 @@ def textured(count: int, folder: Path, frames: int = 49) -> list[ClipRecord]:
 
 
 def seconds_per_clip(dataset: VideoDataset, epoch: int) -> float:
+    """Of one epoch, until the clips lie together in batches as the device gets them."""
+    batches = BucketBatchSampler(dataset.clips, 4).batches(epoch)
+    loader = DataLoader(dataset, batch_sampler=batches)
     start = time.perf_counter()
-    for index in range(len(dataset)):
-        dataset[index, epoch]
-    return (time.perf_counter() - start) / len(dataset)
+    shown = sum(len(batch["video"].contiguous()) for batch in loader)
+    return (time.perf_counter() - start) / shown
 
 
 def compare(records: list[ClipRecord], bucket: Bucket, place: Path, rounds: int) -> None:

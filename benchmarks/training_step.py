@@ -1,23 +1,35 @@
-"""A step of our trainer on Latte against a plain accelerate loop around diffusers' own model.
+"""A step of our trainer against the loops that people use, in turns.
 
     python benchmarks/training_step.py --rounds 5
+    python benchmarks/training_step.py --cogvideox examples/cogvideo/train_cogvideox_lora.py
 
-Same size, same batch of cached latents, same optimizer and loss. The two take turns, each round in
-a process of its own, so that peak memory is each one's; the ratios are the peer's over ours, so
-that at least 1.0 is what we want. On a GPU, --size XL/2 or S/2 is a step at real size, with MFU.
+Latte is trained beside a plain accelerate loop around diffusers' own model: same size, same batch
+of cached latents, same optimizer and loss. With --cogvideox, a LoRA of the embedded CogVideoX is
+trained beside diffusers' example as it stands, on the same clips; only what the example reads its
+files with is replaced, since decord and torchvision are not among the requirements. Each round is a
+process of its own, so that peak memory is each one's; the ratios are the peer's over ours, so that
+at least 1.0 is what we want. With --processes 2 two processes train on twice the clips, and the
+ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a step at real size. --busy
+counts the processor's time, for a machine that others use too.
 """
 
 import argparse
+import importlib.util
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+from unittest.mock import MagicMock, patch
 
 import torch
+import torch.nn.functional as F
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TINY = {"hidden": 192, "heads": 3, "depth": 8, "frames": 8, "side": 16, "batch": 4}
+COGVIDEOX, RANK, CLIPS, BATCH = "toy-cogvideox", 8, 8, 2
 
 
 def shape(size: str, batch: int) -> dict[str, int]:
@@ -32,22 +44,28 @@ def shape(size: str, batch: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-def batch_of(s: dict[str, int], device: torch.device) -> dict[str, torch.Tensor]:
+def batch_of(s: dict[str, int]) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(s["batch"], 4, s["frames"], s["side"], s["side"], generator=generator)
     text = torch.randn(s["batch"], 24, 96, generator=generator)
-    return {"latents": latents.to(device), "text": text.to(device)}
+    return {"latents": latents.to(DEVICE), "text": text.to(DEVICE)}
 
 
-def peer(s: dict[str, int], steps: int) -> list[float]:
+def precision() -> str:
+    """What both compute in."""
+    from vidgen_lab.training.optim import compute_dtype
+
+    names = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
+    return names[compute_dtype("auto", DEVICE)]
+
+
+def latte_peer(args: argparse.Namespace) -> list[float]:
     """The loop that people write: accelerate, diffusers' model, AdamW."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler, LatteTransformer3DModel
 
-    from vidgen_lab.training.optim import compute_dtype
-
-    dtype = compute_dtype("auto", "cuda" if torch.cuda.is_available() else "cpu")
-    accelerator = Accelerator(mixed_precision="bf16" if dtype is torch.bfloat16 else "no")
+    s = shape(args.size, args.batch)
+    accelerator = Accelerator(mixed_precision=precision())
     torch.manual_seed(0)
     model = LatteTransformer3DModel(
         num_attention_heads=s["heads"], attention_head_dim=s["hidden"] // s["heads"],
@@ -58,10 +76,10 @@ def peer(s: dict[str, int], steps: int) -> list[float]:
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     model, optimizer = accelerator.prepare(model, optimizer)
-    scheduler, batch = DDPMScheduler(), batch_of(s, accelerator.device)
+    scheduler, batch = DDPMScheduler(), batch_of(s)
     times = []
-    for _ in range(steps):
-        start = time.perf_counter()
+    for _ in range(args.steps):
+        start = args.clock()
         clean = batch["latents"]
         noise = torch.randn_like(clean)
         t = torch.randint(0, 1000, (len(clean),), device=clean.device)
@@ -69,50 +87,173 @@ def peer(s: dict[str, int], steps: int) -> list[float]:
         with accelerator.accumulate(model):
             with accelerator.autocast():
                 out = model(noisy, t, encoder_hidden_states=batch["text"], return_dict=False)[0]
-                loss = torch.nn.functional.mse_loss(out.float(), noise)
+                loss = F.mse_loss(out.float(), noise)
             accelerator.backward(loss)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
         loss.item()
-        times.append(time.perf_counter() - start)
+        times.append(args.clock() - start)
     return times
 
 
-def ours(s: dict[str, int], steps: int) -> list[float]:
+def latte_ours(args: argparse.Namespace) -> list[float]:
     from vidgen_lab.latte import Latte, LatteConfig
     from vidgen_lab.training.config import TrainingConfig
     from vidgen_lab.training.objectives import ObjectiveConfig
     from vidgen_lab.training.optim import OptimizerConfig
     from vidgen_lab.training.trainer import VideoModelTrainer
 
+    s = shape(args.size, args.batch)
     torch.manual_seed(0)
     model = Latte(LatteConfig(
         sample_size=s["side"], num_frames=s["frames"], in_channels=4, hidden_size=s["hidden"],
         depth=s["depth"], num_heads=s["heads"], modulation="single", condition="text", text_dim=96,
         learn_sigma=False,
     ))  # fmt: skip
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        trainer = VideoModelTrainer(
-            model, ObjectiveConfig(prediction="epsilon").build(), [batch_of(s, device)], folder,
-            TrainingConfig(steps=steps, measure=False, tensorboard=False),
+        return steps_of(VideoModelTrainer(
+            model, ObjectiveConfig(prediction="epsilon").build(), [batch_of(s)], folder,
+            TrainingConfig(steps=args.steps, measure=False, tensorboard=False),
             optimizers=OptimizerConfig(schedule="constant", warmup=0),
-        )  # fmt: skip
-        times = []
-        for _ in range(steps):
-            start = time.perf_counter()
-            trainer.train_step()
-            times.append(time.perf_counter() - start)
+        ), args)  # fmt: skip
+
+
+def steps_of(trainer, args: argparse.Namespace) -> list[float]:
+    times = []
+    for _ in range(args.steps):
+        start = args.clock()
+        trainer.train_step()
+        times.append(args.clock() - start)
     return times
 
 
-def measured(which: str, args: argparse.Namespace) -> dict[str, float]:
-    """One round in a process of its own."""
-    command = [sys.executable, __file__, "--only", which, "--steps", str(args.steps)]
-    command += ["--size", args.size, "--batch", str(args.batch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+# CogVideoX ----------------------------------------------------------------------------------------
+
+
+def clips_for_cogvideox(folder: Path) -> dict[str, int]:
+    """A few clips as large as the embedded model makes them, and that size."""
+    from vidgen_lab.paths import model_dir
+    from vidgen_lab.toyworld.dataset import write_dataset
+
+    config = json.loads((model_dir(COGVIDEOX) / "transformer/config.json").read_text("utf-8"))
+    vae = json.loads((model_dir(COGVIDEOX) / "vae/config.json").read_text("utf-8"))
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    size = {
+        "num_frames": config["sample_frames"],
+        "height": config["sample_height"] * factor,
+        "width": config["sample_width"] * factor,
+    }
+    write_dataset(folder, CLIPS, **size)
+    return size
+
+
+def cogvideox_peer(args: argparse.Namespace) -> list[float]:
+    """diffusers' example, with clips read by our reader and its progress bar as the clock."""
+    import diffusers.utils
+    import peft  # noqa: F401 looks for torchvision, which below only seems to be there
+    from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline  # noqa: F401
+    from transformers import T5EncoderModel  # noqa: F401
+
+    from vidgen_lab.paths import model_dir
+    from vidgen_lab.training.data.clips import read_clips
+    from vidgen_lab.video.reader import read_clip
+    from vidgen_lab.video.tensors import as_tensor
+
+    diffusers.utils.check_min_version = lambda _: None
+    absent = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    with patch.dict(sys.modules, {name: MagicMock() for name in absent}):
+        spec = importlib.util.spec_from_file_location("peer", args.cogvideox)
+        example = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(example)
+    ends = []
+
+    class Clips(torch.utils.data.Dataset):
+        def __init__(self, instance_data_root, **_) -> None:
+            records = read_clips(instance_data_root)
+            self.instance_prompts = [record.caption for record in records]
+            films = [as_tensor([read_clip(record.path)])[0] for record in records]
+            self.instance_videos = [film.transpose(0, 1) for film in films]  # [T, 3, H, W]
+
+        def __len__(self) -> int:
+            return len(self.instance_videos)
+
+        def __getitem__(self, n: int):
+            video = self.instance_videos[n]
+            return {"instance_prompt": self.instance_prompts[n], "instance_video": video}
+
+    class Clock(example.tqdm):
+        def set_postfix(self, **_) -> None:  # after a step
+            ends.append(args.clock())
+
+    example.VideoDataset, example.tqdm = Clips, Clock
+    with tempfile.TemporaryDirectory() as place:
+        size = clips_for_cogvideox(Path(place) / "clips")
+        sys.argv = [
+            "example", "--pretrained_model_name_or_path", str(model_dir(COGVIDEOX)),
+            "--instance_data_root", f"{place}/clips", "--output_dir", f"{place}/out",
+            "--height", str(size["height"]), "--width", str(size["width"]),
+            "--max_num_frames", str(size["num_frames"]), "--train_batch_size", str(BATCH),
+            "--rank", str(RANK), "--lora_alpha", str(RANK), "--optimizer", "adamw",
+            "--max_train_steps", str(args.steps + 1),
+            "--mixed_precision", precision(),
+        ]  # fmt: skip
+        example.main(example.get_args())
+    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+
+
+def cogvideox_ours(args: argparse.Namespace) -> list[float]:
+    from vidgen_lab.finetuning.config import FinetuneConfig
+    from vidgen_lab.finetuning.dataset import DataConfig
+    from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
+    from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer
+    from vidgen_lab.training.config import TrainingConfig
+
+    with tempfile.TemporaryDirectory() as place:
+        size = clips_for_cogvideox(Path(place) / "clips")
+        trainer = CogVideoLoRATrainer(FinetuneConfig(
+            DataConfig(Path(place) / "clips", **size, batch_size=BATCH), Path(place) / "out",
+            COGVIDEOX, lora=CogVideoLoRAConfig(RANK, RANK),
+            training=TrainingConfig(
+                args.steps, gradient_checkpointing=False, measure=False, tensorboard=False
+            ),
+        ))  # fmt: skip
+        return steps_of(trainer.prepare(), args)
+
+
+CANDIDATES = {
+    "latte peer": latte_peer, "latte ours": latte_ours,
+    "cogvideox peer": cogvideox_peer, "cogvideox ours": cogvideox_ours,
+}  # fmt: skip
+
+
+def measured(which: str, args: argparse.Namespace, processes: int = 1) -> dict[str, float]:
+    """One round in a process of its own, or in several."""
+    several = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(several if processes > 1 else []), __file__, "--only", which]
+    command += ["--steps", str(args.steps), "--size", args.size, "--batch", str(args.batch)]
+    command += ["--cogvideox", str(args.cogvideox)] if args.cogvideox else []
+    command += ["--busy"] if args.busy else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{which} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def compare(name: str, args: argparse.Namespace, ours: tuple, other: tuple) -> None:
+    """Medians of rounds in turns. ours, other: a candidate and its number of processes."""
+    rounds = {ours: [], other: []}
+    for number in range(args.rounds):
+        for which in sorted(rounds, reverse=bool(number % 2)):
+            rounds[which].append(measured(which[0], args, which[1]))
+    for figure, unit in (("seconds", "s a step"), ("memory", "GiB")):
+        values = {which: [r[figure] for r in rows] for which, rows in rounds.items()}
+        middle = {which: statistics.median(v) for which, v in values.items()}
+        said = ", ".join(
+            f"{which} on {count}: {middle[which, count]:.3f} ({min(v):.3f} to {max(v):.3f})"
+            for (which, count), v in values.items()
+        )
+        print(f"{name}, {unit}: {said}: {middle[other] / middle[ours]:.2f} times", flush=True)
 
 
 def main() -> int:
@@ -121,30 +262,24 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--size", default="tiny", help="tiny, or a Latte such as XL/2 (on a GPU)")
     parser.add_argument("--batch", type=int, default=0)
-    parser.add_argument("--only", choices=("peer", "ours"), help=argparse.SUPPRESS)
+    parser.add_argument("--cogvideox", type=Path, help="diffusers' train_cogvideox_lora.py")
+    parser.add_argument("--processes", type=int, default=1, help="compare so many with one")
+    parser.add_argument("--busy", action="store_true", help="count the processor's time")
+    parser.add_argument("--only", choices=CANDIDATES, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.clock = time.process_time if args.busy else time.perf_counter
     if args.only:
         from vidgen_lab.training.monitor import peak_memory
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        times = {"peer": peer, "ours": ours}[args.only](shape(args.size, args.batch), args.steps)
-        print(json.dumps({
-            "seconds": statistics.median(times[2:]), "memory": peak_memory(device) / 2**30,
-        }))  # fmt: skip
+        times = CANDIDATES[args.only](args)
+        figures = {"seconds": statistics.median(times[2:]), "memory": peak_memory(DEVICE) / 2**30}
+        print(json.dumps(figures))
         return 0
-    rounds = {"peer": [], "ours": []}
-    for number in range(args.rounds):
-        for which in sorted(rounds, reverse=bool(number % 2)):
-            rounds[which].append(measured(which, args))
-    for name, unit in (("seconds", "s a step"), ("memory", "GiB")):
-        values = {w: [r[name] for r in rows] for w, rows in rounds.items()}
-        middle = {w: statistics.median(v) for w, v in values.items()}
-        spread = {w: f"{min(v):.3f} to {max(v):.3f}" for w, v in values.items()}
-        print(
-            f"{args.size}: ours {middle['ours']:.3f} ({spread['ours']}), peer "
-            f"{middle['peer']:.3f} ({spread['peer']}) {unit}: "
-            f"{middle['peer'] / middle['ours']:.2f} times"
-        )
+    if args.processes > 1:
+        compare("efficiency", args, ("latte ours", args.processes), ("latte ours", 1))
+        return 0
+    for model in ("latte", "cogvideox") if args.cogvideox else ("latte",):
+        compare(model, args, (f"{model} ours", 1), (f"{model} peer", 1))
     return 0
 
 

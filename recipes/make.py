@@ -2,8 +2,8 @@
 
 The parts, in order: vae, text, early, judge, transformer for toy-cogvideox; frame-vae, latte-text,
 latte for toy-latte. Each trains in runs/recipes/PART, goes on where it was stopped, and reads its
-recipe from recipes/PART.yaml; pairs change a number of it. `ship` and `ship-latte` copy the results
-into data/models, measure them there and write their cards; they say first what they would replace.
+recipe from recipes/PART.yaml; pairs change a number of it. `ship` and `ship-latte` measure the
+results, write their cards and put both into data/models; they say first what they would replace.
 """
 
 import argparse
@@ -74,11 +74,12 @@ def train(part: str, out: Path, changes: list[str]) -> None:
 
 
 def ship(part: str, out: Path, sure: bool) -> int:
-    """Copy results into data/models once it is clear what they replace; measure; write cards."""
-    from recipes import ship as shipping
+    """Put results and their cards into data/models, once it is clear what they replace and all of
+    them is measured."""
+    from recipes.ship import write_cards
     from vidgen_lab.paths import data_dir
 
-    models = data_dir() / "models"
+    models, ready = data_dir() / "models", out / part
     for source, target in SHIPPED[part].items():
         if not (out / source).is_dir():
             made_by = source.partition("/")[0]
@@ -89,10 +90,15 @@ def ship(part: str, out: Path, sure: bool) -> int:
             if sure_now.strip().lower() != "y":
                 print("nothing was changed; --yes replaces without asking")
                 return 1
+    shutil.rmtree(ready, ignore_errors=True)
+    shutil.copytree(models / "toy-judge", ready / "toy-judge")  # ship-latte is judged by it too
     for source, target in SHIPPED[part].items():
+        shutil.rmtree(ready / target, ignore_errors=True)
+        shutil.copytree(out / source, ready / target)
+    write_cards(part, out, ready)
+    for target in SHIPPED[part].values():
         shutil.rmtree(models / target, ignore_errors=True)
-        shutil.copytree(out / source, models / target)
-    shipping.write_cards(part, out, models)
+        shutil.copytree(ready / target, models / target)
     return 0
 
 

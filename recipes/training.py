@@ -1,6 +1,5 @@
 """How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from vidgen_lab.paths import code_version
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss
 from vidgen_lab.training.trainer import VideoModelTrainer
@@ -52,13 +52,9 @@ def fit(
 def note_commit(folder: Path) -> None:
     """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
     it; a line more when that has changed since the training began."""
-    told = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],
-        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / COMMITS).open("a+", encoding="utf-8") as file:
         file.seek(0)
-        commit = told.stdout.strip() or "unknown"
+        commit = code_version() or "unknown"
         if file.read().split()[-1:] != [commit]:
             file.write(f"{commit}\n")

@@ -4,8 +4,9 @@ toy-cogvideox has an AutoencoderKLCogVideoX. It compresses space 8x8 and leaves 
 CogVideoX's own encoder averages pairs of frames at its highest resolution, where a small one has
 too few channels to keep fast bodies apart. toy-frame-vae is an AutoencoderKL, for chapter 3.
 
-Both learn from single frames. Then their latents are given mean 0 and deviation 1 in every channel,
-and the decoder of the video VAE goes on with short clips, to look back in time.
+Both learn from single frames. Then their latents are given mean 0 and deviation 1 in every channel
+and stay as they are: only the decoder learns on, from frames and at last, if it is one of videos,
+from short clips, to look back in time.
 """
 
 from dataclasses import dataclass
@@ -41,8 +42,13 @@ MOVING = 0.15  # a pixel moves where it differs from the frame before by more th
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the training: how many steps, on which crops, from which learning rate down, and
-    over how many steps the noise on the latents grows to its full size."""
+    """One part of the training: how many steps, on which crops, from which learning rate down.
+
+    noise: the decoder reads latents with noise of 0 to this many deviations, drawn anew for each
+        clip, because no transformer predicts latents without error. It grows to its full size over
+        `noise_steps` steps.
+    moving_weight: how much more an error counts where something moves.
+    """
 
     steps: int
     batch: int
@@ -50,18 +56,17 @@ class Stage:
     height: int
     width: int
     learning_rate: float
+    noise: float = 0.5
     noise_steps: int = 0
+    moving_weight: float = 2.0
 
 
 @dataclass(frozen=True)
 class VAEConfig:
     """Recipe of a VAE.
 
-    latent_noise: the decoder reads latents with noise of 0 to this many deviations, drawn anew for
-        each clip, because no transformer predicts latents without error.
     centring: weight of the pull of every latent channel to mean 0 and deviation 1, so that noise of
         one size means the same in all of them and none has a constant for a transformer to learn.
-    moving_weight: how much more an error counts where something moves.
     """
 
     family: Literal["video", "frame"] = "video"
@@ -72,13 +77,12 @@ class VAEConfig:
     clips: int = 8000
     stages: tuple[Stage, ...] = (
         Stage(3500, 16, 1, 48, 48, 2e-3, noise_steps=2500),
-        Stage(400, 2, 4, 64, 96, 5e-4),
+        Stage(3000, 16, 1, 48, 48, 1e-3, noise=0.4, moving_weight=4.0),
+        Stage(400, 2, 4, 64, 96, 5e-4, noise=0.4, moving_weight=4.0),
     )
     warmup: int = 100
     kl_weight: float = 1e-4
     centring: float = 0.05
-    latent_noise: float = 0.5
-    moving_weight: float = 2.0
     ema_decay: float = 0.995
     seed: int = 0
 
@@ -202,26 +206,27 @@ def train_vae(config: VAEConfig, out: Path) -> VAE:
     vae = build_vae(config)
     clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
     for number, stage in enumerate(config.stages):
-        if stage.frames > 1:  # latents stay as they are from here on
+        if stage.frames > 1:
+            see_video(vae.decoder)
+        train_stage(vae, config, number, clips, out / str(number))
+        if number == 0:  # latents stay as they are from here on
             standardise_latents(vae, clips[:256])
             vae.encoder.requires_grad_(False)
-            see_video(vae.decoder)
-        train_stage(vae, config, stage, clips, out / str(number))
-    if config.family == "frame":
-        standardise_latents(vae, clips[:256])
     vae.save_pretrained(out / "vae")
     return vae
 
 
-def train_stage(vae: VAE, config: VAEConfig, stage: Stage, clips: Tensor, out: Path) -> None:
-    """Train (or resume) one stage in `out`; the VAE has the averaged weights afterwards."""
+def train_stage(vae: VAE, config: VAEConfig, number: int, clips: Tensor, out: Path) -> None:
+    """Train (or resume) stage `number` in `out`; the VAE has the averaged weights afterwards."""
+    stage = config.stages[number]
+    before = sum(stage.steps for stage in config.stages[:number])
     held_out = sample_scenes(16, config.seed + 2, held_out=None, reserved=True)
     held_out = short_clips(held_out, config)
     moving = moving_pixels(held_out)
 
     def loss(vae: VAE, batch: dict[str, Tensor], draw: Draw):
         grown = min(1.0, (draw.step + 1) / max(1, stage.noise_steps))
-        return vae_loss(vae, batch, draw, grown * config.latent_noise, config)
+        return vae_loss(vae, batch, draw, grown * stage.noise, config)
 
     def evaluate(vae: VAE) -> Numbers:
         clean, shaken = (squared_error(vae, held_out, noise) for noise in (0.0, 0.3))
@@ -244,7 +249,7 @@ def train_stage(vae: VAE, config: VAEConfig, stage: Stage, clips: Tensor, out: P
         trainer = fit(
             vae,
             loss,
-            lambda number: crops_of(clips, config, stage, number),
+            lambda step: crops_of(clips, stage, (config.seed, stage.frames, before + step)),
             out,
             config,
             {"steps": stage.steps, "precision": precision},
@@ -254,9 +259,9 @@ def train_stage(vae: VAE, config: VAEConfig, stage: Stage, clips: Tensor, out: P
     trainer.ema.copy_to(vae)
 
 
-def crops_of(clips: Tensor, config: VAEConfig, stage: Stage, number: int) -> dict[str, Tensor]:
-    """Crops [B, 3, T, h, w] of batch `number`, and their weights [B, 1, T, h, w]."""
-    rng = np.random.default_rng((config.seed, stage.frames, number))
+def crops_of(clips: Tensor, stage: Stage, seed: tuple[int, ...]) -> dict[str, Tensor]:
+    """Crops [B, 3, T, h, w] for a batch of `stage`, and their weights [B, 1, T, h, w]."""
+    rng = np.random.default_rng(seed)
     crops, weights = [], []
     for index in rng.integers(len(clips), size=stage.batch):
         clip = clips[index]
@@ -267,5 +272,5 @@ def crops_of(clips: Tensor, config: VAEConfig, stage: Stage, number: int) -> dic
         crop = clip[:, max(0, t - 1) : t + stage.frames, *window]  # with the frame before
         moving = moving_pixels(crop[None])[0][-stage.frames :]
         crops.append(crop[:, -stage.frames :])
-        weights.append(1 + config.moving_weight * moving.float())
+        weights.append(1 + stage.moving_weight * moving.float())
     return {"video": to_model_range(torch.stack(crops)), "weights": torch.stack(weights)[:, None]}

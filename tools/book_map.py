@@ -126,10 +126,12 @@ def _undelivered(root: Path, place: str) -> str:
     notebook, mark, spot = where.partition("@" if "@" in where.partition("#")[0] else "#")
     if not (mark and spot and text):
         return f"{place!r} is neither notebook#Heading::text, notebook@cell-id::text nor a test"
-    shown = [c for c in cells(notebook) if spot == (c.id if mark == "@" else c.heading)]
+    code = (c for c in cells(notebook) if c.id)
+    shown = [c for c in code if spot == (c.id if mark == "@" else c.heading)]
     if not shown:
         return f"no cell at {where}"
-    return "" if any(text in c.content for c in shown) else f"{text!r} is not shown at {where}"
+    is_there = any(text in c.source or text in c.output for c in shown)
+    return "" if is_there else f"{text!r} is not shown at {where}"
 
 
 @cache
@@ -162,55 +164,51 @@ def _shown(entry: Entry) -> bool:
     return any(re.search(rf"\b{path.rpartition('.')[2]}\b", text) for path in entry.code)
 
 
-@cache
-def sections(notebook: str) -> dict[str, str]:
-    """Text and code under each heading of a chapter, given by its stem; {} if there is none."""
-    import nbformat
-
-    path = notebooks_dir() / f"{notebook}.ipynb"
-    if not path.is_file():
-        return {}
-    found, heading = {}, ""
-    for cell in nbformat.read(path, as_version=4).cells:
-        parts = re.split(r"^#+ +(.+)$", cell.source, flags=re.M) if cell.cell_type != "code" else []
-        found[heading] = found.get(heading, "") + (parts[0] if parts else cell.source) + "\n"
-        for heading, text in zip(parts[1::2], parts[2::2], strict=True):
-            heading = heading.strip()
-            found[heading] = text
-    return found
-
-
 @dataclass(frozen=True)
 class Cell:
-    """A code cell: where it stands, and its code and outputs as text."""
+    """A code cell, or the text below one heading: where it stands, its source, and what a code cell
+    shows, as text."""
 
     heading: str
-    id: str
-    content: str
+    source: str
+    id: str = ""
+    output: str = ""
 
 
 @cache
 def cells(notebook: str) -> tuple[Cell, ...]:
-    """The code cells of a chapter, given by its stem; () if there is none."""
+    """The cells of a chapter, given by its stem; () if there is none."""
     import nbformat
 
     path = notebooks_dir() / f"{notebook}.ipynb"
     found, heading = [], ""
     for cell in nbformat.read(path, as_version=4).cells if path.is_file() else ():
-        if cell.cell_type != "code":
-            headings = re.findall(r"^#+ +(.+)$", cell.source, flags=re.M)
-            heading = headings[-1].strip() if headings else heading
+        if cell.cell_type == "code":
+            shown = "\n".join(text for output in cell.outputs for text in _texts(output))
+            found.append(Cell(heading, cell.source, cell.get("id", ""), shown))
             continue
-        shown = [cell.source]
-        for output in cell.outputs:
-            shown += [output.get("text", ""), *(m.get("alt", "") for m in _about(output))]
-            shown += [v for k, v in output.get("data", {}).items() if k.startswith("text/")]
-        found.append(Cell(heading, cell.get("id", ""), "\n".join(map(str, shown))))
+        before, *parts = re.split(r"^#+ +(.+)$", cell.source, flags=re.M)
+        found.append(Cell(heading, before))
+        for title, text in zip(parts[::2], parts[1::2], strict=True):
+            heading = title.strip()
+            found.append(Cell(heading, text))
     return tuple(found)
 
 
-def _about(output: Any) -> list[Any]:
-    return [m for m in output.get("metadata", {}).values() if isinstance(m, dict)]
+def _texts(output: Any) -> Iterator[str]:
+    """What a reader, or a screen reader, finds in an output."""
+    yield output.get("text", "")
+    yield from (m["alt"] for m in output.get("metadata", {}).values() if "alt" in m)
+    yield from (str(v) for k, v in output.get("data", {}).items() if k.startswith("text/"))
+
+
+@cache
+def sections(notebook: str) -> dict[str, str]:
+    """Text and code under each heading of a chapter."""
+    found: dict[str, str] = {}
+    for cell in cells(notebook):
+        found[cell.heading] = f"{found.get(cell.heading, '')}{cell.source}\n"
+    return found
 
 
 def _test(root: Path, test: str) -> bool:

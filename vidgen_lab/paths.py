@@ -1,5 +1,6 @@
 """Where the shipped files are: beside the package in a checkout, inside it once installed."""
 
+import subprocess
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -43,3 +44,16 @@ def model_dir(name: str) -> Path:
             f"Known: {', '.join(known) or 'none yet'}."
         )
     return folder
+
+
+def code_version() -> str:
+    """The commit of this checkout, with a plus where files differ from it; "" if it is none."""
+    root = _PACKAGE.parent
+    if not (root / "pyproject.toml").is_file():  # installed, perhaps inside another repository
+        return ""
+    command = ["git", "describe", "--always", "--dirty=+"]
+    try:
+        told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return told.stdout.strip()

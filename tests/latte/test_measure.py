@@ -8,7 +8,6 @@ from vidgen_lab.latte.measure import (
     attention_memory,
     count_flops,
     forward_flops,
-    model_flops_utilization,
     modulation_by_timestep,
     saved_bytes,
 )
@@ -38,13 +37,6 @@ def test_flops_formula_equals_the_counter(overrides):
 )
 def test_flops_of_the_published_sizes(name, tera):
     assert forward_flops(latte_config(name), 32, 32) / 1e12 == pytest.approx(tera, abs=0.002)
-
-
-def test_utilisation():
-    config = latte_config("XL/2")
-    one = forward_flops(config, 32, 32)
-    assert model_flops_utilization(config, 32, 32, 10, 30 * one) == pytest.approx(1.0)
-    assert model_flops_utilization(config, 32, 32, 10, 30 * one, False) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(

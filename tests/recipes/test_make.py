@@ -1,7 +1,5 @@
 """`python recipes/make.py`: one command a part, which says what is wrong before it works."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from recipes import make, ship, training
@@ -47,10 +45,8 @@ def test_numbers_can_be_changed_by_name(tmp_path, monkeypatch):
 
 
 def test_who_trained_it_is_written_down(tmp_path, monkeypatch):
-    told = iter(["abc1234\n", "abc1234\n", "abc1234+\n", ""])
-    monkeypatch.setattr(
-        training.subprocess, "run", lambda *_, **options: SimpleNamespace(stdout=next(told))
-    )
+    told = iter(["abc1234", "abc1234", "abc1234+", ""])
+    monkeypatch.setattr(training, "code_version", lambda: next(told))
     for _ in range(4):
         training.note_commit(tmp_path)
     assert (tmp_path / "commits.txt").read_text().split() == ["abc1234", "abc1234+", "unknown"]
@@ -98,4 +94,12 @@ def test_yes_replaces_without_asking(shipping):
     assert make.main(["ship", "--yes", "--out", str(folder / "runs")]) == 0
     assert set(shipped(folder).values()) == {"new"}
     assert not (folder / "models" / "toy-judge" / "left over").exists()
-    assert cards == [("ship", folder / "runs", folder / "models")]
+    assert cards == [("ship", folder / "runs", folder / "runs" / "ship")]
+
+
+def test_what_cannot_be_measured_replaces_nothing(shipping, monkeypatch):
+    folder, _ = shipping
+    monkeypatch.setattr(ship, "write_cards", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        make.main(["ship", "--yes", "--out", str(folder / "runs")])
+    assert set(shipped(folder).values()) == {"old"}

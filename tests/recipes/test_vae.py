@@ -148,7 +148,7 @@ def test_latents_are_pulled_to_mean_0_and_deviation_1():
 def test_crops_come_from_one_clip_and_weigh_what_moves():
     clips = torch.arange(2 * 3 * 4 * 6 * 8).remainder(251).to(torch.uint8).view(2, 3, 4, 6, 8)
     stage = replace(VAE.stages[0], batch=5, frames=2, height=3, width=4)
-    batch = crops_of(clips, VAE, stage, 7)
+    batch = crops_of(clips, stage, (0, 7))
     assert batch["video"].shape == (5, 3, 2, 3, 4) and batch["weights"].shape == (5, 1, 2, 3, 4)
     places = [
         (n, slice(t, t + 2), slice(y, y + 3), slice(x, x + 4))
@@ -159,8 +159,8 @@ def test_crops_come_from_one_clip_and_weigh_what_moves():
         n, *window = next(
             p for p in places if torch.equal(to_model_range(clips[p[0], :, *p[1:]]), crop)
         )
-        assert torch.equal(weights[0], 1 + VAE.moving_weight * moving[n, *window])
-    again, other = (crops_of(clips, VAE, stage, n)["video"] for n in (7, 8))
+        assert torch.equal(weights[0], 1 + stage.moving_weight * moving[n, *window])
+    again, other = (crops_of(clips, stage, (0, n))["video"] for n in (7, 8))
     assert torch.equal(again, batch["video"]) and not torch.equal(other, batch["video"])
 
 

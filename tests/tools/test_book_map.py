@@ -87,7 +87,9 @@ FIRST = "01_first_video#Your first video"
     ],
 )
 def test_each_thing_that_is_delivered_has_its_proof(place, fault):
-    known = next(c for c in book_map.cells("01_first_video") if "load_pipeline" in c.content)
+    known = next(
+        c for c in book_map.cells("01_first_video") if c.id and "load_pipeline" in c.source
+    )
     book = BookMap((replace(GOOD, delivers=(("a thing", place.format(id=known.id)),)),), {1: 1})
     found = list(book_map.problems(book, ROOT))
     assert (fault in found[0] and "1.01, a thing" in found[0]) if fault else found == []

@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 import torch
+import torch._dynamo  # which the first optimizer of every process would load anew
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -104,7 +105,7 @@ def run(folder, workers=0, processes=1, kill=None, **changes):
     port = _free_port() if processes > 1 else 0
     children = [start(_train, folder, workers, rank, processes, port, kill if rank == 0 else None,
                       changes) for rank in range(processes)]  # fmt: skip
-    children[0].join(600)
+    children[0].join(1800)
     for child in children[1:]:
         child.join(1 if children[0].exitcode else 60)
     for child in children:
@@ -128,6 +129,8 @@ def _train(folder, workers, rank, processes, port, kill, changes):
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
         }  # fmt: skip
+    # workers come as in a program of its own, not from a server that would have to load PyTorch
+    multiprocessing.set_start_method("fork", force=True)
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     trainer_in(folder, workers, kill, **changes).fit()
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.training import killable
+from vidgen_lab.paths import code_version
 from vidgen_lab.training.checkpoint import CheckpointError
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
@@ -104,6 +105,8 @@ def test_a_run_says_whether_it_is_new_and_goes_on_where_it_stopped(tmp_path, cap
     trainer = regression(tmp_path)
     assert trainer.fit().resumed_from == 0
     assert "a new run of 6 steps" in capsys.readouterr().out
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert about["code"] == code_version() and about["settings"]["training"]["seed"] == PLAIN.seed
     again = regression(tmp_path, replace(PLAIN, steps=8))
     with pytest.raises(ValueError, match=r"training.steps: 6 -> 8"):
         again.fit()

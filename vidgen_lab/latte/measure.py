@@ -134,15 +134,6 @@ def attention_memory(
     return saved_bytes(lambda: layer(x), layer)
 
 
-def model_flops_utilization(config: LatteConfig, height: int, width: int, clips_per_second: float,
-                            peak_flops: float, training: bool = True) -> float:  # fmt: skip
-    """MFU: the share of a chip's peak that goes into the model's own products. Backward costs twice
-    the forward.
-    """
-    factor = 3 if training else 1
-    return forward_flops(config, height, width) * factor * clips_per_second / peak_flops
-
-
 @torch.no_grad()
 def modulation_by_timestep(model: Latte, timesteps: Tensor) -> dict[str, Tensor]:
     """How strongly each block modulates at each timestep: mean |shift|, |scale|, |gate| of its

@@ -13,7 +13,7 @@ from torch import Tensor
 from vidgen_lab.latte.checks import LatteInputError, require, require_finite, require_folder
 from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, sample
 from vidgen_lab.latte.model import Latte
-from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding, TextEncoder
+from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
 
 if TYPE_CHECKING:
@@ -71,25 +71,11 @@ class VideoGenerator:
         A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
         scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
 
-        text_dtype: of the text encoder alone. T5-XXL takes 18 GiB in float32, 9 in bfloat16;
-            Latte and VAE stay in float32, in which the sampler calculates.
+        text_dtype: of the text encoder alone; Latte and VAE stay in float32, in which the sampler
+            calculates.
         """
-        from transformers import AutoTokenizer, T5EncoderModel
-
         folder = require_folder(folder, "folder of a LattePipeline")
-        tokenizer = AutoTokenizer.from_pretrained(
-            require_folder(folder / "tokenizer", "tokenizer"),
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-        words = T5EncoderModel.from_pretrained(
-            require_folder(folder / "text_encoder", "text encoder"),
-            dtype=text_dtype,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-        length = min(tokenizer.model_max_length, MAX_TOKENS["latte"])
-        encoder = TextEncoder(tokenizer, words.to(device), length)
+        encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype)
         model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)
         return cls(model.to(device), vae.to(device), encoder)
 

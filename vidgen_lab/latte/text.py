@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import LatteInputError, require
+from vidgen_lab.latte.checks import LatteInputError, require, require_folder
 
 MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
 
@@ -67,6 +68,34 @@ class TextEncoder:
         require(max_length > 1, "max_length", "at least 2", max_length)
         self.tokenizer, self.model, self.max_length = tokenizer, model.eval(), max_length
         self.lowercase = lowercase
+
+    @classmethod
+    def from_diffusers(
+        cls,
+        folder: str | Path,
+        max_length: int | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> TextEncoder:
+        """From the tokenizer/ and text_encoder/ of a pipeline's folder.
+
+        max_length: None for what the tokenizer allows, at most Latte's. dtype: of the encoder; a
+        T5-XXL takes 18 GiB in float32, 9 in bfloat16.
+        """
+        from transformers import AutoTokenizer, T5EncoderModel
+
+        words, model = (Path(folder) / name for name in ("tokenizer", "text_encoder"))
+        tokenizer = AutoTokenizer.from_pretrained(
+            require_folder(words, "tokenizer"), local_files_only=True, trust_remote_code=False
+        )
+        encoder = T5EncoderModel.from_pretrained(
+            require_folder(model, "text encoder"),
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+        length = max_length or min(tokenizer.model_max_length, MAX_TOKENS["latte"])
+        return cls(tokenizer, encoder.to(device), length)
 
     @torch.no_grad()
     def encode(self, prompts: str | Sequence[str], strict: bool = False) -> TextEmbedding:

@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from vidgen_lab.files import write_files
+from vidgen_lab.paths import code_version
 
 FORMAT = "vidgen-lab training checkpoint 1"
 # What a resumed run may change without being another run: none of it touches a number.
@@ -99,7 +100,8 @@ class RunFolder:
         if self.main:
             from vidgen_lab import __version__
 
-            about = {"id": self.id, "version": __version__, "torch": torch.__version__}
+            about = {"id": self.id, "version": __version__, "code": code_version()}
+            about |= {"torch": torch.__version__}
             write_files({file: json.dumps(about | {"settings": plain}, indent=2) + "\n"})
         return changed
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.config import latte_config
@@ -22,7 +22,7 @@ from vidgen_lab.latte.vae import FrameVAE
 from vidgen_lab.paths import model_dir
 from vidgen_lab.seeds import rng
 from vidgen_lab.training.config import DatasetConfig, ModelConfig, RunConfig, plain
-from vidgen_lab.training.data.buckets import Assignment, Bucket, BucketBatchSampler, Key, assign
+from vidgen_lab.training.data.buckets import Assignment, Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clip_encoding import spans_of
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
 from vidgen_lab.training.data.dataset import LatentDataset, VideoDataset, preview
@@ -38,24 +38,15 @@ from vidgen_lab.video.writer import write_clip
 class Parts:
     """What turns clips and captions into what Latte reads, frozen."""
 
-    vae: Any
+    vae: FrameVAE
     text: TextEncoder
 
     @classmethod
     def load(cls, name: str, max_text_length: int, device: torch.device) -> "Parts":
         """From a folder in diffusers' layout, or an embedded model by name."""
-        from diffusers import AutoencoderKL
-        from transformers import AutoTokenizer, T5EncoderModel
-
         folder = Path(name) if Path(name).is_dir() else model_dir(name)
-        here = {"local_files_only": True}
-        vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True, **here)
-        words = T5EncoderModel.from_pretrained(
-            folder / "text_encoder", dtype=torch.float32, use_safetensors=True, **here
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", **here)
-        vae = vae.float().to(device).requires_grad_(False)
-        return cls(vae, TextEncoder(tokenizer, words.to(device), max_text_length))
+        vae = FrameVAE.from_diffusers(folder).float().to(device).requires_grad_(False)
+        return cls(vae, TextEncoder.from_diffusers(folder, max_text_length, device))
 
 
 def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> Latte:
@@ -63,9 +54,8 @@ def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> La
     if config.init:
         folder = Path(config.init) if Path(config.init).is_dir() else model_dir(config.init)
         return Latte.from_diffusers(folder)
-    factor = 2 ** (len(parts.vae.config.block_out_channels) - 1)
     fits = {
-        "sample_size": dataset.height // factor,
+        "sample_size": dataset.height // parts.vae.spatial_factor,
         "num_frames": dataset.num_frames,
         "in_channels": parts.vae.config.latent_channels,
         "learn_sigma": config.learn_sigma,
@@ -77,23 +67,6 @@ def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> La
         return Latte(latte_config(config.size, **fits))
     own = {n: getattr(config, n) for n in ("hidden_size", "depth", "num_heads", "patch_size")}
     return Latte(LatteConfig(**own, **fits))
-
-
-class CaptionedLatents(Dataset):
-    """{"latents", "text", "text_mask", "id"} of a clip; without its caption now and then."""
-
-    def __init__(self, latents: LatentDataset, texts: dict[str, Any], dropout: float) -> None:
-        self.latents, self.texts, self.dropout = latents, texts, dropout
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def __getitem__(self, key: int | Key) -> dict[str, Any]:
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
-        item = self.latents[key]
-        draw = rng(self.latents.seed, epoch, index, "caption").random()
-        text, mask = self.texts["" if draw < self.dropout else item["id"]]
-        return item | {"text": text, "text_mask": mask}
 
 
 def build_dataset(
@@ -123,29 +96,14 @@ def build_dataset(
     dataset = VideoDataset(found.clips, seed, config.sampling)
     write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
     texts = _texts(parts.text, [c for c, _ in (*found.clips, *fitting.clips)])
-    cache = LatentCache(folder.parent / "latents", parts.vae, torch.float16)
-    epochs = [spans_of(dataset, epoch) for epoch in range(config.epochs)]
-    cache.encode([span for spans in epochs for span in spans])
+    cache = LatentCache(folder.parent / "latents", parts.vae.vae, torch.float16)
+    windows = [spans_of(dataset, epoch) for epoch in range(config.epochs)]
+    cache.encode([span for spans in windows for span in spans])
     ids = [record.id for record, _ in found.clips]
-    windows = _Windows([LatentDataset(cache, spans, ids, seed=seed) for spans in epochs])
     sampler = BucketBatchSampler(found.clips, config.batch_size, seed, balanced=config.balanced)
-    data = CaptionedLatents(windows, texts, config.caption_dropout)
+    data = LatentDataset(cache, windows, ids, texts, config.caption_dropout, seed)
     loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)
     return loader, _held_out(fitting, cache, texts, config.batch_size)
-
-
-class _Windows(Dataset):
-    """Epoch after epoch another of the encoded windows."""
-
-    def __init__(self, epochs: Sequence[LatentDataset]) -> None:
-        self.epochs, self.seed = epochs, epochs[0].seed
-
-    def __len__(self) -> int:
-        return len(self.epochs[0])
-
-    def __getitem__(self, key: int | Key) -> dict[str, Any]:
-        index, epoch = key if isinstance(key, tuple) else (key, 0)
-        return self.epochs[epoch % len(self.epochs)][index, epoch]
 
 
 def _held_out(
@@ -155,8 +113,8 @@ def _held_out(
         return []
     spans = spans_of(VideoDataset(found.clips, sampling="start"))
     cache.encode(spans)
-    latents = LatentDataset(cache, spans, [r.id for r, _ in found.clips], draws=False)
-    return list(DataLoader(CaptionedLatents(latents, texts, 0.0), batch))
+    ids = [record.id for record, _ in found.clips]
+    return list(DataLoader(LatentDataset(cache, [spans], ids, texts, draws=False), batch))
 
 
 def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any]:
@@ -184,11 +142,8 @@ def build_trainer(
 ) -> VideoModelTrainer:
     """Everything of a run, ready for `fit()`. Encodes what is not in the cache yet."""
     torch.manual_seed(config.training.seed)
-    processes, folder, data = (
-        accelerator(config.training.device),
-        Path(config.output),
-        config.dataset,
-    )
+    processes = accelerator(config.training.device)
+    folder, data = Path(config.output), config.dataset
     parts = Parts.load(data.models, data.max_text_length, processes.device)
     with processes.main_process_first():  # the others find everything encoded
         loader, held_out = build_dataset(data, parts, folder, config.training.seed)
@@ -209,10 +164,10 @@ def build_trainer(
 
 def _sampler(config: RunConfig, parts: Parts) -> Callable[[nn.Module, int], list[Clip]]:
     """Clips of the configured prompts, through the function that generates after training too."""
-    said, vae, objective = config.logging, FrameVAE.from_diffusers(parts.vae), config.diffusion
+    said, objective = config.logging, config.diffusion
 
     def sample(model: Latte, step: int) -> list[Clip]:
-        generate = VideoGenerator(model, vae, parts.text)
+        generate = VideoGenerator(model, parts.vae, parts.text)
         if objective.prediction == "flow":
             sampler = FlowEulerSampler(objective.path(), said.sampling_steps)
         else:  # from the noisiest level on, where the training ends

@@ -163,12 +163,12 @@ def test_files_that_are_no_videos_are_all_named(folder):
         read_clips(folder / "prompts.txt")
 
 
-def test_an_empty_caption_has_to_be_allowed(folder):
+def test_an_empty_caption_is_refused(folder):
     (folder / "prompts.txt").write_text("a\n \nc\n")
-    with pytest.raises(ValueError, match=r"1 of 3 clips .* empty caption: .*id1\.mp4.*allow_empty"):
+    with pytest.raises(
+        ValueError, match=r"1 of 3 clips .* empty caption: .*id1\.mp4.*caption them"
+    ):
         read_clips(folder / "prompts.txt")
-    allowed = read_clips(folder / "prompts.txt", allow_empty=True)
-    assert [r.caption for r in allowed] == ["a", "", "c"]
 
 
 def test_broken_metadata_names_the_line(folder):

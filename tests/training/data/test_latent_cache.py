@@ -402,27 +402,3 @@ def test_a_vae_that_changed_or_is_another_kind_is_refused(clips, tmp_path):
         LatentCache(tmp_path, torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="latents_mean"):
         LatentCache(tmp_path, video_vae(latents_mean=(0.0, 1.0)))
-
-
-# what nobody needs any more --------------------------------------------------------------------
-
-
-def test_stale_entries_are_listed_with_their_origin_and_removed(clips, tmp_path):
-    vae = video_vae()
-    cache = LatentCache(tmp_path / "cache", vae)
-    old = cache.encode(clips)
-    assert cache.stale_entries(clips) == {} and cache.prune(clips) == []
-    film(clips[1].path, 77)
-    new = cache.encode(clips)
-    stale = cache.folder / f"{old[1]}.safetensors"
-    assert cache.stale_entries(clips) == {stale: f"{clips[1].path}, 9 frames of 24x16"}
-    torn = cache.folder / ".0123.part.safetensors"
-    torn.write_bytes(b"half")
-    assert cache.prune(clips) == [stale, torn]
-    assert set(state(cache)) == set(new) and not torn.exists()
-    clips[0].path.unlink()
-    with pytest.raises(FileNotFoundError):
-        cache.prune(clips)
-    assert len(cache.prune(clips[1:])) == 1
-    cut(cache.folder / f"{new[1]}.safetensors", 50)
-    assert list(cache.stale_entries(clips[2:]).values()) == ["damaged"]

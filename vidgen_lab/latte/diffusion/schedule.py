@@ -242,14 +242,6 @@ class FlowMatchingPath:
     def warp(self, s: Tensor) -> Tensor:
         return self.shift * s / (1 + (self.shift - 1) * s)
 
-    def sample_levels(
-        self, batch: int, generator: torch.Generator | None = None, logit_normal: bool = False
-    ) -> Tensor:
-        """[batch] levels s: uniform, or logit-normal (more of the middle; Stable Diffusion 3)."""
-        if logit_normal:
-            return self.warp(torch.randn(batch, generator=generator).sigmoid())
-        return self.warp(torch.rand(batch, generator=generator))
-
     def _level(self, s: Tensor, x: Tensor) -> Tensor:
         return s.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 

@@ -145,15 +145,30 @@ def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) ->
     return max(fitting, key=worth)
 
 
-class BucketBatchSampler:
+class EpochBatches:
+    """An order of batches that is a function of the epoch; a DataLoader sees the first epoch's.
+
+    `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
+    """
+
+    def batches(self, epoch: int) -> list[list[Key]]:
+        """All batches of an epoch."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches(0))
+
+    def __len__(self) -> int:
+        return len(self.batches(0))
+
+
+class BucketBatchSampler(EpochBatches):
     """Batches of keys (index, epoch) for `VideoDataset`, each from one bucket, in shuffled order.
 
     batch_size: one number, or one for each bucket. drop_last: leave out a bucket's last batch when
     it is not full (other clips in every epoch). balanced: draw each clip `weight` times in an
     epoch, on average, instead of once.
 
-    Iterating gives the batches of the epoch that `set_epoch` named, as PyTorch's samplers do;
-    `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
     Raises ValueError for a batch size below 1, and when drop_last would leave clips out for ever.
     """
 
@@ -167,7 +182,6 @@ class BucketBatchSampler:
     ) -> None:
         self.clips, self.seed = tuple(clips), seed
         self.drop_last, self.balanced = drop_last, balanced
-        self.epoch = 0
         self._members: dict[Bucket, list[int]] = {}
         for index, (_, bucket) in enumerate(self.clips):
             self._members.setdefault(bucket, []).append(index)
@@ -191,16 +205,6 @@ class BucketBatchSampler:
             raise ValueError(f"epoch {epoch} has no batch: {len(self.clips)} clips, all left out")
         return [out[place] for place in rng.permutation(len(out))]
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches(self.epoch))
-
-    def __len__(self) -> int:
-        """Batches of this epoch."""
-        return len(self.batches(self.epoch))
-
     def identity(self) -> dict[str, Any]:
         """What fixes the order, in plain values: a run resumes with the same alone."""
         digest = hashlib.sha256()
@@ -215,7 +219,7 @@ class BucketBatchSampler:
         }
 
 
-class Curriculum:
+class Curriculum(EpochBatches):
     """Several data sets one after the other, as if they were one: small clips first, say.
 
     stages: (epochs, clips with buckets, sampler) in turn; the last one has all epochs that follow.
@@ -227,7 +231,6 @@ class Curriculum:
             raise ValueError("a curriculum needs stages of at least one epoch")
         self.stages = tuple(stages)
         self.clips = tuple(clip for _, sampler in stages for clip in sampler.clips)
-        self.epoch = 0
 
     def batches(self, epoch: int) -> list[list[Key]]:
         """All batches of an epoch, from its stage."""
@@ -239,15 +242,6 @@ class Curriculum:
         else:
             sampler = self.stages[-1][1]
         return [[(n + offset, e) for n, e in batch] for batch in sampler.batches(epoch)]
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches(self.epoch))
-
-    def __len__(self) -> int:
-        return len(self.batches(self.epoch))
 
     def identity(self) -> dict[str, Any]:
         """What fixes the order."""

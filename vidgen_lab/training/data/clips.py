@@ -65,14 +65,13 @@ class ClipRecord:
         return cls(clip["file"], Path(out, clip["file"]), caption, *facts, weight)
 
 
-def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord]:
+def read_clips(folder: str | Path) -> list[ClipRecord]:
     """The clips of a prepared folder, in the order of its list.
 
     folder: for instance OUT/dataset/train of `vidgen-lab prepare SRC OUT`; or one list in it, which
     chooses that list and may then have any name. Frames, size and rate are taken from the list
-    where it has all four, else each video is probed once (one frame decoded). allow_empty: an empty
-    caption is an error by default, since it trains the unconditional branch without anybody having
-    asked for it; how many captions to leave out belongs to the training.
+    where it has all four, else each video is probed once (one frame decoded). An empty caption is
+    an error: it would train the unconditional branch without anybody having asked for it.
 
     Raises FileNotFoundError (no list, or videos that are not there), ValueError (an unreadable or
     empty list, lists of unequal length, empty captions), VideoError (files that are no videos).
@@ -83,7 +82,7 @@ def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord
         raise ValueError(f"{listing} lists no clip")
     paths = [listing.parent / _cell(row, _VIDEO, listing, n) for n, row in enumerate(rows, 1)]
     captions = [_cell(row, _CAPTION, listing, n, "") for n, row in enumerate(rows, 1)]
-    _check(listing, paths, captions, allow_empty)
+    _check(listing, paths, captions)
     records, broken = [], []
     for path, caption, row in zip(paths, captions, rows, strict=True):
         try:
@@ -98,7 +97,7 @@ def read_clips(folder: str | Path, allow_empty: bool = False) -> list[ClipRecord
     return records
 
 
-def problems_in(folder: str | Path, allow_empty: bool = False) -> list[str]:
+def problems_in(folder: str | Path) -> list[str]:
     """Every entry of a list that `read_clips` would refuse, one line each: number, file, reason.
 
     Raises what `read_clips` raises when the list itself cannot be read.
@@ -111,7 +110,7 @@ def problems_in(folder: str | Path, allow_empty: bool = False) -> list[str]:
             caption = _cell(row, _CAPTION, listing, number, "")
             if not path.is_file():
                 raise ValueError("there is no such file")
-            if not caption and not allow_empty:
+            if not caption:
                 raise ValueError("its caption is empty")
             _record(listing.parent, path, caption, row)
         except ValueError as error:  # VideoError is one
@@ -230,17 +229,17 @@ def _cell(
     return " ".join(str(value).split()) if names is _CAPTION else str(value)
 
 
-def _check(listing: Path, paths: list[Path], captions: list[str], allow_empty: bool) -> None:
+def _check(listing: Path, paths: list[Path], captions: list[str]) -> None:
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(paths)} videos in {listing} are not there: {_some(missing)}"
         )
     empty = [str(path) for path, text in zip(paths, captions, strict=True) if not text]
-    if empty and not allow_empty:
+    if empty:
         raise ValueError(
             f"{len(empty)} of {len(paths)} clips in {listing} have an empty caption: "
-            f"{_some(empty)}; caption them, or pass allow_empty=True"
+            f"{_some(empty)}; caption them, or take them out of the list"
         )
 
 

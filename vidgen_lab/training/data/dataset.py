@@ -26,14 +26,16 @@ from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.pixel_cache import PixelCache
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import VideoError, VideoReader
-from vidgen_lab.video.tensors import to_model_range
 
 Sampling = Literal["random", "uniform", "start", "motion"]
 ATTEMPTS = 20  # clips in a row that cannot be read before it is an error
 
 
 class VideoDataset(Dataset):
-    """Items {"video": float [3, T, H, W] in [-1, 1], "caption", "id"}.
+    """Items {"video": uint8 [3, T, H, W], "caption", "id"}.
+
+    Pixels stay whole numbers on their way to the device, a quarter of the bytes: the step makes
+    them floats there, with `video.tensors.to_model_range`.
 
     clips: `Assignment.clips`. An item is asked for by its index, or by (index, epoch) as
     `BucketBatchSampler` does: so the epoch reaches workers that live longer than one. Holds paths
@@ -94,11 +96,10 @@ class VideoDataset(Dataset):
 
     def _item(self, index: int, epoch: int) -> dict[str, Any]:
         record, bucket = self.clips[index]
-        frames = self._frames(record, bucket, self.window(index, epoch))
+        video = self._video(record, bucket, self.window(index, epoch))
         if self.augment is not None:
-            frames = self._augmented(frames, record, epoch)
-        video = to_model_range(torch.from_numpy(frames).permute(3, 0, 1, 2))  # [3, T, H, W]
-        return {"video": video.contiguous(), "caption": record.caption, "id": record.id}
+            video = self._augmented(video, record, epoch)
+        return {"video": video, "caption": record.caption, "id": record.id}
 
     def window(self, index: int, epoch: int = 0) -> Sequence[int]:
         """The frames of a clip that an epoch shows; a range, but for "uniform"."""
@@ -132,8 +133,8 @@ class VideoDataset(Dataset):
             state = str(record.path)
         return self.quarantine / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.json"
 
-    def _frames(self, record: ClipRecord, bucket: Bucket, window: Sequence[int]) -> np.ndarray:
-        """These frames at the bucket's size, uint8 [T, H, W, 3]."""
+    def _video(self, record: ClipRecord, bucket: Bucket, window: Sequence[int]) -> torch.Tensor:
+        """These frames at the bucket's size, uint8 [3, T, H, W]."""
         if self.cache is not None:
             found = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
             if found is not None:
@@ -142,8 +143,8 @@ class VideoDataset(Dataset):
 
     def _decode(
         self, record: ClipRecord, bucket: Bucket, window: Sequence[int] | None = None
-    ) -> np.ndarray:
-        """From the file; the whole clip without a window."""
+    ) -> torch.Tensor:
+        """From the file, [3, T, H, W]; the whole clip without a window."""
         reader = VideoReader(record.path)
         found = reader.info.num_frames, reader.info.height, reader.info.width
         if found != (record.num_frames, record.height, record.width):
@@ -158,48 +159,53 @@ class VideoDataset(Dataset):
             first = window[0]
             frames = reader.read(first, window[-1] - first + 1).frames
             frames = frames[[n - first for n in window]]
-        covered = cover(frames, bucket.height, bucket.width)  # [3, T, H, W]
-        return covered.permute(1, 2, 3, 0).contiguous().numpy()
+        return cover(frames, bucket.height, bucket.width)
 
-    def _augmented(self, frames: np.ndarray, record: ClipRecord, epoch: int) -> np.ndarray:
+    def _augmented(self, video: torch.Tensor, record: ClipRecord, epoch: int) -> torch.Tensor:
+        frames = video.permute(1, 2, 3, 0).contiguous().numpy()  # [T, H, W, 3]
         clip, draw = Clip(frames, record.fps), rng(self.seed, epoch, record.id, "augment")
         for change in (self.augment.spatial_augment, self.augment.color_augment):
             own, wanted = np.random.default_rng(draw.integers(2**63)), draw.random()
             if wanted < self.augment.settings.probability:
                 clip, _ = change(clip, own, record.caption)
-        return clip.frames
+        return torch.from_numpy(clip.frames).permute(3, 0, 1, 2)
 
 
 class LatentDataset(Dataset):
-    """Items from a cache: {"latents": float32 [C, t, h, w], "id"}, and what they are told.
+    """Items from a cache: {"latents": float32 [C, t, h, w], "text", "text_mask", "id"}.
 
-    spans: of clips that `cache.encode` has seen; a clip may have several, one for each epoch, say.
-    ids: one each, told: more values by id, such as {"0.mp4": {"text": tensor}}. A posterior is
-    drawn from anew every epoch; draws=False takes its mean.
+    windows: the spans that `cache.encode` has seen of each clip, for one epoch after the other; the
+        first ones follow the last. ids: of the clips.
+    texts: embedding and mask by id; "" has the empty caption's, which a share `dropout` of the
+        draws gets instead.
+    draws: the posterior is drawn from anew every epoch; False takes its mean.
     """
 
     def __init__(
         self,
         cache: Any,
-        spans: Sequence[Any],
-        ids: Sequence[str] | None = None,
-        told: Mapping[str, Mapping[str, Any]] | None = None,
+        windows: Sequence[Sequence[Any]],
+        ids: Sequence[str],
+        texts: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
+        dropout: float = 0.0,
         seed: int = 0,
         draws: bool = True,
     ) -> None:
-        self.cache, self.seed, self.draws, self.told = cache, seed, draws, told or {}
-        self.keys = [cache.key(span) for span in spans]
-        self.ids = list(ids) if ids is not None else [str(span.path) for span in spans]
+        self.cache, self.ids, self.texts = cache, ids, texts
+        self.dropout, self.seed, self.draws = dropout, seed, draws
+        self.keys = [[cache.key(span) for span in spans] for spans in windows]
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.ids)
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         index, epoch = key if isinstance(key, tuple) else (key, 0)
-        own = rng(self.seed, epoch, self.keys[index])
-        generator = torch_generator(own) if self.draws else None
-        latents = self.cache.load(self.keys[index], generator)
-        return {"latents": latents, "id": self.ids[index], **self.told.get(self.ids[index], {})}
+        entry, clip = self.keys[epoch % len(self.keys)][index], self.ids[index]
+        generator = torch_generator(rng(self.seed, epoch, entry)) if self.draws else None
+        silent = rng(self.seed, epoch, index, "caption").random() < self.dropout
+        text, mask = self.texts["" if silent else clip]
+        latents = self.cache.load(entry, generator)
+        return {"latents": latents, "text": text, "text_mask": mask, "id": clip}
 
 
 def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:
@@ -224,10 +230,10 @@ def preview(dataset: VideoDataset, keys: Sequence[int | Key], columns: int = 4) 
     if len(shapes) != 1:
         warnings.warn(f"items of {len(shapes)} shapes: the first one's are shown", stacklevel=2)
         items = [item for item in items if item.shape == items[0].shape]
-    items += [torch.full_like(items[0], -1.0)] * (-len(items) % min(columns, len(items)))
+    items += [torch.zeros_like(items[0])] * (-len(items) % min(columns, len(items)))
     columns = min(columns, len(items))
     rows = [torch.cat(items[n : n + columns], -1) for n in range(0, len(items), columns)]
-    film = ((torch.cat(rows, -2) + 1) * 127.5).round().byte()  # [3, T, H, W]
+    film = torch.cat(rows, -2)  # [3, T, H, W]
     index = keys[0][0] if isinstance(keys[0], tuple) else keys[0]
     record, bucket = dataset.clips[index]
     return Clip(film.permute(1, 2, 3, 0).numpy(), record.fps / bucket.stride)

@@ -8,7 +8,6 @@ and another scaling factor costs no encoding. The hash is of content, so moving,
 re-ordering clips costs nothing either, and whatever changed is simply not there yet.
 """
 
-import json
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping
@@ -158,25 +157,6 @@ class LatentCache:
             z = z + torch.exp(0.5 * logvar) * torch.randn(z.shape, generator=generator)
         return (z - self.shift_factor) * self.scaling_factor
 
-    def stale_entries(self, clips: Iterable[ClipSpan]) -> dict[Path, str]:
-        """Entries that none of these clips uses with this VAE and dtype, and what they are made of.
-
-        They are never served, they only take room. Raises OSError when a clip's file is missing.
-        """
-        used = {self._path(self.key(clip)) for clip in clips}
-        there = (path for path in self.folder.glob("*.safetensors") if path.name[0] != ".")
-        return {path: _origin(path) for path in sorted(there) if path not in used}
-
-    def prune(self, clips: Iterable[ClipSpan]) -> list[Path]:
-        """Remove stale entries, and what killed runs left half-written; returns what is gone.
-
-        Name all clips that share the folder, and let no other process encode meanwhile.
-        """
-        gone = [*self.stale_entries(clips), *self.folder.glob(".*.part.safetensors")]
-        for path in gone:
-            path.unlink(missing_ok=True)
-        return gone
-
     @cached_property
     def _sha256(self) -> FileHashes:
         return FileHashes(self.folder / "hashes")
@@ -201,8 +181,7 @@ class LatentCache:
             return f"the VAE gives NaN or infinity in {self.dtype}: load it in float32"
         if self.key(clip) != key:
             return "the file changed while it was read: encode again"
-        made_of = {"file": str(clip.path), "frames": clip.frames, "size": clip.shape[1:]}
-        said = {"key": key, "crc32": _checksum(mean, logvar), "made_of": json.dumps(made_of)}
+        said = {"key": key, "crc32": _checksum(mean, logvar)}
         data = save({"mean": mean, "logvar": logvar}, said)
         write_files({self._path(key): data})
         return ""
@@ -213,14 +192,3 @@ def _checksum(*tensors: torch.Tensor) -> str:
     for tensor in tensors:
         checksum = zlib.crc32(raw_bytes(tensor), checksum)
     return f"{checksum:08x}"
-
-
-def _origin(path: Path) -> str:
-    """What an entry was made of, for people; never raises."""
-    try:
-        with safe_open(path, "pt") as file:
-            made_of = json.loads(file.metadata()["made_of"])
-    except (SafetensorError, KeyError, TypeError, OSError):
-        return "damaged"
-    height, width = made_of["size"]
-    return f"{made_of['file']}, {len(made_of['frames'])} frames of {width}x{height}"

@@ -1,8 +1,9 @@
 """Decoded clips, ready at the size of their bucket: the second epoch decodes nothing.
 
-An entry is a whole clip, uint8 [T, height, width, 3], under a hash of the file's content and the
-size, so that any window of it can be read, and nothing stale is ever served. "npy" maps the file
-into memory: what is read costs the pages it lies on. "hdf5" is the book's way, for comparison.
+An entry is a whole clip, uint8 [3, T, height, width] as a model reads it, under a hash of the
+file's content and the size, so that any window of it can be read, and nothing stale is ever served.
+"npy" maps the file into memory: a window is a view of it, and costs the one copy that puts it into
+a batch. "hdf5" is the book's way, for comparison.
 """
 
 import io
@@ -11,13 +12,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from vidgen_lab.files import file_sha256, write_files
 from vidgen_lab.journal import key_of
 from vidgen_lab.training.data.buckets import Bucket
 from vidgen_lab.training.data.clips import ClipRecord
 
-_RECIPE = 1  # raise it when the same clip would give other pixels than before
+_RECIPE = 2  # raise it when the same clip would give other pixels than before
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -37,9 +40,9 @@ class PixelCache:
 
     def read(
         self, record: ClipRecord, bucket: Bucket, frames: Sequence[int],
-        decode: Callable[[], np.ndarray],
-    ) -> np.ndarray | None:  # fmt: skip
-        """These frames, uint8 [n, height, width, 3]; a clip that is not here is decoded and kept.
+        decode: Callable[[], Tensor],
+    ) -> Tensor | None:  # fmt: skip
+        """These frames, uint8 [3, n, height, width]; a clip that is not here is decoded and kept.
 
         decode: gives the whole clip at the bucket's size. None when there is no room for it.
         """
@@ -47,29 +50,32 @@ class PixelCache:
         if not path.exists():
             if self._is_full:
                 return None
-            whole = np.ascontiguousarray(decode())
+            whole = decode()
             if self._has_no_room(whole.nbytes):
                 return None
-            self._write(path, whole)
-            return whole[list(frames)]
-        if self.layout == "npy":
-            return np.load(path, mmap_mode="r")[list(frames)]  # copies these frames alone
+            self._write(path, whole.contiguous().numpy())
+            return whole[:, list(frames)]
+        chosen = list(frames)
+        if isinstance(frames, range):
+            chosen = slice(frames.start, frames.stop, frames.step)
+        if self.layout == "npy":  # whoever writes into it writes into a page of his own
+            return torch.from_numpy(np.load(path, mmap_mode="c")[:, chosen])
         import h5py
 
         with h5py.File(path) as file:
-            first, last = frames[0], frames[-1]
-            return file["frames"][first : last + 1][[n - first for n in frames]]
+            return torch.from_numpy(file["video"][:, chosen])
 
     def motion(
-        self, record: ClipRecord, bucket: Bucket, decode: Callable[[], np.ndarray]
+        self, record: ClipRecord, bucket: Bucket, decode: Callable[[], Tensor]
     ) -> np.ndarray:
         """How much each frame differs from the one before, 0..255, [T]; the first counts 0."""
         path = self._path(record, bucket).with_suffix(".motion.npy")
         if path.exists():
             return np.load(path)
         whole = self.read(record, bucket, range(record.num_frames), decode)
-        small = (decode() if whole is None else whole)[:, ::4, ::4].astype(np.float32) @ _GREY
-        moved = np.abs(np.diff(small, axis=0, prepend=small[:1])).mean((1, 2))
+        small = (decode() if whole is None else whole)[..., ::4, ::4].numpy()  # [3, T, h, w]
+        grey = np.tensordot(_GREY, small.astype(np.float32), 1)
+        moved = np.abs(np.diff(grey, axis=0, prepend=grey[:1])).mean((1, 2))
         self._save(path, moved)
         return moved
 
@@ -90,15 +96,15 @@ class PixelCache:
             self._is_full = there + size > self.max_gib * 2**30
         return self._is_full
 
-    def _write(self, path: Path, frames: np.ndarray) -> None:
+    def _write(self, path: Path, video: np.ndarray) -> None:
         if self.layout == "npy":
-            self._save(path, frames)
+            self._save(path, video)
             return
         import h5py
 
         buffer = io.BytesIO()
         with h5py.File(buffer, "w") as file:
-            file.create_dataset("frames", data=frames, chunks=(1, *frames.shape[1:]))
+            file.create_dataset("video", data=video, chunks=(3, 1, *video.shape[2:]))
         self._put(path, buffer.getvalue())
 
     def _save(self, path: Path, values: np.ndarray) -> None:
