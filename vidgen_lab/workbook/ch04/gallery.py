@@ -11,34 +11,33 @@ from vidgen_lab.workbook.show import BLUE, GREY, INK, ORANGE, Picture, figure
 
 NAMES = {
     "loss": "training loss",
-    "grad_norm": "norm of the gradient",
+    "grad_norm": "gradient's norm",
     "held_out": "held-out loss",
     "seen": "the same on clips that were trained on",
 }
 
 
 def diagnosis(run: Record, healthy: Record, title: str = "") -> Picture:
-    """Three panels: training loss and gradient, loss on held-out and on known clips, samples."""
+    """Four panels: training loss, gradient, loss on held-out and on known clips, samples."""
     name = title or run.name
-    with figure("", 2.3, 1, 3, show=False, width_ratios=(1, 1, 0.9)) as drawn:
-        left, middle, right = drawn.axes
-        _curve(left, healthy.curve("loss"), GREY, "healthy")
-        _curve(left, run.curve("loss"), BLUE, name)
-        left.set(title="training loss", xlabel="step", yscale="log")
-        left.legend(fontsize=7.5)
-        _curve(middle, healthy.curve("held_out"), GREY, "healthy, held out")
-        _curve(middle, run.curve("seen"), ORANGE, "trained on", "o-")
-        _curve(middle, run.curve("held_out"), BLUE, "held out", "o--")
-        middle.set(title="measured at fixed noise", xlabel="step", yscale="log")
-        middle.legend(fontsize=7.5)
-        _samples(right, run.clips)
-        words = f"{name}: training loss ends at {_last(run, 'loss'):.3g}, held out at "
+    with figure("", 2.3, 1, 4, show=False, width_ratios=(1, 1, 1, 1)) as drawn:
+        *curves, measured, pictures = drawn.axes
+        for axis, curve in zip(curves, ("loss", "grad_norm"), strict=True):
+            _curve(axis, healthy.curve(curve), GREY, "healthy")
+            _curve(axis, run.curve(curve), BLUE, name)
+            _finish(axis, NAMES[curve])
+        _curve(measured, healthy.curve("held_out"), GREY, "healthy, held out")
+        _curve(measured, run.curve("seen"), ORANGE, "trained on", "o-")
+        _curve(measured, run.curve("held_out"), BLUE, "held out", "o--")
+        _finish(measured, "at fixed noise")
+        _samples(pictures, run.clips)
+        words = f"{name}: training loss ends at {_last(run, 'loss'):.3g}, the gradient's norm at "
+        words += f"{_last(run, 'grad_norm'):.3g}, loss on held-out clips at "
+        words += f"{_last(run, 'held_out'):.3g}, on known clips at {_last(run, 'seen'):.3g}; the "
         words += (
-            f"{_last(run, 'held_out'):.3g}, on known clips at {_last(run, 'seen'):.3g}; healthy "
+            f"healthy run's at {_last(healthy, 'loss'):.3g}, {_last(healthy, 'grad_norm'):.3g}, "
         )
-        words += (
-            f"{_last(healthy, 'loss'):.3g} and {_last(healthy, 'held_out'):.3g}. Samples beside."
-        )
+        words += f"{_last(healthy, 'held_out'):.3g}. Samples beside."
         return drawn.finish(words)
 
 
@@ -59,8 +58,7 @@ def side_by_side(
             for run, title, colour in zip(runs, titles, (BLUE, ORANGE, GREY, INK), strict=False):
                 _curve(axis, run.curve(curve), colour, title, "o-" if curve == "held_out" else "-")
                 words.append(f"{title}, {NAMES[curve]}: ends at {_last(run, curve):.3g}")
-            axis.set(title=NAMES[curve], xlabel="step", yscale="log")
-            axis.legend(fontsize=7.5)
+            _finish(axis, NAMES[curve])
         for axis, run, title in zip(axes[len(curves) :], runs, titles, strict=False):
             _samples(axis, run.clips)
             axis.set_title(title)
@@ -70,6 +68,18 @@ def side_by_side(
 def _curve(axis: Any, numbers: dict[int, float], colour: str, label: str, mark: str = "-") -> None:
     steps = list(numbers)
     axis.plot(steps, [numbers[s] for s in steps], mark, color=colour, label=label, ms=3)
+
+
+def _finish(axis: Any, title: str) -> None:
+    """A logarithmic axis with few, plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set(title=title, xlabel="step", yscale="log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 50 * low else (1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.legend(fontsize=7.5)
 
 
 def _samples(axis: Any, clips: Sequence[Clip]) -> None:

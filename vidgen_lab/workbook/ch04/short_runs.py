@@ -100,7 +100,7 @@ _UNCLIPPED = {"max_grad_norm": 0.0}
 RUNS: dict[str, ShortRun] = {
     "healthy": _HEALTHY,
     "rate too high": ShortRun(optimizer=_rate(learning_rate=5e-2)),
-    "no zero_grad": ShortRun(fault="zero_grad"),
+    "no zero_grad": ShortRun(fault="zero_grad", **_UNCLIPPED),
     "unscaled latents": ShortRun(fault="unscaled"),
     "shuffled captions": ShortRun(fault="captions"),
     "EMA too slow": ShortRun(fault="slow_ema"),
@@ -315,14 +315,19 @@ def folder() -> Path:
     return data_dir() / "runs" / "chapter04"
 
 
+def file_of(name: str, kind: str) -> Path:
+    """Where a run's numbers ("json") or samples ("png") are kept."""
+    return folder() / f"{name.replace(' ', '_')}.{kind}"
+
+
 def recorded(name: str, rerun: bool = False, until: int | None = None) -> Record:
     """A run as it was recorded; or, with rerun, made again (its beginning, up to `until`)."""
     if name not in RUNS:
         raise ValueError(f"no run {name!r}; runs: {', '.join(RUNS)}")
     if rerun:
         return make(name, until)
-    said = json.loads((folder() / f"{name}.json").read_text(encoding="utf-8"))
-    clips = _from_sheet(folder() / f"{name}.png")
+    said = json.loads(file_of(name, "json").read_text(encoding="utf-8"))
+    clips = _from_sheet(file_of(name, "png"))
     return Record(
         name, RUNS[name], said["history"], said["errors"], said["adherence"], said["seconds"], clips
     )
@@ -351,8 +356,8 @@ def write(made: Record) -> None:
     Image.fromarray(sheet).save(packed, "png", optimize=True)
     folder().mkdir(parents=True, exist_ok=True)
     write_files({
-        folder() / f"{made.name}.json": text,
-        folder() / f"{made.name}.png": packed.getvalue(),
+        file_of(made.name, "json"): text,
+        file_of(made.name, "png"): packed.getvalue(),
     })  # fmt: skip
 
 
@@ -368,6 +373,6 @@ def _from_sheet(path: Path) -> list[Clip]:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or [n for n in RUNS if not (folder() / f"{n}.json").exists()]:
+    for wanted in sys.argv[1:] or [n for n in RUNS if not file_of(n, "json").exists()]:
         print(f"== {wanted}", flush=True)
         write(make(wanted))

@@ -22,7 +22,7 @@ HINTS = {
 def _check_ninth(answer: str) -> str:
     word = str(answer).strip().lower()
     if word == "timestep":
-        return "right: both curves are as they should be, and only the sampler gets rubbish"
+        return "right: both curves are as they should be, and only the samples burn out"
     raise Wrong(
         HINTS.get(word, f"{answer!r} is none of the eight words: {', '.join(HINTS)}, timestep")
     )
