@@ -1,18 +1,23 @@
-"""The data pipeline: scoring against the usual way, two workers against one, memory over time.
+"""The data pipeline: scoring against the usual way, two workers against one, memory over time, one
+film in containers that can and cannot be sought in, and 4K.
 
     python benchmarks/data_pipeline.py
     python benchmarks/data_pipeline.py --clips 6 --repeat 60      quicker
+    python benchmarks/data_pipeline.py --only containers large
 
 Ratios of one run on one machine; the first two in processor time, all threads together, so that a
 busy machine changes little. Clips: 720x480, 5 s at 30 fps, B-frames, one key frame in 250.
 """
 
 import argparse
+import multiprocessing
 import os
+import resource
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +33,7 @@ from vidgen_lab.pipeline.workers import Worker
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
 from vidgen_lab.video.reader import VideoReader
 
+PARTS = ("scoring", "workers", "memory", "containers", "large")
 SAMPLES = 8  # frames a quality measure of the book looks at
 
 
@@ -138,20 +144,88 @@ def memory(path: Path, repeat: int) -> None:
     print(f"memory: {shown}: {held[-1][1] - held[0][1]:+.0f} MiB; {files} files open")
 
 
+def containers(folder: Path, shots: int) -> None:
+    """Embedding and cutting the clips of one film, the same stream in three containers. Processor
+    time with that of ffmpeg."""
+    film, spent = folder / "film.mp4", {}
+    encode = ("-c:v", "libx264", "-preset", "veryfast", "-g", 50, "-bf", 2, "-pix_fmt", "yuv420p")
+    source = f"testsrc2=s=320x180:r=25:d={shots},noise=alls=12:allf=t"
+    run_ffmpeg("-f", "lavfi", "-i", source, *encode, local(film))
+    for suffix in (".mp4", ".ts", ".avi"):
+        path = film.with_suffix(suffix)
+        if path != film:
+            run_ffmpeg("-i", local(film), "-c", "copy", local(path))
+        total = VideoReader(path).info.num_frames
+        clips = [
+            {"frames": [n, min(n + 25, total)], "crop": None, "out": str(folder / f"{n}.mp4")}
+            for n in range(0, total, 25)
+        ]
+        for name in ("embed", "export"):
+            task = {"path": str(path), "embedder": "appearance", "media": {}, "limit": 600}
+            began = _with_children()
+            for start in range(0, len(clips), tasks.CLIPS):
+                done = getattr(tasks, name)(task | {"clips": clips[start : start + tasks.CLIPS]})
+                assert not any("error" in result for result in done), done
+            spent[name, suffix] = _with_children() - began
+    for name in ("embed", "export"):
+        mp4 = spent[name, ".mp4"]
+        shown = ", ".join(f"{s} {spent[name, s] / mp4:.2f}" for s in (".ts", ".avi"))
+        print(f"{name} of {len(clips)} clips of one film: .mp4 {mp4:.1f} s, {shown} of that")
+
+
+def _with_children() -> float:
+    use = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in use)
+
+
+def large(folder: Path) -> None:
+    """Most memory that a worker holds for a clip in 4K."""
+    path = folder / "large.mp4"
+    encode = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+    source = "testsrc2=s=3840x2160:r=24:d=4"
+    run_ffmpeg("-f", "lavfi", "-i", source, *encode, local(path))
+    clips = [{"frames": [0, 48], "crop": None}, {"frames": [48, 96], "crop": None}]
+    who = {"detector": "motion", "actor": "flow", "captioner": "template"}
+    for name, task in (
+        ("score", {"scenes": {}, "score": {}}),
+        ("embed", {"clips": clips, "embedder": "judge"}),
+        ("annotate", who),
+    ):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak, seconds = pool.submit(_peak, name, {"path": str(path), **task}).result()
+        print(f"{name} of 4K, 96 frames: {peak:.0f} MiB at most, {seconds:.1f} s")
+
+
+def _peak(name: str, task: dict) -> tuple[float, float]:
+    began = time.process_time()
+    getattr(tasks, name)(task)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return peak, time.process_time() - began
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--shots", type=int, default=126, help="clips of the film")
     parser.add_argument("--repeat", type=int, default=300, help="clips for the memory curve")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     folder = Path(tempfile.mkdtemp())
     try:
         paths = make_videos(folder, args.clips)
-        scoring(paths)
-        workers(paths)
-        small = folder / "small.mp4"
-        run_ffmpeg("-i", local(paths[0]), "-t", 1, "-vf", "scale=320:240", local(small))
-        memory(small, args.repeat)
+        if "scoring" in args.only:
+            scoring(paths)
+        if "workers" in args.only:
+            workers(paths)
+        if "memory" in args.only:
+            small = folder / "small.mp4"
+            run_ffmpeg("-i", local(paths[0]), "-t", 1, "-vf", "scale=320:240", local(small))
+            memory(small, args.repeat)
+        if "containers" in args.only:
+            containers(folder, args.shots)
+        if "large" in args.only:
+            large(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

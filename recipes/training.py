@@ -1,5 +1,6 @@
 """How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,7 @@ def fit(
     batch: gives micro-batch n, a function of n alone. recipe: the dataclass of settings; a run is
     resumed only with the same ones. Its steps, seed and ema_decay are the training's, unless
     `training`, changes of `TrainingConfig`, says otherwise. options: of `VideoModelTrainer`.
+    Ctrl-C saves and leaves the program.
     """
     settings = asdict(recipe)
     own = {name: settings[name] for name in ("steps", "seed", "ema_decay") if name in settings}
@@ -45,7 +47,8 @@ def fit(
     trainer = VideoModelTrainer(
         model, loss, batch, out, config, settings={"recipe": settings}, **options
     )
-    trainer.fit()
+    if trainer.fit().interrupted:  # what comes after it must not begin
+        sys.exit("stopped: the same command goes on from here")
     return trainer
 
 

@@ -219,14 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except (
-        argparse.ArgumentError,
-        ValueError,
-        OSError,
-        RuntimeError,
-        MemoryError,
-        ImportError,
-    ) as error:
+    except EXPECTED as error:
         if os.environ.get("VIDGEN_LAB_TRACEBACK"):
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)

@@ -90,7 +90,7 @@ def test_token_arithmetic():
     grid = token_grid(256, 256, 16)
     assert (grid.per_frame, grid.total) == (256, 4096)
     assert token_grid(64, 96, 17, vae_factor=4).total == 17 * 8 * 12
-    with pytest.raises(LatteInputError, match=r"multiples of 16 .*given 250x256.*240x256"):
+    with pytest.raises(LatteInputError, match=r"multiples of 16, given 250x256.*240x256"):
         token_grid(250, 256, 16)
 
 

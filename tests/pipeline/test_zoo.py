@@ -1,10 +1,13 @@
 """Every bad input ends as kept, rejected or error with the reason expected; nothing hangs."""
 
+import json
+
 import psutil
 import pytest
 
 from tests.pipeline import zoo
-from vidgen_lab.pipeline import manifest
+from vidgen_lab.pipeline import manifest, report
+from vidgen_lab.pipeline.deliver.export import write_exports
 from vidgen_lab.pipeline.prepare import prepare
 from vidgen_lab.pipeline.runner import Execution
 
@@ -14,6 +17,7 @@ def run(tmp_path_factory):
     folder = zoo.build(tmp_path_factory.mktemp("zoo") / "videos")
     out = folder.parent / "out"
     table = prepare(folder, out, execution=Execution("process", workers=2))
+    write_exports(table, out)
     ends = {}
     for row in manifest.sort_rows(table):
         ends[row.source] = row  # the last stage a file came to
@@ -42,6 +46,20 @@ def test_every_kept_clip_was_written(run):
     _, out, table, _ = run
     kept = [r for r in table if r.stage == "split"]
     assert {p.name for p in (out / "clips").iterdir()} == {f"{r.clip_id}.mp4" for r in kept}
+
+
+def test_rows_and_exports_say_which_clips_were_tone_mapped(run):
+    _, out, table, ends = run
+    said = {name: end.info["clip"].get("tone_mapped") for name, end in ends.items()
+            if end.stage == "split"}  # fmt: skip
+    mapped = {name: curve for name, curve in said.items() if curve}
+    assert mapped == {"deep.mkv": "PQ", "hlg.mkv": "HLG"}
+    lines = [json.loads(line) for path in (out / "dataset").rglob("metadata.jsonl")
+             for line in path.read_text(encoding="utf-8").splitlines()]  # fmt: skip
+    assert {x["source"]: x["tone_mapped"] for x in lines if x["tone_mapped"]} == mapped
+    lists = [path.read_text(encoding="utf-8").split() for path in out.rglob("tone_mapped.txt")]
+    assert sorted(sum(lists, [])) == ["HLG", "PQ"]
+    assert f"tones: 2 of {len(said)} clips were HDR" in report.summary(table)
 
 
 @pytest.mark.slow

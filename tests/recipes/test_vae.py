@@ -1,5 +1,6 @@
 """The VAEs: their loss, their shortcuts, and that their latents are standardised for free."""
 
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 
 from recipes.scenes import render_clips, sample_scenes
-from recipes.vae import build_vae, crops_of, moving_pixels, vae_loss
+from recipes.vae import build_vae, crops_of, moving_pixels, train_vae, vae_loss
 from recipes.vae_layers import (
     as_input,
     encode_clips,
@@ -20,12 +21,24 @@ from recipes.vae_layers import (
 )
 from tests.recipes.samples import FRAME_VAE, VAE, survives
 from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
 from vidgen_lab.video.tensors import to_model_range
 
 
 @pytest.mark.parametrize(("part", "steps"), [("vae", 7), ("frame-vae", 3)])
 def test_a_killed_training_ends_as_if_it_had_not_been(trained, tmp_path, part, steps):
     assert survives(part, trained, tmp_path, steps)
+
+
+def test_after_ctrl_c_no_later_stage_begins(tmp_path, monkeypatch):
+    step = VideoModelTrainer.train_step
+    monkeypatch.setattr(
+        VideoModelTrainer, "train_step", lambda self: (step(self), signal.raise_signal(2))
+    )
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        train_vae(VAE, tmp_path)
+    assert (tmp_path / "0").is_dir() and not (tmp_path / "1").exists()
+    assert not (tmp_path / "vae").exists()
 
 
 def shaken_vae(config=VAE):

@@ -25,6 +25,7 @@ from vidgen_lab.training import checkpoint as checkpoint_module
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.monitor import TIMING
 from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.stream import BatchStream
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 CONFIG = TrainingConfig(
@@ -140,6 +141,32 @@ def hold(folder, held):
     with trainer_in(folder).run.held():
         held.touch()
         signal.pause()
+
+
+class Noted(Items):
+    """Items that say which process made them."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def __getitem__(self, index):
+        (self.folder / str(os.getpid())).touch()
+        return super().__getitem__(index)
+
+
+def load_for_ever(folder):
+    """Take batches from two workers of a fork server, until killed."""
+    loader = DataLoader(Noted(folder), 4, num_workers=2, multiprocessing_context="forkserver")
+    for _ in BatchStream(loader):
+        pass
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _free_port():

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +47,8 @@ def test_another_seed_ends_elsewhere(whole, tmp_path):
 
 
 def test_two_processes_do_what_one_does_with_twice_the_accumulation(tmp_path):
-    assert killable.run(tmp_path / "two", processes=2, kill=("step", 8)) == -9
+    for kill in (("step", 1), ("step", 8)):  # before the first checkpoint, and after
+        assert killable.run(tmp_path / "two", processes=2, kill=kill) == -9
     assert killable.run(tmp_path / "two", processes=2) == 0
     killable.trainer_in(tmp_path / "one", accumulation=2).fit()
     two, one = (killable.outcome(tmp_path / name) for name in ("two", "one"))
@@ -345,6 +347,21 @@ def test_a_gpu_that_is_not_there_and_no_data_are_one_clear_line(tmp_path):
         regression(tmp_path, model=nn.Linear(5, 5).requires_grad_(False))
     with pytest.raises(ValueError, match="steps must be at least 1"):
         replace(PLAIN, steps=0)
+
+
+def test_workers_end_with_a_training_that_is_killed(tmp_path):
+    child = killable.start(killable.load_for_ever, tmp_path)
+    while len(pids := [int(file.name) for file in tmp_path.iterdir()]) < 2:
+        child.join(0.1)
+        assert child.is_alive()
+    child.kill()
+    child.join()
+    for _ in range(600):
+        if not any(killable.is_running(pid) for pid in pids):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"{pids} are still there")
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):

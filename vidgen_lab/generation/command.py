@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("--seed", "seed", int, "same seed, same clip"),
         ("--steps", "num_inference_steps", int, "denoising steps"),
         ("--guidance", "guidance_scale", float, "weight of the text; 1 switches guidance off"),
-        ("--frames", "num_frames", int, "number of frames, 8N+1"),
+        ("--frames", "num_frames", int, "number of frames: 8N+1, or what the model takes"),
         ("--height", "height", int, "pixels, a multiple of 8 or 16 as the model needs"),
         ("--width", "width", int, "pixels, a multiple of 8 or 16 as the model needs"),
     ):
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int | None:
         save_generation,
     )
     from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
+    from vidgen_lab.generation.words import words_note
     from vidgen_lab.progress import Progress
     from vidgen_lab.settings.tiers import resolve_tier
 
@@ -73,7 +74,8 @@ def run(args: argparse.Namespace) -> int | None:
         request = GenerationRequest.for_tier(choice.tier, **changes)
     out = check_output(args.out or free_name(_name_of(request.prompt)))
     keep = not out.exists()  # what another process puts there meanwhile stays
-    _note_ignored_words(request)
+    if note := words_note(request.prompt, request.model):
+        print(note)
     pipe = None
     if not repeat:
         pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
@@ -96,26 +98,6 @@ def run(args: argparse.Namespace) -> int | None:
     out = save_generation(made, out, keep=keep)
     print(f"Video   {out}\nRecipe  {recipe_path(out)}")
     return None
-
-
-def _note_ignored_words(request: Any) -> None:
-    """An embedded model knows one small world; what it never saw has no effect on the clip."""
-    from vidgen_lab.settings.tiers import model_facts
-    from vidgen_lab.toyworld.prompts import read_prompt, unknown_words
-    from vidgen_lab.toyworld.world import RESERVED_STYLES, RESERVED_SUBJECTS
-
-    facts = model_facts(request.model)
-    if not (facts and facts.embedded):
-        return
-    named = read_prompt(request.prompt).named.values()
-    if kept := [name for name in named if name in RESERVED_SUBJECTS + RESERVED_STYLES]:
-        print(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
-    if unknown := unknown_words(request.prompt):
-        words = (f"{word} ({near}?)" if near else word for word, near in unknown.items())
-        print(
-            f"Ignored: {', '.join(words)}. The model never saw these; vidgen-lab words lists "
-            "what it knows."
-        )
 
 
 def _name_of(prompt: str) -> str:

@@ -16,6 +16,7 @@ from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError
 from vidgen_lab.generation.lora import active_adapters
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
+from vidgen_lab.generation.words import ignored_words
 from vidgen_lab.settings.hardware import processor_name
 from vidgen_lab.video.clip import Clip
 
@@ -243,6 +244,7 @@ def _recipe(
     loaded = getattr(pipe, "loaded", None)
     name = loaded.name if loaded else request.model or pipe.config._name_or_path
     return request.to_dict() | {
+        "ignored_words": list(ignored_words(request.prompt, str(name))),
         "model": str(name),
         "model_revision": loaded.revision if loaded else None,
         "scheduler": type(pipe.scheduler).__name__,

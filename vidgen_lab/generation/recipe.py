@@ -72,11 +72,11 @@ def recipe_path(path: str | Path) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def check_output(path: str | Path, need_bytes: int = SPARE_BYTES) -> Path:
+def check_output(path: str | Path) -> Path:
     """Make sure a clip can be written to `path`, before minutes of work go into it.
 
     Creates the folder. Raises OutputError when the name is not .mp4, when the folder cannot be
-    made or written, when the disk has less than `need_bytes` free, and when a clip or a JSON of
+    made or written, when the disk is full, and when a clip or a JSON of
     that name is there that was not made here.
     """
     path = Path(path)
@@ -96,7 +96,7 @@ def check_output(path: str | Path, need_bytes: int = SPARE_BYTES) -> Path:
             recipe_path(path).lstat()  # the name may be too long
     except OSError as error:
         raise _output_error(error, path) from error
-    if free_disk_gib(path.parent) * GIB < need_bytes:
+    if free_disk_gib(path.parent) * GIB < SPARE_BYTES:
         raise _output_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path)
     return path
 

@@ -45,6 +45,18 @@ def require_rank(x: Tensor, names: str, what: str) -> None:
     )
 
 
+def require_multiple(size: tuple[int, int], step: int, what: str, name: str = "") -> None:
+    """Height and width must be multiples of `step`, whose name may be said ("the patch size")."""
+    height, width = size
+    require(
+        min(size) > 0 and height % step == width % step == 0,
+        f"height and width of the {what}",
+        f"multiples of {name}{' ' * bool(name)}{step}",
+        f"{height}x{width}",
+        f"Crop or pad to {max(1, height // step) * step}x{max(1, width // step) * step}.",
+    )
+
+
 def require_finite(x: Tensor, what: str, training: bool = False) -> None:
     """Refuse NaN and infinity.
 

@@ -21,6 +21,7 @@ from vidgen_lab.latte.checks import (
     check_text,
     require,
     require_finite,
+    require_multiple,
     require_rank,
 )
 from vidgen_lab.latte.conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
@@ -154,13 +155,7 @@ class Latte(nn.Module):
             "Axes are [B, C, T, H, W]; build the model with num_frames=... for another length.",
         )
         require(x.shape[1] == c.in_channels, "latent channels", c.in_channels, x.shape[1])
-        p, (height, width) = c.patch_size, x.shape[-2:]
-        require(
-            height % p == 0 and width % p == 0 and height > 0 and width > 0,
-            "height and width of the latents",
-            f"multiples of the patch size {p}",
-            f"{height}x{width}",
-        )
+        require_multiple(x.shape[-2:], c.patch_size, "latents", "the patch size")
         require_finite(x, "latents", self.training)
         t = torch.as_tensor(t, device=x.device)
         t = t.expand(batch) if t.ndim == 0 else t

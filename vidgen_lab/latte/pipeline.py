@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import LatteInputError, require, require_finite, require_folder
-from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, sample
+from vidgen_lab.latte.checks import (
+    LatteInputError,
+    require,
+    require_finite,
+    require_folder,
+    require_multiple,
+)
+from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
@@ -103,25 +109,10 @@ class VideoGenerator:
         """
         c, factor = self.model.config, self.vae.spatial_factor
         height, width = height or c.sample_size * factor, width or c.sample_size * factor
-        step = factor * c.patch_size
-        require(
-            height % step == 0 and width % step == 0,
-            "height and width in pixels",
-            f"multiples of {step}",
-            f"{height}x{width}",
-        )
-        shape = (
-            batch,
-            c.in_channels,
-            num_frames or c.num_frames,
-            height // factor,
-            width // factor,
-        )
-        first = next(self.model.parameters())
-        device = first.device if generator is None else generator.device
-        return torch.randn(shape, generator=generator, device=device, dtype=first.dtype).to(
-            first.device
-        )
+        require_multiple((height, width), factor * c.patch_size, "clip in pixels")
+        frames, size = num_frames or c.num_frames, (height // factor, width // factor)
+        empty = next(self.model.parameters()).new_empty((batch, c.in_channels, frames, *size))
+        return noise_like(empty, generator)
 
     # 3. guidance
     def guide(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require, require_rank
+from vidgen_lab.latte.checks import require, require_multiple, require_rank
 
 
 # ----- positions
@@ -76,13 +76,7 @@ def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
     """
     require_rank(x, "B C T H W", "latents")
     b, c, t, h, w = x.shape
-    require(
-        h % patch == 0 and w % patch == 0,
-        "height and width of the latents",
-        f"multiples of the patch size {patch}",
-        f"{h}x{w}",
-        f"Crop or pad to {h // patch * patch or patch}x{w // patch * patch or patch}.",
-    )
+    require_multiple((h, w), patch, "latents", "the patch size")
     x = x.reshape(b, c, t, h // patch, patch, w // patch, patch)  # [B, C, T, h, p, w, q]
     axes = (0, 2, 3, 5, 4, 6, 1) if order == "ppc" else (0, 2, 3, 5, 1, 4, 6)
     return x.permute(axes).reshape(b, t, (h // patch) * (w // patch), patch * patch * c)
@@ -173,13 +167,7 @@ def token_grid(
     tokens.
     """
     step = vae_factor * patch_size
-    require(
-        height % step == 0 and width % step == 0 and min(height, width) > 0,
-        "height and width in pixels",
-        f"multiples of {step} (VAE {vae_factor} x patch {patch_size})",
-        f"{height}x{width}",
-        f"The nearest below is {height // step * step}x{width // step * step}.",
-    )
+    require_multiple((height, width), step, "video in pixels")
     require(num_frames > 0, "number of frames", "at least 1", num_frames)
     return TokenGrid(num_frames, height // step, width // step)
 

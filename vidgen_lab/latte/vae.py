@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require, require_folder, require_rank
+from vidgen_lab.latte.checks import require, require_folder, require_multiple, require_rank
 from vidgen_lab.latte.tokens import patchify, unpatchify
 
 if TYPE_CHECKING:
@@ -96,12 +96,7 @@ class VideoVAEEncoder(nn.Module):
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latents."""
         require_rank(x, "B C T H W", "clip")
-        require(
-            x.shape[-2] % 8 == 0 and x.shape[-1] % 8 == 0,
-            "height and width of the clip",
-            "multiples of 8",
-            f"{x.shape[-2]}x{x.shape[-1]}",
-        )
+        require_multiple(x.shape[-2:], 8, "clip")
         h = F.silu(self.conv1(x))  # [B, c, T, H, W]
         h = F.silu(self.conv2(h))  # [B, 2c, T, H/2, W/2]
         h = F.silu(self.conv3(h))  # [B, 4c, T, H/4, W/4]
@@ -240,9 +235,7 @@ class FrameVAE(nn.Module):
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, unscaled: 2 x [B, C, T, H/f, W/f]."""
-        f, size = self.spatial_factor, "{}x{}".format(*x.shape[-2:])
-        fits = x.shape[-2] % f == 0 and x.shape[-1] % f == 0
-        require(fits, "height and width of the clip", f"multiples of {f}", size)
+        require_multiple(x.shape[-2:], self.spatial_factor, "clip")
 
         def both(frames: Tensor) -> Tensor:
             posterior = self.vae.encode(frames).latent_dist

@@ -38,7 +38,8 @@ class Row:
     file's sha256, and the span in frames once there is one; equal content has an equal id.
     span: seconds [start, end) in the file. frames: the same in frame numbers as shown.
     metric, value, threshold: why a clip was rejected. metrics: everything measured so far.
-    info: what later stages added (group, weight, split, caption, output file and its sha256, ...).
+    info: what is odd about it (crop between black bars, hdr: PQ or HLG), what later stages added
+    (group, weight, split, caption; clip: the output file, its sha256, tone_mapped: from what, ...).
     rights: licence, url and consent as given by whoever collected the file.
     """
 

@@ -198,13 +198,15 @@ def _read(
 
 def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:
     """A row for every scene of a file; one that is damaged is an error."""
-    bits, rows = {"bits_per_second": scored["facts"]["bits_per_second"]}, []
+    facts, rows = scored["facts"], []
+    bits = {"bits_per_second": facts["bits_per_second"]}
     for clip in scored["clips"]:
         first, end = clip["frames"]
+        odd = {"crop": clip["crop"], "hdr": facts["hdr"]}
         scene = replace(
             row, clip_id=f"{row.clip_id}-{first:06d}-{end:06d}", stage="scenes",
             span=clip["span"], frames=clip["frames"], metrics={**clip["metrics"], **bits},
-            info={"crop": clip["crop"]} if clip["crop"] else {},
+            info={name: value for name, value in odd.items() if value},
         )  # fmt: skip
         rows.append(scene.failed("scenes", clip["damage"]) if clip["damage"] else scene)
     return rows
@@ -307,7 +309,9 @@ def _export(
             done.append(row.failed("export", result["error"]))
         else:
             output.wrote({_clip_name(row): result["value"]["sha256"]})
-            done.append(row.to("export", clip={"file": _clip_name(row), **result["value"]}))
+            tones = {"tone_mapped": row.info["hdr"]} if "hdr" in row.info else {}
+            clip = {"file": _clip_name(row), **result["value"], **tones}
+            done.append(row.to("export", clip=clip))
     return done
 
 

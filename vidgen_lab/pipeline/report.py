@@ -22,16 +22,20 @@ def summary(rows: Sequence[Row]) -> str:
     for stage, n in funnel(rows).items():
         lines.append(f"{stage:<12}{n['in']:>7}{n['kept']:>7}{n['rejected']:>10}{n['error']:>7}")
     lines += [f"{count:>7}  {reason}" for reason, count in reasons(rows).items()]
-    return "\n".join([*lines, *_about_captions(rows)])
+    return "\n".join([*lines, *_about_clips(rows)])
 
 
-def _about_captions(rows: Sequence[Row]) -> list[str]:
-    """Captions that describe nothing a trained model saw are counted out loud."""
-    said = Counter(row.info.get("caption_from") for row in rows if row.stage == "split")
+def _about_clips(rows: Sequence[Row]) -> list[str]:
+    """Captions that describe nothing a trained model saw, and tones that are not those of the
+    source, are counted out loud."""
+    final = [row for row in rows if row.stage == "split"]
+    said = Counter(row.info.get("caption_from") for row in final)
+    tones = sum("tone_mapped" in row.info.get("clip", {}) for row in final)
+    mapped = [f"tones: {tones} of {len(final)} clips were HDR and are BT.709 now"] if tones else []
     counts = [(said["template"], "sentences from a template, that say colours and motion only")]
     counts += [(said["none"], "left empty")]
-    return [
-        f"captions: {count} of {sum(said.values())} are {what}; annotate.captioner=smolvlm "
+    return mapped + [
+        f"captions: {count} of {len(final)} are {what}; annotate.captioner=smolvlm "
         "describes what is seen"
         for count, what in counts
         if count

@@ -10,8 +10,6 @@ from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Outcome, Task, run_tasks
 
-_CLIPS = 16  # of one video that are worked on in one go
-
 Progress = Callable[[str, int, int], None]  # stage, done, of
 Result = dict[str, Any]  # {"value": ...} or {"error": reason}
 
@@ -128,13 +126,13 @@ def _batches(stage: str, missing: Mapping[str, Task]) -> list[tuple[list[str], T
         videos.setdefault(missing[key]["path"], []).append(key)
     batches = []
     for keys in videos.values():
-        for start in range(0, len(keys), _CLIPS):
-            some = [missing[key] for key in keys[start : start + _CLIPS]]
+        for start in range(0, len(keys), tasks.CLIPS):
+            some = [missing[key] for key in keys[start : start + tasks.CLIPS]]
             shared = {name: value for name, value in some[0].items() if name not in own}
             clips = [{name: task[name] for name in own} for task in some]
             limit = sum(task["limit"] for task in some)
             batches.append(
-                (keys[start : start + _CLIPS], shared | {"clips": clips, "limit": limit})
+                (keys[start : start + tasks.CLIPS], shared | {"clips": clips, "limit": limit})
             )
     return batches
 
@@ -142,7 +140,7 @@ def _batches(stage: str, missing: Mapping[str, Task]) -> list[tuple[list[str], T
 def _results(stage: str, outcome: Outcome) -> Sequence[Result]:
     """One result a key of the batch; an error of the whole is one of each."""
     if outcome.error:
-        return [{"error": outcome.error}] * _CLIPS
+        return [{"error": outcome.error}] * tasks.CLIPS
     return outcome.value if stage in tasks.TOGETHER else [{"value": outcome.value}]
 
 

@@ -39,11 +39,12 @@ class Recipe:
 
 
 # Stages that work on several clips of a video at once, and what is each clip's own.
+CLIPS = 16  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(4, ("av", "cv2", "numpy", "scenedetect")),
+    "score": Recipe(5, ("av", "cv2", "numpy", "scenedetect")),
     "embed": Recipe(3, ("av", "cv2", "numpy")),
-    "duplicates": Recipe(1, ("cv2", "numpy")),
+    "duplicates": Recipe(2, ("cv2", "numpy")),
     "export": Recipe(3, ("av", "ffmpeg")),
     "annotate": Recipe(3, ("av", "cv2", "numpy")),
 }

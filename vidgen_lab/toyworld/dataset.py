@@ -1,7 +1,6 @@
 """Folders of toy clips with captions and ground truth, in the layouts that trainers read."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from vidgen_lab.toyworld.world import (
     sample_scene,
 )
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.sheets import film_strip
 from vidgen_lab.video.writer import write_clip
 
 
@@ -92,29 +92,10 @@ def world_clips(seed: int = 0, width: int = 144, height: int = 96) -> list[tuple
     return clips
 
 
-def world_sheet(columns: int = 4, seed: int = 0) -> np.ndarray:
-    """Contact sheet of the whole world: every subject at three moments, captioned; uint8 [H, W,
-    3]."""
-    tiles = [_tile(text, clip) for text, clip in world_clips(seed)]
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    return np.vstack(rows)
-
-
 def write_world_sheet(path: Path) -> Path:
-    """Write `world_sheet` as PNG."""
+    """Every subject at three moments, captioned, as PNG."""
+    texts, clips = zip(*world_clips(), strict=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), world_sheet()[..., ::-1]):
+    if not cv2.imwrite(str(path), film_strip(clips, texts, 3)[..., ::-1]):
         raise OSError(f"could not write {path}")
     return path
-
-
-def _tile(text: str, clip: Clip, moments: Sequence[float] = (0.1, 0.5, 0.9)) -> np.ndarray:
-    """Three small frames over a caption."""
-    chosen = [clip.frames[round(m * (clip.num_frames - 1))] for m in moments]
-    strip = np.hstack(chosen)
-    label = np.full((22, strip.shape[1], 3), 255, np.uint8)
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(label, text[:68], (4, 15), font, 0.38, (50, 50, 60), 1, cv2.LINE_AA)
-    return cv2.copyMakeBorder(
-        np.vstack([strip, label]), 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=(255,) * 3
-    )

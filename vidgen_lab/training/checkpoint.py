@@ -123,6 +123,10 @@ class RunFolder:
                 break
         return rows
 
+    def was_measured(self, step: int) -> bool:
+        """Whether the log has the held-out loss of a step."""
+        return any(row["step"] == step and "loss" not in row for row in self.history())
+
     def forget_after(self, step: int) -> None:
         """Drop the lines that will be written again."""
         if self.main and self.log_file.exists():

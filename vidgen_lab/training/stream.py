@@ -5,10 +5,14 @@ if nothing had happened. Here a batch depends on (seed, its number) alone: not o
 workers or processes, nor on how often the run was stopped.
 """
 
+import multiprocessing
+import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,7 +155,7 @@ class BatchStream:
 
     def _open(self) -> Iterator[Any]:
         if self._order is not None:
-            order = self._order.from_place(self.epoch, self.place + self.rank, self.world)
+            order = _Endless(self._order, self.epoch, self.place + self.rank, self.world)
             return iter(_loader_in_order(self.data, order, self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
             return self._called()
@@ -223,9 +227,6 @@ class _Order:
             raise ValueError("there is no batch to train on: the loader is empty")
         return keys
 
-    def from_place(self, epoch: int, place: int, stride: int) -> "_Endless":
-        return _Endless(self, epoch, place, stride)
-
     def identity(self) -> dict[str, Any]:
         own = getattr(self.sampler, "identity", None)
         return own() if own else {"number of items": self.size, "seed": self.seed}
@@ -264,8 +265,9 @@ class _SeededItems(Dataset):
 
 def _loader_in_order(loader: DataLoader, order: _Endless, seed: int) -> DataLoader:
     """The same loader, but for the order of its keys."""
-    names = ("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn")
+    names = ("num_workers", "collate_fn", "pin_memory", "timeout")
     options = {name: getattr(loader, name) for name in names}
+    options["worker_init_fn"] = partial(_end_with_training, loader.worker_init_fn)
     if loader.num_workers:
         options |= {
             "multiprocessing_context": loader.multiprocessing_context,
@@ -276,3 +278,12 @@ def _loader_in_order(loader: DataLoader, order: _Endless, seed: int) -> DataLoad
     # a generator of its own: the default one would be the training's
     own = torch.Generator().manual_seed(mixed_seed(seed))
     return DataLoader(_SeededItems(loader.dataset, seed), generator=own, **options)
+
+
+def _end_with_training(begin: Callable[[int], None] | None, number: int) -> None:
+    """What a worker does first. When its training is killed it ends too: PyTorch looks whether the
+    process above is another, and above the workers of a fork server is always the server."""
+    training = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
+    if begin is not None:
+        begin(number)

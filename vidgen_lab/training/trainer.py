@@ -425,7 +425,7 @@ class VideoModelTrainer:
         begun = self.step
         self.run.forget_best_after(begun)
         self.run.forget_after(begun if checkpoint else -1)
-        measured = any(r["step"] == begun and "loss" not in r for r in self.run.history())
+        measured = distributed.gathered(self.run.was_measured(begun))[0]  # in the log as it is now
         if self._due("validate_every", begun == self.config.steps) and not measured:
             self.validate()  # step 0, or the run was killed while it measured
         if self._due("sample_every") and not begun:

@@ -72,10 +72,15 @@ def index_packets(
 
 
 def _first_picture(packet: av.Packet) -> av.VideoFrame | None:
+    """The picture of a packet; a key frame's at once, without what tells its place in order."""
+    context, alone = packet.stream.codec_context, packet.is_keyframe and not packet.is_discard
     try:
-        return next(iter(packet.decode()), None)
+        pictures = packet.decode() or (context.decode(None) if alone else [])
     except av.FFmpegError:
-        return None
+        pictures = []
+    if alone:
+        context.flush_buffers()  # it may have been told that nothing follows
+    return next(iter(pictures), None)
 
 
 def index_pictures(stamps: list[int | None], rate: float, tick: float) -> Index:

@@ -115,7 +115,7 @@ class VideoReader:
         self.times = self._index.times
         num_frames = len(self.times)
         fps, variable = frame_rate(self.times, header_rate, self._index.tick)
-        self._upright, self._stored = Upright.of(first), (first.width, first.height)
+        self._upright = Upright.of(first)
         turned = self._upright.diagonal
         self.info = VideoInfo(
             width=first.height if turned else first.width,
@@ -313,15 +313,15 @@ class VideoReader:
     def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
         """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also
         where the stream changes its own. Remembers how to convert from one picture to the next."""
-        size, scaling = self._stored, {}
+        size, scaling = (self.info.width, self.info.height), {}
         scale = self.shrink_to / min(size) if self.shrink_to else 1.0
         if scale < 1:
             size, scaling = [max(1, round(s * scale)) for s in size], {"interpolation": "AREA"}
-        reformatter = VideoReformatter()
+        turn, reformatter = self._upright.turner(), VideoReformatter()
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
-            rgb = reformatter.reformat(frame, *size, "rgb24", **scaling, **self._converting)
-            return self._upright.apply(rgb.to_ndarray())
+            rgb = reformatter.reformat(turn(frame), *size, "rgb24", **scaling, **self._converting)
+            return rgb.to_ndarray()
 
         return convert
 

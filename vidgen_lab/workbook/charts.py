@@ -23,7 +23,6 @@ def lines(
     marks: str | Sequence[str] = "o-",
     level: float | None = None,
     smooth: int = 0,
-    colours: Sequence[str] = CYCLE,
     drawstyle: str = "default",
     **options: Any,
 ) -> Picture:
@@ -39,7 +38,7 @@ def lines(
             for i, (name, numbers) in enumerate(named.items()):
                 series = pd.Series(numbers)
                 colour, mark = (
-                    colours[i % len(colours)],
+                    CYCLE[i % len(CYCLE)],
                     marks if isinstance(marks, str) else marks[i],
                 )
                 look = {"color": colour, "ms": 13 if mark == "*" else 4, "drawstyle": drawstyle}
@@ -69,7 +68,6 @@ def bars(
     stacked: bool = False,
     limits: Mapping[str, float] | None = None,
     form: str = "{:,.3g}",
-    colours: Sequence[str] = CYCLE,
     **options: Any,
 ) -> Picture:
     """A horizontal bar for each name, with its number at the end.
@@ -91,7 +89,7 @@ def bars(
             for i, column in enumerate(table):
                 values = table[column].to_numpy(float)
                 at = places if stacked else places + (i - (table.shape[1] - 1) / 2) * wide
-                colour = colours[i % len(colours)]
+                colour = CYCLE[i % len(CYCLE)]
                 drawn_bars = axis.barh(at, values, wide * 0.92, left, color=colour, label=column)
                 shown = [form.format(v) for v in values]
                 if stacked:

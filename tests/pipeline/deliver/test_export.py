@@ -126,7 +126,7 @@ def test_only_what_is_asked_for_is_written(written, tmp_path):
     shutil.copytree(out / "clips", tmp_path / "clips")
     folder = export.write_exports(table, tmp_path, ["cogvideo"]) / "train"
     assert {p.name for p in folder.iterdir()} == {
-        *("prompts.txt", "videos.txt", "caption_from.txt", "videos"),
+        *("prompts.txt", "videos.txt", "caption_from.txt", "tone_mapped.txt", "videos"),
     }
     assert {p.name for p in tmp_path.iterdir()} == {"clips", "dataset", "written.jsonl"}
     export.write_exports(table, tmp_path, ["opensora"])

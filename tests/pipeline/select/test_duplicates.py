@@ -175,6 +175,18 @@ def test_one_hash_for_hundreds_of_clips_hides_nothing(zoo):
     assert [len(members) for members, _ in groups] == [201, 100]
 
 
+@pytest.mark.parametrize("start", range(6))
+def test_a_trim_is_found_where_many_looks_in_a_row_have_one_hash(start):
+    """What the hashes say of the time at which a piece begins is wrong by up to a whole run."""
+    rng = np.random.default_rng(0)
+    hashes = rng.integers(1, 2**64, (5, 5), dtype=np.uint64).repeat(4, axis=0)
+    ground = rng.integers(0, 256, (9, 16, 3), dtype=np.uint8)
+    thumbs = np.stack([np.roll(ground, look // 3, axis=1) for look in range(20)])
+    whole, piece = (Signature(hashes[n:], thumbs[n:], 0.25) for n in (0, start))
+    rows = [Row(f"{n}.mp4", str(n), "quality", "kept") for n in range(2)]
+    assert duplicates.find_groups(rows, [whole, piece]) == [([0, 1], "pictures")]
+
+
 def test_verdicts_are_asked_for_once(zoo, monkeypatch):
     names = [(n, v) for n, v in zoo if n < 3]
     rows, signatures = zip(*(zoo[n] for n in names), strict=True)

@@ -142,6 +142,21 @@ def test_letterbox_is_found_to_be_cut_off(tmp_path):
     assert plain["crop"] is None
 
 
+def test_bars_make_no_picture_sharp_or_dark(tmp_path):
+    """The step from black to the picture is the sharpest edge there is, and no part of it."""
+    found = {}
+    for name, clip in (("sharp", moving()), ("soft", blurred(moving()))):
+        frames = np.repeat(np.repeat(clip.frames, 2, axis=1), 2, axis=2)  # 192x128
+        found[name] = metrics(Clip(frames[:, 24:-24], 8), tmp_path, f"{name}.mp4")
+        frames[:, :24] = frames[:, -24:] = 0
+        found[f"barred {name}"] = metrics(Clip(frames, 8), tmp_path, f"barred_{name}.mp4")
+    for name in ("sharp", "soft"):
+        plain, barred = found[name], found[f"barred {name}"]
+        assert barred["edge_steepness"] == pytest.approx(plain["edge_steepness"], abs=0.03)
+        assert barred["dark"] == pytest.approx(plain["dark"], abs=0.05)
+    assert found["barred soft"]["edge_steepness"] < 0.22
+
+
 def test_a_clip_has_no_picture_of_a_neighbouring_shot(tmp_path):
     shots = [moving(1, 4).frames, moving(2, 30).frames, moving(3, 5).frames, moving(4, 30).frames]
     path = save(Clip(np.concatenate(shots), 24), tmp_path / "film.mp4")

@@ -1,6 +1,7 @@
 """The prompt panel without a front-end: values, a generation by click, cancelling, errors."""
 
 import time
+from types import SimpleNamespace
 
 import ipywidgets
 import pytest
@@ -54,6 +55,15 @@ def test_ideas_fill_the_prompt(panel):
     picker = panel.box.children[0]
     picker.value = "a blue star"
     assert panel.request.prompt == "a blue star"
+
+
+def test_words_without_effect_are_named_beside_the_clip(pipe):
+    panel = PromptPanel(pipe, REQUEST.with_(prompt="a red ball on a <skateboard>"))
+    for model, shown in (("somebody/else", False), ("toy-cogvideox", True)):
+        panel.pipe = SimpleNamespace(loaded=SimpleNamespace(name=model))
+        panel.start()
+        panel.wait(PATIENCE)  # this pipeline makes nothing; the words are told before
+        assert ("Ignored: skateboard" in panel.words.value) == shown
 
 
 def test_frame_counts_on_offer_are_legal(panel):

@@ -105,7 +105,6 @@ class DDPMSampler:
         mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * x
         if t == 0:
             return Step(mean, x0)
-        z = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=_device(generator, x))
         small = ((1 - before) / (1 - abar) * beta).clamp(min=1e-20)
         if self.variance == "learned_range":
             require(
@@ -118,7 +117,7 @@ class DDPMSampler:
             sigma = (0.5 * (f * beta.log() + (1 - f) * small.log())).exp()
         else:
             sigma = (small if self.variance == "fixed_small" else beta).sqrt()
-        return Step(mean + sigma * z.to(x.device), x0)
+        return Step(mean + sigma * noise_like(x, generator), x0)
 
 
 class DDIMSampler:
@@ -166,10 +165,7 @@ class DDIMSampler:
         sigma = self.eta * variance.sqrt()
         latents = before.sqrt() * x0 + (1 - before - sigma**2).sqrt() * eps
         if self.eta > 0:
-            z = torch.randn(
-                x.shape, generator=generator, dtype=x.dtype, device=_device(generator, x)
-            )
-            latents = latents + sigma * z.to(x.device)
+            latents = latents + sigma * noise_like(x, generator)
         return Step(latents, x0)
 
 
@@ -207,11 +203,12 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
     return output[:, :channels], output[:, channels:]
 
 
-def _device(generator: torch.Generator | None, x: Tensor) -> torch.device:
-    """Noise is drawn where the generator lives, so that a CPU seed means the same clip on every
-    device.
+def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Standard normal noise, drawn where the generator lives: a CPU seed means the same clip on
+    every device.
     """
-    return x.device if generator is None else generator.device
+    device = x.device if generator is None else generator.device
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 
 
 class Guidance:

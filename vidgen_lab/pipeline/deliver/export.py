@@ -8,8 +8,9 @@ OUT/dataset/SPLIT/videos/*.mp4      hard links to OUT/clips where the disk allow
     webdataset    OUT/shards/SPLIT-000000.tar   WebDataset
     parquet       OUT/manifest.parquet, OUT/embeddings.parquet
 
-Every list says who wrote a caption: a field of its own, or caption_from.txt beside the prompts. A
-"template" knows colours and motion only, and describes nothing.
+Every list says who wrote a caption and whether a clip was HDR (PQ, HLG) and tone-mapped: fields of
+their own, or caption_from.txt and tone_mapped.txt beside the prompts. A "template" knows colours
+and motion only, and describes nothing.
 """
 
 import csv
@@ -99,11 +100,11 @@ def _lists(rows: Sequence[Row], formats: Sequence[str]) -> dict[str, str]:
     """The text of every list that these formats consist of, by its name."""
     prompts = _lines(" ".join(row.info["caption"].split()) for row in rows)
     videos = _lines(map(_video, rows))
-    who = _lines(row.info.get("caption_from", "") for row in rows)
+    said = {f"{name}.txt": _lines(_said(row)[name] for row in rows) for name in _SAID}
     made = {
         "videofolder": {"metadata.jsonl": _lines(map(_json, rows))},
-        "cogvideo": {"prompts.txt": prompts, "videos.txt": videos, "caption_from.txt": who},
-        "finetrainers": {"prompt.txt": prompts, "videos.txt": videos, "caption_from.txt": who},
+        "cogvideo": {"prompts.txt": prompts, "videos.txt": videos, **said},
+        "finetrainers": {"prompt.txt": prompts, "videos.txt": videos, **said},
         "opensora": {"open_sora.csv": _open_sora(rows)},
     }
     return {n: text for name in formats if name in made for n, text in made[name].items()}
@@ -117,13 +118,22 @@ def _video(row: Row) -> str:
     return f"videos/{row.clip_id}.mp4"
 
 
+_SAID = ("caption_from", "tone_mapped")
+
+
+def _said(row: Row) -> dict[str, str]:
+    """What a clip is not by nature: who wrote its caption, from what its tones were mapped."""
+    found = {**row.info["clip"], **row.info}
+    return {name: found.get(name, "") for name in _SAID}
+
+
 def _json(row: Row) -> str:
     """A VideoFolder line: flat, the same keys for every clip, and all that training asks first."""
     clip = row.info["clip"]
     line = {
         "file_name": _video(row),
         "text": row.info["caption"],
-        "caption_from": row.info.get("caption_from", ""),
+        **_said(row),
         "clip_id": row.clip_id,
         "source": readable(row.source),
         "start": row.span[0],
@@ -137,7 +147,7 @@ def _json(row: Row) -> str:
 
 OPEN_SORA_COLUMNS = (
     "path", "text", "num_frames", "width", "height", "aspect_ratio", "fps", "resolution", "weight",
-    "caption_from",
+    "caption_from", "tone_mapped",
 )  # fmt: skip
 
 
@@ -158,7 +168,7 @@ def _open_sora(rows: Sequence[Row]) -> str:
             "fps": clip["fps"],
             "resolution": width * height,
             "weight": plain(row.info.get("weight", 1.0)),
-            "caption_from": row.info.get("caption_from", ""),
+            **_said(row),
         })  # fmt: skip
     return file.getvalue()
 

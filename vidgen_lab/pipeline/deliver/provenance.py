@@ -72,7 +72,9 @@ def _words(row: Row) -> str:
         case "balance":
             return f"concept {row.info['concept']}, weight {row.info['weight']:.2f}"
         case "export":
-            return f"{row.info['clip']['file']}, sha256 {row.info['clip']['sha256'][:12]}…"
+            clip = row.info["clip"]
+            tones = f", tone-mapped from {clip['tone_mapped']}" if "tone_mapped" in clip else ""
+            return f"{clip['file']}, sha256 {clip['sha256'][:12]}…{tones}"
         case "annotate":
             return row.info["caption"]
         case _:

@@ -31,21 +31,17 @@ Verdicts = MutableMapping[str, bool]
 class Hashes:
     """All hashes of all clips, from one pass over the signatures, which need not fit into memory.
 
-    values: uint64 [looks of all clips, parts]. clips, looks: int32, whose they are and which.
-    steps, seconds: float [clips].
+    values: uint64 [all looks, parts]. clips: int32, whose they are. seconds: float [clips].
     """
 
     def __init__(self, signatures: Sequence[Signature]) -> None:
-        values, counts, times = [], [], []
+        values, seconds = [np.empty((0, len(PARTS)), np.uint64)], []
         for signature in signatures:
             values.append(signature.hashes)
-            counts.append(len(signature.hashes))
-            times.append((signature.step, signature.seconds))
-        self.values = np.concatenate([*values, np.empty((0, len(PARTS)), np.uint64)])
+            seconds.append(signature.seconds)
+        counts = [len(hashes) for hashes in values[1:]]
+        self.values, self.seconds = np.concatenate(values), np.array(seconds)
         self.clips = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        starts = np.repeat(np.cumsum(counts) - counts, counts) if counts else 0
-        self.looks = (np.arange(len(self.clips)) - starts).astype(np.int32)
-        self.steps, self.seconds = np.array(times).reshape(-1, 2).T
 
 
 class Shelves:
@@ -62,18 +58,17 @@ class Shelves:
         most: int | None = None,
         stands: np.ndarray | None = None,
     ) -> None:
-        values, clips, looks = hashes.values[:, part], hashes.clips, hashes.looks
-        order = np.lexsort((looks, values, clips))
-        first = np.ones(len(order), bool)  # a clip has a hash once, where it appears first
+        values, clips = hashes.values[:, part], hashes.clips
+        order = np.lexsort((values, clips))  # stable: equal ones stay in the order of the looks
+        first = np.ones(len(order), bool)  # a clip has a hash once
         first[1:] = (np.diff(clips[order]) != 0) | (values[order][1:] != values[order][:-1])
         chosen = np.sort(order[first & (values[order] != NONE)])
         if most is not None:
             chosen = chosen[_spread(clips[chosen], most)]
-        values, clips, looks = values[chosen], clips[chosen], looks[chosen]
-        order = np.argsort(values, kind="stable")
-        self.values, starts = np.unique(values[order], return_index=True)
+        order = np.argsort(values[chosen], kind="stable")
+        self.values, starts = np.unique(values[chosen][order], return_index=True)
         self.bounds = np.append(starts, len(order))
-        self.clips, self.looks = clips[order], looks[order]
+        self.clips = clips[chosen][order]
         if stands is not None:
             self._only(stands)
 
@@ -87,7 +82,7 @@ class Shelves:
         sizes = np.diff(self.bounds)
         stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
         self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
-        self.clips, self.looks = self.clips[stays], self.looks[stays]
+        self.clips = self.clips[stays]
 
 
 def _spread(clips: np.ndarray, most: int) -> np.ndarray:
@@ -113,11 +108,10 @@ def propose(
         bits = np.bitwise_count(asked.values[query] ^ stock.values[near])
         left, right, which = _products(asked.bounds, query, stock.bounds, near)
         a, b = asked.clips[left], stock.clips[right]
-        shift = stock.looks[right] * hashes.steps[b] - asked.looks[left] * hashes.steps[a]
         lengths = np.sort([hashes.seconds[a], hashes.seconds[b]], axis=0)
         fit = (a != b) & (lengths[0] >= settings.min_share * lengths[1])
         parts = np.full(len(a), part, np.int8)
-        found.append([column[fit] for column in (a, b, parts, shift, bits[which])])
+        found.append([column[fit] for column in (a, b, parts, bits[which])])
     return _best(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
@@ -137,20 +131,17 @@ def _products(
     )
 
 
-def _best(
-    a: np.ndarray, b: np.ndarray, part: np.ndarray, shift: np.ndarray, bits: np.ndarray
-) -> Proposal:
+def _best(a: np.ndarray, b: np.ndarray, part: np.ndarray, bits: np.ndarray) -> Proposal:
     """One proposal for every pair and part, by the looks that are most alike."""
     back = (a > b) & np.isin(part, (WHOLE, UPPER))  # these two say the same both ways
     a, b = np.where(back, b, a), np.where(back, a, b)
-    shift = np.where(back, -shift, shift)
-    order = np.lexsort((np.abs(shift), bits, part, b, a))
+    order = np.lexsort((bits, part, b, a))
     columns = np.stack([a[order], b[order], part[order]])
     first = np.ones(len(order), bool)
     first[1:] = (columns[:, 1:] != columns[:, :-1]).any(0)
     order = order[first]
     order = order[np.lexsort((b[order], a[order], bits[order], part[order]))]
-    return Proposal(a[order], b[order], part[order].astype(int), shift[order])
+    return Proposal(a[order], b[order], part[order].astype(int))
 
 
 def find_groups(
@@ -209,12 +200,7 @@ def _sweep(crowd: np.ndarray, ask: "_Asking", joined: "_Groups") -> None:
     waiting = np.unique([joined.root(int(n)) for n in crowd])
     while len(waiting) > 1:
         leader, others = waiting[0], waiting[1:]
-        pairs = Proposal(
-            np.full(len(others), leader),
-            others,
-            np.full(len(others), WHOLE),
-            ask.shift(leader, others),
-        )
+        pairs = Proposal(np.full(len(others), leader), others, np.full(len(others), WHOLE))
         equal = ask(pairs)
         for other in others[equal]:
             joined.join(int(leader), int(other), "pictures")
@@ -231,8 +217,8 @@ class _Asking:
     def __call__(self, pairs: Proposal) -> np.ndarray:
         """bool [P]."""
         keys = [
-            f"{self.ids[i]} {self.ids[j]} {part} {shift:.3f}"
-            for i, j, part, shift in zip(pairs.a, pairs.b, pairs.part, pairs.shift, strict=True)
+            f"{self.ids[i]} {self.ids[j]} {part}"
+            for i, j, part in zip(pairs.a, pairs.b, pairs.part, strict=True)
         ]
         new = np.flatnonzero([key not in self.verdicts for key in keys])
         for place, verdict in zip(
@@ -240,17 +226,6 @@ class _Asking:
         ):
             self.verdicts[keys[place]] = bool(verdict)
         return np.array([self.verdicts[key] for key in keys], bool)
-
-    def shift(self, leader: int, others: np.ndarray) -> np.ndarray:
-        """Seconds from each clip's look to the leader's, of the first hash that both have."""
-        ours, seconds = self.signatures[leader], []
-        for other in others:
-            theirs = self.signatures[other]
-            _, i, j = np.intersect1d(
-                ours.hashes[:, WHOLE], theirs.hashes[:, WHOLE], return_indices=True
-            )
-            seconds.append(j[-1] * theirs.step - i[-1] * ours.step if len(i) else 0.0)
-        return np.array(seconds)
 
 
 def _near(vectors: np.ndarray, min_cosine: float) -> list[tuple[int, int]]:

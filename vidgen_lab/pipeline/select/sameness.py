@@ -1,9 +1,10 @@
 """Whether two clips show the same, of thumbnails over time, for many pairs at once.
 
-Proposed by like hashes, a pair is laid over one another as the hashes suggest (mirrored, cropped,
-shifted in time). Then: tones are fitted first, so that brightness and gamma do not count; a quarter
-of the picture may be covered (a logo, a band of subtitles), if what covers it stands still; and
-what moves has to move alike, or every play on one stage would be the same play.
+Proposed by like hashes, a pair is laid over one another as the hashes suggest (mirrored, cropped)
+and at the times at which the thumbnails agree best. Then: tones are fitted first, so that
+brightness and gamma do not count; a quarter of the picture may be covered (a logo, a band of
+subtitles), if what covers it stands still; and what moves has to move alike, or every play on one
+stage would be the same play.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidgen_lab.pipeline.read.pictures import THUMB
-from vidgen_lab.pipeline.select.signatures import INNER_8, INNER_9, MIRRORED, Signature
+from vidgen_lab.pipeline.select.signatures import INNER_8, INNER_9, MIRRORED, WHOLE, Signature
 
 LOOKS = 10  # moments at which two clips are compared
 _COVERED = 0.25  # share of the picture that may differ, standing still
@@ -20,6 +21,7 @@ _STILL = 4.0  # mean squared deviation over time below which nothing moves
 _MOVES = 16.0  # the same of a place above which something moves there
 _FLAT = 2.0  # grey levels of spread below which a picture shows nothing
 _AT_ONCE = 256  # pairs
+_OVERLAP = 0.7  # of the shorter clip that has to lie over the other
 _LAYOUT = 0.9  # correlation of the pictures' places, on the average over time
 _ZOOM = {INNER_9: 0.9, INNER_8: 0.8}
 
@@ -57,24 +59,23 @@ class DuplicateSettings:
 
 @dataclass(frozen=True)
 class Proposal:
-    """Pairs that may be the same, arrays [P]. a looks like the `part` of b, `shift` seconds in."""
+    """Pairs that may be the same, arrays [P]. a looks like the `part` of b."""
 
     a: np.ndarray
     b: np.ndarray
     part: np.ndarray
-    shift: np.ndarray
 
     def __len__(self) -> int:
         return len(self.a)
 
     def __getitem__(self, chosen) -> "Proposal":
-        return Proposal(self.a[chosen], self.b[chosen], self.part[chosen], self.shift[chosen])
+        return Proposal(self.a[chosen], self.b[chosen], self.part[chosen])
 
 
 def same_pictures(a: Signature, b: Signature, settings: DuplicateSettings) -> bool:
-    """Whether one clip shows what the other shows, laid over one another from their beginnings."""
-    one = np.ones(1, int)
-    return bool(same([a, b], Proposal(0 * one, one, 0 * one, np.zeros(1)), settings)[0])
+    """Whether one clip shows what the other shows, or a piece of it."""
+    pair = Proposal(np.array([0]), np.array([1]), np.array([WHOLE]))
+    return bool(same([a, b], pair, settings)[0])
 
 
 def same(
@@ -82,38 +83,67 @@ def same(
 ) -> np.ndarray:
     """bool [P]: which of the proposed pairs show the same.
 
-    A trim moves the looks by less than their distance; so the shift is tried a look to and fro, in
-    quarters, for those pairs that are roughly alike; a crop somewhat wider and narrower.
+    The thumbnails tell to a look how the clips lie in time; within it quarters are tried for those
+    pairs that are roughly alike, and a crop somewhat wider and narrower.
     """
     verdict = np.zeros(len(pairs), bool)
     lengths = np.array([[signatures[n].seconds for n in ends] for ends in (pairs.a, pairs.b)])
     fit = np.flatnonzero(lengths.min(0) >= settings.min_share * lengths.max(0))
     for start in range(0, len(fit), _AT_ONCE):
         rows = fit[start : start + _AT_ONCE]
+        shift = np.zeros(len(pairs))
+        shift[rows] = [_shift(signatures, pairs[n]) for n in rows]
         for nearer in (0.0, -0.05, 0.05):
-            rough = _alike(signatures, pairs[rows], 0.0, nearer, settings, rough=True)
+            rough = _alike(signatures, pairs[rows], shift[rows], nearer, settings, rough=True)
             left = rows[rough]
             for quarter in (0, 1, -1, 2, -2, 3, -3, 4, -4):
-                found = _alike(signatures, pairs[left], quarter / 4, nearer, settings)
+                steps = np.array([signatures[n].step for n in pairs.a[left]])
+                later = shift[left] + quarter / 4 * steps
+                found = _alike(signatures, pairs[left], later, nearer, settings)
                 verdict[left[found]] = True
                 left = left[~found]
             rows = rows[~verdict[rows]]
     return verdict
 
 
+def _shift(signatures: Sequence[Signature], pair: Proposal) -> float:
+    """Seconds into b at which a begins, to a look: where the thumbnails of all looks that then lie
+    over one another correlate best. Hashes cannot tell: many looks in a row have the same."""
+    a, b, zoom = signatures[pair.a], signatures[pair.b], _ZOOM.get(int(pair.part), 1.0)
+    theirs = _enlarged(_at(b, np.arange(0, b.last + 1e-9, a.step)), zoom)
+    theirs = theirs[:, :, ::-1] if pair.part == MIRRORED else theirs
+    alike = _directions(_softened(a.thumbs, zoom)) @ _directions(theirs).T  # [looks, looks]
+    ours, theirs = alike.shape
+    later = np.arange(theirs) - np.arange(ours)[:, None] + ours - 1
+    count = np.bincount(later.ravel())
+    mean = np.bincount(later.ravel(), alike.ravel()) / count
+    mean[count < _OVERLAP * min(ours, theirs)] = -np.inf
+    return float(mean.argmax() - ours + 1) * a.step
+
+
+def _directions(thumbs: np.ndarray) -> np.ndarray:
+    """Thumbnails as unit vectors whose products are correlations, [looks, 9 * 16 * 3 + 1]; a blank
+    one is like a blank one."""
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    flat -= flat.mean(1, keepdims=True)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    blank = length < _FLAT * flat.shape[1] ** 0.5
+    return np.hstack([np.where(blank, 0, flat / np.maximum(length, 1e-6)), blank])
+
+
 def _alike(
     signatures: Sequence[Signature],
     pairs: Proposal,
-    later: float,
+    shift: np.ndarray,
     nearer: float,
     settings: DuplicateSettings,
     rough: bool = False,
 ) -> np.ndarray:
-    """The same for one shift, `later` by so many looks than proposed, and one part of b, larger by
-    the share `nearer`. rough: not yet exact."""
+    """The same for one shift of each pair, in seconds, and one part of b, larger by the share
+    `nearer`. rough: not yet exact."""
     if not len(pairs):
         return np.zeros(0, bool)
-    ours, theirs, overlap = _overlaid(signatures, pairs, later, nearer)  # [P, LOOKS, 9, 16, 3]
+    ours, theirs, overlap = _overlaid(signatures, pairs, shift, nearer)  # [P, LOOKS, 9, 16, 3]
     ours = _fitted(ours, theirs)
     mean_a, mean_b = ours.mean(1), theirs.mean(1)  # [P, 9, 16, 3]
     move_a, move_b = ours - mean_a[:, None], theirs - mean_b[:, None]
@@ -138,7 +168,7 @@ def _alike(
 
 
 def _overlaid(
-    signatures: Sequence[Signature], pairs: Proposal, later: float, nearer: float
+    signatures: Sequence[Signature], pairs: Proposal, shift: np.ndarray, nearer: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thumbnails of both clips at the same moments, float32, and whether they overlap enough."""
     shape = (len(pairs), LOOKS, THUMB[1], THUMB[0], 3)
@@ -146,14 +176,12 @@ def _overlaid(
     enough = np.ones(len(pairs), bool)
     for n in range(len(pairs)):
         a, b = signatures[pairs.a[n]], signatures[pairs.b[n]]
-        late = pairs.shift[n] + later * a.step
-        last_a, last_b = (len(a.thumbs) - 1) * a.step, (len(b.thumbs) - 1) * b.step
-        first, last = max(0.0, -late), min(last_a, last_b - late)
-        enough[n] = last - first >= 0.7 * min(last_a, last_b) - 1e-9
+        first, last = max(0.0, -shift[n]), min(a.last, b.last - shift[n])
+        enough[n] = last - first >= _OVERLAP * min(a.last, b.last) - 1e-9
         moments = np.linspace(first, max(first, last), LOOKS)
         zoom = min(1.0, _ZOOM.get(int(pairs.part[n]), 1.0) + nearer)
         ours[n] = _softened(_at(a, moments), zoom)
-        theirs[n] = _enlarged(_at(b, moments + late), zoom)
+        theirs[n] = _enlarged(_at(b, moments + shift[n]), zoom)
         if pairs.part[n] == MIRRORED:
             theirs[n] = theirs[n, :, :, ::-1]
     return ours, theirs, enough

@@ -136,22 +136,27 @@ class _Watch:
         self.number += 1
 
     def _look(self, rgb: np.ndarray, after: np.ndarray | None) -> None:
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        whole = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(whole, (64, 64), interpolation=cv2.INTER_AREA)
+        # The edge of a bar is sharp and its black is dark, whatever the picture between them is.
+        crop = crop_of(pictures.bar_box([small]), *whole.shape[::-1])
+        grey, *pair = (_cropped(p, crop) for p in (whole, rgb, after) if p is not None)
+        large = min(grey.shape) >= 16
         motion = unexplained = None
-        if after is not None and min(grey.shape) >= 16:
+        if after is not None and large:
             # A time base of one frame; the rate of the clip turns it into seconds.
-            report = analyse_flow(Clip(np.stack([rgb, after]), self.facts.fps))
+            report = analyse_flow(Clip(np.stack(pair), self.facts.fps))
             motion, unexplained = float(report.speed[0]), float(report.unexplained[0])
         self.looks.append(
             Look(
                 number=self.number - 1,
-                steepness=pictures.edge_steepness(grey) if min(grey.shape) >= 16 else None,
+                steepness=pictures.edge_steepness(grey) if large else None,
                 laplacian=pictures.laplacian_variance(grey),
                 brightness=float(grey.mean()),
                 dark=pictures.dark_share(grey),
                 bright=pictures.bright_share(grey),
                 blank=grey.std() < pictures.BLANK,
-                grey=cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA),
+                grey=small,
                 colour=cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA),
                 motion=motion,
                 unexplained=unexplained,
@@ -175,18 +180,21 @@ class _Watch:
         return {
             "frames": [span.first, span.end],
             "span": [span.start, span.stop],
-            "crop": crop_of(box, self.facts),
-            "metrics": self._metrics(span, looks),
+            "crop": crop_of(box, self.facts.width, self.facts.height),
+            "metrics": self._metrics(span, looks, box),
             **signature.plain(),
         }
 
-    def _metrics(self, span: Span, looks: list[Look]) -> Mapping[str, float | None]:
+    def _metrics(
+        self, span: Span, looks: list[Look], box: tuple[float, ...]
+    ) -> Mapping[str, float | None]:
         first, end = (-(-edge // self.stride) for edge in (span.first, span.end))
         changes = np.array(self.changes[first + 1 : end])
         moving = [k for k in looks if k.motion is not None and k.number + 1 < span.end]
-        top, bottom, left, right = box = pictures.bar_box([k.grey for k in looks])
-        crop = crop_of(box, self.facts)
+        top, bottom, left, right = box
+        crop = crop_of(box, self.facts.width, self.facts.height)
         sides = crop[2:] if crop else (self.facts.width, self.facts.height)
+        greys = [_cropped(k.grey, crop_of(box, *k.grey.shape[::-1])) for k in looks]
         return {
             "width": self.facts.width,
             "height": self.facts.height,
@@ -198,7 +206,7 @@ class _Watch:
             "laplacian": _median([k.laplacian for k in looks]),
             "flow_speed": _mean([k.motion for k in moving]),
             "unexplained": _mean([k.unexplained for k in moving]),
-            "changing": _changing([k.grey for k in looks]),
+            "changing": _changing(greys),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
             "longest_freeze": _longest(changes < _FROZEN) * self.stride / self.facts.fps,
             "brightness": _mean([k.brightness for k in looks]),
@@ -206,22 +214,29 @@ class _Watch:
             "bright": _mean([k.bright for k in looks]),
             "blank": _mean([float(k.blank) for k in looks]),
             "bars": 1 - (bottom - top) * (right - left),
-            "stripes": _median([pictures.stripes(k.grey) for k in looks]),
+            "stripes": _median([pictures.stripes(grey) for grey in greys]),
         }
 
 
-def crop_of(box: tuple[float, ...], facts: Facts) -> list[int] | None:
+def crop_of(box: tuple[float, ...], width: int, height: int) -> list[int] | None:
     """[x, y, width, height] in pixels of what lies between black bars, even numbers; None without
     bars. A bar's edge is known to a 64th of the picture, which is therefore cut off too."""
     if box == (0.0, 1.0, 0.0, 1.0):
         return None
     sides = []
-    for first, end, length in ((*box[2:], facts.width), (*box[:2], facts.height)):
+    for first, end, length in ((*box[2:], width), (*box[:2], height)):
         start = -(-round((first + (first > 0) / 64) * length) // 2) * 2
         stop = round((end - (end < 1) / 64) * length) // 2 * 2
         sides.append((start, max(2, stop - start)))
     (x, width), (y, height) = sides
     return [x, y, width, height]
+
+
+def _cropped(picture: np.ndarray, crop: list[int] | None) -> np.ndarray:
+    if crop is None:
+        return picture
+    x, y, width, height = crop
+    return picture[y : y + height, x : x + width]
 
 
 def _block_change(before: np.ndarray | None, grey: np.ndarray) -> float:

@@ -40,6 +40,11 @@ class Signature:
     def seconds(self) -> float:
         return len(self.thumbs) * self.step
 
+    @property
+    def last(self) -> float:
+        """Seconds from the first look to the last."""
+        return (len(self.thumbs) - 1) * self.step
+
     @classmethod
     def of_looks(cls, greys: Sequence[np.ndarray], colours: Sequence[np.ndarray], step: float,
                  box: tuple[float, ...] = PARTS["whole"]) -> "Signature":  # fmt: skip

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 GIB = 2**30
+SPARE = 1.0  # GiB of a card that the driver and fragmentation take
 
 # Parameters in billions, hidden width of the transformer: counted with `anatomy.meta_model`.
 MODELS = {"CogVideoX-2B": (1.694, 1920), "CogVideoX-5B": (5.570, 3072)}
@@ -25,9 +26,9 @@ BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 # Live tensors at the peak, in units of one activation. A transformer block holds about fourteen
 # (queries, keys, values, the four-fold feed-forward twice); the decoder's last stage holds about
-# twenty-four of 128 channels at full size, in chunks of nine frames.
+# twenty-four of 128 channels at full size, in chunks of nine frames (fourteen in Latte).
 TRANSFORMER_TENSORS, DECODER_TENSORS = 14, 24
-DECODER_CHANNELS, DECODER_FRAMES = 128, 9
+DECODER_CHANNELS, DECODER_FRAMES, LATTE_FRAMES = 128, 9, 14
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Plan:
     offload: str
     peak: float
 
-    def fits(self, vram_gib: float, spare: float = 1.0) -> bool:
-        """Whether it fits a card, leaving `spare` for the driver and fragmentation."""
-        return self.peak + spare <= vram_gib
+    def fits(self, vram_gib: float) -> bool:
+        """Whether it fits a card."""
+        return self.peak + SPARE <= vram_gib
 
     def explain(self) -> str:
         """The sum in words."""
@@ -90,12 +91,10 @@ def plan(
     }
     tokens = ((num_frames - 1) // 4 + 1) * (height // 16) * (width // 16) + 226
     activation = (1 + guidance) * tokens * hidden * number / GIB
-    pixels = height * width / (4 if tiling else 1)
-    feature = pixels * min(num_frames, DECODER_FRAMES) * DECODER_CHANNELS * number / GIB
     work = {
         "text encoder": 0.1,
         "transformer": activation * TRANSFORMER_TENSORS,
-        "decoder": feature * DECODER_TENSORS,
+        "decoder": _decoding(height, width, min(num_frames, DECODER_FRAMES), number, tiling),
     }
     peak = {
         "none": sum(weights.values()) + max(work.values()),
@@ -144,9 +143,13 @@ class TrainingPlan:
     def validation_peak(self) -> float:
         return sum(self.validation.values())
 
-    def fits(self, vram_gib: float, spare: float = 1.0) -> bool:
-        """Whether both fit a card, leaving `spare` for the driver and fragmentation."""
-        return max(self.training_peak, self.validation_peak) + spare <= vram_gib
+    @property
+    def peak(self) -> float:
+        return max(self.training_peak, self.validation_peak)
+
+    def fits(self, vram_gib: float) -> bool:
+        """Whether both fit a card."""
+        return self.peak + SPARE <= vram_gib
 
     def explain(self) -> str:
         """The sums in words."""
@@ -209,12 +212,15 @@ def plan_training(
     train = {name: size / GIB for name, size in train.items()}
     train["VAE"] = VAE * 1e9 * 2 / GIB if model in MODELS else 0.2
     kept = {name: train[name] for name in ("weights", "optimizer", "average", "VAE")}
-    pixels = height * width / (4 if tiling else 1)
-    frames = (
-        min(num_frames, DECODER_FRAMES) if model in MODELS else 14
-    )  # Latte decodes 14 at a time
-    work = pixels * frames * DECODER_CHANNELS * 2 / GIB * DECODER_TENSORS
-    return TrainingPlan(model, strategy, gpus, train, kept | {"decoding": work})
+    frames = min(num_frames, DECODER_FRAMES if model in MODELS else LATTE_FRAMES)
+    kept["decoding"] = _decoding(height, width, frames, 2, tiling)
+    return TrainingPlan(model, strategy, gpus, train, kept)
+
+
+def _decoding(height: int, width: int, frames: int, number: int, tiling: bool) -> float:
+    """GiB that a VAE's decoder needs for so many frames at a time, of `number` bytes a value."""
+    feature = height * width * frames * DECODER_CHANNELS * number / GIB
+    return feature * DECODER_TENSORS / (4 if tiling else 1)
 
 
 def _tokens(model: str, height: int, width: int, num_frames: int) -> int:
@@ -248,5 +254,4 @@ def options(vram_gib: float, gpus: int = 1, **settings) -> list[TrainingPlan]:
         except ValueError:
             if strategy == "ddp":
                 raise
-    peak = {id(p): max(p.training_peak, p.validation_peak) for p in plans}
-    return sorted(plans, key=lambda p: (not p.fits(vram_gib), peak[id(p)]))
+    return sorted(plans, key=lambda p: (not p.fits(vram_gib), p.peak))

@@ -15,6 +15,7 @@ import ipywidgets as w
 from vidgen_lab.generation.errors import GenerationCancelled
 from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
+from vidgen_lab.generation.words import words_note
 from vidgen_lab.video.show import show_video, show_videos
 from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
 
@@ -28,7 +29,6 @@ class PromptPanel(Panel):
     """Type a prompt, move the sliders, press Generate; the last clips stay side by side.
 
     pipe: the loaded pipeline. request: the values to start from. ideas: prompts to pick from.
-    preview: show the clip that the model expects while it works.
     Attributes: `request` (what the controls say now), `history` (all finished generations).
     """
 
@@ -37,9 +37,8 @@ class PromptPanel(Panel):
         pipe: "CogVideoXPipeline",
         request: GenerationRequest,
         ideas: Sequence[str] = (),
-        preview: bool = True,
     ) -> None:
-        self.pipe, self.preview = pipe, preview
+        self.pipe = pipe
         self.history: list[Generation] = []
         self._base = request
         self._cancel = CancelToken()
@@ -74,9 +73,17 @@ class PromptPanel(Panel):
         self._cancel = CancelToken()
         self._set_busy(True)
         self.bar.max, self.bar.value = request.num_inference_steps, 0
+        note = html.escape(words_note(request.prompt, self.model))
+        self.words.value = note.replace("\n", "<br>")
         self._say("Warming up …")
         self._thread = threading.Thread(target=self._work, args=(request, self._cancel))
         self._thread.start()
+
+    @property
+    def model(self) -> str | None:
+        """The name of the model that generates."""
+        loaded = getattr(self.pipe, "loaded", None)
+        return loaded.name if loaded else self._base.model
 
     def cancel(self) -> None:
         """Stop the generation at its next step; what Cancel does."""
@@ -89,7 +96,7 @@ class PromptPanel(Panel):
             self._thread.join(timeout)
 
     def _work(self, request: GenerationRequest, token: CancelToken) -> None:
-        every = max(1, request.num_inference_steps // 4) if self.preview else 0
+        every = max(1, request.num_inference_steps // 4)
         try:
             made = generate(
                 self.pipe,
@@ -166,7 +173,7 @@ class PromptPanel(Panel):
         self.generate_button.on_click(lambda _: self.start())
         self.cancel_button.on_click(lambda _: self.cancel())
         self.bar = w.IntProgress(0, 0, 1, layout=w.Layout(width="220px", visibility="hidden"))
-        self.status, self.now, self.shelf = w.HTML(), w.HTML(), w.HTML()
+        self.status, self.words, self.now, self.shelf = (w.HTML() for _ in range(4))
         c = self.controls
         rows = [
             c["prompt"],
@@ -175,6 +182,7 @@ class PromptPanel(Panel):
             w.HBox([c["num_frames"], c["seed"]]),
             w.HBox([self.generate_button, self.cancel_button, self.bar]),
             self.status,
+            self.words,
             self.now,
             self.shelf,
         ]

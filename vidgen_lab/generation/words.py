@@ -1,0 +1,28 @@
+"""What of a prompt an embedded model cannot follow: it knows one small world."""
+
+from vidgen_lab.settings.tiers import model_facts
+from vidgen_lab.toyworld.prompts import read_prompt, unknown_words
+from vidgen_lab.toyworld.world import RESERVED_STYLES, RESERVED_SUBJECTS
+
+
+def ignored_words(prompt: str, model: str | None) -> dict[str, str | None]:
+    """Words without effect on the clip, each with the nearest known one for a typo; {} for a model
+    that is not embedded."""
+    facts = model_facts(model or "")
+    return unknown_words(prompt) if facts and facts.embedded else {}
+
+
+def words_note(prompt: str, model: str | None) -> str:
+    """What the model never saw, a sentence a line; empty where there is nothing to say."""
+    facts, lines = model_facts(model or ""), []
+    if not (facts and facts.embedded):
+        return ""
+    named = read_prompt(prompt).named.values()
+    if kept := [name for name in named if name in RESERVED_SUBJECTS + RESERVED_STYLES]:
+        lines.append(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
+    if unknown := ignored_words(prompt, model):
+        words = ", ".join(f"{word} ({near}?)" if near else word for word, near in unknown.items())
+        lines.append(
+            f"Ignored: {words}. The model never saw these; vidgen-lab words lists what it knows."
+        )
+    return "\n".join(lines)
