@@ -114,17 +114,19 @@ RUNS: dict[str, ShortRun] = {
     "x0": ShortRun(objective=_objective(prediction="x0")),
     "flow": ShortRun(objective=_objective(prediction="flow")),
     "min-SNR": ShortRun(objective=_objective(weighting="min_snr")),
-    "pixels x0": ShortRun(space="pixels", objective=_objective(prediction="x0")),
-    "pixels epsilon": ShortRun(space="pixels", objective=_objective(prediction="epsilon")),
+    "pixels x0": ShortRun(space="pixels", steps=600, objective=_objective(prediction="x0")),
+    "pixels epsilon": ShortRun(
+        space="pixels", steps=600, objective=_objective(prediction="epsilon")
+    ),
     "no EMA": ShortRun(ema_decay=0.0),
     "muon": ShortRun(optimizer=_rate(name="muon", muon_learning_rate=4e-3)),
     "batch 8": ShortRun(batch=8, steps=600),
     "batch 64": ShortRun(batch=64, steps=75, optimizer=_rate(warmup=5)),
     "learned variance": ShortRun(learn_sigma=True),
     "frame differences": ShortRun(objective=_objective(frame_difference=0.5)),
-    "alternating attention": ShortRun(attention="alternating", steps=150),
-    "joint attention": ShortRun(attention="joint", steps=150),
-    "small first": ShortRun(attention="alternating", steps=200, small_until=110),
+    "alternating attention": ShortRun(attention="alternating", steps=600),
+    "joint attention": ShortRun(attention="joint", steps=600),
+    "small first": ShortRun(attention="alternating", steps=760, small_until=420),
 }
 SHOWN = 3  # prompts whose samples are kept
 
