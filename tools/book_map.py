@@ -56,11 +56,17 @@ class BookMap:
     """All entries, in order, and the ids that the chapters built so far must cover."""
 
     entries: tuple[Entry, ...]
-    rows: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int | list[str]] = field(default_factory=dict)
 
     def expected(self) -> list[str]:
-        """Row ids of the chapters built so far: chapter 1 with 72 rows is 1.01 to 1.72."""
-        return [f"{c}.{n:02d}" for c, count in self.rows.items() for n in range(1, count + 1)]
+        """Row ids of the chapters built so far: chapter 1 with 72 rows is 1.01 to 1.72, and of one
+        that is built in part with [1-25, 45-56] those."""
+        ids = []
+        for chapter, built in self.rows.items():
+            for span in [f"1-{built}"] if isinstance(built, int) else built:
+                first, last = map(int, span.split("-"))
+                ids += [f"{chapter}.{n:02d}" for n in range(first, last + 1)]
+        return ids
 
 
 def load_map(path: Path = FILE) -> BookMap:

@@ -42,7 +42,7 @@ class Recipe:
 CLIPS = 16  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(5, ("av", "cv2", "numpy", "scenedetect")),
+    "score": Recipe(6, ("av", "cv2", "numpy", "scenedetect")),
     "embed": Recipe(3, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
     "export": Recipe(3, ("av", "ffmpeg")),

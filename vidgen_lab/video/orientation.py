@@ -1,6 +1,7 @@
 """How a stored picture has to be turned, or mirrored, to be shown."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,7 +56,8 @@ class Upright:
 
     def _graph(self, width: int, height: int, pixels: str) -> Graph:
         graph = Graph()
-        graph.threads = 1
+        with suppress(AttributeError):  # PyAV before 15 has no such setting
+            graph.threads = 1
         first = graph.add_buffer(width=width, height=height, format=pixels, time_base=Fraction(1))
         nodes = [first, *(graph.add(*given) for given in self.filters), graph.add("buffersink")]
         graph.link_nodes(*nodes).configure()

@@ -87,9 +87,10 @@ class VideoReader:
     """Index of one video file. Holds no open handle, so it pickles into DataLoader workers.
 
     info: VideoInfo. track: number of the stream that is read. times: float64 [num_frames], seconds
-    at which the frames are shown, the first at 0. threads: to decode and convert with; leave 1
-    inside DataLoader workers. shrink_to: pixels that the shorter side of what is read has at most;
-    scaling what the decoder gives costs a fraction of converting a large picture to RGB first, and
+    at which the frames are shown, the first at 0. transfer: curve of the tones, 16 for PQ and 18
+    for HLG. threads: to decode and convert with; leave 1 inside DataLoader workers. shrink_to:
+    pixels that the shorter side of what is read has at most; scaling what the decoder gives costs a
+    fraction of converting a large picture to RGB first, and
     no memory. None: as it is in the file.
     """
 
@@ -107,6 +108,8 @@ class VideoReader:
             header_rate = float(stream.average_rate or stream.guessed_rate or 0)
             has_audio = bool(container.streams.audio)
             self._index, first = index_packets(container, stream)
+            # Known for sure when a picture was decoded: a container's tags may be of its source.
+            self.transfer = int(stream.codec_context.color_trc or 0)
         if first is None:
             raise VideoError(f"{self.path} has a video track but not one frame that decodes")
         if self._index is None:

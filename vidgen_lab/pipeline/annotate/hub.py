@@ -6,7 +6,7 @@ fetched unless `download=True` says so, and the licence of the weights is shown 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -64,24 +64,38 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class RtDetrDetector:
-    """RT-DETR. model: with `.config.id2label`. samples: frames of a clip that are seen.
+class _Trained:
+    """A model and the processor that comes with its weights; samples: frames that it sees.
 
-    threshold: lowest score of an object.
+    kinds: what the constructor takes first, by its names in transformers.
     """
+
+    hub_id: str
+    kinds: tuple[str, ...]
+
+    def __init__(self, model: Any, processor: Any, name: str, samples: int) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.name, self.samples = name, samples
+
+    @classmethod
+    def load(cls, hub_id: str | None = None, download: bool = False) -> Self:
+        import transformers
+
+        hub_id, kinds = hub_id or cls.hub_id, (getattr(transformers, k) for k in cls.kinds)
+        return cls(*(fetch(kind, hub_id, download) for kind in kinds), hub_id)
+
+
+class RtDetrDetector(_Trained):
+    """RT-DETR. model: with `.config.id2label`. threshold: lowest score of an object."""
+
+    hub_id = "PekingU/rtdetr_r18vd"
+    kinds = ("AutoModelForObjectDetection", "AutoImageProcessor")
 
     def __init__(
         self, model: Any, processor: Any, name: str, samples: int = 5, threshold: float = 0.5
     ) -> None:
-        self.model, self.processor, self.name = model.eval(), processor, name
-        self.samples, self.threshold = samples, threshold
-
-    @classmethod
-    def load(cls, hub_id: str = "PekingU/rtdetr_r18vd", download: bool = False) -> "RtDetrDetector":
-        from transformers import AutoImageProcessor, AutoModelForObjectDetection
-
-        model = fetch(AutoModelForObjectDetection, hub_id, download)
-        return cls(model, fetch(AutoImageProcessor, hub_id, download), hub_id)
+        super().__init__(model, processor, name, samples)
+        self.threshold = threshold
 
     @torch.inference_mode()
     def detect(self, clip: Clip) -> list[Object]:
@@ -113,28 +127,22 @@ ACTION_LABELS = (
 )  # fmt: skip
 
 
-class XClipActions:
+class XClipActions(_Trained):
     """X-CLIP: which of some sentences fits the clip best."""
+
+    hub_id = "microsoft/xclip-base-patch32"
+    kinds = ("XCLIPModel", "AutoImageProcessor", "AutoTokenizer")
 
     def __init__(
         self, model: Any, processor: Any, tokenizer: Any, name: str,
         labels: Sequence[str] = ACTION_LABELS,
     ) -> None:  # fmt: skip
-        self.model, self.processor, self.tokenizer = model.eval(), processor, tokenizer
-        self.labels, self.name = tuple(labels), name
-
-    @classmethod
-    def load(
-        cls, hub_id: str = "microsoft/xclip-base-patch32", download: bool = False
-    ) -> "XClipActions":
-        from transformers import AutoImageProcessor, AutoTokenizer, XCLIPModel
-
-        parts = (XCLIPModel, AutoImageProcessor, AutoTokenizer)
-        return cls(*(fetch(part, hub_id, download) for part in parts), hub_id)
+        super().__init__(model, processor, name, model.config.vision_config.num_frames)
+        self.tokenizer, self.labels = tokenizer, tuple(labels)
 
     @torch.inference_mode()
     def act(self, clip: Clip) -> list[Action]:
-        count = self.model.config.vision_config.num_frames
+        count = self.samples
         numbers = evenly_spaced(clip.num_frames, count, repeat=True)
         inputs = self.processor(list(clip.frames[numbers]), return_tensors="pt")
         video = inputs["pixel_values"].reshape(1, count, 3, *inputs["pixel_values"].shape[-2:])
@@ -150,30 +158,27 @@ class XClipActions:
         return [{"label": self.labels[i], "score": float(shares[i])} for i in order]
 
 
-class SmolVlmCaptioner:
+class SmolVlmCaptioner(_Trained):
     """SmolVLM2 looks at several frames in order and describes what happens.
 
     processor: turns (text, pictures) into the model's input, as transformers' AutoProcessor does.
     """
 
+    hub_id = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"
+    kinds = ("AutoModelForImageTextToText", "AutoProcessor")
     prompt = "Describe this video in one sentence: who or what, doing what, where."
 
     def __init__(
         self, model: Any, processor: Any, name: str, samples: int = 6, max_new_tokens: int = 60
     ) -> None:
-        self.model, self.processor, self.name = model.eval(), processor, name
-        self.samples, self.max_new_tokens = samples, max_new_tokens
+        super().__init__(model, processor, name, samples)
+        self.max_new_tokens = max_new_tokens
 
     @classmethod
-    def load(
-        cls, hub_id: str = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct", download: bool = False
-    ) -> "SmolVlmCaptioner":
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        model = fetch(AutoModelForImageTextToText, hub_id, download)
-        processor = fetch(AutoProcessor, hub_id, download)
-        processor.image_processor.do_image_splitting = False  # a frame is one picture, not many
-        return cls(model, processor, hub_id)
+    def load(cls, hub_id: str | None = None, download: bool = False) -> Self:
+        made = super().load(hub_id, download)
+        made.processor.image_processor.do_image_splitting = False  # a frame is one picture
+        return made
 
     @torch.inference_mode()
     def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
@@ -192,21 +197,14 @@ class SmolVlmCaptioner:
         return self.processor.batch_decode(answer, skip_special_tokens=True)[0].strip()
 
 
-class ClipEmbedder:
+class ClipEmbedder(_Trained):
     """CLIP: the mean direction of the frames' embeddings."""
 
+    hub_id = "openai/clip-vit-base-patch32"
+    kinds = ("CLIPVisionModelWithProjection", "AutoImageProcessor")
+
     def __init__(self, model: Any, processor: Any, name: str, samples: int = 8) -> None:
-        self.model, self.processor, self.name = model.eval(), processor, name
-        self.samples = samples
-
-    @classmethod
-    def load(
-        cls, hub_id: str = "openai/clip-vit-base-patch32", download: bool = False
-    ) -> "ClipEmbedder":
-        from transformers import AutoImageProcessor, CLIPVisionModelWithProjection
-
-        model = fetch(CLIPVisionModelWithProjection, hub_id, download)
-        return cls(model, fetch(AutoImageProcessor, hub_id, download), hub_id)
+        super().__init__(model, processor, name, samples)
 
     @torch.inference_mode()
     def embed(self, clip: Clip) -> np.ndarray:

@@ -18,12 +18,6 @@ _EDGE_WINDOW = 13  # pixels in which the two sides of an edge are looked for
 _EDGE_CONTRAST = 24  # grey levels between the two sides of an edge, at least
 
 
-def work_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) at which a video of this size is measured."""
-    scale = min(1.0, WORK_SIDE / min(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def edge_steepness(grey: np.ndarray) -> float | None:
     """How sharp the edges are, uint8 [H, W] -> about 0.1 (blurred) .. 0.4 (a step); None: no edge.
 
@@ -99,12 +93,6 @@ def _between_bars(brightest: np.ndarray) -> tuple[float, float]:
     return first / count, end / count
 
 
-def bar_share(brightest: np.ndarray) -> float:
-    """Share of the picture taken by black bars, 0..1; brightest: as in `bar_box`, of all looks."""
-    top, bottom, left, right = bar_box([brightest])
-    return 1 - (bottom - top) * (right - left)
-
-
 def stripes(grey: np.ndarray) -> float:
     """How much of the upper half vertical stripes alone explain, 0..1: 1 for colour bars."""
     upper = grey[: len(grey) // 2].astype(np.float32)
@@ -124,8 +112,3 @@ def perceptual_hash(grey: np.ndarray) -> str | None:
     low = cv2.dct(small)[:8, :8].flatten()
     bits = low > np.median(low[1:])
     return f"{int.from_bytes(np.packbits(bits).tobytes(), 'big'):016x}"
-
-
-def hamming(a: str, b: str) -> int:
-    """Number of bits by which two hashes differ, 0..64."""
-    return (int(a, 16) ^ int(b, 16)).bit_count()

@@ -74,7 +74,7 @@ def facts_of(reader: VideoReader) -> Facts:
                 "container": container.format.name,
                 "bit_depth": depth,
                 "sample_aspect": float(shape or 1),
-                "hdr": _HDR_CURVES.get(int(stream.codec_context.color_trc or 0), ""),
+                "hdr": _HDR_CURVES.get(reader.transfer, ""),
                 "audio_codec": audio[0].codec_context.name if audio else "",
                 "header_frames": int(stream.frames),
                 "header_seconds": _header_seconds(container, stream),

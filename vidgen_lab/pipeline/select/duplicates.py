@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.nearby import near_pairs
@@ -164,14 +165,13 @@ def find_groups(
     hashes = Hashes(signatures)
     for crowd in Shelves(hashes, WHOLE).crowds():
         _sweep(crowd, ask, joined)
-    roots = np.array([joined.root(n) for n in range(len(rows))])
+    roots = np.array([joined[n] for n in range(len(rows))])
     pairs = propose(hashes, settings, roots == np.arange(len(rows)))
     for wave in _waves(pairs):
-        open_ = np.array([not joined.same(i, j) for i, j in zip(wave.a, wave.b, strict=True)], bool)
-        wave = wave[open_]
-        equal = wave[ask(wave)]
-        for i, j in zip(equal.a, equal.b, strict=True):
-            joined.join(int(i), int(j), "pictures")
+        apart = [not joined.connected(i, j) for i, j in wave.ends()]
+        wave = wave[np.array(apart, bool)]
+        for i, j in wave[ask(wave)].ends():
+            joined.join(i, j, "pictures")
     if settings.min_cosine is not None:
         if embeddings is None:
             raise ValueError("min_cosine compares embeddings, but none were given")
@@ -197,7 +197,7 @@ def _waves(pairs: Proposal) -> Iterator[Proposal]:
 def _sweep(crowd: np.ndarray, ask: "_Asking", joined: "_Groups") -> None:
     """Sort clips that share a hash into groups without comparing all with all: everyone with the
     first, who is left with the first of these, and so on."""
-    waiting = np.unique([joined.root(int(n)) for n in crowd])
+    waiting = np.unique([joined[int(n)] for n in crowd])
     while len(waiting) > 1:
         leader, others = waiting[0], waiting[1:]
         pairs = Proposal(np.full(len(others), leader), others, np.full(len(others), WHOLE))
@@ -279,35 +279,26 @@ def drop_duplicates(
     return out
 
 
-class _Groups:
-    """Union-find over row numbers."""
+class _Groups(DisjointSet):
+    """Row numbers that belong together, and the level that joined them last."""
 
     def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
-        self._level: dict[int, str] = {}
+        super().__init__(range(count))
+        self._joins: list[tuple[int, str]] = []
 
     def join(self, i: int, j: int, level: str) -> None:
-        i, j = self.root(i), self.root(j)
-        if i != j:
-            low, high = min(i, j), max(i, j)
-            self._parent[high] = low
-            self._level[low] = max(
-                (level, self._level.get(low, ""), self._level.get(high, "")), key=_LEVELS.index
-            )
-
-    def same(self, i: int, j: int) -> bool:
-        return self.root(i) == self.root(j)
+        if self.merge(i, j):
+            self._joins.append((i, level))
 
     def groups(self) -> list[tuple[list[int], str]]:
+        levels: dict[int, set[str]] = defaultdict(set)
+        for i, level in self._joins:
+            levels[self[i]].add(level)
         members: dict[int, list[int]] = defaultdict(list)
-        for number in range(len(self._parent)):
-            members[self.root(number)].append(number)
-        return [(m, self._level[root]) for root, m in sorted(members.items()) if len(m) > 1]
-
-    def root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = i = self._parent[self._parent[i]]
-        return i
+        for number in self:
+            if self[number] in levels:
+                members[self[number]].append(number)
+        return [(m, max(levels[root], key=_LEVELS.index)) for root, m in members.items()]
 
 
-_LEVELS = ("", "bytes", "pictures", "content")
+_LEVELS = ("bytes", "pictures", "content")

@@ -71,6 +71,9 @@ class Proposal:
     def __getitem__(self, chosen) -> "Proposal":
         return Proposal(self.a[chosen], self.b[chosen], self.part[chosen])
 
+    def ends(self) -> list[tuple[int, int]]:
+        return list(zip(self.a.tolist(), self.b.tolist(), strict=True))
+
 
 def same_pictures(a: Signature, b: Signature, settings: DuplicateSettings) -> bool:
     """Whether one clip shows what the other shows, or a piece of it."""
