@@ -11,9 +11,11 @@ from vidgen_lab.finetuning.dataset import (
     read_training_clips,
     spread,
     table_of,
+    write_training_clips,
 )
 from vidgen_lab.toyworld.dataset import write_dataset
-from vidgen_lab.video.reader import VideoReader
+from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.reader import VideoReader, read_clip
 
 
 @pytest.fixture(scope="module")
@@ -112,3 +114,20 @@ def test_first_frames_from_images_txt(tmp_path):
     (folder / "images.txt").write_text("images/0.png\nimages/9.png\n")
     with pytest.raises(DatasetError, match="line 2, .*9.png"):
         read_training_clips(config(folder))
+
+
+def test_what_is_left_open_is_the_model_s_own_size(tmp_path):
+    asked = DataConfig(tmp_path, height=32).sized(17, 64, 96)
+    assert (asked.num_frames, asked.height, asked.width) == (17, 32, 96)
+
+
+def test_clips_and_prompts_are_written_line_by_line(tmp_path):
+    clips = [Clip(np.full((9, 32, 32, 3), n, np.uint8), 8.0) for n in (10, 200)]
+    written = write_training_clips(tmp_path / "new", clips, ["one\nline", "two"])
+    found, _ = read_training_clips(config(written))
+    assert [clip.caption for clip in found] == ["one line", "two"]
+    bright = [int(read_clip(clip.span.path).frames.mean()) for clip in found]
+    assert bright[0] < 40 < 160 < bright[1]
+    with pytest.raises(ValueError, match="shorter"):
+        write_training_clips(tmp_path / "short", clips[:1], ["one", "two"])
+    assert not (tmp_path / "short" / "prompts.txt").exists()  # no list that lies

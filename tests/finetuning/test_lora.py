@@ -66,6 +66,18 @@ def test_what_is_trained_is_float32_on_a_bfloat16_base(spec):
     assert all(g.dtype == torch.float32 and g.abs().sum() > 0 for g in gradients)
 
 
+def test_what_an_adapter_reads_is_widened_only_where_autocast_does_not_narrow_it(spec):
+    transformer = tiny_pipeline("2b").transformer.to(torch.bfloat16)
+    apply_lora_to_model(transformer, CogVideoLoRAConfig(rank=4))
+    layer, read = transformer.transformer_blocks[0].attn1.to_q.lora_A["default"], []
+    layer.register_forward_pre_hook(lambda _, given: read.append(given[0].dtype))
+    output(transformer, spec, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        output(transformer, spec, torch.bfloat16)
+    output(transformer, spec, torch.bfloat16)
+    assert read == [torch.float32, torch.bfloat16, torch.float32]
+
+
 def test_the_start_depends_on_the_seed_alone(spec):
     def start(seed):
         transformer = tiny_pipeline("2b").transformer

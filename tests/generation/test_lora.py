@@ -6,7 +6,14 @@ from safetensors.torch import save_file
 
 from tests.tiny_models import build_tiny, tiny_pipeline
 from vidgen_lab.generation.generate import generate
-from vidgen_lab.generation.lora import LoRAError, find_lora, inspect_lora, load_lora
+from vidgen_lab.generation.lora import (
+    LoRAError,
+    active_adapters,
+    find_lora,
+    inspect_lora,
+    load_lora,
+    set_scales,
+)
 from vidgen_lab.generation.request import GenerationRequest
 
 RANK, WIDTH, SETTINGS = 4, 32, "lora_adapter_metadata"
@@ -202,3 +209,14 @@ def test_a_recipe_with_a_senseless_adapter_is_none(tmp_path):
         clip.with_suffix(".json").write_text(json.dumps(recipe | {"lora": wrong}))
         with pytest.raises(ValueError, match="no recipe of a clip: it has lora"):
             read_recipe(clip)
+
+
+def test_scales_are_changed_without_loading_anew(save):
+    pipe = tiny_pipeline()
+    load_lora(pipe, save(), save(weights(blocks=1), name="b.safetensors"))
+    set_scales(pipe, 0.5, 0)
+    assert [entry["scale"] for entry in active_adapters(pipe)] == [0.5, 0.0]
+    layer = pipe.transformer.transformer_blocks[0].attn1.to_q
+    assert [layer.scaling[name] for name in pipe.adapters] == [0.5, 0.0]
+    with pytest.raises(LoRAError, match="2 LoRA files and 1 scales"):
+        set_scales(pipe, 1.0)

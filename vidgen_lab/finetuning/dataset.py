@@ -4,8 +4,8 @@ CogVideo's folder (`prompts.txt`, `videos.txt`, optionally `images.txt` with fir
 Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manifest.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +15,7 @@ from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
 from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
-from vidgen_lab.video.clip import evenly_spaced
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.writer import write_clip
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ class DatasetError(ValueError):
 class DataConfig:
     """What is trained on.
 
-    folder: of the clips. num_frames, height, width: what the model sees of each; a clip that is
-        shorter or smaller is left out, by name. max_upscale: how much smaller it may be.
+    folder: of the clips. num_frames, height, width: what the model sees of each, by default what
+        it was made for; a clip that is shorter or smaller is left out, by name. max_upscale: how
+        much smaller it may be.
     captions: "description" as listed; "trigger" the trigger word alone; "both" the word before the
         description. trigger: that word, such as "in ink style".
     caption_dropout: share of draws without a text: it keeps guidance working.
@@ -42,9 +43,9 @@ class DataConfig:
     """
 
     folder: Path
-    num_frames: int = 49
-    height: int = 480
-    width: int = 720
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
     max_upscale: float = 1.0
     captions: Literal["description", "trigger", "both"] = "description"
     trigger: str = ""
@@ -62,6 +63,15 @@ class DataConfig:
             raise ValueError(f"caption_dropout must be in [0, 1), not {self.caption_dropout:g}")
         if self.batch_size < 1 or self.workers < 0 or self.held_out < 0 or self.prior_weight < 0:
             raise ValueError("batch_size must be positive; workers, held_out, prior_weight not < 0")
+
+    def sized(self, num_frames: int, height: int, width: int) -> "DataConfig":
+        """With these in place of what was left open."""
+        return replace(
+            self,
+            num_frames=self.num_frames or num_frames,
+            height=self.height or height,
+            width=self.width or width,
+        )
 
 
 @dataclass(frozen=True)
@@ -140,15 +150,32 @@ def make_prior(
     if not prompts:
         raise ValueError("there is no prompt to make clips of")
     folder = Path(folder)
+    made = (
+        None if (folder / name).is_file()
+        else generate(pipe, request.with_(prompt=prompt, seed=request.seed + n)).clip
+        for n, (name, prompt) in enumerate(zip(_names(prompts), prompts, strict=True))
+    )  # fmt: skip
+    return write_training_clips(folder, made, prompts)
+
+
+def write_training_clips(
+    folder: str | Path, clips: Iterable[Clip | None], prompts: Sequence[str]
+) -> Path:
+    """Clips and their prompts in CogVideo's layout; the lists come last and together, so that line
+    n of one always belongs to line n of the other. None stands for a clip that is there already."""
+    folder = Path(folder)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    names = [f"videos/{n:05d}.mp4" for n in range(len(prompts))]
-    for n, (name, prompt) in enumerate(zip(names, prompts, strict=True)):
-        if not (folder / name).is_file():
-            asked = request.with_(prompt=prompt, seed=request.seed + n)
-            write_clip(generate(pipe, asked).clip, folder / name)
+    names = _names(prompts)
+    for name, clip in zip(names, clips, strict=True):
+        if clip is not None:
+            write_clip(clip, folder / name)
     lists = {"prompts.txt": [" ".join(p.split()) for p in prompts], "videos.txt": names}
     write_files({folder / name: "".join(f"{x}\n" for x in rows) for name, rows in lists.items()})
     return folder
+
+
+def _names(prompts: Sequence[str]) -> list[str]:
+    return [f"videos/{n:05d}.mp4" for n in range(len(prompts))]
 
 
 def _clip(record: ClipRecord, images: dict[str, Path], config: DataConfig) -> TrainingClip:

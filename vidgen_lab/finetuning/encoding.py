@@ -17,13 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from vidgen_lab.files import write_files
 from vidgen_lab.finetuning.dataset import DatasetError, TrainingClip
 from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.generation.loading import dtype_keyword
 from vidgen_lab.generation.request import count_tokens
 from vidgen_lab.journal import key_of
+from vidgen_lab.progress import Progress
 from vidgen_lab.training import distributed
 from vidgen_lab.training.data.clip_encoding import raw_bytes
 from vidgen_lab.training.data.latent_cache import LatentCache
@@ -73,13 +74,15 @@ class TextCache:
         }
         missing = [text for text in texts if self._load(text) is None]
         self.folder.mkdir(parents=True, exist_ok=True)
-        for start in tqdm(range(0, len(missing), batch), desc="texts", disable=not missing):
-            group = missing[start : start + batch]
-            stacked = torch.stack([ids[text] for text in group]).to(encoder.device)
-            with torch.no_grad():
-                said = encoder(stacked)[0].cpu()  # [B, L, D]
-            for text, one in zip(group, said, strict=True):
-                write_files({self._path(text): save({"text": one.clone()})})
+        with Progress(len(missing), "texts", "text", disable=not missing) as bar:
+            for start in range(0, len(missing), batch):
+                group = missing[start : start + batch]
+                stacked = torch.stack([ids[text] for text in group]).to(encoder.device)
+                with torch.no_grad():
+                    said = encoder(stacked)[0].cpu()  # [B, L, D]
+                for text, one in zip(group, said, strict=True):
+                    write_files({self._path(text): save({"text": one.clone()})})
+                bar.update(len(group))
         return ids
 
     def load(self, text: str) -> torch.Tensor:
@@ -215,8 +218,8 @@ def encode_clips(
     """
     from diffusers import AutoencoderKLCogVideoX
 
-    vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae").to(device)
-    vae = in_precision(vae, dtype).eval().requires_grad_(False)
+    vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **{dtype_keyword(): dtype})
+    vae.to(device).eval().requires_grad_(False)
     vae.enable_slicing()
     if max(math.prod(clip.span.shape) for clip in clips) >= TILED_FROM:
         vae.enable_tiling()
@@ -256,11 +259,6 @@ def _encoder_identity(encoder: nn.Module) -> str:
         digest.update(f"{name} {list(weight.shape)}".encode())
         digest.update(raw_bytes(weight))
     return digest.hexdigest()[:32]
-
-
-def in_precision(model: Any, dtype: torch.dtype) -> Any:
-    """The same model in `dtype`; diffusers warns even where nothing would change."""
-    return model if model.dtype == dtype else model.to(dtype=dtype)
 
 
 def _free() -> None:

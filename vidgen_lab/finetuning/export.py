@@ -95,14 +95,19 @@ class SelfCheck:
     tolerance: float
 
     @property
+    def told(self) -> bool:
+        """Whether the effect is large enough that rounding does not hide its strength."""
+        return self.effect > self.tolerance
+
+    @property
     def passed(self) -> bool:
-        told = self.effect > self.tolerance  # below that, rounding hides what strength it has
-        strong = not told or abs(self.strength - 1) < 0.1
+        strong = not self.told or abs(self.strength - 1) < 0.1
         return strong and max(self.reloaded, self.scale_0, self.base) <= self.tolerance
 
     def __str__(self) -> str:
+        strength = f"strength {self.strength:.3f}" if self.told else "too weak to tell its strength"
         return (
-            f"{'as trained' if self.passed else 'NOT as trained'}: strength {self.strength:.3f}, "
+            f"{'as trained' if self.passed else 'NOT as trained'}: {strength}, "
             f"effect {self.effect:.2g}, reloaded differs by {self.reloaded:.1g}, "
             f"scale 0 by {self.scale_0:.1g} (allowed {self.tolerance:.1g})"
         )

@@ -110,7 +110,21 @@ def apply_lora_to_model(
             start = torch.empty(parameter.shape)
             nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
             parameter.data.copy_(start)
+    transformer.register_forward_pre_hook(_leave_casting_to_autocast)
     return count_trainable(transformer)
+
+
+def _leave_casting_to_autocast(transformer: nn.Module, _: Any) -> None:
+    """PEFT widens to float32 what an adapter reads, and autocast narrows it again: the same
+    numbers for an eighth of a step more. Without autocast the widening is needed."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    widen = not torch.is_autocast_enabled(next(transformer.parameters()).device.type)
+    if vars(transformer).get("widens_inputs") != widen:
+        transformer.widens_inputs = widen
+        for module in transformer.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.cast_input_dtype_enabled = widen
 
 
 def count_trainable(model: nn.Module) -> Trainable:

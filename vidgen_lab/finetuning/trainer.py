@@ -25,7 +25,6 @@ from vidgen_lab.finetuning.encoding import (
     LatentDataset,
     encode_clips,
     encode_texts,
-    in_precision,
 )
 from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
 from vidgen_lab.finetuning.image_to_video import (
@@ -37,7 +36,7 @@ from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_tra
 from vidgen_lab.finetuning.scaling import check_memory, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
-from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
+from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
 from vidgen_lab.generation.lora import LoRAFile
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.settings.hardware import probe
@@ -90,10 +89,11 @@ class CogVideoTrainer:
             )
         if config.training.strategy == "fsdp" and config.samples.prompts:
             raise ValueError("a sharded model makes no samples: leave samples.prompts empty")
-        self.config, self._on_log = config, on_log
+        self._on_log = on_log
         self.model = locate(config.model, download, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
         self.spec = CogVideoXSpec.from_folder(self.model)
-        data = config.data
+        data = config.data.sized(*self.spec.limits.native)
+        self.config = replace(config, data=data)
         self.spec.check_size(data.num_frames, data.height, data.width)
         if self.spec.image_to_video and len(config.samples.images) != len(config.samples.prompts):
             raise ValueError(
@@ -173,7 +173,7 @@ class CogVideoTrainer:
         from diffusers import CogVideoXTransformer3DModel
 
         folder = self.model / "transformer"
-        return in_precision(CogVideoXTransformer3DModel.from_pretrained(folder), dtype)
+        return CogVideoXTransformer3DModel.from_pretrained(folder, **{dtype_keyword(): dtype})
 
     def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
@@ -254,11 +254,12 @@ class CogVideoTrainer:
         from transformers import AutoTokenizer
 
         where = next(model.parameters()).device
-        vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae")
+        dtype = {dtype_keyword(): self._precision(where)}
+        vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae", **dtype)
         pipe = getattr(diffusers, self.spec.pipeline_name)(
             tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
             text_encoder=KnownTexts.of(self.texts, self._ids),
-            vae=in_precision(vae.to(where), self._precision(where)).eval(),
+            vae=vae.to(where).eval(),
             transformer=model,
             scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
         )

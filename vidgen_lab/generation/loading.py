@@ -73,7 +73,7 @@ def load_pipeline(
             folder,
             use_safetensors=True,  # the other formats may hold code
             local_files_only=True,
-            **{_dtype_keyword(): _torch_dtype(precision)},
+            **{dtype_keyword(): _torch_dtype(precision)},
         )
     pipe.set_progress_bar_config(disable=True)  # `generate` reports its steps to the caller
     offload = apply_memory_options(
@@ -207,7 +207,7 @@ def _torch_dtype(name: str) -> "torch.dtype":
     return getattr(torch, name)
 
 
-def _dtype_keyword() -> str:
+def dtype_keyword() -> str:
     """diffusers 0.40 renamed `torch_dtype`; each version warns about, or ignores, the other."""
     import diffusers
     from packaging.version import Version

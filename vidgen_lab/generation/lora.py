@@ -8,6 +8,7 @@ is loaded, and `load_lora` refuses what would have no effect.
 import json
 import re
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -187,10 +188,27 @@ def load_lora(
     before = dict(getattr(pipe, "adapters", {}))
     for number, (one, scale) in enumerate(zip(found, scales, strict=True), len(before)):
         name = f"lora_{number}"
-        pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
+        with warnings.catch_warnings():  # PEFT's, that several adapters are meant to be there
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
         before[name] = {"file": str(one.path), "sha256": one.sha256, "scale": float(scale)}
-    pipe.set_adapters(list(before), [entry["scale"] for entry in before.values()])
     pipe.adapters = before
+    set_scales(pipe, *(entry["scale"] for entry in before.values()))
+
+
+def set_scales(pipe: "CogVideoXPipeline", *scales: float) -> None:
+    """Change the scales of what `load_lora` loaded, in its order, without loading anything anew.
+
+    Raises LoRAError unless there is one for each.
+    """
+    adapters = getattr(pipe, "adapters", {})
+    if len(scales) != len(adapters):
+        raise LoRAError(f"{len(adapters)} LoRA files and {len(scales)} scales: give one for each")
+    pipe.set_adapters(list(adapters), [float(scale) for scale in scales])
+    pipe.adapters = {
+        name: entry | {"scale": float(scale)}
+        for (name, entry), scale in zip(adapters.items(), scales, strict=True)
+    }
 
 
 def active_adapters(pipe: Any) -> list[dict[str, Any]]:

@@ -85,10 +85,11 @@ def show_videos(
     titles: Sequence[str] | None = None,
     width: int = 240,
     max_mb: float = 4,
+    columns: int | None = None,
 ) -> Embedded:
     """Several clips side by side, each under its title; `max_mb` is the limit of all together.
 
-    Clips within SMALL share one animated PNG.
+    Clips within SMALL share one animated PNG, `columns` of them in a row, by default all that fit.
     """
     if not videos:
         raise ValueError("no videos to show")
@@ -96,7 +97,7 @@ def show_videos(
     small = [_small(video) for video in videos]
     if all(clip is not None for clip in small):
         words = [t or _words(v, c) for t, v, c in zip(titles, videos, small, strict=True)]
-        sheet = clip_sheet(small, titles, width)
+        sheet = clip_sheet(small, titles, width, columns)
         shown = _animated(sheet, (sheet.width, sheet.height), "; ".join(words), max_mb)
         if shown is not None:
             return shown

@@ -1,0 +1,1 @@
+"""What only chapter 5 needs: the recorded runs of its experiments."""

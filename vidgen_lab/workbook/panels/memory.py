@@ -1,0 +1,84 @@
+"""A calculator: what a fine-tuning takes on the reader's own GPU, and what would fit."""
+
+from typing import Any, Literal
+
+import ipywidgets as w
+import pandas as pd
+
+from vidgen_lab.finetuning.scaling import profile_for
+from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_training
+from vidgen_lab.workbook.panels.base import HALF, LABEL, Panel
+
+MODELS = [name for name in TRANSFORMERS if name.startswith("CogVideoX")]
+
+
+class MemoryPanel(Panel):
+    """Choose model, method, cards and memory; the forecast and the advice follow at once.
+
+    memory_gib: of one card. Attribute: `plan` (the forecast for what the controls say now).
+    """
+
+    def __init__(
+        self,
+        memory_gib: float = 24.0,
+        gpus: int = 1,
+        model: str = "CogVideoX-2B",
+        method: Literal["lora", "sft"] = "lora",
+    ) -> None:
+        half = {"style": LABEL, "layout": w.Layout(width=HALF)}
+        rank = w.Dropdown(
+            options=[4, 16, 64, 128, 256], value=128, description="rank of LoRA", **half
+        )
+        self.controls: dict[str, Any] = {
+            "model": w.Dropdown(options=MODELS, value=model, description="model", **half),
+            "method": w.Dropdown(
+                options=["lora", "sft"], value=method, description="method", **half
+            ),
+            "rank": rank,
+            "checkpointing": w.Checkbox(True, description="gradient checkpointing", indent=False),
+            "gpus": w.Dropdown(options=[1, 2, 4, 8], value=gpus, description="GPUs", **half),
+            "memory": w.BoundedFloatText(
+                memory_gib, min=4, max=288, description="GiB of each", **half
+            ),
+        }
+        self.view = w.HTML()
+        for control in self.controls.values():
+            control.observe(lambda _: self._show(), names="value")
+        c = list(self.controls.values())
+        self.box = w.VBox([w.HBox(c[:2]), w.HBox(c[2:4]), w.HBox(c[4:]), self.view])
+        self._show()
+
+    @property
+    def plan(self) -> TrainingPlan:
+        c = {name: control.value for name, control in self.controls.items()}
+        return plan_training(
+            c["model"],
+            rank=c["rank"] if c["method"] == "lora" else 0,
+            checkpointing=c["checkpointing"],
+            strategy="fsdp2" if c["gpus"] > 1 else "ddp",
+            gpus=c["gpus"],
+            tiling=True,
+        )
+
+    @property
+    def fits(self) -> bool:
+        return self.plan.fits(self.controls["memory"].value)
+
+    def summary(self) -> str:
+        c = {name: control.value for name, control in self.controls.items()}
+        verdict = "fits" if self.fits else "does not fit"
+        try:
+            best = profile_for(c["memory"], c["gpus"], c["method"] == "sft").recipe
+            advice = f"the largest recipe that fits: {best}"
+        except ValueError as error:
+            advice = str(error).partition(":")[0]
+        return (
+            f"{c['model']} by {c['method']} takes {self.plan.training_peak:.1f} GiB to train and "
+            f"{self.plan.validation_peak:.1f} to look at a clip: it {verdict} {c['gpus']} x "
+            f"{c['memory']:g} GiB; {advice}"
+        )
+
+    def _show(self) -> None:
+        parts = {"training": self.plan.training, "validation": self.plan.validation}
+        sizes = pd.DataFrame(parts).fillna(0.0).round(2)
+        self.view.value = sizes.to_html() + f"<p>{self.summary()}</p>"
