@@ -40,10 +40,12 @@ test: $(STAMP)
 
 # It sees the packages of the first environment; what Ray brings along moves no pin of theirs.
 SITE := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+# A version that was seen to pass: 2.60 gives the parts of a node half a minute to find one another,
+# whatever it is told, and dies on a machine at work.
 ray: $(STAMP)
 	@[ -x .venv-ray/bin/python ] || $(PY) -m venv .venv-ray
 	@$(PY) $(SITE) > "$$(.venv-ray/bin/python $(SITE))/first.pth"
-	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check "ray[data]>=2.40"
+	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check "ray[data]==2.44.1"
 	@PYTHONPATH="$(CURDIR)" .venv-ray/bin/python -m pytest tests/pipeline -k ray $(ARGS)
 
 notebooks: $(STAMP)

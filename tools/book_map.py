@@ -28,7 +28,8 @@ MADE = "<!-- made from tools/book_map.yaml: make notebooks -->"
 class Entry:
     """One row of the book, or one erratum.
 
-    id: "1.07" or "E14". topic: what it is about, in our words. code: import paths. section:
+    id: "1.07" or "E14". topic: what it is about, in our words. code: import paths, or the cell
+    "notebook@cell-id" in which the reader builds it. section:
     "notebook#Heading" places. test: "file::name" ids. left: why there is no code and no test, if
     so. found: for an erratum, what checking showed. listing: the book's, if it has one.
     delivers: each thing that the book's row promises, with its proof: "notebook#Heading::text" or
@@ -142,7 +143,10 @@ def _undelivered(root: Path, place: str) -> str:
 
 @cache
 def _importable(path: str) -> bool:
-    """Whether a dotted path is a module, or something in one."""
+    """Whether a dotted path is a module, or something in one; or a cell that there is."""
+    if "@" in path:
+        notebook, _, spot = path.partition("@")
+        return any(cell.id == spot for cell in cells(notebook))
     parts = path.split(".")
     for cut in range(len(parts), 0, -1):
         name = ".".join(parts[:cut])
@@ -164,7 +168,12 @@ def _heading(section: str) -> bool:
 
 
 def _shown(entry: Entry) -> bool:
-    """Whether the last name of one of the import paths occurs in one of the sections."""
+    """Whether the last name of one of the import paths occurs in one of the sections.
+
+    What is built in view is shown by being there.
+    """
+    if any("@" in path for path in entry.code):
+        return True
     places = [section.partition("#") for section in entry.section]
     text = " ".join(sections(notebook).get(heading, "") for notebook, _, heading in places)
     return any(re.search(rf"\b{path.rpartition('.')[2]}\b", text) for path in entry.code)
@@ -279,10 +288,17 @@ def errata_page(book: BookMap) -> str:
 
 
 def _places(entry: Entry) -> str:
-    code = [f"`{path.removeprefix('vidgen_lab.')}`" for path in entry.code] or [entry.left]
+    code = [_built(path) or f"`{path.removeprefix('vidgen_lab.')}`" for path in entry.code]
+    code = code or [entry.left]
     sections = [_link(section) for section in entry.section]
     tests = [f"[{t.partition('::')[2]}](../{t.partition('::')[0]})" for t in entry.test]
     return " | ".join("<br>".join(cell) for cell in (code, sections, tests))
+
+
+def _built(path: str) -> str:
+    """A link, if a reader builds it in view."""
+    notebook, at, _ = path.partition("@")
+    return f"[built in view](../notebooks/{notebook}.ipynb)" if at else ""
 
 
 def _link(section: str) -> str:

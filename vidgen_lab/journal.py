@@ -44,11 +44,6 @@ class Journal:
     def __len__(self) -> int:
         return len(self._places)
 
-    def forget(self, key: str) -> None:
-        """Treat this result as not there; a new one takes its place."""
-        self._places.pop(_short(key), None)
-        self._latest = ("", None)
-
     def add(self, key: str, value: Any) -> None:
         """Remember a result."""
         self.folder.mkdir(parents=True, exist_ok=True)

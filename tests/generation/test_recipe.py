@@ -12,12 +12,12 @@ from vidgen_lab.generation.recipe import (
     check_output,
     differences,
     free_name,
-    load_recipe,
     read_recipe,
     recipe_path,
     reproduce,
     save_generation,
 )
+from vidgen_lab.generation.request import request_of
 from vidgen_lab.video.reader import read_clip
 
 
@@ -32,7 +32,7 @@ def test_clip_and_recipe_lie_side_by_side(generation, tmp_path):
     assert read_clip(path).num_frames == 17
     assert read_clip(path).fps == 8
     assert read_recipe(path) == read_recipe(recipe_path(path)) == generation.recipe
-    assert load_recipe(path) == generation.request
+    assert request_of(read_recipe(path)) == generation.request
 
 
 def test_a_recipe_reproduces_its_clip(generation, tmp_path, recwarn):
@@ -56,7 +56,7 @@ def test_other_conditions_are_told(generation, tmp_path):
 def test_letters_of_any_language_survive(pipe, request_, tmp_path):
     request = request_.with_(prompt="ein grüner Ball 球")
     path = save_generation(generate(pipe, request), tmp_path / "größe 球.mp4")
-    assert load_recipe(path).prompt == "ein grüner Ball 球"
+    assert read_recipe(path)["prompt"] == "ein grüner Ball 球"
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_a_file_that_is_no_recipe(tmp_path, content, message):
     file = tmp_path / "a.json"
     file.write_text(content)
     with pytest.raises(ValueError, match=message):
-        load_recipe(file)
+        read_recipe(file)
 
 
 def test_no_recipe_beside_the_clip(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"a\.json"):
-        load_recipe(tmp_path / "a.mp4")
+        read_recipe(tmp_path / "a.mp4")
 
 
 def refuse(code):
@@ -233,4 +233,4 @@ def test_a_recipe_is_checked_whole_before_anything_is_made(generation, tmp_path,
 def test_a_recipe_nested_without_end(tmp_path):
     (tmp_path / "a.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match="is no recipe"):
-        load_recipe(tmp_path / "a.json")
+        read_recipe(tmp_path / "a.json")

@@ -8,7 +8,6 @@ def ray_node(monkeypatch):
     """A Ray node of two processors."""
     # its parts wait 30 s for one another, then the node dies: too short for a machine at work
     monkeypatch.setenv("RAY_agent_register_timeout_ms", "600000")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     ray = pytest.importorskip("ray")
     ray.init(
         num_cpus=2,

@@ -9,7 +9,7 @@ from tools.book_map import BookMap, Entry
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = book_map.load_map()
 CHAPTER_1_ERRATA = {14, 16, 59, 60, 61, 62, 63, 68, 78, 80, 90, 91, 92, 93, 94, 95, 97, 98}
-SECTION = "01_first_video#Your first video"
+SECTION = "01_first_video#Load, generate, save"
 GOOD = Entry(
     id="1.01",
     topic="x",
@@ -65,7 +65,7 @@ def test_an_entry_that_leads_nowhere_is_named(change, problem):
 
 
 TEST = "tests/video/test_clip.py::test_properties"
-FIRST = "01_first_video#Your first video"
+FIRST = "01_first_video#Load, generate, save"
 
 
 @pytest.mark.parametrize(

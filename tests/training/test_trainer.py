@@ -180,11 +180,11 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves_usable_objects(tmp_path
         if row["step"] == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trainer = regression(tmp_path, on_log=interrupting)
+    trainer, before = regression(tmp_path, on_log=interrupting), signal.getsignal(signal.SIGINT)
     result = trainer.fit()
     assert result.interrupted and result.step in (3, 4)
     assert "run again to go on" in capsys.readouterr().out
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     trainer.model(torch.zeros(1, 5))
     assert not trainer.fit().interrupted
     whole = regression(tmp_path / "whole")

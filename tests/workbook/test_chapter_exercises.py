@@ -50,4 +50,4 @@ def test_another_honest_score_passes():
         flow = analyse_flow(clip)
         return flow.speed.mean() * (flow.unexplained.mean() < 0.1)
 
-    assert check("1.4", answer).status == "right"
+    assert check("1.5", answer).status == "right"

@@ -120,9 +120,11 @@ def _leave_casting_to_autocast(transformer: nn.Module, _: Any) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     widen = not torch.is_autocast_enabled(next(transformer.parameters()).device.type)
-    for module in transformer.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = widen
+    if vars(transformer).get("widens_inputs") != widen:
+        transformer.widens_inputs = widen
+        for module in transformer.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.cast_input_dtype_enabled = widen
 
 
 def count_trainable(model: nn.Module) -> Trainable:

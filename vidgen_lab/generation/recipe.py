@@ -16,7 +16,7 @@ from vidgen_lab.files import write_files
 from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
 from vidgen_lab.generation.lora import check_recorded, load_recorded
-from vidgen_lab.generation.request import GenerationRequest, request_of
+from vidgen_lab.generation.request import request_of
 from vidgen_lab.settings.hardware import GIB, free_disk_gib
 from vidgen_lab.settings.tiers import DTYPES, OFFLOAD_MODES, load_tiers
 
@@ -150,11 +150,6 @@ def _check_conditions(recipe: Mapping[str, Any]) -> None:
     if wrong := [name for name, fine in legal.items() if not fine]:
         said = (f"{n} {recipe[n]!r}" if n in recipe else f"no {n}" for n in wrong)
         raise ValueError(f"it has {', '.join(said)}")
-
-
-def load_recipe(path: str | Path) -> GenerationRequest:
-    """The request of a recipe; its `model` says what to load. See `reproduce` for all of it."""
-    return request_of(read_recipe(path))
 
 
 def reproduce(path: str | Path, download: bool = False, **options: Any) -> Generation:

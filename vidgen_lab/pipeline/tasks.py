@@ -39,7 +39,7 @@ class Recipe:
 
 
 # Stages that work on several clips of a video at once, and what is each clip's own.
-CLIPS = 16  # so many at most
+CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
     "score": Recipe(6, ("av", "cv2", "numpy", "scenedetect")),

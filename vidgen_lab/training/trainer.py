@@ -117,12 +117,12 @@ class VideoModelTrainer:
         self.task = Task(model, loss)
         self.parallel = distributed.parallel(self.task, self.accelerator, self.config.strategy)
         self.optimizers, self.factor = built(optimizers, model, schedule, self.config.steps)
+        self._learning = list(trainable(model).values())
         self.dtype = compute_dtype(self.config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.ema = EMA(model, self.config.ema_decay) if self.config.ema_decay else None
         self.stream = BatchStream(data, self.config.seed, self.rank, self.world)
-        self.extra = dict(extra or {})
-        self.run = RunFolder(folder, main=self.rank == 0)
+        self.extra, self.run = dict(extra or {}), RunFolder(folder, main=self.rank == 0)
         self.settings = {"training": asdict(self.config), **(settings or {})}
         self.settings["micro_batches"] = self.config.accumulation * self.world
         self.step = self.updates = self.skipped = 0
@@ -158,7 +158,8 @@ class VideoModelTrainer:
 
     def train_step(self) -> None:
         """One update of the weights, from fetching the batches to averaging the weights."""
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         first, results = self.stream.position + self.rank, []
         batches = [next(self.stream) for _ in range(self.config.accumulation)]
         if self.config.measure and not self._meter.flops:
@@ -184,7 +185,7 @@ class VideoModelTrainer:
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
         limit = self.config.max_grad_norm or math.inf
-        norm = distributed.clip_grad_norm(trainable(self.model).values(), limit)
+        norm = distributed.clip_grad_norm(self._learning, limit)
         if math.isfinite(norm):
             for optimizer in self.optimizers.values():
                 self.scaler.step(optimizer)
@@ -219,11 +220,10 @@ class VideoModelTrainer:
         """Of one step of this process, on a micro-batch that leaves no trace."""
         if self.config.compile or distributed.is_sharded(self.parallel):
             return  # what the counter would have to look into
-        learning = list(trainable(self.model).values())
 
         def once() -> None:
             loss, _, _ = self._forward(batch, self.draw(0), self.task)
-            torch.autograd.grad(loss, learning, allow_unused=True)
+            torch.autograd.grad(loss, self._learning, allow_unused=True)
 
         self.model.eval()
         with isolated_rng(0):
@@ -420,7 +420,7 @@ class VideoModelTrainer:
             self._say(f"resumed at step {self.step} of {self.config.steps} in {self.run.folder}")
         for name, (before, now) in changed.items():
             self._say(f"changed: {name} was {before!r}, is {now!r}")
-        size = 4 * sum(p.numel() for p in trainable(self.model).values()) * (3 + bool(self.ema))
+        size = 4 * sum(p.numel() for p in self._learning) * (3 + bool(self.ema))
         self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
         self.run.forget_best_after(begun)

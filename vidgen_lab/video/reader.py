@@ -28,6 +28,7 @@ _CONVERTS_IN_THREADS = int(av.__version__.partition(".")[0]) >= 17
 # A name with a colon is a file here, never a protocol, and a playlist reaches no other machine.
 FILES_ONLY = {"protocol_whitelist": "file"}
 _BACK = (0.0, 3.0, 15.0)  # seconds before the wanted frame to seek to, one try after another
+_MOST = 0.7  # of the frames up to the last that is wanted: then no seek saves decoding
 _PREDICTED = (2, 3)  # picture types P and B: no picture to begin with
 
 
@@ -142,10 +143,12 @@ class VideoReader:
         return self._clip(frames, start, stride)
 
     def read_spans(self, spans: Sequence[tuple[int, int, int]]) -> Iterator[Clip]:
-        """A Clip for each (start, num_frames, stride), in order. A file that cannot be sought in is
-        decoded once for all of them. Raises what `read` raises."""
+        """A Clip for each (start, num_frames, stride), in order. Where they cover most of a file,
+        or it cannot be sought in, it is decoded once for all of them. Raises what `read` raises."""
         wanted = [self._span(*span) for span in spans]
-        if self._index.seekable:
+        covered = sum(span[-1] - span[0] + 1 for span in wanted)
+        far = max((span[-1] + 1 for span in wanted), default=0)
+        if self._index.seekable and covered < _MOST * far:
             yield from (self.read(*span) for span in spans)
             return
         ends = {span[-1] for span in wanted}

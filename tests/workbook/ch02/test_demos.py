@@ -77,7 +77,6 @@ def test_speeds_and_helpers(tmp_path):
     speeds = demos.tool_speeds(path, seconds=0.01)
     assert set(speeds.index) == {"PyAV", "FFmpeg", "OpenCV", "PySceneDetect"}
     assert (speeds["frames a second"] > 0).all()
-    assert demos.colour_format_kept(tmp_path) == "yuv444p"
     boxes = [{"frame": 2, "box": [1, 2, 9, 9]}, {"frame": 5, "box": [3, 2, 9, 9]}]
     assert demos.draw_boxes(moving(1), boxes, scale=2).shape == (128, 2 * 192, 3)
     assert demos.resized(moving(1), (50, 20)).frames.shape[1:3] == (20, 50)

@@ -9,6 +9,8 @@ def ddim(x, eps, a, b):
 
 
 SLIPS = [
+    ("3.8", 0.6, "more steps"),
+    ("3.8", 12.0, "about 1"),
     ("3.1", lambda h, w, t, p: t * (h // p) * (w // p), "8 times smaller"),
     ("3.1", lambda h, w, t, p: t * (h // 8) * (w // 8), "joins p×p"),
     ("3.1", lambda h, w, t, p: (h // 8 // p) * (w // 8 // p), "one frame"),
@@ -22,42 +24,42 @@ SLIPS = [
     ("3.3", lambda n, c: torch.ones(n, n).tril(), "dtype"),
     ("3.3", lambda n, c: torch.ones(n, n).triu().bool(), "transposed"),
     ("3.3", lambda n, c: ~torch.ones(n, n).tril().bool(), "inside out"),
-    ("3.4", lambda h: 18 * h * h, "biases"),
-    ("3.4", lambda h: 12 * h * h + 9 * h, "modulation is missing"),
-    ("3.4", lambda h: 17 * h * h + 14 * h, "four matrices"),
-    ("3.5", lambda x, n, a: x * a.view(-1, 1, 1, 1, 1) ** 0.5, "numbers differ"),
-    ("3.5", lambda x, n, a: a.sqrt() * x + (1 - a).sqrt() * n, "do not line up"),
+    ("3.5", lambda h: 18 * h * h, "biases"),
+    ("3.5", lambda h: 12 * h * h + 9 * h, "modulation is missing"),
+    ("3.5", lambda h: 17 * h * h + 14 * h, "four matrices"),
+    ("3.6", lambda x, n, a: x * a.view(-1, 1, 1, 1, 1) ** 0.5, "numbers differ"),
+    ("3.6", lambda x, n, a: a.sqrt() * x + (1 - a).sqrt() * n, "do not line up"),
     (
-        "3.5",
+        "3.6",
         lambda x, n, a: a.sqrt().view(-1, 1, 1, 1, 1) * x + (1 - a).sqrt().view(-1, 1, 1, 1, 1) * n,
         "mixed up",
     ),
     (
-        "3.5",
+        "3.6",
         lambda x, n, a: (
             a.view(-1, *[1] * (x.ndim - 1)) * x + (1 - a.view(-1, *[1] * (x.ndim - 1))) * n
         ),
         "square roots",
     ),
-    ("3.6", ddim, "noise it again"),
-    ("3.6", lambda x, eps, a, b: x - eps, "no sampler"),
-    ("3.6", lambda x, e, a, b: b.sqrt() * ddim(x, e, a, b) + (1 - a).sqrt() * e, "abar_prev"),
+    ("3.7", ddim, "noise it again"),
+    ("3.7", lambda x, eps, a, b: x - eps, "no sampler"),
+    ("3.7", lambda x, e, a, b: b.sqrt() * ddim(x, e, a, b) + (1 - a).sqrt() * e, "abar_prev"),
     (
-        "3.7",
+        "3.4",
         lambda x, f, shift, scale, gate: (
             F.layer_norm(x, (8,)) * (1 + scale) + shift + gate * f(F.layer_norm(x, (8,)))
         ),
         "overwritten",
     ),
     (
-        "3.7",
+        "3.4",
         lambda x, f, shift, scale, gate: x + gate * f(F.layer_norm(x, (8,)) * scale + shift),
         "1 + scale",
     ),
     (
-        "3.7",
+        "3.4",
         lambda x, f, shift, scale, gate: x + gate * f(x * (1 + scale) + shift),
         "normalised",
     ),
-    ("3.7", lambda x, f, shift, scale, gate: x + f(x), "with gate 0"),
+    ("3.4", lambda x, f, shift, scale, gate: x + f(x), "with gate 0"),
 ]

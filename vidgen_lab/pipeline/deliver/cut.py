@@ -27,7 +27,8 @@ PRESETS = (
 )  # fmt: skip
 _LARGEST, _FASTEST = 8192, 240.0  # pixels of a side and frames a second that H.264 is made for
 _CLOCKED = ("mov,", "matroska")  # containers in which every frame has a time stamp
-_TOGETHER = 16  # clips that one run of ffmpeg writes
+_TOGETHER = 64  # clips that one run of ffmpeg writes, at most
+_PIXELS = 16e6  # of a frame of each of them; an encoder holds about 60 bytes a pixel
 _SEEK_MARGIN = 10.0  # seconds before a cut at which decoding begins: more than a group of pictures
 
 
@@ -131,14 +132,17 @@ def cut_clips(
     settings: MediaSettings = MediaSettings(),
     limit: float = 600.0,
 ) -> list[Facts | Exception]:
-    """The same for many clips of one video, which is decoded once for every sixteen of them.
+    """The same for many clips of one video, which is decoded once for as many of them as memory
+    allows: 64 small ones, two in 4K.
 
     What goes wrong with one clip stands in its place. Raises VideoError.
     """
     reader = _Timed(path)
     facts, done = facts_of(reader), []
-    for start in range(0, len(cuts), _TOGETHER):
-        some = cuts[start : start + _TOGETHER]
+    width, height = settings.size or (facts.width, facts.height)
+    together = int(min(_TOGETHER, max(1, _PIXELS // (width * height))))
+    for start in range(0, len(cuts), together):
+        some = cuts[start : start + together]
         try:
             done += _cut_together(reader, facts, some, settings, limit)
         except (FfmpegError, ValueError) as error:

@@ -19,7 +19,7 @@ from typing import Literal
 GIB = 2**30
 SPARE = 1.0  # GiB of a card that the driver and fragmentation take
 
-# Parameters in billions, hidden width of the transformer: counted with `anatomy.meta_model`.
+# Parameters in billions, hidden width of the transformer: counted on the meta device.
 MODELS = {"CogVideoX-2B": (1.694, 1920), "CogVideoX-5B": (5.570, 3072)}
 TEXT_ENCODER, VAE = 4.762, 0.216
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}

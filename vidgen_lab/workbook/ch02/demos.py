@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
-from vidgen_lab.pipeline.read.probing import Facts, probe_file
+from vidgen_lab.pipeline.read.probing import Facts
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings
 from vidgen_lab.toyworld.raw import Planted, read_truth, write_raw
 from vidgen_lab.video.clip import Clip
@@ -171,15 +171,6 @@ def tool_speeds(path: str | Path, seconds: float = 1.0) -> pd.DataFrame:
         spent = time.perf_counter() - began
         rows.append({"tool": tool, "job": job, "frames a second": round(count * rounds / spent)})
     return pd.DataFrame(rows).set_index("tool")
-
-
-def colour_format_kept(folder: Path) -> str:
-    """Pixel format that H.264 writes for a 4:4:4 source when nobody names one."""
-    source, plain = folder / "full_colour.mkv", folder / "full_colour.mp4"
-    screen = ("-f", "lavfi", "-i", "testsrc=d=0.5:s=64x64")
-    run_ffmpeg(*screen, "-c:v", "ffv1", "-pix_fmt", "yuv444p", local(source))
-    run_ffmpeg("-i", local(source), "-c:v", "libx264", local(plain))
-    return probe_file(plain).pix_fmt
 
 
 def with_logo(clip: Clip, text: str) -> Clip:

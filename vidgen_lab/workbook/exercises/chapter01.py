@@ -1,10 +1,12 @@
-"""Exercises of chapter 1: legal clip lengths, tokens, guidance, an honest metric, a full prompt.
+"""Exercises of chapter 1: guidance, legal lengths, tokens, an honest metric, prompts and runs.
 
 Each checker runs the reader's answer on a few cases and names the likely slip in a wrong one.
 """
 
 from collections.abc import Callable
+from functools import cache
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,61 @@ from vidgen_lab.metrics.paradox import paradox_clips
 from vidgen_lab.toyworld import parse_prompt
 from vidgen_lab.toyworld.world import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.workbook.ch01.anatomy import count_tokens
 from vidgen_lab.workbook.exercises import Exercise, Wrong
+
+FULL_PROMPT = "a red ball bouncing over the ocean"
+
+
+@cache
+def _toy() -> Any:
+    from vidgen_lab.generation.loading import load_pipeline
+
+    return load_pipeline("toy-cogvideox")
+
+
+def _clip(prompt: str, **settings: Any) -> Clip:
+    """A clip of the embedded model at its own size."""
+    from vidgen_lab.generation.generate import generate
+    from vidgen_lab.generation.request import GenerationRequest, ModelLimits
+
+    pipe = _toy()
+    frames, height, width = ModelLimits.from_pipe(pipe).native
+    size = {"num_frames": frames, "height": height, "width": width}
+    return generate(pipe, GenerationRequest(prompt, **size, **settings)).clip
+
+
+def _check_ruin(answer: float) -> str:
+    from vidgen_lab.metrics.adherence import prompt_adherence
+
+    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+        raise Wrong("hand in the scale, a number")
+    if answer < 1:
+        raise Wrong("scales below 1 ignore the prompt; here too much of it shall do the damage")
+    clip = _clip(FULL_PROMPT, num_inference_steps=6, guidance_scale=float(answer), seed=42)
+    seen = prompt_adherence(clip, FULL_PROMPT)
+    if seen.all_right:
+        raise Wrong(f"at {answer:g} the judge still sees {seen}; go further")
+    return f"right: at {answer:g} the judge sees {seen}. Too much guidance is no guidance"
+
+
+def _check_fewest(answer: int) -> str:
+    from vidgen_lab.metrics.adherence import prompt_adherence
+
+    if isinstance(answer, bool) or not isinstance(answer, int) or answer < 1:
+        raise Wrong("hand in a whole number of steps, 1 or more")
+    if answer > 12:
+        raise Wrong(f"{answer} steps will do, but are they the fewest? Try half of them")
+    for seed in (0, 1):
+        clip = _clip(FULL_PROMPT, num_inference_steps=answer, seed=seed)
+        seen = prompt_adherence(clip, FULL_PROMPT)
+        if not seen.all_right:
+            raise Wrong(f"with seed {seed} the judge sees {seen}: a few more steps")
+    return f"right: {answer} steps are enough for every word of {FULL_PROMPT!r}"
+
+
+def _count_tokens(num_frames: int, height: int, width: int) -> int:
+    """Tokens in one attention of CogVideoX-2B: the text, and a 2x2 patch of latents each."""
+    return 226 + ((num_frames - 1) // 4 + 1) * (height // 16) * (width // 16)
 
 
 def _nearest_frames(wanted: int) -> int:
@@ -48,7 +103,7 @@ def _check_frames(answer: Callable[[int], int]) -> str:
 
 def _check_tokens(answer: Callable[[int, int, int], int]) -> str:
     for size in ((49, 480, 720), (9, 480, 720), (49, 240, 352)):
-        got, right = answer(*size), count_tokens(*size)
+        got, right = answer(*size), _count_tokens(*size)
         if got == right:
             continue
         frames, height, width = size
@@ -68,7 +123,7 @@ def _check_tokens(answer: Callable[[int, int, int], int]) -> str:
             got, "count: latent frames, times patches down, times patches across, plus text"
         )
         raise Wrong(f"tokens{size} is {right - got:+,} off: {hint}")
-    return f"right: a 49-frame clip makes {count_tokens(49, 480, 720):,} tokens look at each other"
+    return f"right: a 49-frame clip makes {_count_tokens(49, 480, 720):,} tokens look at each other"
 
 
 def _check_guidance(answer: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) -> str:
@@ -135,6 +190,23 @@ def _check_prompt(answer: str) -> str:
 EXERCISES = (
     Exercise(
         "1.1",
+        "write guide(negative, positive, scale) -> the prediction that guidance uses",
+        _check_guidance,
+        """
+def answer(negative, positive, scale):
+    return negative + scale * (positive - negative)
+""",
+    ),
+    Exercise(
+        "1.2",
+        "find a guidance scale that ruins the clip",
+        _check_ruin,
+        """
+answer = 80.0  # the guided prediction leaves everything the model has ever seen
+""",
+    ),
+    Exercise(
+        "1.3",
         "write f(wanted) -> the nearest legal number of frames, 8N+1 with N >= 1",
         _check_frames,
         """
@@ -145,7 +217,7 @@ def answer(wanted):
 """,
     ),
     Exercise(
-        "1.2",
+        "1.4",
         "write tokens(num_frames, height, width) -> tokens in one attention of CogVideoX-2B",
         _check_tokens,
         """
@@ -156,16 +228,7 @@ def answer(num_frames, height, width):
 """,
     ),
     Exercise(
-        "1.3",
-        "write guide(negative, positive, scale) -> the prediction that guidance uses",
-        _check_guidance,
-        """
-def answer(negative, positive, scale):
-    return negative + scale * (positive - negative)
-""",
-    ),
-    Exercise(
-        "1.4",
+        "1.5",
         "write score(clip) -> a number that is highest for the clip that really moves",
         _check_honest,
         """
@@ -179,11 +242,19 @@ def answer(clip):
 """,
     ),
     Exercise(
-        "1.5",
+        "1.6",
         "write a prompt that names subject, colour, motion, background and style",
         _check_prompt,
         """
 answer = "a purple rocket taking off in the desert, glowing neon style"
+""",
+    ),
+    Exercise(
+        "1.7",
+        "find the fewest steps at which every word of a full prompt is recognised",
+        _check_fewest,
+        """
+answer = 8
 """,
     ),
 )

@@ -1,15 +1,19 @@
-"""Exercises of chapter 2: sampling, motion, spans, thresholds, duplicates, splits.
+"""Exercises of chapter 2: spans, motion, thresholds, duplicates, balance, sampling, splits.
 
 Each checker runs the reader's answer on a few cases and names the likely slip in a wrong one.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import permutations
 
+import cv2
 import numpy as np
 
 from vidgen_lab.pipeline.annotate.videos import extract_annotated_clips
+from vidgen_lab.pipeline.read.pictures import edge_steepness
 from vidgen_lab.pipeline.select.quality import OpenCVQualityAssessor
+from vidgen_lab.toyworld import render, sample_scene
 from vidgen_lab.workbook.exercises import Exercise, Wrong
 
 
@@ -145,31 +149,40 @@ def _check_split(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
     return f"right: {share:.0%} held out and nothing shared"
 
 
+@cache
+def _blurred() -> float:
+    """The steepest edges that blurred clips of the toy world have."""
+    scenes = [sample_scene(np.random.default_rng(seed)) for seed in range(8)]
+    frames = [render(scene, 160, 96, 1).clip.frames[0] for scene in scenes]
+    greys = [cv2.cvtColor(cv2.GaussianBlur(f, (0, 0), 2.5), cv2.COLOR_RGB2GRAY) for f in frames]
+    return max(edge_steepness(grey) or 0.0 for grey in greys)
+
+
+def _check_loosest(answer: float) -> str:
+    worst = _blurred()
+    if not 0 < float(answer) < 1:
+        raise Wrong("a threshold lies between 0 and 1")
+    if answer <= worst:
+        raise Wrong(f"a blurred clip with {worst:.3f} comes through; stricter")
+    if answer > worst + 0.1:
+        raise Wrong("it drops every blurred clip, but sharp ones as well; looser")
+    return f"right: the sharpest of the blurred clips has {worst:.3f}"
+
+
+def _check_rarest(answer: float) -> str:
+    value = float(answer)
+    if abs(value - 100 / 3) < 0.1:
+        return "right: the model would see this one clip a third of the time, and learn it by heart"
+    if abs(value - 1 / 3) < 0.01:
+        raise Wrong("that is its share of all draws; weights have mean 1, so multiply by the clips")
+    if abs(value - 1) < 1e-6:
+        raise Wrong("1 is the weight at temperature 1, as collected")
+    raise Wrong("each concept gets a third of the draws; how many clips share this third?")
+
+
 EXERCISES = (
     Exercise(
         "2.1",
-        "write sample(num_frames, wanted) -> evenly spaced frame numbers, both ends included",
-        _check_sampling,
-        """
-import numpy as np
-
-def answer(num_frames, wanted):
-    count = min(num_frames, wanted)
-    return np.linspace(0, num_frames - 1, count).round().astype(int).tolist()
-""",
-    ),
-    Exercise(
-        "2.2",
-        "write speed(pixels, frames_apart, fps, width) -> % of the width per second",
-        _check_motion,
-        """
-def answer(pixels, frames_apart, fps, width):
-    seconds = frames_apart / fps
-    return 100 * pixels / width / seconds
-""",
-    ),
-    Exercise(
-        "2.3",
         "write spans(frames, gap) -> [(start, end)), joining frames at most gap apart",
         _check_spans,
         """
@@ -184,7 +197,17 @@ def answer(frames, gap):
 """,
     ),
     Exercise(
-        "2.4",
+        "2.2",
+        "write speed(pixels, frames_apart, fps, width) -> % of the width per second",
+        _check_motion,
+        """
+def answer(pixels, frames_apart, fps, width):
+    seconds = frames_apart / fps
+    return 100 * pixels / width / seconds
+""",
+    ),
+    Exercise(
+        "2.3",
         "write threshold(good, bad) -> the value that makes the fewest mistakes, with room",
         _check_threshold,
         """
@@ -197,6 +220,14 @@ def answer(good, bad):
         return sum(g < t for g in good) + sum(b >= t for b in bad)
 
     return min(middles, key=lambda t: (mistakes(t), -gaps[t]))
+""",
+    ),
+    Exercise(
+        "2.4",
+        "find the loosest threshold on edge steepness that still drops every blurred clip",
+        _check_loosest,
+        """
+answer = 0.2
 """,
     ),
     Exercise(
@@ -215,6 +246,26 @@ def answer(pixels, pairs):
     ),
     Exercise(
         "2.6",
+        "concepts of 90, 9 and 1 clips, temperature 0: how often is the rarest clip drawn?",
+        _check_rarest,
+        """
+answer = (90 + 9 + 1) / 3 / 1  # a third of all draws, all of them for one clip
+""",
+    ),
+    Exercise(
+        "2.7",
+        "write sample(num_frames, wanted) -> evenly spaced frame numbers, both ends included",
+        _check_sampling,
+        """
+import numpy as np
+
+def answer(num_frames, wanted):
+    count = min(num_frames, wanted)
+    return np.linspace(0, num_frames - 1, count).round().astype(int).tolist()
+""",
+    ),
+    Exercise(
+        "2.8",
         "write split(clips) -> {clip: 'train' or 'val'} that shares neither source nor group",
         _check_split,
         """

@@ -174,6 +174,15 @@ def _check_gate(answer: Callable[..., Tensor]) -> str:
     raise Wrong("gate 0 is right; look at what goes into the branch")
 
 
+def _check_training(answer: float) -> str:
+    value = float(answer)
+    if not 0 < value < 1.5:
+        raise Wrong("a fresh model has a loss of about 1; hand in a mean of squared errors")
+    if value > 0.3:
+        raise Wrong(f"{value:.2f}: the shipped settings reach less; more steps, or another rate?")
+    return f"right: {value:.3f}. Now look whether the clips agree with the number"
+
+
 EXERCISES = (
     Exercise(
         "3.1",
@@ -208,6 +217,18 @@ def answer(frames, chunk):
     ),
     Exercise(
         "3.4",
+        "write block(x, branch, shift, scale, gate) -> the stream after one gated branch",
+        _check_gate,
+        """
+import torch.nn.functional as F
+
+def answer(x, branch, shift, scale, gate):
+    inside = F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+    return x + gate * branch(inside)
+""",
+    ),
+    Exercise(
+        "3.5",
         "write parameters(h) -> parameters of one block of width h with AdaLN-Zero",
         _check_parameters,
         """
@@ -219,7 +240,7 @@ def answer(h):
 """,
     ),
     Exercise(
-        "3.5",
+        "3.6",
         "write mix(x0, noise, abar) -> noised data of any number of axes",
         _check_noise,
         """
@@ -229,7 +250,7 @@ def answer(x0, noise, abar):
 """,
     ),
     Exercise(
-        "3.6",
+        "3.7",
         "write step(x, eps, abar, abar_prev) -> one DDIM step",
         _check_ddim,
         """
@@ -239,15 +260,15 @@ def answer(x, eps, abar, abar_prev):
 """,
     ),
     Exercise(
-        "3.7",
-        "write block(x, branch, shift, scale, gate) -> the stream after one gated branch",
-        _check_gate,
+        "3.8",
+        "train the pupil better and hand in the mean loss of its last 20 steps",
+        _check_training,
         """
-import torch.nn.functional as F
-
-def answer(x, branch, shift, scale, gate):
-    inside = F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
-    return x + gate * branch(inside)
+# pupil = Latte(pupil.config)
+# learned = train(pupil, encoded, spoken.embeddings, spoken.mask,
+#                 (silent.embeddings, silent.mask), steps=600)
+# answer = np.mean(learned[-20:])
+answer = 0.1
 """,
     ),
 )

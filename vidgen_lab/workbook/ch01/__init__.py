@@ -1,1 +1,0 @@
-"""Chapter 1: what only its notebook needs."""

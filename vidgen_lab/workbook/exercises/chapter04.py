@@ -1,0 +1,292 @@
+"""Exercises of chapter 4: faults told from curves, loops repaired, and pieces of large training."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vidgen_lab.workbook.exercises import Exercise, Wrong
+
+HINTS = {
+    "rate": "too high a rate shows in the training loss from the first steps on; does it here?",
+    "zero_grad": "then the norm of the gradient would grow far beyond the healthy run's",
+    "unscaled": "then the very first loss would not be 1",
+    "captions": "then the clips would look fine, only show something else than was asked for",
+    "slow_ema": "then the held-out loss would lag far behind the training loss",
+    "warmup": "look for a hump in the first twenty steps; is there one?",
+    "leak": "then held-out loss and the loss on known clips would be equal",
+}
+
+
+def _check_ninth(answer: str) -> str:
+    word = str(answer).strip().lower()
+    if word == "timestep":
+        return "right: both curves are as they should be, and only the samples burn out"
+    raise Wrong(
+        HINTS.get(word, f"{answer!r} is none of the eight words: {', '.join(HINTS)}, timestep")
+    )
+
+
+def _line(rate: float, steps: int = 60) -> float:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        line, xs = nn.Linear(3, 1), torch.randn(64, 3)
+    optimizer = torch.optim.AdamW(line.parameters(), lr=rate)
+    for _ in range(steps):
+        loss = (line(xs) - xs.sum(1, keepdim=True)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+def _check_rate(answer: float) -> str:
+    rate = float(answer)
+    if not 0 < rate < math.inf:
+        raise Wrong("a learning rate is a number above zero")
+    loss = _line(rate)
+    if loss < 1e-2:
+        return f"right: a loss of {loss:.1e} after sixty steps"
+    if rate < 0.3:
+        raise Wrong(f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
+    raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
+
+
+def _trained(batches: list, clears: bool = True, late: bool = False) -> tuple[nn.Linear, float]:
+    """A fresh model after a loop that is right, never clears, or steps before it knows."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        line = nn.Linear(3, 1)
+    optimizer, loss = torch.optim.AdamW(line.parameters(), lr=1e-2), torch.zeros(())
+    for x, y in batches:
+        loss = (line(x) - y).square().mean()
+        if late:
+            optimizer.step()
+        if clears:
+            optimizer.zero_grad()
+        loss.backward()
+        if not late:
+            optimizer.step()
+    return line, loss.item()
+
+
+def _check_loop(answer: Callable[[nn.Module, list], list[float]]) -> str:
+    draw = torch.Generator().manual_seed(0)
+    batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(60, 8, 3, generator=draw)]
+    mine, _ = _trained([])
+    losses = answer(mine, batches)
+    right, last = _trained(batches)
+    if losses is None or len(losses) != len(batches):
+        raise Wrong("return one loss for each batch")
+
+    def like(other: nn.Linear) -> bool:
+        return torch.allclose(mine.weight, other.weight, atol=1e-5)
+
+    if like(right) and math.isclose(float(losses[-1]), last, rel_tol=1e-3):
+        return "right: clear, backward, step, in this order"
+    if like(_trained([])[0]):
+        raise Wrong("the weights have not moved: is there a step after the gradient is known?")
+    if like(_trained(batches, clears=False)[0]):
+        raise Wrong("the gradients of the batch before are still there")
+    if like(_trained(batches, late=True)[0]):
+        raise Wrong("one step late: the step must use this batch's gradient")
+    raise Wrong("it learns, but not as it should: AdamW at 1e-2, one step for each batch")
+
+
+def _check_flow(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
+    draw = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 3, generator=draw), torch.randn(2, 3, generator=draw)
+    for s in (0.2, 0.9):
+        x_s, velocity = (1 - s) * clean + s * noise, noise - clean
+        got = answer(x_s, velocity, s)
+        if torch.allclose(got, clean, atol=1e-5):
+            continue
+        if torch.allclose(got, noise, atol=1e-4):
+            raise Wrong("that is the noise: walk the other way, towards s = 0")
+        if torch.allclose(got, x_s - velocity, atol=1e-5):
+            raise Wrong("a whole step is too far: from level s only s is left to go")
+        raise Wrong("solve x_s = (1 - s) x0 + s noise together with velocity = noise - x0")
+    return "right: x0 = x_s - s times the velocity, one straight step"
+
+
+def true_velocity(x: Tensor, s: Tensor, mean: float = 2.0, spread: float = 0.3) -> Tensor:
+    """E[noise - x0 | x_s] for x0 from N(mean, spread²), as the chapter has it."""
+    variance = (1 - s) ** 2 * spread**2 + s**2
+    surprise = (x - (1 - s) * mean) / variance
+    return s * surprise - (mean + (1 - s) * spread**2 * surprise)
+
+
+def _euler_error(levels: Tensor) -> float:
+    noise = torch.randn(500, generator=torch.Generator().manual_seed(0)).double()
+    x = noise
+    for s, after in zip(levels[:-1], levels[1:], strict=True):
+        x = x + (after - s) * true_velocity(x, s)
+    return (x - (2.0 + 0.3 * noise)).abs().mean().item()
+
+
+def _check_levels(answer: Callable[[int], list[float]]) -> str:
+    gains = []
+    for calls in (6, 12):
+        levels = torch.as_tensor([float(s) for s in answer(calls)], dtype=torch.float64)
+        if len(levels) != calls + 1:
+            raise Wrong(f"{calls} calls need {calls + 1} levels, not {len(levels)}")
+        if levels[0] != 1 or levels[-1] != 0:
+            raise Wrong("begin at 1, all noise, and end at 0, the clip")
+        if not (levels.diff() < 0).all():
+            raise Wrong("levels must fall from each to the next")
+        even = _euler_error(torch.linspace(1, 0, calls + 1).double())
+        mine = _euler_error(levels)
+        if mine >= even * 0.999:
+            raise Wrong(
+                f"{calls} calls miss by {mine:.3f}, evenly spaced ones by {even:.3f}: put more "
+                "levels where the path bends, which is near one of the ends"
+            )
+        gains.append(even / mine)
+    return f"right: {gains[0]:.1f} and {gains[1]:.1f} times nearer than evenly spaced levels"
+
+
+def _check_padding(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str:
+    clips = [torch.full((2, length, 3, 4), float(length)) for length in (5, 2, 4)]
+    got = answer(clips)
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Wrong("return two tensors: the batch and the mask")
+    batch, mask = got
+    if tuple(batch.shape) != (3, 2, 5, 3, 4):
+        raise Wrong(
+            f"the batch should be [3, 2, 5, 3, 4] for lengths 5, 2, 4; it is {[*batch.shape]}"
+        )
+    right = torch.tensor([[n < length for n in range(5)] for length in (5, 2, 4)])
+    if tuple(mask.shape) != (3, 5):
+        raise Wrong(
+            f"the mask says for each clip and frame whether it is real: [3, 5], not {[*mask.shape]}"
+        )
+    if torch.equal(mask.bool(), ~right):
+        raise Wrong("inside out: True means a real frame")
+    if not torch.equal(mask.bool(), right):
+        raise Wrong("the mask is wrong: clip 1 has two real frames, then three of padding")
+    if batch[1, :, 2:].abs().sum() or not torch.equal(batch[2, :, :4], clips[2]):
+        raise Wrong("frames first, then zeros: look at what stands where in clip 1")
+    return "right: a loss must be masked with it, or the model learns to paint black"
+
+
+def _check_depth(answer: Callable[[int, float], float]) -> str:
+    for depth, scale in ((4, 1.0), (48, 48**-0.5), (10, 0.5)):
+        got, right = float(answer(depth, scale)), (1 + scale**2) ** depth
+        if math.isclose(got, right, rel_tol=1e-6):
+            continue
+        if math.isclose(got, (1 + scale) ** depth, rel_tol=1e-6):
+            raise Wrong("amplitudes add like that; variances of independent parts add as squares")
+        if math.isclose(got, 1 + depth * scale**2, rel_tol=1e-6):
+            raise Wrong(
+                "each branch sees the stream as it is by then, so it multiplies block by block"
+            )
+        raise Wrong(f"answer({depth}, {scale:.3g}) should be {right:.4g}, not {got:.4g}")
+    return "right: with a scale of 1/sqrt(depth) it stays below e, however deep"
+
+
+def _check_ring(answer: Callable[[int, int], float]) -> str:
+    for size, n in ((240, 8), (240, 2), (1200, 4)):
+        got, right = float(answer(size, n)), 2 * (n - 1) * size / n
+        if math.isclose(got, right):
+            continue
+        slips = {
+            (n - 1) * size / n: "that is the first half; the finished pieces travel as well",
+            2.0 * (n - 1) * size: "in each round a process sends one piece, not the whole gradient",
+            2.0 * size: "nearly: that is the limit for very many processes",
+        }
+        raise Wrong(f"answer({size}, {n}) is {got:g}: " + slips.get(got, "count rounds and pieces"))
+    return "right: less than two gradients each, however many processes"
+
+
+EXERCISES = (
+    Exercise(
+        "4.1",
+        "name the fault of the ninth run with one of the eight words",
+        _check_ninth,
+        """
+answer = "timestep"      # curves are healthy: training and validation share the mistake
+""",
+    ),
+    Exercise(
+        "4.2",
+        "give a learning rate that brings train_line(rate) below 0.01",
+        _check_rate,
+        """
+answer = 0.1             # ten times less does not arrive in sixty steps
+""",
+    ),
+    Exercise(
+        "4.3",
+        "write answer(model, batches): the repaired loop, which returns the losses",
+        _check_loop,
+        """
+import torch
+
+def answer(model, batches):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for x, y in batches:
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()                      # was missing
+        loss.backward()
+        optimizer.step()                           # after the gradient is known
+        losses.append(loss.item())
+    return losses
+""",
+    ),
+    Exercise(
+        "4.4",
+        "write answer(x_s, velocity, s) -> the clip that a flow's velocity implies",
+        _check_flow,
+        """
+def answer(x_s, velocity, s):
+    return x_s - s * velocity                      # straight on, as far as is left
+""",
+    ),
+    Exercise(
+        "4.5",
+        "write answer(model_calls) -> noise levels that serve Euler better than even ones",
+        _check_levels,
+        """
+def answer(model_calls):
+    even = [1 - i / model_calls for i in range(model_calls + 1)]
+    return [s ** 1.5 for s in even]                # the path bends near the clip
+""",
+    ),
+    Exercise(
+        "4.6",
+        "write answer(clips) -> (batch padded with zeros, mask of real frames)",
+        _check_padding,
+        """
+import torch
+
+def answer(clips):
+    longest = max(clip.shape[1] for clip in clips)
+    batch = torch.zeros(len(clips), clips[0].shape[0], longest, *clips[0].shape[2:])
+    mask = torch.zeros(len(clips), longest, dtype=torch.bool)
+    for row, clip in enumerate(clips):
+        batch[row, :, : clip.shape[1]] = clip
+        mask[row, : clip.shape[1]] = True
+    return batch, mask
+""",
+    ),
+    Exercise(
+        "4.7",
+        "write answer(depth, scale) -> growth of the variance of a residual stream",
+        _check_depth,
+        """
+def answer(depth, scale):
+    return (1 + scale ** 2) ** depth
+""",
+    ),
+    Exercise(
+        "4.8",
+        "write answer(size, n) -> numbers that each process sends in a ring all-reduce",
+        _check_ring,
+        """
+def answer(size, n):
+    return 2 * (n - 1) * (size / n)                # two rounds of n - 1 pieces
+""",
+    ),
+)
