@@ -52,7 +52,7 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "alpha = rank": [],
         "alpha = 4 x rank": ["lora.alpha=64"],
     },
-    "learning_rate": {f"{r}": [f"optimizer.learning_rate={r}"] for r in (2e-4, 2e-3, 2e-2)},
+    "learning_rate": {f"{r}": [f"optimizer.learning_rate={r}"] for r in (5e-4, 5e-3, 5e-2)},
     "method": {
         "LoRA": [],
         "LoRA with prior": ["prior"],
@@ -66,7 +66,7 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     },
 }
 COMMON = [
-    "lora.rank=16", "optimizer.learning_rate=0.002", "optimizer.warmup=10",
+    "lora.rank=16", "optimizer.learning_rate=0.005", "optimizer.warmup=10",
     "data.batch_size=4", "data.held_out=0", "training.log_every=40", "training.measure=false",
     "training.tensorboard=false", "check=false",
 ]  # fmt: skip
