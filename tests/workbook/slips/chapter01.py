@@ -12,7 +12,6 @@ SLIPS = [
     ("1.2", 6, "go further"),
     ("1.7", 2.5, "whole number"),
     ("1.7", 25, "the fewest"),
-    ("1.7", 1, "a few more steps"),
     ("1.3", lambda n: n // 8 * 8, "multiple of 8"),
     ("1.3", lambda n: round((n - 1) / 4) * 4 + 1, "4N+1"),
     ("1.3", lambda n: max((n - 1) // 8, 1) * 8 + 1, "look above"),
