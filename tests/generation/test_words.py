@@ -21,3 +21,4 @@ def test_the_note_names_typos_and_what_is_kept_for_later():
     note = words_note("a red robot with a bal", "toy-cogvideox")
     assert "Kept for chapter 5: robot." in note and "bal (ball?)" in note
     assert words_note("a red ball moving left", "toy-cogvideox") == ""
+    assert "chapter 5" not in words_note("a red robot", "toy-cogvideox", adapted=True)

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int | None:
         request = GenerationRequest.for_tier(choice.tier, **changes)
     out = check_output(args.out or free_name(_name_of(request.prompt)))
     keep = not out.exists()  # what another process puts there meanwhile stays
-    if note := words_note(request.prompt, request.model):
+    if note := words_note(request.prompt, request.model, bool(args.lora or recipe.get("lora"))):
         print(note)
     pipe = None
     if not repeat:

@@ -12,13 +12,14 @@ def ignored_words(prompt: str, model: str | None) -> dict[str, str | None]:
     return unknown_words(prompt) if facts and facts.embedded else {}
 
 
-def words_note(prompt: str, model: str | None) -> str:
-    """What the model never saw, a sentence a line; empty where there is nothing to say."""
+def words_note(prompt: str, model: str | None, adapted: bool = False) -> str:
+    """What the model never saw, a sentence a line; empty where there is nothing to say. adapted: by
+    a LoRA, which may have taught it what was kept for chapter 5."""
     facts, lines = model_facts(model or ""), []
     if not (facts and facts.embedded):
         return ""
-    named = read_prompt(prompt).named.values()
-    if kept := [name for name in named if name in RESERVED_SUBJECTS + RESERVED_STYLES]:
+    reserved = () if adapted else RESERVED_SUBJECTS + RESERVED_STYLES
+    if kept := [name for name in read_prompt(prompt).named.values() if name in reserved]:
         lines.append(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
     if unknown := ignored_words(prompt, model):
         words = ", ".join(f"{word} ({near}?)" if near else word for word, near in unknown.items())
