@@ -89,6 +89,14 @@ def test_lines_keep_their_axis_and_options_reach_matplotlib(drawn):
     assert (axis.get_xlabel(), axis.get_ylim(), axis.get_xscale()) == ("steps", (0, 9), "log")
 
 
+def test_a_logarithmic_axis_has_plain_numbers(drawn):
+    charts.lines({"a": pd.Series([1, 2], [0.05, 0.5])}, "x", xscale="log")
+    axis = drawn[0].axes.xaxis
+    shown = [axis.get_major_formatter()(v) for v in axis.get_majorticklocs()]
+    assert {"0.05", "0.1", "0.2", "0.5"} <= set(shown)
+    assert not any(axis.get_minor_formatter()(v) for v in axis.get_minorticklocs())
+
+
 def test_bars_begin_where_the_ones_below_end_only_if_stacked(drawn):
     data = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=["x", "y"])
     charts.bars(data, "x", stacked=True)

@@ -32,6 +32,8 @@ def lines(
     marks: matplotlib's format, for all or for each. level: a dashed line across. smooth: draw a
     running mean over so many, and the numbers faintly.
     """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     panels, words = _panels(data), []
     with figure("", height, 1, len(panels), show=False, sharey="ylim" in options) as drawn:
         for axis, (title, named) in zip(np.atleast_1d(drawn.axes), panels.items(), strict=True):
@@ -57,6 +59,12 @@ def lines(
             if level is not None:
                 axis.axhline(level, color=GREY, lw=0.9, ls="--")
             axis.set(**{"title": title} | options)
+            for side in (axis.xaxis, axis.yaxis):
+                if side.get_scale() == "log":  # 0.2 and not 2×10⁻¹
+                    low, high = side.get_view_interval()
+                    side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+                    side.set_major_formatter("{x:g}")
+                    side.set_minor_formatter(NullFormatter())
         _legend(drawn, axis, max(map(len, panels.values())))
         return drawn.finish(alt, words)
 
