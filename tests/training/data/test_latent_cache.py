@@ -123,7 +123,7 @@ def test_latents_of_a_data_set_are_those_of_its_items(tmp_path):
     for epoch in (0, 1):
         keys = cache.encode(spans_of(dataset, epoch))
         for index, key in enumerate(keys):
-            video = dataset[index, epoch]["video"][None]
+            video = to_model_range(dataset[index, epoch]["video"][None])
             torch.testing.assert_close(cache.moments(key)[0], vae.encode(video).latent_dist.mean[0])
 
 
