@@ -234,6 +234,12 @@ def _dtype_name(pipe: "CogVideoXPipeline") -> str:
     return str(pipe.transformer.dtype).removeprefix("torch.")
 
 
+def model_name(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
+    """The name of the model that a pipeline was loaded as, or where it came from."""
+    loaded = getattr(pipe, "loaded", None)
+    return str(loaded.name if loaded else request.model or pipe.config._name_or_path)
+
+
 def _recipe(
     pipe: "CogVideoXPipeline",
     request: GenerationRequest,
@@ -241,11 +247,10 @@ def _recipe(
     seconds: float,
     peak_memory_gib: float,
 ) -> dict[str, Any]:
-    loaded = getattr(pipe, "loaded", None)
-    name = loaded.name if loaded else request.model or pipe.config._name_or_path
+    loaded, name = getattr(pipe, "loaded", None), model_name(pipe, request)
     return request.to_dict() | {
-        "ignored_words": list(ignored_words(request.prompt, str(name))),
-        "model": str(name),
+        "ignored_words": list(ignored_words(request.prompt, name)),
+        "model": name,
         "model_revision": loaded.revision if loaded else None,
         "scheduler": type(pipe.scheduler).__name__,
         "dtype": _dtype_name(pipe),

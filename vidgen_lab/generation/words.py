@@ -5,20 +5,24 @@ from vidgen_lab.toyworld.prompts import read_prompt, unknown_words
 from vidgen_lab.toyworld.world import RESERVED_STYLES, RESERVED_SUBJECTS
 
 
+def knows_one_world(model: str | None) -> bool:
+    """Whether a model of this name is an embedded one."""
+    facts = model_facts(model or "")
+    return bool(facts and facts.embedded)
+
+
 def ignored_words(prompt: str, model: str | None) -> dict[str, str | None]:
     """Words without effect on the clip, each with the nearest known one for a typo; {} for a model
     that is not embedded."""
-    facts = model_facts(model or "")
-    return unknown_words(prompt) if facts and facts.embedded else {}
+    return unknown_words(prompt) if knows_one_world(model) else {}
 
 
 def words_note(prompt: str, model: str | None, adapted: bool = False) -> str:
     """What the model never saw, a sentence a line; empty where there is nothing to say. adapted: by
     a LoRA, which may have taught it what was kept for chapter 5."""
-    facts, lines = model_facts(model or ""), []
-    if not (facts and facts.embedded):
+    if not knows_one_world(model):
         return ""
-    reserved = () if adapted else RESERVED_SUBJECTS + RESERVED_STYLES
+    lines, reserved = [], () if adapted else RESERVED_SUBJECTS + RESERVED_STYLES
     if kept := [name for name in read_prompt(prompt).named.values() if name in reserved]:
         lines.append(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
     if unknown := ignored_words(prompt, model):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from vidgen_lab.generation.errors import GenerationCancelled
-from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate
+from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate, model_name
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
 from vidgen_lab.generation.words import words_note
 from vidgen_lab.video.show import show_video, show_videos
@@ -73,17 +73,11 @@ class PromptPanel(Panel):
         self._cancel = CancelToken()
         self._set_busy(True)
         self.bar.max, self.bar.value = request.num_inference_steps, 0
-        note = html.escape(words_note(request.prompt, self.model))
+        note = html.escape(words_note(request.prompt, model_name(self.pipe, request)))
         self.words.value = note.replace("\n", "<br>")
         self._say("Warming up …")
         self._thread = threading.Thread(target=self._work, args=(request, self._cancel))
         self._thread.start()
-
-    @property
-    def model(self) -> str | None:
-        """The name of the model that generates."""
-        loaded = getattr(self.pipe, "loaded", None)
-        return loaded.name if loaded else self._base.model
 
     def cancel(self) -> None:
         """Stop the generation at its next step; what Cancel does."""
