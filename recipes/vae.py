@@ -67,6 +67,8 @@ class VAEConfig:
 
     centring: weight of the pull of every latent channel to mean 0 and deviation 1, so that noise of
         one size means the same in all of them and none has a constant for a transformer to learn.
+    equivariance: weight of the error of latents averaged 2x2 against the picture averaged 2x2
+        (Kouzelis et al. 2025, "EQ-VAE"); in the shipped VAE it has none.
     """
 
     family: Literal["video", "frame"] = "video"
@@ -83,6 +85,7 @@ class VAEConfig:
     warmup: int = 100
     kl_weight: float = 1e-4
     centring: float = 0.05
+    equivariance: float = 0.0
     ema_decay: float = 0.995
     seed: int = 0
 
@@ -144,6 +147,10 @@ def vae_loss(vae: VAE, batch: dict[str, Tensor], draw: Draw, noise: float, confi
     made = as_video(vae, vae.decode(as_input(vae, shaken)).sample, b)
     error = made.float() - video
     size = (weights * (error.abs() + error**2)).mean() / weights.mean()
+    if config.equivariance:
+        halved = vae.decode(as_input(vae, F.avg_pool3d(latents, (1, 2, 2)))).sample
+        off = as_video(vae, halved, b).float() - F.avg_pool3d(video, (1, 2, 2))
+        size = size + config.equivariance * (off.abs() + off**2).mean()
     for axis in (-2, -1):
         slope = error.diff(dim=axis)
         size = size + 0.25 * (slope.abs() + slope**2).mean()
