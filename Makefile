@@ -14,13 +14,13 @@ ifneq ("$(shell cat $(STAMP) 2>/dev/null)","$(CURDIR)")
 $(shell rm -f $(STAMP))
 endif
 
-.PHONY: help setup chapter lab test ray notebooks bench gpu lint clean
+.PHONY: help setup chapter lab test peers notebooks bench gpu lint clean
 
 help:
 	@echo "make chapter     run chapter N (now $(N)) at TIER (now $(TIER)); ARGS=\"-p name value\""
 	@echo "make lab         open the chapters in JupyterLab"
 	@echo "make test        run every test"
-	@echo "make ray         run the tests that need Ray, in an environment of its own"
+	@echo "make peers       run the tests that need Ray or DeepSpeed, in an environment of its own"
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed and quality of the embedded models"
 	@echo "make gpu         run the tests that need a GPU"
@@ -42,11 +42,17 @@ test: $(STAMP)
 SITE := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 # A version that was seen to pass: 2.60 gives the parts of a node half a minute to find one another,
 # whatever it is told, and dies on a machine at work.
-ray: $(STAMP)
-	@[ -x .venv-ray/bin/python ] || $(PY) -m venv .venv-ray
-	@$(PY) $(SITE) > "$$(.venv-ray/bin/python $(SITE))/first.pth"
-	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check "ray[data]==2.44.1"
-	@PYTHONPATH="$(CURDIR)" .venv-ray/bin/python -m pytest tests/pipeline -k ray $(ARGS)
+# DeepSpeed comes as source and looks for the torch that is there: no isolation, no compiler.
+peers: $(STAMP)
+	@[ -x .venv-peers/bin/python ] || $(PY) -m venv .venv-peers
+	@$(PY) $(SITE) > "$$(.venv-peers/bin/python $(SITE))/first.pth"
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check "ray[data]==2.44.1" \
+	  setuptools wheel hjson py-cpuinfo einops msgpack
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation "deepspeed==0.18.9"
+	@PYTHONPATH="$(CURDIR)" .venv-peers/bin/python -m pytest tests/pipeline -k ray $(ARGS)
+	@PYTHONPATH="$(CURDIR)" DS_ACCELERATOR=cpu .venv-peers/bin/python -m pytest \
+	  tests/finetuning/test_scaling.py $(ARGS)
 
 notebooks: $(STAMP)
 	@$(PY) -m tools.lint --execute tiny $(ARGS)
@@ -69,7 +75,7 @@ lint: $(STAMP)
 	@$(PY) -m tools.readme
 
 clean:
-	@rm -rf .venv .venv-ray .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-peers .pytest_cache .ruff_cache build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The pins first, then the package itself without its dependencies: nothing can move a pin.
