@@ -4,11 +4,13 @@ rebuilt from its description, and a small text encoder. All tiny, all with rando
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from diffusers import LatteTransformer3DModel
 from torch import Tensor, nn
 
-from vidgen_lab.latte import Latte, LatteConfig
+from vidgen_lab.latte import Latte, LatteConfig, VideoVAEDecoder, VideoVAEEncoder
 
 BASE = dict(
     num_attention_heads=2,
@@ -208,6 +210,15 @@ def with_weights_of(original: VchitectLatte) -> Latte:
         theirs[f"{names.get(module, module)}.{kind}"] = theirs.pop(name)
     ours.load_state_dict(theirs, strict=True)
     return ours
+
+
+def small_vae() -> SimpleNamespace:
+    """The chapter's two halves together: encoder, decoder, and the calls of every VAE."""
+    encoder, decoder = VideoVAEEncoder(base_channels=8), VideoVAEDecoder(base_channels=8)
+    return SimpleNamespace(
+        encoder=encoder.eval(), decoder=decoder.eval(), spatial_factor=8,
+        encode=lambda x: encoder.encode_to_latent(x), decode=lambda z: decoder(z),
+    )  # fmt: skip
 
 
 def tiny_text_pair(width: int = 12):
