@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clips import ClipRecord
-from vidgen_lab.training.data.dataset import VideoDataset
+from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset
 from vidgen_lab.training.data.pixel_cache import PixelCache
 from vidgen_lab.training.stream import BatchStream
 from vidgen_lab.video.clip import Clip
@@ -46,7 +46,7 @@ def textured(count: int, folder: Path, frames: int = 49) -> list[ClipRecord]:
 def seconds_per_clip(dataset: VideoDataset, epoch: int, clock: Callable[[], float]) -> float:
     """Of one epoch, until the clips lie together in batches as the device gets them."""
     batches = BucketBatchSampler(dataset.clips, 4).batches(epoch)
-    loader = DataLoader(dataset, batch_sampler=batches)
+    loader = DataLoader(dataset, batch_sampler=batches, collate_fn=VideoCollate())
     start = clock()
     shown = sum(len(batch["video"].contiguous()) for batch in loader)
     return (clock() - start) / shown

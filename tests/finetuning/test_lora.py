@@ -134,6 +134,29 @@ def test_merged_is_the_same_model_without_an_adapter(spec):
         merge_lora(transformer)
 
 
+def test_the_sum_in_one_pass_is_pefts_own_forwards_backwards_and_taken_back(spec):
+    transformer = trained_transformer(rank=4, alpha=6).double()
+    layers = [m for m in transformer.modules() if getattr(m, "lora_variant", None)]
+    assert len(layers) == 8
+    found = []
+    for _ in range(2):
+        transformer.zero_grad()
+        out = transformer(**probe_inputs(spec, torch.float64), return_dict=False)[0]
+        out.square().mean().backward()
+        learnt = {n: p.grad.clone() for n, p in transformer.named_parameters() if p.requires_grad}
+        found.append({"out": out.detach()} | learnt)
+        for layer in layers:
+            layer.lora_variant.clear()
+    assert len(found[0]) == 17
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+    whole = trained_transformer(rank=4, alpha=6)
+    before = whole.transformer_blocks[0].attn1.to_q.weight.clone()
+    whole.fuse_lora()
+    assert not torch.equal(whole.transformer_blocks[0].attn1.to_q.weight, before)
+    whole.unfuse_lora()
+    torch.testing.assert_close(whole.transformer_blocks[0].attn1.to_q.weight, before)
+
+
 def test_works_beside_a_torchao_that_peft_refuses(monkeypatch, tmp_path, spec):
     """Colab has torchao 0.10; PEFT raises ImportError there for every adapter."""
     from peft.import_utils import is_torchao_available

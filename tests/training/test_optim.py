@@ -1,6 +1,7 @@
 """Learning rates are functions of the step."""
 
 import pytest
+from torch import nn
 
 from vidgen_lab.training.optim import (
     OptimizerConfig,
@@ -27,3 +28,36 @@ def test_a_configuration_has_one_of_them():
     assert [factor(s) for s in (0, 50, 90, 100)] == pytest.approx([0.1, 1, 0.5, 0])
     floor = OptimizerConfig(schedule="cosine", warmup=0, end=0.25).factor(100)
     assert [floor(s) for s in (0, 100, 150)] == pytest.approx([1, 0.25, 0.25])
+
+
+def blocks(count, **extra):
+    stack = nn.ModuleList(nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4)) for _ in range(count))
+    return nn.ModuleDict({"blocks": stack, **extra})
+
+
+def owners(optimizers):
+    groups = {n: o.param_groups for n, o in optimizers.items()}
+    return {n: {id(p) for g in gs for p in g["params"]} for n, gs in groups.items()}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest(count):
+    model = blocks(count, head=nn.Linear(4, 2))
+    found = owners(OptimizerConfig(name="muon").build(model))
+    assert found["muon"] == {id(block[1].weight) for block in model["blocks"]}
+    assert found["muon"] | found["adamw"] == {id(p) for p in model.parameters()}
+    assert not found["muon"] & found["adamw"]
+
+
+def test_an_optimizer_that_would_have_no_parameters_is_left_out():
+    model = blocks(2)
+    for block in model["blocks"]:
+        block[1].requires_grad_(False)
+    assert owners(OptimizerConfig(name="muon").build(model)).keys() == {"adamw"}
+    model.requires_grad_(False)
+    for block in model["blocks"]:
+        block[1].weight.requires_grad_(True)
+    assert owners(OptimizerConfig(name="muon").build(model)).keys() == {"muon"}
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="nothing to train"):
+        OptimizerConfig(name="muon").build(model)

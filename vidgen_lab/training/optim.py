@@ -126,22 +126,25 @@ class OptimizerConfig:
         return lambda step: SCHEDULES[self.schedule](step, **own)
 
     def build(self, model: nn.Module) -> Optimizers:
-        """The optimizers of a model's trainable parameters, by name."""
-        groups = decay_groups(model, self.weight_decay)
-        adamw = {"lr": self.learning_rate, "betas": self.betas, "fused": _fusible(model)}
-        if self.name == "adamw":
-            return {"adamw": AdamW(groups, **adamw)}
-        inside = {id(p) for p in hidden_matrices(model)}
-        muon = [p for group in groups for p in group["params"] if id(p) in inside]
-        rest = [
-            group | {"params": [p for p in group["params"] if id(p) not in inside]}
-            for group in groups
-        ]
-        options = {"weight_decay": self.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-        return {
-            "muon": FloatMuon(muon, lr=self.muon_learning_rate, **options),
-            "adamw": AdamW([group for group in rest if group["params"]], **adamw),
-        }
+        """The optimizers of a model's trainable parameters, by name; none is without parameters.
+
+        A model without matrices inside blocks has AdamW alone, whatever `name` says. ValueError if
+        nothing is trainable.
+        """
+        inside = {id(p) for p in hidden_matrices(model)} if self.name == "muon" else set()
+        muon, rest = [], []
+        for group in decay_groups(model, self.weight_decay):
+            muon += [p for p in group["params"] if id(p) in inside]
+            others = [p for p in group["params"] if id(p) not in inside]
+            rest += [group | {"params": others}] if others else []
+        made: Optimizers = {}
+        if muon:
+            made["muon"] = FloatMuon(
+                muon, self.muon_learning_rate, self.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        if rest:
+            made["adamw"] = AdamW(rest, self.learning_rate, self.betas, fused=True)
+        return made
 
 
 def built(
@@ -185,14 +188,10 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 def hidden_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
     """The weights of linear layers inside stacks of blocks: what Muon is made for."""
     for stack in model.modules():
-        if isinstance(stack, nn.ModuleList) and len(stack) > 1:
+        if isinstance(stack, nn.ModuleList):
             for module in stack.modules():
                 if isinstance(module, nn.Linear) and module.weight.requires_grad:
                     yield module.weight
-
-
-def _fusible(model: nn.Module) -> bool:
-    return all(p.is_floating_point() for p in model.parameters() if p.requires_grad)
 
 
 class FloatMuon(Muon):

@@ -12,7 +12,7 @@ from tests.training.samples import WIDE
 from vidgen_lab.pipeline.deliver.augment import AugmentSettings, VideoAugmentationPipeline
 from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, Curriculum, assign
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
-from vidgen_lab.training.data.dataset import VideoDataset, cover, preview
+from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset, cover, preview
 from vidgen_lab.training.data.pixel_cache import PixelCache
 from vidgen_lab.training.stream import BatchStream
 from vidgen_lab.video.reader import VideoError, read_clip
@@ -41,6 +41,23 @@ def test_the_window_hangs_on_seed_epoch_and_clip_alone(clips):
     assert torch.equal(data[0]["video"], data[0, 0]["video"])
     moved = next(e for e in range(9) if data.window(0, e) != data.window(0))
     assert not torch.equal(data[0]["video"], data[0, moved]["video"])
+
+
+def test_a_batch_takes_the_memory_of_one_that_is_gone(clips):
+    data, collate = VideoDataset(clips, seed=1), VideoCollate()
+    first, second = ([data[n] for n in keys] for keys in ((0, 1), (2, 3)))
+    one, two = collate(first), collate(second)
+    for items, batch in ((first, one), (second, two)):  # both alive: two places
+        assert torch.equal(batch["video"], torch.stack([item["video"] for item in items]))
+        assert batch["id"] == [item["id"] for item in items]
+    place, kept = one["video"].data_ptr(), one["video"][1, 0]
+    del one
+    assert collate(second)["video"].data_ptr() != place  # a part of it is still in use
+    del kept
+    again = collate([data[4]])  # smaller, of another shape
+    assert again["video"].data_ptr() == place
+    assert torch.equal(again["video"][0], data[4]["video"])
+    assert torch.equal(two["video"], torch.stack([item["video"] for item in second]))
 
 
 def test_covering_distorts_nothing_and_cuts_the_centre():

@@ -1,14 +1,17 @@
 """Clips as training items, the same for any number of workers: `VideoDataset`.
 
     found = assign(read_clips(folder), [Bucket(17, 64, 96)])
-    loader = DataLoader(VideoDataset(found.clips), batch_sampler=BucketBatchSampler(found.clips, 4))
+    batches = BucketBatchSampler(found.clips, 4)
+    loader = DataLoader(VideoDataset(found.clips), batch_sampler=batches, collate_fn=VideoCollate())
 
 What an item shows depends on (seed, epoch, id of the clip) alone.
 """
 
 import hashlib
 import json
+import math
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from vidgen_lab.files import write_text
 from vidgen_lab.pipeline.deliver.augment import VideoAugmentationPipeline
@@ -169,6 +172,38 @@ class VideoDataset(Dataset):
             if wanted < self.augment.settings.probability:
                 clip, _ = change(clip, own, record.caption)
         return torch.from_numpy(clip.frames).permute(3, 0, 1, 2)
+
+
+class VideoCollate:
+    """Items of `VideoDataset` as a batch, their pixels in memory that an earlier batch has left.
+
+    The system clears every page of memory that it gives out, which for a batch of large clips takes
+    longer than copying the clips into it. For a DataLoader's `collate_fn`; its worker processes
+    stack as PyTorch does, into memory that they share with the training.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_free": []}
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """{"video": uint8 [B, 3, T, H, W], "caption": [...], "id": [...]}."""
+        if get_worker_info() is not None:
+            return default_collate(items)
+        videos = [item["video"] for item in items]
+        rest = [{n: value for n, value in item.items() if n != "video"} for item in items]
+        return {"video": self._stacked(videos)} | default_collate(rest)
+
+    def _stacked(self, videos: Sequence[torch.Tensor]) -> torch.Tensor:
+        shape = len(videos), *videos[0].shape
+        memory = self._free.pop() if self._free else np.empty(0, np.uint8)
+        if memory.size < math.prod(shape):
+            memory = np.empty(math.prod(shape), np.uint8)
+        lent = memory[: math.prod(shape)]  # lives as long as a tensor that looks into it
+        weakref.finalize(lent, self._free.append, memory).atexit = False
+        return torch.stack(videos, out=torch.from_numpy(lent).view(shape))
 
 
 class LatentDataset(Dataset):

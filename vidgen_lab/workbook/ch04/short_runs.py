@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from vidgen_lab.files import write_files
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler, Guidance, sample
+from vidgen_lab.metrics import judge as toy_judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.objectives import DiffusionObjective, ObjectiveConfig, predict_latte
 from vidgen_lab.training.optim import EMA, OptimizerConfig
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.training.trainer import VideoModelTrainer
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.tensors import as_clip
 from vidgen_lab.workbook.ch04.corner import (
     CELL,
@@ -113,10 +114,15 @@ RUNS: dict[str, ShortRun] = {
     "epsilon": ShortRun(objective=_objective(prediction="epsilon")),
     "x0": ShortRun(objective=_objective(prediction="x0")),
     "flow": ShortRun(objective=_objective(prediction="flow")),
+    "flow logit-normal": ShortRun(objective=_objective(prediction="flow", levels="logit_normal")),
+    "flow shifted": ShortRun(objective=_objective(prediction="flow", shift=3.0)),
     "min-SNR": ShortRun(objective=_objective(weighting="min_snr")),
     "pixels x0": ShortRun(space="pixels", steps=600, objective=_objective(prediction="x0")),
     "pixels epsilon": ShortRun(
         space="pixels", steps=600, objective=_objective(prediction="epsilon")
+    ),
+    "alignment": ShortRun(
+        space="pixels", steps=600, objective=_objective(prediction="x0", alignment=0.2)
     ),
     "no EMA": ShortRun(ema_decay=0.0),
     "muon": ShortRun(optimizer=_rate(name="muon", muon_learning_rate=4e-3)),
@@ -172,7 +178,16 @@ def build_objective(run: ShortRun) -> DiffusionObjective:
     def predict(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
         return predict_latte(model, noisy, t / 1000 if run.fault == "timestep" else t, batch)
 
-    return run.objective.build(predict)
+    return run.objective.build(predict, seen_by_the_judge if run.objective.alignment else None)
+
+
+def seen_by_the_judge(pixels: Tensor) -> Tensor:
+    """The judge's features [B, D] of clips of the space "pixels"."""
+    judge = toy_judge.load_judge().requires_grad_(False)
+    frames = evenly_spaced(FRAMES, judge.frames, repeat=True)
+    shown = decode(pixels, "pixels")[:, :, frames].flatten(1, 2)  # [B, 3 T, H, W]
+    shown = nn.functional.interpolate(shown, (toy_judge.HEIGHT, toy_judge.WIDTH), mode="bilinear")
+    return judge.features(shown.unflatten(1, (3, -1)))
 
 
 def build_trainer(run: ShortRun, folder: Path, until: int | None = None) -> VideoModelTrainer:
