@@ -112,8 +112,8 @@ def apply_lora_to_model(
     from peft.tuners.lora import Linear
 
     for module in transformer.modules():
-        if isinstance(module, Linear) and adapter in module.lora_A:
-            module.lora_variant[adapter] = InOnePass
+        if isinstance(module, Linear) and ADAPTER in module.lora_A:
+            module.lora_variant[ADAPTER] = InOnePass
     transformer.register_forward_pre_hook(_leave_casting_to_autocast)
     return count_trainable(transformer)
 
