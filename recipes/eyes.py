@@ -2,7 +2,7 @@
 
 A viewing sees numbered strips in random order, of an old and a new model, without prompts and
 without the judge's answers, and writes down what each shows; "none" is an answer too. The clips
-(eyes.png, eight frames each) and the labels (eyes.csv) lie beside the judge's weights, so that
+(eyes.jpg, eight frames each) and the labels (eyes.csv) lie beside the judge's weights, so that
 anybody can look again, and a test works the agreement out anew.
 """
 
@@ -75,5 +75,5 @@ def agreement(labels: pd.DataFrame, clips: list[Clip], judge: ToyJudge) -> pd.Da
 
 def load_eyes(folder: Path) -> tuple[pd.DataFrame, list[Clip]]:
     """The labels and clips that lie in the judge's folder."""
-    picture = cv2.imread(str(folder / "eyes.png"))[..., ::-1]
+    picture = cv2.imread(str(folder / "eyes.jpg"))[..., ::-1]
     return pd.read_csv(folder / "eyes.csv", dtype=str), unpack(np.ascontiguousarray(picture))

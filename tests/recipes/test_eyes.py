@@ -21,11 +21,11 @@ def test_clips_come_back_from_their_picture(clips, tmp_path):
     for clip, again in zip(clips, eyes.unpack(picture), strict=True):
         chosen = np.linspace(0, 15, 8).round().astype(int)
         assert np.array_equal(again.frames, clip.frames[chosen])
-    cv2.imwrite(str(tmp_path / "eyes.png"), picture[..., ::-1])
+    cv2.imwrite(str(tmp_path / "eyes.jpg"), picture[..., ::-1])
     pd.DataFrame({"subject_1": ["ball", "none", "cube"]}).to_csv(tmp_path / "eyes.csv")
     labels, again = eyes.load_eyes(tmp_path)
     assert labels.subject_1.tolist() == ["ball", "none", "cube"]
-    assert np.array_equal(eyes.pack(again), picture)
+    assert np.abs(eyes.pack(again).astype(int) - picture).mean() < 4  # a JPEG
 
 
 def test_sheets_hold_every_clip(clips):

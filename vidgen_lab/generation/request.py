@@ -41,7 +41,7 @@ class GenerationRequest:
     negative_prompt: str = ""
     num_inference_steps: int = 25
     guidance_scale: float = 6.0
-    num_frames: int = 17
+    num_frames: int = 16
     height: int = 64
     width: int = 96
     fps: float = 8.0
