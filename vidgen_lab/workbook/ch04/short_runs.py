@@ -126,6 +126,7 @@ RUNS: dict[str, ShortRun] = {
         space="pixels", steps=600, objective=_objective(prediction="epsilon")
     ),
     "without features": _PIXELS,
+    "with features": replace(_PIXELS, objective=_objective(prediction="x0", alignment=0.2)),
     "no EMA": ShortRun(ema_decay=0.0),
     "muon": ShortRun(optimizer=_rate(name="muon", muon_learning_rate=4e-3)),
     "batch 8": ShortRun(batch=8, steps=600),
