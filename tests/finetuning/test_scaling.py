@@ -4,34 +4,27 @@ import json
 import pytest
 import yaml
 
+from tests.workbook.test_built import built
 from vidgen_lab.finetuning.config import load_config, recipe_names
-from vidgen_lab.finetuning.scaling import (
-    LAUNCH,
-    DeepSpeedConfig,
-    lora_or_sft,
-    profile_for,
-    zero_states,
-)
+from vidgen_lab.finetuning.scaling import LAUNCH, DeepSpeedConfig, profile_for
+from vidgen_lab.training.parallel.plan import plan_training
 
 FILES = sorted(LAUNCH.glob("*.yaml"))
 
 
 def test_what_zero_shards():
-    assert zero_states(1.694e9, 1, 0).gpu == pytest.approx(25.24, abs=0.01)
+    states = built(5, "c103").states
+    assert states(1.694e9, 1, 0)[0] == pytest.approx(25.24, abs=0.01)
     for stage in (1, 2, 3):  # on one GPU nothing is cut (erratum E51)
-        assert zero_states(1.694e9, 1, stage).gpu == pytest.approx(25.24, abs=0.01)
-    offloaded = zero_states(1.694e9, 1, 2, offload_optimizer=True)
-    assert offloaded.gpu == pytest.approx(6.31, abs=0.01)
-    assert offloaded.host == pytest.approx(18.93, abs=0.01)
-    whole = zero_states(1, 1, 0).gpu
-    shares = [whole / zero_states(1, 8, stage).gpu for stage in (1, 2, 3)]
+        assert states(1.694e9, 1, stage)[0] == pytest.approx(25.24, abs=0.01)
+    assert states(1.694e9, 1, 2, offload=True) == pytest.approx((6.31, 18.93), abs=0.01)
+    shares = [states(1, 1, 0)[0] / states(1, 8, stage)[0] for stage in (1, 2, 3)]
     assert [round(share, 1) for share in shares] == [2.9, 4.3, 8.0]
-    everything = zero_states(1.694e9, 4, 3, offload_optimizer=True, offload_weights=True)
-    assert everything.weights == everything.optimizer == 0
+
+
+def test_deepspeed_offloads_no_weights_that_it_does_not_shard():
     with pytest.raises(ValueError, match="in stage 3 only"):
-        zero_states(1, 1, 2, offload_weights=True)
-    with pytest.raises(ValueError, match="at least one GPU"):
-        zero_states(1, 0, 2)
+        DeepSpeedConfig(2, offload_weights=True)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -114,6 +107,7 @@ def test_slips_in_settings_are_named():
 
 
 def test_lora_or_sft():
+    lora_or_sft = built(5, "c093", plan_training=plan_training).lora_or_sft
     assert lora_or_sft(50, False, True, 24)[0] == "lora"
     assert lora_or_sft(50, True, False, 80)[0] == "lora"
     assert lora_or_sft(5000, True, False, 80)[0] == "sft"

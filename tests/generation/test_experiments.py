@@ -10,10 +10,8 @@ from vidgen_lab.generation.errors import GenerationCancelled, RequestError
 from vidgen_lab.generation.experiments import (
     PROMPT_STYLES,
     clip_metrics,
-    experiment_inference_steps,
     experiment_prompt_styles,
-    paired_difference,
-    summarise,
+    run_grid,
     toy_metrics,
 )
 from vidgen_lab.video.clip import Clip
@@ -26,9 +24,15 @@ def brightness(clip, prompt):
 OPTIONS = dict(seeds=(0, 1), metrics=brightness)
 
 
+def by_steps(pipe, request, steps, **options):
+    """A grid over numbers of steps (book listing 1.L11)."""
+    grid = {n: request.with_(num_inference_steps=n) for n in steps}
+    return run_grid(pipe, grid, **options)
+
+
 def test_steps_times_seeds(pipe, request_):
     seen = []
-    result = experiment_inference_steps(
+    result = by_steps(
         pipe,
         request_,
         steps=(1, 3),
@@ -81,7 +85,7 @@ def made(monkeypatch):
 
 
 def test_a_stopped_experiment_goes_on_where_it_was(pipe, request_, tmp_path, made):
-    run = lambda **o: experiment_inference_steps(  # noqa: E731
+    run = lambda **o: by_steps(  # noqa: E731
         pipe, request_, (1, 2), cache=tmp_path, **OPTIONS, **o
     )
     stop = []
@@ -90,7 +94,7 @@ def test_a_stopped_experiment_goes_on_where_it_was(pipe, request_, tmp_path, mad
     assert len(made) == 4 and len(list(tmp_path.iterdir())) == 3
     resumed = run()
     assert len(made) == 5
-    fresh = experiment_inference_steps(pipe, request_, (1, 2), **OPTIONS)
+    fresh = by_steps(pipe, request_, (1, 2), **OPTIONS)
     pd.testing.assert_frame_equal(
         resumed.table.drop(columns=["seconds", "peak_memory_gib"]),
         fresh.table.drop(columns=["seconds", "peak_memory_gib"]),
@@ -100,7 +104,7 @@ def test_a_stopped_experiment_goes_on_where_it_was(pipe, request_, tmp_path, mad
 
 
 def test_the_cache_knows_what_makes_a_difference(pipe, pipes, request_, tmp_path, made):
-    run = lambda p, r: experiment_inference_steps(p, r, (1,), cache=tmp_path, **OPTIONS)  # noqa: E731
+    run = lambda p, r: by_steps(p, r, (1,), cache=tmp_path, **OPTIONS)  # noqa: E731
     run(pipe, request_)
     run(pipe, request_.with_(guidance_scale=3))
     run(pipes["5b"], request_)
@@ -112,58 +116,10 @@ def test_the_cache_knows_what_makes_a_difference(pipe, pipes, request_, tmp_path
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut"])
 def test_a_damaged_entry_is_made_again(pipe, request_, tmp_path, made, damage):
     for _ in range(2):
-        result = experiment_inference_steps(pipe, request_, (1,), cache=tmp_path, **OPTIONS)
+        result = by_steps(pipe, request_, (1,), cache=tmp_path, **OPTIONS)
         next(tmp_path.iterdir()).write_bytes(damage)
     assert len(made) == 3
     assert len(result.table) == 2
-
-
-TABLE = pd.DataFrame(
-    {
-        "setting": ["a"] * 3 + ["b"] * 3,
-        "seed": [0, 1, 2] * 2,
-        "prompt": "x",
-        "sharpness": [10.0, 20.0, 30.0, 12.0, 22.0, 32.5],
-    }
-)
-
-
-def test_mean_and_spread():
-    row = summarise(TABLE).iloc[0]
-    assert (row.setting, row.metric, row.n, row["mean"], row.sd) == ("a", "sharpness", 3, 20, 10)
-    half = 4.302653 * 10 / math.sqrt(3)  # Student's t, 2 degrees of freedom, 95 %
-    assert row.low == pytest.approx(20 - half)
-    assert row.high == pytest.approx(20 + half)
-
-
-def test_one_seed_has_no_spread():
-    row = summarise(TABLE[TABLE.seed == 0]).iloc[0]
-    assert row["mean"] == 10
-    assert math.isnan(row.sd) and math.isnan(row.low)
-
-
-def test_pairing_sees_what_the_means_hide():
-    """The settings' intervals overlap widely, yet b is larger with every single seed."""
-    a, b = (summarise(TABLE).iloc[i] for i in (0, 1))
-    assert b.low < a["mean"] and a.high > b["mean"]
-    row = paired_difference(TABLE, "a", "b").iloc[0]
-    assert row["mean"] == pytest.approx(6.5 / 3)
-    assert row.clear
-    flipped = paired_difference(TABLE, "b", "a").iloc[0]
-    assert flipped["mean"] == pytest.approx(-6.5 / 3) and flipped.clear
-    assert not paired_difference(TABLE[TABLE.seed == 0], "a", "b").iloc[0].clear
-
-
-def test_pairs_go_by_seed_not_by_row():
-    shuffled = TABLE.sample(frac=1, random_state=3)
-    assert paired_difference(shuffled, "a", "b").iloc[0].sd == pytest.approx(
-        paired_difference(TABLE, "a", "b").iloc[0].sd
-    )
-
-
-def test_no_common_seed():
-    with pytest.raises(ValueError, match="no seed in common"):
-        paired_difference(TABLE[(TABLE.setting == "a") | (TABLE.seed > 5)], "a", "b")
 
 
 def test_the_default_metrics_tell_a_moving_clip_from_a_still_one():

@@ -17,7 +17,6 @@ from vidgen_lab.latte.vae import FrameVAE
 from vidgen_lab.metrics.adherence import prompt_adherence
 from vidgen_lab.metrics.basics import evaluate_video_basics
 from vidgen_lab.paths import model_dir
-from vidgen_lab.pipeline.annotate.review import read_verdicts
 from vidgen_lab.pipeline.config import load_config
 from vidgen_lab.pipeline.manifest import read_manifest
 from vidgen_lab.pipeline.read.sources import read_rights
@@ -82,7 +81,6 @@ READERS = {
     "read_notebook": (read_notebook, "a.ipynb"),
     "load_runs": (load_runs, "a.jsonl"),
     "read_manifest": (read_manifest, "a.jsonl"),
-    "read_verdicts": (read_verdicts, "a.jsonl"),
     "read_truth": (_in_folder(read_truth, "truth.jsonl"), "a"),
     "read_rights": (_in_folder(read_rights, "rights.csv"), "a"),
     "read_yaml": (read_yaml, "a.yaml"),

@@ -4,11 +4,13 @@ rebuilt from its description, and a small text encoder. All tiny, all with rando
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from diffusers import LatteTransformer3DModel
 from torch import Tensor, nn
 
-from vidgen_lab.latte import Latte
+from vidgen_lab.latte import Latte, LatteConfig, VideoVAEDecoder, VideoVAEEncoder
 
 BASE = dict(
     num_attention_heads=2,
@@ -168,6 +170,55 @@ class VchitectLatte(nn.Module):
         x = self.final_layer.linear(x).reshape(-1, side_h, side_w, p, p, 8)
         x = torch.einsum("nhwpqc->nchpwq", x).reshape(batch, frames, 8, height, width)
         return x
+
+
+def with_weights_of(original: VchitectLatte) -> Latte:
+    """Our model with a modulation of its own in every block, and the original's weights in it."""
+    theirs = dict(original.state_dict())
+    classes = len(theirs.get("y_embedder.embedding_table.weight", ())) - 1
+    ours = Latte(LatteConfig(
+        sample_size=8, num_frames=original.frames, patch_size=original.patch, hidden_size=24,
+        depth=original.depth, num_heads=original.heads, modulation="block",
+        condition="class" if classes > 0 else "none", num_classes=max(classes, 0),
+    ))  # fmt: skip
+    names = {
+        "x_embedder.proj": "patch_embed.proj",
+        "t_embedder.mlp.0": "time_embed.linear_1",
+        "t_embedder.mlp.2": "time_embed.linear_2",
+        "final_layer.adaLN_modulation.1": "final.linear",
+        "final_layer.linear": "final.proj",
+    }
+    if classes > 0:
+        names["y_embedder.embedding_table"] = "label_embed.table"
+    for i in range(original.depth):
+        block = f"blocks.{i // 2}.{('spatial', 'temporal')[i % 2]}"
+        names |= {
+            f"blocks.{i}.attn.proj": f"{block}.attention.out",
+            f"blocks.{i}.mlp.fc1": f"{block}.mlp.up",
+            f"blocks.{i}.mlp.fc2": f"{block}.mlp.down",
+            f"blocks.{i}.adaLN_modulation.1": f"{block}.modulation.linear",
+        }
+        for kind in ("weight", "bias"):
+            parts = theirs.pop(f"blocks.{i}.attn.qkv.{kind}").chunk(3)
+            theirs |= {
+                f"{block}.attention.{n}.{kind}": p for n, p in zip("qkv", parts, strict=True)
+            }
+    for place in ("pos_embed", "temp_embed"):  # tables on both sides: nothing to load
+        theirs.pop(place)
+    for name in list(theirs):
+        module, _, kind = name.rpartition(".")
+        theirs[f"{names.get(module, module)}.{kind}"] = theirs.pop(name)
+    ours.load_state_dict(theirs, strict=True)
+    return ours
+
+
+def small_vae() -> SimpleNamespace:
+    """The chapter's two halves together: encoder, decoder, and the calls of every VAE."""
+    encoder, decoder = VideoVAEEncoder(base_channels=8), VideoVAEDecoder(base_channels=8)
+    return SimpleNamespace(
+        encoder=encoder.eval(), decoder=decoder.eval(), spatial_factor=8,
+        encode=lambda x: encoder.encode_to_latent(x), decode=lambda z: decoder(z),
+    )  # fmt: skip
 
 
 def tiny_text_pair(width: int = 12):

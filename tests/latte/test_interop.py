@@ -6,7 +6,15 @@ import pytest
 import torch
 from diffusers import LatteTransformer3DModel
 
-from tests.latte.references import LAYOUTS, VchitectLatte, inputs, randomise, reference, run
+from tests.latte.references import (
+    LAYOUTS,
+    VchitectLatte,
+    inputs,
+    randomise,
+    reference,
+    run,
+    with_weights_of,
+)
 from vidgen_lab.latte import Latte, LatteInputError, latte_config
 from vidgen_lab.latte.pipeline import VideoGenerator
 from vidgen_lab.latte.vae import FrameVAE
@@ -148,16 +156,10 @@ def test_models_diffusers_does_not_have_are_refused():
 
 
 @pytest.mark.parametrize("classes", [0, 5])
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_from_vchitect(classes, wrapped):
+def test_a_modulation_in_every_block_is_the_originals(classes):
     torch.manual_seed(4)
     original = VchitectLatte(classes=classes)
-    weights = dict(original.state_dict())
-    if wrapped:  # as train.py writes it under DDP; ema is the one to use
-        noise = {k: torch.randn_like(v) for k, v in weights.items()}
-        weights = {"model": noise, "ema": {f"module.{k}": v for k, v in weights.items()}}
-    ours = Latte.from_vchitect(weights, num_heads=3).eval()
-    assert ours.config.modulation == "block" and ours.config.depth == 4
+    ours = with_weights_of(original).eval()
     x, t = torch.randn(2, 4, 3, 8, 8), torch.tensor([10, 900])
     y = torch.tensor([0, classes]) if classes else None
     with torch.no_grad():
@@ -167,10 +169,10 @@ def test_from_vchitect(classes, wrapped):
     assert (expected - given).abs().max() <= 1e-5
 
 
-def test_vchitect_gradients():
+def test_gradients_of_the_original():
     torch.manual_seed(4)
     original = VchitectLatte().double()
-    ours = Latte.from_vchitect(original.state_dict(), num_heads=3).double()
+    ours = with_weights_of(original).double()
     x = torch.randn(2, 4, 3, 8, 8, dtype=torch.float64)
     t, y = torch.tensor([10, 900]), torch.tensor([1, 5])
     original(x.transpose(1, 2), t, y).square().mean().backward()
@@ -183,27 +185,6 @@ def test_vchitect_gradients():
     ):
         # the positions of the original are float32 tables, so are ours
         torch.testing.assert_close(mine.weight.grad, theirs.grad, rtol=1e-6, atol=1e-12)
-
-
-def test_vchitect_checkpoint_with_other_positions_is_refused():
-    weights = dict(VchitectLatte().state_dict())
-    weights["temp_embed"] = weights["temp_embed"] + 0.1
-    with pytest.raises(LatteInputError, match="temp_embed"):
-        Latte.from_vchitect(weights, num_heads=3)
-    weights = {**VchitectLatte().state_dict(), "surprise": torch.zeros(1)}
-    with pytest.raises(LatteInputError, match="surprise"):
-        Latte.from_vchitect(weights, num_heads=3)
-    with pytest.raises(LatteInputError, match="num_heads"):
-        Latte.from_vchitect(VchitectLatte().state_dict())
-    with pytest.raises(LatteInputError, match="pos_embed"):
-        Latte.from_vchitect({"weight": torch.zeros(1)})
-
-
-def test_missing_key_is_an_error():
-    weights = dict(VchitectLatte().state_dict())
-    del weights["blocks.0.mlp.fc1.bias"]
-    with pytest.raises((KeyError, LatteInputError), match="fc1"):
-        Latte.from_vchitect(weights, num_heads=3)
 
 
 DOORS = (Latte.from_diffusers, FrameVAE.from_diffusers, VideoGenerator.from_diffusers)

@@ -1,14 +1,13 @@
 import pytest
 import torch
 
-from tests.latte.references import randomise, reference
+from tests.latte.references import reference
 from vidgen_lab.latte import Latte, LatteConfig, latte_config
 from vidgen_lab.latte.measure import (
     attention_cost,
     attention_memory,
     count_flops,
     forward_flops,
-    modulation_by_timestep,
     saved_bytes,
 )
 
@@ -87,15 +86,3 @@ def test_naive_attention_keeps_more():
     x = torch.randn(1, 4, 2, 16, 16)
     naive, fused = (Latte(LatteConfig(**config, attention=a)) for a in ("naive", "fused"))
     assert saved_bytes(lambda: naive(x, 5), naive) > 1.3 * saved_bytes(lambda: fused(x, 5), fused)
-
-
-def test_modulation_by_timestep():
-    config = LatteConfig(hidden_size=16, depth=4, num_heads=2, sample_size=8, num_frames=2)
-    for modulation in ("block", "single"):
-        model = Latte(LatteConfig(**{**config.__dict__, "modulation": modulation}))
-        t = torch.arange(0, 1000, 100)
-        start = modulation_by_timestep(model, t)
-        assert {v.shape for v in start.values()} == {(10, 4)}
-        assert all(v.abs().max() == 0 for v in start.values())
-        later = modulation_by_timestep(randomise(model), t)
-        assert all(v.min() > 0 for v in later.values())

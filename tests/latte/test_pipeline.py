@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, LattePipeline
 
-from tests.latte.references import randomise, reference, tiny_text_pair
+from tests.latte.references import randomise, reference, small_vae, tiny_text_pair
 from tests.latte.test_frame_vae import reference as reference_vae
 from vidgen_lab.latte import (
     DDIMSampler,
@@ -16,7 +16,6 @@ from vidgen_lab.latte import (
     NoiseScheduler,
     TextEncoder,
     VideoGenerator,
-    VideoVAE,
 )
 from vidgen_lab.latte.text import TextEmbedding, stock_pair
 
@@ -138,7 +137,7 @@ def tiny(kind="text", **overrides):
     model = randomise(Latte(LatteConfig(**{**config, **kinds[kind], **overrides})), std=0.2)
     torch.manual_seed(0)
     encoder = TextEncoder(*tiny_text_pair(), max_length=12) if kind == "text" else None
-    return VideoGenerator(model, VideoVAE(base_channels=8).eval(), encoder)
+    return VideoGenerator(model, small_vae(), encoder)
 
 
 def ddim(steps=4):

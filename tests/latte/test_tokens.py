@@ -9,12 +9,10 @@ from diffusers.models.embeddings import (
 from vidgen_lab.latte.checks import LatteInputError
 from vidgen_lab.latte.tokens import (
     VideoPatchEmbed,
-    compression_factors,
     patchify,
     sincos_1d,
     sincos_2d,
     temporal_positions,
-    token_grid,
     unpatchify,
 )
 
@@ -84,18 +82,6 @@ def test_positions_are_neither_trained_nor_saved():
     layer = VideoPatchEmbed(2, 4, 24, 8)
     assert [n for n, _ in layer.named_parameters()] == ["proj.weight", "proj.bias"]
     assert set(layer.state_dict()) == {"proj.weight", "proj.bias"}
-
-
-def test_token_arithmetic():
-    grid = token_grid(256, 256, 16)
-    assert (grid.per_frame, grid.total) == (256, 4096)
-    assert token_grid(64, 96, 17, vae_factor=4).total == 17 * 8 * 12
-    with pytest.raises(LatteInputError, match=r"multiples of 16, given 250x256.*240x256"):
-        token_grid(250, 256, 16)
-
-
-def test_compression_is_three_different_numbers():
-    assert compression_factors() == {"positions": 64, "values": 48, "attention_pairs": 4096}
 
 
 def test_wrong_sizes_are_named():

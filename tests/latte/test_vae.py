@@ -2,15 +2,16 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vidgen_lab.latte import LatteInputError, VideoVAE, VideoVAEEncoder
-from vidgen_lab.latte.vae import PatchPCA, reparameterize, vae_loss
+from tests.latte.references import small_vae
+from vidgen_lab.latte import LatteInputError, VideoVAEDecoder, VideoVAEEncoder
+from vidgen_lab.latte.vae import PatchPCA, reparameterize
 from vidgen_lab.latte.vae import kl_divergence as our_kl
 
 
 @pytest.fixture(scope="module")
 def vae():
     torch.manual_seed(0)
-    return VideoVAE(base_channels=8).eval()
+    return small_vae()
 
 
 def clips(batch=1, frames=4, height=16, width=24, seed=0):
@@ -69,41 +70,20 @@ def test_kl_equals_torch():
     torch.testing.assert_close(our_kl(mu, logvar), expected)
 
 
-def test_loss_parts():
-    x, y = torch.zeros(1, 3, 2, 8, 8), torch.full((1, 3, 2, 8, 8), 0.5)
-    mu = torch.ones(1, 4, 2, 1, 1)
-    loss = vae_loss(y, x, mu, torch.zeros_like(mu), kl_weight=0.1)
-    assert (
-        loss.reconstruction == 0.5 and loss.kl == 0.5 and loss.total.item() == pytest.approx(0.55)
-    )
-    with pytest.raises(LatteInputError, match="reconstruction"):
-        vae_loss(y[:, :, :1], x, mu, mu)
-
-
 def test_it_learns_to_reconstruct():
     torch.manual_seed(0)
-    vae, x = VideoVAE(base_channels=8), clips(4)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=3e-3)
+    encoder, decoder = VideoVAEEncoder(base_channels=8), VideoVAEDecoder(base_channels=8)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=3e-3)
+    x = clips(4)
     errors = []
     for _ in range(60):
         optimizer.zero_grad()
-        reconstruction, posterior = vae(x)
-        loss = vae_loss(reconstruction, x, posterior.mu, posterior.logvar)
-        loss.total.backward()
+        posterior = encoder(x)
+        error = (decoder(posterior.z) - x).abs().mean()
+        (error + 1e-6 * our_kl(posterior.mu, posterior.logvar)).backward()
         optimizer.step()
-        errors.append(loss.reconstruction.item())
+        errors.append(error.item())
     assert errors[-1] < 0.4 * errors[0]
-
-
-def test_scaling_makes_unit_variance(vae):
-    x = clips(3)
-    vae = VideoVAE(base_channels=8)
-    factor = 1 / vae.encode(x).std().item()
-    vae.scaling_factor.fill_(factor)
-    assert vae.encode(x).std().item() == pytest.approx(1, abs=1e-4)
-    z = vae.encode(x)  # decode divides again
-    torch.testing.assert_close(vae.decode(z), vae.decoder(z / factor))
-    assert "scaling_factor" in vae.state_dict()  # without it the weights are useless
 
 
 def test_pca_is_the_best_linear_code():

@@ -1,7 +1,5 @@
 """The book's blocks, each used alone."""
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -14,13 +12,6 @@ from vidgen_lab.pipeline.annotate.annotators import (
     TemplateCaptioner,
     annotate_clip,
     colour_name,
-)
-from vidgen_lab.pipeline.read.streaming import FrameBuffer, stream_video
-from vidgen_lab.pipeline.read.workspace import (
-    Gallery,
-    Workspace,
-    analyze_raw_video,
-    tools_available,
 )
 from vidgen_lab.pipeline.select.quality import OpenCVQualityAssessor, ScalableFilteringPipeline
 from vidgen_lab.video.clip import Clip
@@ -56,54 +47,6 @@ def test_filtering_pipeline_reports_every_file(tmp_path):
         ("soft.mp4", "rejected"), ("broken.mp4", "error"),
     ]  # fmt: skip
     assert rows[2].metric == "edge_steepness"
-
-
-def test_a_stream_is_complete_in_order_and_bounded(tmp_path):
-    path = save(moving(), tmp_path / "x.mp4")
-    frames = list(stream_video(path, buffer_size=2))
-    assert [f.number for f in frames] == list(range(16))
-    assert [f.number for f in stream_video(path, max_frames=3)] == [0, 1, 2]
-    before = threading.active_count()
-    for _ in stream_video(path, buffer_size=1):
-        break
-    assert threading.active_count() == before
-
-
-def test_a_full_buffer_drops_the_oldest_when_told_to():
-    buffer = FrameBuffer(2, full="drop")
-    for number in range(5):
-        assert buffer.put(number, np.zeros(1))
-    buffer.close()
-    assert [f.number for f in buffer] == [3, 4] and buffer.dropped == 3
-    assert not buffer.put(9, np.zeros(1))
-
-
-def test_an_error_of_the_source_reaches_the_reader():
-    def source():
-        yield np.zeros(1)
-        raise OSError("line cut")
-
-    stream = stream_video(source())
-    assert next(stream).number == 0
-    with pytest.raises(OSError, match="line cut"):
-        next(stream)
-
-
-def test_workspace_gallery_and_raw_size(tmp_path):
-    workspace = Workspace(tmp_path / "deep" / "work")
-    assert workspace.raw.is_dir() and workspace.frames == tmp_path / "deep" / "work" / "frames"
-    with pytest.raises(AttributeError, match="nowhere"):
-        _ = workspace.nowhere
-    save(moving(1), workspace.raw / "é 1.mp4")
-    (workspace.raw / "broken.mp4").write_bytes(b"x")
-    gallery = Gallery(workspace.raw)
-    table = gallery.stats()
-    assert table["file"].tolist() == ["é 1.mp4"] and table["num_frames"][0] == 16
-    assert list(gallery.errors) == ["broken.mp4"]
-    assert gallery.sheet(columns=2, width=100).shape == (78, 200, 3)
-    raw = analyze_raw_video(workspace.raw / "é 1.mp4")
-    assert raw.rgb_bytes == 96 * 64 * 16 * 3 and raw.compression > 2
-    assert "96x64" in str(raw)
 
 
 def test_annotators_say_what_moves_where_and_which_way():
@@ -143,12 +86,6 @@ def test_the_judge_embeds_any_clip_the_same_way_with_any_number_of_threads():
     finally:
         torch.set_num_threads(threads)
     assert a.shape == (256,) == other.shape and not np.allclose(a, other, atol=1e-3)
-
-
-def test_the_tools_are_named_with_their_versions():
-    table = tools_available()
-    assert list(table.index) == ["OpenCV", "PyAV", "FFmpeg", "PySceneDetect"]
-    assert "libx264" in table.loc["FFmpeg", "job"] and "?" not in set(table["version"])
 
 
 def test_colours_have_common_names():

@@ -18,7 +18,12 @@ from torch import nn
 from vidgen_lab.paths import model_dir, notebooks_dir
 from vidgen_lab.video.clip import Clip
 
-CHAPTERS = {1: "01_first_video", 2: "02_data_pipeline", 3: "03_latte_from_scratch"}
+CHAPTERS = {
+    1: "01_first_video",
+    2: "02_data_pipeline",
+    3: "03_latte_from_scratch",
+    5: "05_lora_sft",
+}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The four charts draw every number they are given and say it in words."""
+"""The three charts draw every number they are given and say it in words."""
 
 import io
 
@@ -25,15 +25,6 @@ def drawn(monkeypatch):
     return seen
 
 
-def table() -> pd.DataFrame:
-    rows = [
-        {"setting": n, "seed": s, "adherence": min(1.0, n / 25), "seconds": 2 + 0.1 * n}
-        for n in (5, 10, 25)
-        for s in range(3)
-    ]
-    return pd.DataFrame(rows)
-
-
 PICTURES = {
     "lines": lambda: charts.lines({"a": [1, 2, 0.5], "b": [3, 4, 5]}, "Two lines."),
     "panels": lambda: charts.lines({"x": {"a": [1, 2]}, "y": {"a": [1, 4]}}, "Two panels."),
@@ -45,7 +36,6 @@ PICTURES = {
         form="{:.0%}",
     ),
     "two bars": lambda: charts.bars({"ours": {"a": 9}, "theirs": {"a": 4, "b": 1}}, "Two."),
-    "dots": lambda: charts.dots(table(), ["adherence", "seconds"], "By steps.", "steps"),
     "images": lambda: charts.images({"a": np.eye(4), "b": np.ones((4, 4))}, "Masks.", ["4", "16"]),
 }  # fmt: skip
 
@@ -68,7 +58,6 @@ def test_every_chart_is_described_fixed_in_width_and_small(name):
         ("panels", "x a from 1 to 2; y a from 1 to 4"),
         ("bars", "Peak. plain 30.0."),
         ("stacked", "2B ff 60%; 2B attention 40%"),
-        ("dots", "adherence 5: 0.2, 10: 0.4, 25: 1; seconds 5: 2.5"),
         ("images", "a: 4; b: 16"),
     ],
 )
@@ -105,11 +94,3 @@ def test_bars_begin_where_the_ones_below_end_only_if_stacked(drawn):
     assert stacked == [0, 0, 1, 2] and side == [0] * 4
     tops = [p.get_y() for p in drawn[1].axes.patches]
     assert len(set(tops)) == 4
-
-
-def test_means_are_joined_only_between_numbers(drawn):
-    words = table().replace({"setting": {5: "plain", 10: "rich", 25: "poem"}})
-    charts.dots(table(), ["adherence"], "x")
-    charts.dots(words, ["adherence"], "x")
-    last = [np.atleast_1d(d.axes)[0].lines[-1].get_linestyle() for d in drawn]
-    assert last == ["-", "None"]

@@ -209,7 +209,6 @@ def encode_clips(
     with_images: bool,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-    batch: int = 1,
 ) -> LatentCache:
     """Load a pipeline's VAE, encode clips (and first frames), and free it; returns the cache.
 
@@ -226,7 +225,7 @@ def encode_clips(
     cache = LatentCache(folder, vae)
     images = [clip.image for clip in clips] if with_images else []
     for part in _shares([*(clip.span for clip in clips), *images]):
-        cache.encode(part, batch)
+        cache.encode(part, 1)
     cache.vae = None
     _free()
     return cache

@@ -34,7 +34,6 @@ def save_lora(
     path: str | Path,
     facts: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
-    adapter: str = ADAPTER,
 ) -> LoRAFile:
     """Write a transformer's adapter; returns what `inspect_lora` finds in the file.
 
@@ -45,14 +44,14 @@ def save_lora(
     from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
     from peft.utils import get_peft_model_state_dict
 
-    if adapter not in getattr(transformer, "peft_config", {}):
-        raise LoRAError(f"there is no adapter {adapter!r} on this model")
+    if ADAPTER not in getattr(transformer, "peft_config", {}):
+        raise LoRAError("there is no adapter on this model")
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / WEIGHTS
-    config = transformer.peft_config[adapter].to_dict()
+    config = transformer.peft_config[ADAPTER].to_dict()
     scale = config["lora_alpha"] / config["r"]
     weights = {}
-    for name, weight in get_peft_model_state_dict(transformer, adapter_name=adapter).items():
+    for name, weight in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items():
         weight = weight.detach().float() * (scale if ".lora_B." in name else 1.0)
         weights[PREFIX + name] = weight.to("cpu", dtype).contiguous()
     config["lora_alpha"] = config["r"]
@@ -118,14 +117,13 @@ def self_check(
     spec: CogVideoXSpec,
     base: str | Path,
     file: str | Path,
-    adapter: str = ADAPTER,
 ) -> SelfCheck:
     """Load `file` onto the model in `base` with stock diffusers in a fresh process, and compare.
 
     transformer: with the adapter that was saved, active. Raises LoRAError when the loaded model is
     not the trained one, naming what differs. Runs on the CPU, in the transformer's precision.
     """
-    (check,) = self_checks([(transformer, spec, Path(base), Path(file))], adapter)
+    (check,) = self_checks([(transformer, spec, Path(base), Path(file))])
     if not check.passed:
         raise LoRAError(f"{file} loads, but {check}")
     return check
@@ -133,7 +131,6 @@ def self_check(
 
 def self_checks(
     jobs: Sequence[tuple["CogVideoXTransformer3DModel", CogVideoXSpec, Path, Path]],
-    adapter: str = ADAPTER,
 ) -> list[SelfCheck]:
     """`self_check` of many files in one process; returns also those that did not pass."""
     with tempfile.TemporaryDirectory() as folder:
@@ -142,7 +139,7 @@ def self_checks(
             dtype = _base_dtype(transformer)
             probe = probe_inputs(spec, dtype)
             exact = inspect_lora(file).dtypes == ("float32",)
-            ours.append(_outputs(transformer, probe, adapter, exact))
+            ours.append(_outputs(transformer, probe, exact))
             orders.append(_order(Path(folder), number, spec, base, file, dtype, probe))
         (Path(folder) / "jobs.json").write_text(json.dumps(orders), encoding="utf-8")
         command = [sys.executable, "-P", fresh_check.__file__, folder]
@@ -180,7 +177,7 @@ def _base_dtype(transformer: "CogVideoXTransformer3DModel") -> torch.dtype:
 
 @torch.no_grad()
 def _outputs(
-    transformer: "CogVideoXTransformer3DModel", probe: Mapping[str, Any], adapter: str, exact: bool
+    transformer: "CogVideoXTransformer3DModel", probe: Mapping[str, Any], exact: bool
 ) -> dict[str, torch.Tensor]:
     was_training, device = transformer.training, transformer.norm_final.weight.device
     given = {name: _moved(value, device) for name, value in probe.items()}

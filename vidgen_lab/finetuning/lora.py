@@ -81,7 +81,6 @@ def apply_lora_to_model(
     transformer: "CogVideoXTransformer3DModel",
     config: CogVideoLoRAConfig,
     seed: int = 0,
-    adapter: str = ADAPTER,
 ) -> Trainable:
     """Put a new adapter on a transformer and freeze all else (book listing 5.L02).
 
@@ -98,7 +97,7 @@ def apply_lora_to_model(
             f"{', '.join(_linear_names(transformer))}"
         )
     transformer.requires_grad_(False)
-    transformer.add_adapter(config.to_peft(), adapter_name=adapter)
+    transformer.add_adapter(config.to_peft(), adapter_name=ADAPTER)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in transformer.named_parameters():
         new = parameter.requires_grad and not parameter.is_meta
@@ -113,8 +112,8 @@ def apply_lora_to_model(
     from peft.tuners.lora import Linear
 
     for module in transformer.modules():
-        if isinstance(module, Linear) and adapter in module.lora_A:
-            module.lora_variant[adapter] = InOnePass
+        if isinstance(module, Linear) and ADAPTER in module.lora_A:
+            module.lora_variant[ADAPTER] = InOnePass
     transformer.register_forward_pre_hook(_leave_casting_to_autocast)
     return count_trainable(transformer)
 

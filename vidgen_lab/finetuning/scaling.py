@@ -1,4 +1,4 @@
-"""More than one GPU: what ZeRO shards, settings for DeepSpeed and accelerate, and which to take.
+"""More than one GPU: settings for DeepSpeed and accelerate, and which recipe to take.
 
 Our trainer shards by itself (`training.strategy=fsdp`, which is what ZeRO-3 does) and is started by
 `accelerate launch --config_file ...` with the files in LAUNCH. The DeepSpeed settings are for tools
@@ -20,59 +20,13 @@ from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_t
 
 LAUNCH = Path(__file__).with_name("launch")
 
-# Adam in mixed precision: bytes a parameter (Rajbhandari et al. 2020, section 3.1).
-WEIGHTS, GRADIENTS, OPTIMIZER = 2, 2, 12
-
-
-@dataclass(frozen=True)
-class States:
-    """GiB on each GPU, and in host memory on behalf of each."""
-
-    weights: float
-    gradients: float
-    optimizer: float
-    host: float = 0.0
-
-    @property
-    def gpu(self) -> float:
-        return self.weights + self.gradients + self.optimizer
-
-
-def zero_states(
-    parameters: float,
-    gpus: int,
-    stage: Literal[0, 1, 2, 3],
-    offload_optimizer: bool = False,
-    offload_weights: bool = False,
-) -> States:
-    """What full fine-tuning keeps of a model, activations apart (book rows 5.13, 5.16).
-
-    Stage 1 cuts the optimizer's state into one part a GPU, 2 the gradients as well, 3 the weights
-    too; on one GPU nothing is cut, and only offloading saves memory.
-    Raises ValueError for weights that are offloaded without being sharded: DeepSpeed refuses it.
-    """
-    if gpus < 1 or stage not in (0, 1, 2, 3):
-        raise ValueError(f"at least one GPU and a stage of 0 to 3, not {gpus} and {stage}")
-    if offload_weights and stage < 3:
-        raise ValueError("weights can be offloaded in stage 3 only")
-    unit = parameters / GIB
-    weights = WEIGHTS * unit / (gpus if stage == 3 else 1)
-    gradients = GRADIENTS * unit / (gpus if stage >= 2 else 1)
-    optimizer = OPTIMIZER * unit / (gpus if stage >= 1 else 1)
-    host = (optimizer if offload_optimizer else 0.0) + (weights if offload_weights else 0.0)
-    return States(
-        0.0 if offload_weights else weights,
-        gradients,
-        0.0 if offload_optimizer else optimizer,
-        host,
-    )
-
 
 @dataclass(frozen=True)
 class DeepSpeedConfig:
     """Settings of DeepSpeed (book listings 5.L04 and 5.L13), as it reads them itself.
 
-    stage: see `zero_states`. precision: "bf16" for CogVideoX-5B, which overflows in float16.
+    stage: 1 cuts the optimizer's state into one part a GPU, 2 the gradients as well, 3 the weights
+    too. precision: "bf16" for CogVideoX-5B, which overflows in float16.
     Raises ValueError for settings that DeepSpeed would refuse.
     """
 
@@ -85,7 +39,8 @@ class DeepSpeedConfig:
     offload_weights: bool = False
 
     def __post_init__(self) -> None:
-        zero_states(1, 1, self.stage, self.offload_optimizer, self.offload_weights)
+        if self.offload_weights and self.stage < 3:
+            raise ValueError("weights can be offloaded in stage 3 only")
         if self.micro_batch < 1 or self.accumulation < 1:
             raise ValueError("micro_batch and accumulation must be at least 1")
 
@@ -148,24 +103,6 @@ def profile_for(memory_gib: float, gpus: int = 1, full: bool = False) -> Profile
                 recipe = f"{kind}-{size}"
                 return Profile(recipe, launch, (f"training.strategy={given}",), plan.explain())
     raise ValueError(f"{memory_gib:g} GiB are too little even for {plan.model}: {plan.explain()}")
-
-
-def lora_or_sft(clips: int, new_look: bool, keep_old: bool, memory_gib: float) -> tuple[str, str]:
-    """("lora" or "sft", why): one rule with its reason (book rows 5.19 and 5.20, erratum E55).
-
-    clips: how many there are. new_look: whether all of the picture shall change, not one thing.
-    keep_old: whether what the model could do before must stay. memory_gib: of the GPU.
-    """
-    need = plan_training("CogVideoX-2B").training_peak
-    if memory_gib < need:
-        return "lora", f"full fine-tuning of the 2B model takes about {need:.0f} GiB"
-    if keep_old:
-        return "lora", "the base stays as it is, and the adapter can be taken off"
-    if clips < 1000:
-        return "lora", f"{clips} clips are fewer than every weight needs not to learn them by heart"
-    if not new_look:
-        return "lora", "one subject or style is a change of low rank"
-    return "sft", "many clips, a new look throughout, and nothing old to keep"
 
 
 # one run ----------------------------------------------------------------------------------------

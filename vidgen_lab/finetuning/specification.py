@@ -227,18 +227,17 @@ class CogVideoXSpec:
         noise: torch.Tensor,
         timesteps: torch.Tensor,
         image: torch.Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
     ) -> torch.Tensor:
         """Mean squared error of every clip, float32 [B].
 
         latents: clean, [B, C, t, h, w]; noise: [B, T, C, h, w], the shape of `cells(latents)`.
-        dtype: of what the transformer reads. For a v-model this is CogVideoX's own loss: its error
+        For a v-model this is CogVideoX's own loss: its error
         on x0 weighted by 1/(1 - alpha-bar) is the plain error on v, which does not lose its digits
         at small timesteps.
         """
         cells = self.cells(latents)
-        noisy = self.noisy(cells, noise, timesteps).to(dtype)
-        given = self.inputs(noisy, timesteps, text.to(dtype), image)
+        noisy = self.noisy(cells, noise, timesteps)
+        given = self.inputs(noisy, timesteps, text.float(), image)
         predicted = transformer(**given, return_dict=False)[0]
         error = predicted.float() - self.target(cells, noise, timesteps)
         return error.square().flatten(1).mean(1)

@@ -50,24 +50,6 @@ class Experiment:
         return [c for c in self.table.columns if c not in ("setting", "seed", "prompt")]
 
 
-def experiment_inference_steps(
-    pipe: "CogVideoXPipeline",
-    request: GenerationRequest,
-    steps: Sequence[int] = (5, 10, 25, 50),
-    seeds: Sequence[int] = SEEDS,
-    **options: Any,
-) -> Experiment:
-    """How do more denoising steps change time and measurements? (book listing 1.L11)
-
-    request: everything that stays fixed; its steps and seed are replaced. The same seeds are
-    used for every setting, so that `paired_difference` can compare clip by clip.
-    options: metrics, cache, on_clip, should_stop, as for `run_grid`.
-    """
-    return run_grid(
-        pipe, {n: request.with_(num_inference_steps=n) for n in steps}, seeds, **options
-    )
-
-
 def experiment_prompt_styles(
     pipe: "CogVideoXPipeline",
     request: GenerationRequest,
@@ -77,8 +59,8 @@ def experiment_prompt_styles(
 ) -> Experiment:
     """How does the wording of one idea change the result? (book listing 1.L12)
 
-    prompts: name of the style -> prompt; default PROMPT_STYLES. The rest as in
-    `experiment_inference_steps`.
+    request: everything that stays fixed. prompts: name of the style -> prompt; default
+    PROMPT_STYLES. options: metrics, cache, on_clip, should_stop, as for `run_grid`.
     """
     prompts = prompts or PROMPT_STYLES
     settings = {name: request.with_(prompt=prompt) for name, prompt in prompts.items()}
@@ -120,40 +102,6 @@ def run_grid(
     return Experiment(pd.DataFrame(rows), clips)
 
 
-def summarise(table: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
-    """Mean and spread of every measurement for each setting, one row per (setting, metric).
-
-    Columns: n, mean, sd, low, high. low..high is the confidence interval of the mean
-    (Student's t); with a single seed, sd and interval are NaN, not zero.
-    """
-    columns = [c for c in table.columns if c not in ("setting", "seed", "prompt")]
-    rows = []
-    for setting, group in table.groupby("setting", sort=False):
-        for metric in columns:
-            rows.append({"setting": setting, "metric": metric} | _mean(group[metric], confidence))
-    return pd.DataFrame(rows)
-
-
-def paired_difference(
-    table: pd.DataFrame, first: Any, second: Any, confidence: float = 0.95
-) -> pd.DataFrame:
-    """second - first for every metric, seed by seed: one row per metric.
-
-    Pairing removes what the seed contributes to both. Columns as in `summarise`, and `clear`:
-    whether the confidence interval excludes zero. Raises ValueError without a common seed.
-    """
-    a, b = (table[table.setting == name].set_index("seed") for name in (first, second))
-    seeds = a.index.intersection(b.index)
-    if seeds.empty:
-        raise ValueError(f"{first!r} and {second!r} have no seed in common")
-    rows = []
-    for metric in (c for c in table.columns if c not in ("setting", "seed", "prompt")):
-        row = _mean(b.loc[seeds, metric] - a.loc[seeds, metric], confidence)
-        clear = bool(row["low"] > 0 or row["high"] < 0)
-        rows.append({"metric": metric} | row | {"clear": clear})
-    return pd.DataFrame(rows)
-
-
 def clip_metrics(clip: Clip, prompt: str) -> dict[str, float]:
     """Consistency, sharpness and motion as the book measures them, and what it lacks: optical
     flow (% of the width a second) and warping error (flicker, % of full scale)."""
@@ -173,18 +121,6 @@ def toy_metrics(clip: Clip, prompt: str) -> dict[str, float]:
 
     score = prompt_adherence(clip, prompt).score
     return clip_metrics(clip, prompt) | {"adherence": math.nan if score is None else score}
-
-
-def _mean(values: pd.Series, confidence: float) -> dict[str, float]:
-    values = values.dropna()
-    n = len(values)
-    row = {"n": n, "mean": values.mean(), "sd": values.std(), "low": math.nan, "high": math.nan}
-    if n > 1:
-        from scipy.stats import t
-
-        half = t.ppf((1 + confidence) / 2, n - 1) * row["sd"] / math.sqrt(n)
-        row |= {"low": row["mean"] - half, "high": row["mean"] + half}
-    return row
 
 
 def _cached(

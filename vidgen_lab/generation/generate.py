@@ -59,19 +59,6 @@ class Generation:
         return request_of(self.recipe)
 
 
-class CancelToken:
-    """A stop button: pass it as `should_stop` and call `cancel` from any thread or widget."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def cancel(self) -> None:
-        self._event.set()
-
-    def __call__(self) -> bool:
-        return self._event.is_set()
-
-
 def generate(
     pipe: "CogVideoXPipeline",
     request: GenerationRequest,
@@ -87,7 +74,8 @@ def generate(
         the last step is the result itself and gets none).
     preview_of: "latents" shows the state as it is, noise that turns into a video; "estimate"
         shows the clip the model expects at that step, a blur that sharpens.
-    should_stop: asked before every step; true ends the work at once.
+    should_stop: asked before every step; true ends the work at once. `threading.Event().is_set`
+        is a stop button that any thread or widget can press.
     Raises RequestError before any work, GenerationCancelled, and NonFiniteError when the model
     produces NaN or infinity. Threads that share a pipeline take turns. The noise is drawn on the
     CPU, so a seed means the same noise on every device. (book listing 1.L07)

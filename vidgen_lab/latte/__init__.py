@@ -24,7 +24,6 @@ _HOME = {
     "AdaLNSingle": "conditioning",
     "VideoVAEEncoder": "vae",
     "VideoVAEDecoder": "vae",
-    "VideoVAE": "vae",
     "FrameVAE": "vae",
     "NoiseScheduler": "diffusion.schedule",
     "FlowMatchingPath": "diffusion.schedule",

@@ -1,21 +1,19 @@
-"""Weights in and out: diffusers' LatteTransformer3DModel (both ways) and the checkpoints of
-Vchitect/Latte.
+"""Weights in and out: diffusers' LatteTransformer3DModel, both ways.
 
 Loading is strict: a missing or unknown key is an error, never a warning.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vidgen_lab.latte.checks import LatteInputError, require, require_folder
-from vidgen_lab.latte.config import SIZES, LatteConfig
+from vidgen_lab.latte.config import LatteConfig
 
 if TYPE_CHECKING:
     from diffusers import LatteTransformer3DModel
@@ -186,104 +184,3 @@ def to_diffusers(latte: nn.Module) -> LatteTransformer3DModel:
     if (first.device.type, first.dtype) != ("cpu", torch.float32):
         model = model.to(device=first.device, dtype=first.dtype)
     return model.train(latte.training)
-
-
-# ----- Vchitect/Latte
-_VCHITECT = {
-    "x_embedder.proj": "patch_embed.proj",
-    "t_embedder.mlp.0": "time_embed.linear_1",
-    "t_embedder.mlp.2": "time_embed.linear_2",
-    "final_layer.adaLN_modulation.1": "final.linear",
-    "final_layer.linear": "final.proj",
-}
-_VCHITECT_BLOCK = {
-    "attn.proj": "attention.out",
-    "mlp.fc1": "mlp.up",
-    "mlp.fc2": "mlp.down",
-    "adaLN_modulation.1": "modulation.linear",
-}
-
-
-def from_vchitect(state_dict: dict[str, Any], build: Build, **overrides: Any) -> nn.Module:
-    """A Latte from the original code's checkpoint: a plain state dict, or the file's {"model",
-    "ema"} (ema wins).
-
-    Sizes are read off the weights; only the number of heads leaves no trace there. It is taken from
-    the published size of that width, else pass num_heads=....
-    """
-    weights = dict(state_dict.get("ema") or state_dict.get("model") or state_dict)
-    weights = {k.removeprefix("module."): v for k, v in weights.items()}
-    missing = [k for k in ("x_embedder.proj.weight", "pos_embed", "temp_embed") if k not in weights]
-    require(
-        not missing,
-        "Vchitect checkpoint",
-        "the keys of Vchitect/Latte models/latte.py",
-        f"none of {missing}",
-    )
-    config = _vchitect_config(weights, overrides)
-    latte = build(config)
-    for key, ours in (
-        ("pos_embed", latte.patch_embed.positions),
-        ("temp_embed", latte.frame_positions),
-    ):
-        gap = float((weights.pop(key)[0].cpu() - ours).abs().max())
-        require(
-            gap < 1e-4,
-            f"{key} of the checkpoint",
-            "the fixed sine-cosine table",
-            f"one {gap:.2g} away",
-        )
-
-    new: dict[str, Tensor] = {}
-    for theirs, ours in _VCHITECT.items():
-        for kind in ("weight", "bias"):
-            new[f"{ours}.{kind}"] = weights.pop(f"{theirs}.{kind}")
-    if config.condition == "class":
-        new["label_embed.table.weight"] = weights.pop("y_embedder.embedding_table.weight")
-    for i in range(config.depth):
-        ours, theirs = f"blocks.{i // 2}.{('spatial', 'temporal')[i % 2]}", f"blocks.{i}"
-        for kind in ("weight", "bias"):
-            for their_name, our_name in _VCHITECT_BLOCK.items():
-                new[f"{ours}.{our_name}.{kind}"] = weights.pop(f"{theirs}.{their_name}.{kind}")
-            for name, part in zip(
-                "qkv", weights.pop(f"{theirs}.attn.qkv.{kind}").chunk(3), strict=True
-            ):
-                new[f"{ours}.attention.{name}.{kind}"] = part.clone()
-    if weights:
-        raise LatteInputError(
-            f"Vchitect checkpoint: expected no other keys, given {sorted(weights)}."
-        )
-    latte.load_state_dict(new, strict=True, assign=True)
-    return latte.requires_grad_(True)
-
-
-def _vchitect_config(weights: dict[str, Tensor], overrides: dict[str, Any]) -> LatteConfig:
-    hidden, channels, patch, _ = weights["x_embedder.proj.weight"].shape
-    heads = {width: heads for _, width, heads in SIZES.values()}.get(hidden)
-    heads = overrides.pop("num_heads", heads)
-    require(
-        heads is not None,
-        "heads of a model of unpublished width",
-        "num_heads=...",
-        f"width {hidden}",
-    )
-    side = math.isqrt(weights["pos_embed"].shape[1])
-    table = weights.get("y_embedder.embedding_table.weight")
-    out = weights["final_layer.linear.weight"].shape[0] // patch**2
-    depth = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
-    return LatteConfig(
-        **{
-            "sample_size": side * patch,
-            "num_frames": weights["temp_embed"].shape[1],
-            "in_channels": channels,
-            "patch_size": patch,
-            "hidden_size": hidden,
-            "depth": depth,
-            "num_heads": heads,
-            "modulation": "block",
-            "condition": "none" if table is None else "class",
-            "num_classes": 0 if table is None else table.shape[0] - 1,
-            "learn_sigma": out == 2 * channels,
-            **overrides,
-        }
-    )

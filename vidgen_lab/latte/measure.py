@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from vidgen_lab.latte.attention import SelfAttention
 from vidgen_lab.latte.config import LatteConfig
-from vidgen_lab.latte.model import Latte
 
 
 @dataclass(frozen=True)
@@ -132,26 +131,3 @@ def attention_memory(
     layer = SelfAttention(dim, heads, along, implementation=implementation)
     x = torch.randn(1, num_frames, patches, dim, requires_grad=True)
     return saved_bytes(lambda: layer(x), layer)
-
-
-@torch.no_grad()
-def modulation_by_timestep(model: Latte, timesteps: Tensor) -> dict[str, Tensor]:
-    """How strongly each block modulates at each timestep: mean |shift|, |scale|, |gate| of its
-    attention branch.
-
-    Returns {"shift", "scale", "gate"} -> [len(timesteps), depth], spatial and temporal blocks in
-    the order they run. Whether early or late steps are modulated more is for training to decide;
-    nothing in the architecture says so.
-    """
-    cond = model.time_embed(timesteps)  # [S, D]
-    if model.shared_modulation is not None:
-        cond = model.shared_modulation(nn.functional.silu(cond))  # [S, 6D]
-    rows = [
-        half.modulation(cond) for block in model.blocks for half in (block.spatial, block.temporal)
-    ]
-    size = lambda v: v.abs().mean(dim=(1, 2, 3))  # noqa: E731  [S, 1, 1, D] -> [S]
-    return {
-        "shift": torch.stack([size(m.shift_attention) for m in rows], 1),
-        "scale": torch.stack([size(m.scale_attention) for m in rows], 1),
-        "gate": torch.stack([size(m.gate_attention) for m in rows], 1),
-    }

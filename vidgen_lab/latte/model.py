@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Latte(nn.Module):
     """The whole model. See `LatteConfig` for the settings.
 
-    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` and
-    `Latte.from_vchitect(...)` take over trained weights, `to_diffusers()` gives them back.
+    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` takes
+    over trained weights, `to_diffusers()` gives them back.
     """
 
     def __init__(self, config: LatteConfig) -> None:
@@ -200,10 +200,3 @@ class Latte(nn.Module):
         modulation "single".
         """
         return interop.to_diffusers(self)
-
-    @classmethod
-    def from_vchitect(cls, state_dict: dict[str, Any], **overrides: Any) -> Latte:
-        """Take over a checkpoint of the original code (Vchitect/Latte, class-conditional or
-        unconditional).
-        """
-        return interop.from_vchitect(state_dict, cls, **overrides)

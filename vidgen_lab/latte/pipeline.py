@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Decoder(Protocol):
-    """What the pipeline needs of a VAE: `FrameVAE`, `VideoVAE`, or anything alike."""
+    """What the pipeline needs of a VAE: `FrameVAE`, or anything alike."""
 
     spatial_factor: int
 

@@ -1,4 +1,4 @@
-"""Latent video -> tokens -> latent video: patches, positions, and the arithmetic of both.
+"""Latent video -> tokens -> latent video: patches, and positions.
 
 A token is a continuous vector: a patch of latents times a matrix. Nothing is quantised and no
 codebook exists, so `unpatchify` undoes `patchify` exactly. Positions follow the convention of DiT,
@@ -7,12 +7,10 @@ Latte and diffusers (see `sincos_1d`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require, require_multiple, require_rank
+from vidgen_lab.latte.checks import require_multiple, require_rank
 
 
 # ----- positions
@@ -138,52 +136,3 @@ class VideoPatchEmbed(nn.Module):
         else:
             positions = self._codes(rows, cols).to(self.positions)  # [N, D]
         return tokens + positions.to(tokens.dtype)  # [B, T, N, D]
-
-
-# ----- arithmetic
-@dataclass(frozen=True)
-class TokenGrid:
-    """How many tokens a video becomes: `frames` x `rows` x `cols`."""
-
-    frames: int
-    rows: int
-    cols: int
-
-    @property
-    def per_frame(self) -> int:
-        """N: what one spatial attention sees."""
-        return self.rows * self.cols
-
-    @property
-    def total(self) -> int:
-        """T*N: what full three-dimensional attention would see."""
-        return self.frames * self.per_frame
-
-
-def token_grid(
-    height: int, width: int, num_frames: int, vae_factor: int = 8, patch_size: int = 2
-) -> TokenGrid:
-    """Tokens of a pixel video behind a per-frame VAE. 256x256, 16 frames -> 16 x 16 x 16 = 4096
-    tokens.
-    """
-    step = vae_factor * patch_size
-    require_multiple((height, width), step, "video in pixels")
-    require(num_frames > 0, "number of frames", "at least 1", num_frames)
-    return TokenGrid(num_frames, height // step, width // step)
-
-
-def compression_factors(
-    height: int = 256, width: int = 256, pixels: int = 3, latents: int = 4, vae_factor: int = 8
-) -> dict[str, float]:
-    """By how much a VAE shrinks a frame: three different numbers that are easily taken for one
-    another.
-
-    Returns positions (64 for factor 8), values (48: four channels replace three) and attention
-    pairs (4096).
-    """
-    positions = float(vae_factor**2)
-    return {
-        "positions": positions,
-        "values": height * width * pixels / (height * width / positions * latents),
-        "attention_pairs": positions**2,
-    }

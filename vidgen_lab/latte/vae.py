@@ -1,11 +1,11 @@
-"""A small video VAE: the chapter's encoder, the decoder it needs, the losses, PCA as the yardstick,
-and `FrameVAE`, the production form of the same idea.
+"""A small video VAE: the chapter's encoder, the decoder it needs, PCA as the yardstick, and
+`FrameVAE`, the production form of the same idea.
 
 Kernels are (1, k, k): they look inside a frame only, so each frame is compressed by itself, and the
 number of frames does not change.
 
-Every VAE here offers the same three calls, on clips [B, 3, T, H, W] in -1 .. 1:
-encode(x) -> scaled latents, decode(latents) -> clip, and moments(x) -> (mu, logvar).
+Clips are [B, 3, T, H, W] in -1 .. 1. What the pipeline and the cache call is encode(x) -> scaled
+latents, decode(latents) -> clip, and moments(x) -> (mu, logvar).
 """
 
 from __future__ import annotations
@@ -139,66 +139,9 @@ class VideoVAEDecoder(nn.Module):
         return self.conv_out(h)  # [B, 3, T, 8h, 8w]
 
 
-class VideoVAE(nn.Module):
-    """Encoder and decoder together, with latents scaled to unit variance.
-
-    A diffusion model mixes latents with noise of variance 1, so latents of another size would shift
-    every noise level. `scaling_factor` is 1/std of the latents; Stable Diffusion's VAE has 0.18215.
-    """
-
-    spatial_factor = 8
-
-    def __init__(
-        self, latent_channels: int = 4, base_channels: int = 32, scaling_factor: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.encoder = VideoVAEEncoder(3, latent_channels, base_channels)
-        self.decoder = VideoVAEDecoder(3, latent_channels, base_channels)
-        self.register_buffer("scaling_factor", torch.tensor(float(scaling_factor)))
-
-    def encode(self, x: Tensor) -> Tensor:
-        """Clip -> scaled latents, deterministic."""
-        return self.encoder.encode_to_latent(x) * self.scaling_factor
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents -> clip."""
-        return self.decoder(latents / self.scaling_factor)
-
-    def forward(
-        self, x: Tensor, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Posterior]:
-        """Training pass: reconstruction [B, 3, T, H, W] through a sampled latent, and the
-        posterior.
-        """
-        posterior = self.encoder(x, generator)
-        return self.decoder(posterior.z), posterior
-
-
-class VAELoss(NamedTuple):
-    total: Tensor
-    reconstruction: Tensor
-    kl: Tensor
-
-
 def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mu, sigma^2) || N(0, 1)) in nats, mean over all latent values."""
     return 0.5 * (mu.square() + logvar.exp() - 1 - logvar).mean()
-
-
-def vae_loss(
-    reconstruction: Tensor, x: Tensor, mu: Tensor, logvar: Tensor, kl_weight: float = 1e-6
-) -> VAELoss:
-    """Mean absolute error of the pixels plus a little KL.
-
-    The weight is tiny as in latent diffusion: the KL only keeps latents from drifting off; at
-    weight 1 it would erase the picture.
-    """
-    require(
-        reconstruction.shape == x.shape, "reconstruction", list(x.shape), list(reconstruction.shape)
-    )
-    error = (reconstruction - x).abs().mean()
-    kl = kl_divergence(mu, logvar)
-    return VAELoss(error + kl_weight * kl, error, kl)
 
 
 class FrameVAE(nn.Module):

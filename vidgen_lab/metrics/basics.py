@@ -169,23 +169,9 @@ def _similarity_fields(similarity: list[float]) -> dict[str, Any]:
     }
 
 
-def neighbour_ssim(clip: Clip) -> np.ndarray:
-    """Structural similarity of each frame with the next on grey, float64 [T-1], 1 = identical."""
-    grey = [_grey(frame) for frame in clip.frames]
-    return np.array([_ssim(a, b) for a, b in zip(grey, grey[1:], strict=False)])
-
-
 def sharpness(clip: Clip, height: int | None = None) -> np.ndarray:
     """Variance of the Laplacian of each frame, float64 [T]; frames scaled to `height` if given."""
     return np.array([_sharpness(_scaled(_grey(frame), height)) for frame in clip.frames])
-
-
-def noise_level(clip: Clip, height: int | None = None) -> np.ndarray:
-    """Standard deviation of the noise in each frame, grey levels, float64 [T].
-
-    Immerkaer 1996: a mask that cancels planes and edges; fine texture still counts as noise.
-    """
-    return np.array([_noise(_scaled(_grey(frame), height)) for frame in clip.frames])
 
 
 def _sharpness(grey: np.ndarray) -> float:

@@ -32,12 +32,12 @@ def environment_report(machine: Probe | None = None) -> dict[str, Any]:
     }
 
 
-def package_versions(distribution: str = "vidgen-lab") -> dict[str, dict[str, Any]]:
+def package_versions() -> dict[str, dict[str, Any]]:
     """Compare what is installed with what package and chapters require, without importing any."""
     from packaging.requirements import Requirement
 
     try:
-        lines = metadata.requires(distribution) or []
+        lines = metadata.requires("vidgen-lab") or []
     except metadata.PackageNotFoundError:  # run from a folder without being installed
         return {}
     found = {}

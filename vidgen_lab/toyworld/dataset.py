@@ -73,7 +73,7 @@ def write_truth(rendered: Rendered, path: Path) -> None:
         )
 
 
-def world_clips(seed: int = 0, width: int = 144, height: int = 96) -> list[tuple[str, Clip]]:
+def world_clips() -> list[tuple[str, Clip]]:
     """One clip per subject, walking through all colours, motions, backgrounds and styles."""
     clips = []
     for i, subject in enumerate(SUBJECTS):
@@ -85,10 +85,10 @@ def world_clips(seed: int = 0, width: int = 144, height: int = 96) -> list[tuple
             motion=motions[i % len(motions)],
             background=preferred if preferred in places else places[-1],
             style=STYLES[(i // 3) % len(STYLES)],
-            seed=seed + i,
+            seed=i,
         )
-        text = caption(scene, "minimal", np.random.default_rng(seed + i))
-        clips.append((text, render(scene, width, height).clip))
+        text = caption(scene, "minimal", np.random.default_rng(i))
+        clips.append((text, render(scene, 144, 96).clip))
     return clips
 
 

@@ -1,4 +1,4 @@
-"""Four charts that suit most tables: lines, bars, dots and pictures of arrays.
+"""Three charts that suit most tables: lines, bars and pictures of arrays.
 
 Each takes numbers by name and a sentence on what is shown, to whose alt text the numbers are added.
 A mapping of mappings becomes panels side by side. What these cannot draw is drawn in its cell with
@@ -122,40 +122,6 @@ def bars(
             axis.set(**{"title": title} | options)
         _legend(drawn, axis, max(table.shape[1] for table in tables.values()))
         return drawn.finish(alt, words)
-
-
-def dots(
-    table: pd.DataFrame,
-    columns: Sequence[str],
-    alt: str,
-    xlabel: str = "",
-    units: Mapping[str, str] | None = None,
-    height: float = 2.55,
-) -> Picture:
-    """Every row as a dot, with the mean of each setting: one panel for each column.
-
-    Means are joined by a line where the settings are numbers, for between words lies nothing.
-    table: a column `setting` and those asked for (as `experiments.Experiment.table` has them).
-    """
-    settings, words = list(dict.fromkeys(table.setting)), []
-    numeric = pd.api.types.is_numeric_dtype(table.setting)
-    with figure("", height, 1, len(columns), show=False) as drawn:
-        for axis, metric, colour in zip(
-            np.atleast_1d(drawn.axes), columns, CYCLE * 2, strict=False
-        ):
-            means = table.groupby("setting", sort=False)[metric].mean()
-            for x, setting in enumerate(settings):
-                rows = table.loc[table.setting == setting, metric]
-                axis.plot([x] * len(rows), rows, "o", color=colour, alpha=0.35, mew=0)
-            mark = {"ls": "-"} if numeric else {"ls": "", "marker": "_", "ms": 26, "mew": 2.5}
-            axis.plot(range(len(settings)), means, color=colour, **mark)
-            unit = (units or {}).get(metric, "")
-            axis.set(title=metric + (f" [{unit}]" if unit else ""), xlabel=xlabel)
-            axis.set_xticks(range(len(settings)), settings, fontsize=8)
-            axis.ticklabel_format(axis="y", useOffset=False)
-            axis.margins(x=0.15)
-            words.append(metric + " " + ", ".join(f"{s}: {means[s]:.3g}" for s in settings))
-        return drawn.finish(f"{alt} Means by setting", words)
 
 
 def images(

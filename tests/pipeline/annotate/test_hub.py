@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.pipeline.samples import moving
-from vidgen_lab.pipeline.annotate import hub, records, registry
+from vidgen_lab.pipeline.annotate import hub, registry
 from vidgen_lab.video.clip import Clip
 
 
@@ -45,7 +45,8 @@ def test_rt_detr_boxes_lie_in_pixels_of_the_clip():
     assert len(found) == 2 * 7 and {f["frame"] for f in found} == {0, 15}
     assert {f["label"] for f in found} <= set(detector.model.config.id2label.values())
     for thing in found:
-        records.check_annotation({"kind": "box", **thing}, 16, 96, 64)
+        x, y, w, h = thing["box"]
+        assert 0 <= x < x + w <= 96 and 0 <= y < y + h <= 64 and 0 <= thing["score"] <= 1
     scores = [f["score"] for f in found[:7]]
     assert scores == sorted(scores, reverse=True)
 

@@ -1,15 +1,12 @@
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, picture
-from vidgen_lab.pipeline.deliver.augment import (
-    AugmentSettings,
-    ImageToImage,
-    VideoAugmentationPipeline,
-    classical_restyle,
-    move_boxes,
-)
+from tests.workbook.test_built import built
+from vidgen_lab.pipeline.deliver.augment import AugmentSettings, VideoAugmentationPipeline
 from vidgen_lab.seeds import rng
 from vidgen_lab.video.clip import Clip
 
@@ -22,8 +19,8 @@ def still(frames: int = 6) -> Clip:
 
 def test_a_still_clip_stays_still_and_the_input_is_not_touched():
     clip = still()
-    before = clip.frames.copy()
-    made = VideoAugmentationPipeline(ALWAYS, synthetic=classical_restyle).augment_video(clip, "a")
+    before, painted = clip.frames.copy(), built(2, "repaint").paint_by_filter
+    made = VideoAugmentationPipeline(ALWAYS, synthetic=painted).augment_video(clip, "a")
     assert (made.clip.frames == made.clip.frames[0]).all()
     assert not np.array_equal(made.clip.frames[0], before[0])
     assert np.array_equal(clip.frames, before)
@@ -64,7 +61,7 @@ def test_boxes_move_with_the_picture():
     pipeline = VideoAugmentationPipeline(AugmentSettings(degrees=0, crop=(0.8, 0.8), flip=1))
     made, drawn = pipeline.spatial_augment(Clip(frame[None], 8), rng(0, 0, "x"))
     x, y, w, h = cv2.boundingRect((made.frames[0, ..., 0] > 127).astype(np.uint8))
-    (box,) = move_boxes(np.array([[40, 24, 60, 36]]), drawn["matrix"], 96, 64)
+    (box,) = built(2, "boxes").move_boxes(np.array([[40, 24, 60, 36]]), drawn["matrix"], 96, 64)
     assert box == pytest.approx([x, y, x + w, y + h], abs=1.6)
 
 
@@ -124,7 +121,7 @@ def test_a_diffusion_pipeline_restyles_all_frames_alike(tiny_pipe):
     import torch
 
     words = {"prompt_embeds": torch.ones(1, 3, 8), "guidance_scale": 1.0, "num_inference_steps": 4}
-    restyle = ImageToImage(tiny_pipe, strength=0.5, size=(32, 32), **words)
+    restyle = partial(built(2, "repaint").repaint, pipe=tiny_pipe, strength=0.5, **words)
     clip = still(3)
     made = restyle(clip)
     assert made.frames.shape == clip.frames.shape and made.fps == clip.fps
@@ -132,10 +129,3 @@ def test_a_diffusion_pipeline_restyles_all_frames_alike(tiny_pipe):
     assert np.array_equal(restyle(clip).frames, made.frames)
     pipeline = VideoAugmentationPipeline(AugmentSettings(probability=1), synthetic=restyle)
     assert pipeline.augment_video(clip, "a").applied["synthetic"]
-    with pytest.raises(ValueError, match="strength"):
-        ImageToImage(tiny_pipe, strength=0)
-
-
-def test_no_restyling_model_is_fetched_unasked():
-    with pytest.raises(FileNotFoundError, match="download=True"):
-        ImageToImage.load("nobody/no-such-model")

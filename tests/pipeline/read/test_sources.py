@@ -1,6 +1,6 @@
 import pytest
 
-from vidgen_lab.pipeline.read.sources import RIGHTS_FILE, capture_plan, find_videos, read_rights
+from vidgen_lab.pipeline.read.sources import RIGHTS_FILE, find_videos, read_rights
 
 
 def test_videos_are_known_by_name_or_by_their_first_bytes(tmp_path):
@@ -22,22 +22,12 @@ def test_a_folder_without_a_video_is_refused_in_words(tmp_path):
         find_videos(tmp_path / "x.mp4")
 
 
-def test_a_capture_plan_has_every_combination_and_becomes_the_rights_file(tmp_path):
-    plan = capture_plan({"light": ("day", "night"), "subject": ("cat", "dog", "nobody")}, takes=2)
-    assert len(plan) == 12 == len(plan[["light", "subject", "take"]].drop_duplicates())
-    assert (plan["file"] == "").all()
-    plan.loc[3, ["file", "licence", "consent"]] = ["a/x.mp4", "CC-BY-4.0", "signed"]
-    plan.to_csv(tmp_path / RIGHTS_FILE, index=False)
+def test_lines_of_a_plan_without_a_file_state_no_rights(tmp_path):
+    """A sheet for a shoot, filled in at the camera: other columns, and takes still to shoot."""
+    plan = "file,licence,url,consent,light,take\n,,,,day,1\na/x.mp4,CC-BY-4.0,,signed,night,1\n"
+    (tmp_path / RIGHTS_FILE).write_text(plan)
     rights = read_rights(tmp_path)
     assert rights == {"a/x.mp4": {"licence": "CC-BY-4.0", "url": "", "consent": "signed"}}
-
-
-@pytest.mark.parametrize("factors", [{"take": ("1",)}, {"light": ()}])
-def test_a_plan_that_cannot_be_is_refused(factors):
-    with pytest.raises(ValueError, match="needs values"):
-        capture_plan(factors)
-    with pytest.raises(ValueError, match="at least one take"):
-        capture_plan({"light": ("day",)}, takes=0)
 
 
 def test_rights_without_a_file_column_are_refused(tmp_path):

@@ -5,11 +5,7 @@ from tests.pipeline.samples import film, save
 from vidgen_lab.pipeline.select.frames import (
     AdaptiveFrameExtractor,
     choose_frames,
-    coverage,
-    peak_frames,
-    quality_frames,
 )
-from vidgen_lab.video.clip import evenly_spaced
 
 
 @pytest.mark.parametrize("total, budget", [(1000, 100), (9000, 100), (59, 60), (120, 64), (5, 1)])
@@ -50,14 +46,3 @@ def test_frames_of_a_file_are_the_chosen_ones(tmp_path):
 def test_nothing_to_choose_is_an_error():
     with pytest.raises(ValueError, match="no frames"):
         choose_frames(np.zeros(5), (), 0)
-
-
-def test_rules_of_choice_differ_as_they_should():
-    scores = np.zeros(100)
-    scores[:20] = np.arange(20)
-    quality = np.tile([0.1, 0.9, 0.2, 0.3, 0.1], 20)
-    assert peak_frames(scores, 4) == [16, 17, 18, 19]
-    assert evenly_spaced(100, 4) == [0, 33, 66, 99] and evenly_spaced(3, 9) == [0, 1, 2]
-    assert all(f % 5 == 1 for f in quality_frames(quality, 10))
-    assert coverage([0], 100) == pytest.approx(0.01) and coverage(list(range(100)), 100) == 1
-    assert coverage(peak_frames(scores, 4), 100) < 0.3 < 0.6 < coverage([0, 33, 66, 99], 100)

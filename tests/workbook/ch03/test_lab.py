@@ -25,7 +25,7 @@ PROVED_BY_RESULTS = {
     *("to_tensors", "decibels", "rotate", "rotate_3d", "CachedTemporalAttention"),
     *("OverwritingBlock", "Latte", "coefficients", "add_noise", "shift_snr", "velocity"),
     *("no_signal_at_the_end", "clean_and_noise", "exact", "flow", "curved", "train", "ddim_step"),
-    *("dpm_step", "walk_back", "guided", "generate"),
+    *("dpm_step", "walk_back", "guided", "generate", "modulation_strength"),
 }
 
 

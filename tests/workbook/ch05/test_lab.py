@@ -9,7 +9,6 @@ from tools import built_here
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.workbook.ch05 import lab
 
-PACKAGE = ("vidgen_lab.finetuning.scaling",)
 ROWS = [
     {"study": "base", "setting": "base", "seed": 0, "style": 0.0, "others": 0.9, "kept": 0.9},
     {"study": "rank", "setting": "rank 4", "seed": 0, "style": 0.9, "kept": 0.8, "minutes": 2.0},
@@ -31,18 +30,14 @@ def code_cells():
     return [c for c in notebook.cells if c.cell_type == "code"]
 
 
-def test_what_is_built_in_view_is_the_package_s_or_is_asserted():
+def test_what_is_built_in_view_is_used():
+    """What a piece gives is asserted or shown, before the next one is built."""
     cells = code_cells()
     built = [n for n, c in enumerate(cells) if "build-it" in c.metadata.get("tags", [])]
     assert len(built) >= 12
-    packaged = built_here.bare(_source(PACKAGE[0]))
     for n in built:
-        names = built_here.bare(cells[n].source)
-        if set(names) <= set(packaged):
-            assert list(built_here.differing([cells[n].source], PACKAGE)) == []
-        else:  # then it is used, and what it gives asserted or shown, before the next one is built
-            later = "\n".join(c.source for c in cells[n:])
-            assert all(later.count(name) > 1 for name in names)
+        later = "\n".join(c.source for c in cells[n:])
+        assert all(later.count(name) > 1 for name in built_here.bare(cells[n].source))
 
 
 def test_each_run_is_counted_and_spread_over_seeds_is_told(rows):
@@ -62,10 +57,3 @@ def test_nothing_is_claimed_without_a_run(tmp_path):
     assert "Not recorded" in lab.verdict(rows, "rank")
     with pytest.raises(ValueError, match="no study 'ranks'"):
         lab.spread(rows, "ranks")
-
-
-def _source(module):
-    import importlib
-    import inspect
-
-    return inspect.getsource(importlib.import_module(module))

@@ -7,7 +7,6 @@ and another one in every epoch.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -53,8 +52,8 @@ class Augmented:
 class VideoAugmentationPipeline:
     """Temporal, spatial and colour changes, each drawn once for the whole clip.
 
-    synthetic: optional function from a clip to a clip (an image-to-image model, say, or
-    `classical_restyle`), applied with the same probability; all frames go through it.
+    synthetic: optional function from a clip to a clip (an image-to-image model, say), applied with
+    the same probability; all frames go through it.
     """
 
     def __init__(
@@ -148,89 +147,6 @@ class VideoAugmentationPipeline:
             "saturation": float(saturation), "hue": float(hue),
         }  # fmt: skip
         return Clip(np.stack([_turn_hue(f, hue) for f in frames]), clip.fps, clip.meta), drawn
-
-
-def move_boxes(boxes: np.ndarray, matrix: list, width: int, height: int) -> np.ndarray:
-    """Boxes [N, 4] (x0, y0, x1, y1) after `spatial_augment`, cut at the picture's edge.
-
-    matrix: the one in `applied`, from the new picture to the old.
-    """
-    inverse = cv2.invertAffineTransform(np.float64(matrix))
-    out = []
-    for x0, y0, x1, y1 in np.asarray(boxes, float):
-        corners = np.array([[x0, y0, 1], [x1, y0, 1], [x1, y1, 1], [x0, y1, 1]]) @ inverse.T
-        low, high = corners.min(0), corners.max(0)
-        out.append([*np.clip(low, 0, (width, height)), *np.clip(high, 0, (width, height))])
-    return np.array(out).reshape(-1, 4)
-
-
-def classical_restyle(clip: Clip) -> Clip:
-    """A painted look without a model: edge-keeping smoothing of every frame alike.
-
-    It stands in for an image-to-image model where none fits; it is a filter and invents nothing.
-    """
-    return Clip(
-        np.stack([cv2.bilateralFilter(f, 7, 40, 7) for f in clip.frames]), clip.fps, clip.meta
-    )
-
-
-class ImageToImage:
-    """Restyle a clip with a diffusers image-to-image pipeline, frame by frame.
-
-    Every frame starts from the same noise: whatever the model invents, it invents alike in all of
-    them, which keeps flicker down and does not remove it. pipe: for example
-    `AutoPipelineForImage2Image.from_pretrained(...)`. strength: 0 changes nothing, 1 forgets the
-    frame. inputs: handed to the pipeline with every frame (`prompt`, `guidance_scale`, ...).
-    """
-
-    def __init__(
-        self, pipe: Any, strength: float = 0.35, seed: int = 0, size: tuple[int, int] | None = None,
-        **inputs: Any,
-    ) -> None:  # fmt: skip
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength must lie in 0..1, not {strength}")
-        self.pipe, self.strength, self.seed, self.size = pipe, strength, seed, size
-        self.inputs = inputs
-
-    @classmethod
-    def load(
-        cls, hub_id: str = "stabilityai/sd-turbo", download: bool = False, **options: Any
-    ) -> "ImageToImage":
-        """From the cache, or from the hub when `download` allows it; read the model's licence."""
-        from huggingface_hub import try_to_load_from_cache
-
-        missing = f"no weights of {hub_id} on this machine; read its licence, then download=True"
-        here = Path(hub_id).is_dir() or try_to_load_from_cache(hub_id, "model_index.json")
-        if not (here or download):  # told before libraries are loaded, with their warnings
-            raise FileNotFoundError(missing)
-        import torch
-        from diffusers import AutoPipelineForImage2Image
-
-        try:
-            pipe = AutoPipelineForImage2Image.from_pretrained(
-                hub_id, local_files_only=not download, use_safetensors=True
-            )
-        except OSError as error:
-            raise FileNotFoundError(missing) from error
-        return cls(pipe.to("cuda" if torch.cuda.is_available() else "cpu"), **options)
-
-    def __call__(self, clip: Clip) -> Clip:
-        """A new clip of the same size and length."""
-        import torch
-        from PIL import Image
-
-        size = self.size or (clip.width, clip.height)
-        frames = []
-        for frame in clip.frames:
-            picture = Image.fromarray(frame).resize(size, Image.LANCZOS)
-            made = self.pipe(
-                image=picture,
-                strength=self.strength,
-                generator=torch.Generator().manual_seed(self.seed),
-                **self.inputs,
-            ).images[0]
-            frames.append(np.asarray(made.resize((clip.width, clip.height), Image.LANCZOS)))
-        return Clip(np.stack(frames), clip.fps, clip.meta)
 
 
 def _window(

@@ -43,9 +43,8 @@ class Compression:
 
 
 def compress_video(
-    input_path: str | Path, output_path: str | Path, codec: str = "libx264", crf: int = 23,
-    preset: str = "medium",
-) -> Compression:  # fmt: skip
+    input_path: str | Path, output_path: str | Path, codec: str = "libx264", crf: int = 23
+) -> Compression:
     """Recode a video and measure what it cost and what it saved (book listing 2.L05).
 
     4:2:0 colour is asked for by name: without it the encoder keeps 4:4:4, which browsers refuse.
@@ -64,7 +63,7 @@ def compress_video(
                 "-vf",
                 resize_filter(facts, None) or "null",
             ),
-            *("-c:v", codec, *_quality(codec, crf, preset), "-pix_fmt", "yuv420p", *tag),
+            *("-c:v", codec, *_quality(codec, crf), "-pix_fmt", "yuv420p", *tag),
             *("-fps_mode", "passthrough", "-an", "-movflags", "+faststart", local(temporary)),
         )
         seconds = time.perf_counter() - began
@@ -74,10 +73,10 @@ def compress_video(
     return Compression(codec, crf, size, facts.bytes / size, ssim, psnr, seconds)
 
 
-def _quality(codec: str, crf: int, preset: str) -> tuple:
+def _quality(codec: str, crf: int) -> tuple:
     """How this encoder is told the quality: older ones have a fixed quantiser instead of a CRF."""
     if codec in ("libx264", "libx265"):
-        return "-crf", crf, "-preset", preset
+        return "-crf", crf, "-preset", "medium"
     if codec.startswith("lib"):
         return "-crf", crf, "-b:v", 0
     return ("-q:v", crf)

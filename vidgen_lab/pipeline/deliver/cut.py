@@ -327,9 +327,6 @@ def temporary_file(out: str | Path) -> Iterator[Path]:
 class FFmpegExporter:
     """The book's exporter (2.L09): builds a command, runs it and checks what it wrote."""
 
-    def __init__(self, limit: float = 600.0) -> None:
-        self.limit = limit
-
     def trim(
         self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path,
         crf: int = 23, preset: str = "veryfast",
@@ -342,16 +339,16 @@ class FFmpegExporter:
         if first == end:
             raise ValueError(f"no frame is shown from {start_s} s to {end_s} s in {video_path}")
         settings = MediaSettings(crf=crf, preset=preset, audio=True, gop=250)
-        return cut_clip(video_path, out_path, (first, end), settings, self.limit)
+        return cut_clip(video_path, out_path, (first, end), settings)
 
     def transcode_resize(
         self, video_path: str | Path, out_path: str | Path, size: tuple[int, int] = (512, 512),
-        crf: int = 23, preset: str = "veryfast", mode: Mode = "fit",
+        mode: Mode = "fit",
     ) -> Facts:  # fmt: skip
         """Write the whole video at this size, with sound if there is any."""
         frames = (0, VideoReader(video_path).info.num_frames)
-        settings = MediaSettings(size, mode, crf=crf, preset=preset, audio=True)
-        return cut_clip(video_path, out_path, frames, settings, self.limit)
+        settings = MediaSettings(size, mode, crf=23, audio=True)
+        return cut_clip(video_path, out_path, frames, settings)
 
     def extract_audio(self, video_path: str | Path, out_path: str | Path) -> Path:
         """Write the first sound track as 16-bit WAV. Raises OutputError when there is none."""
@@ -359,7 +356,7 @@ class FFmpegExporter:
             raise OutputError(f"{video_path} has no sound")
         with temporary_file(out_path) as temporary:
             sound = ("-map", "0:a:0", "-c:a", "pcm_s16le", local(temporary))
-            run_ffmpeg("-i", local(video_path), *sound, limit=self.limit)
+            run_ffmpeg("-i", local(video_path), *sound)
             if temporary.stat().st_size <= 44:
                 raise OutputError("empty output: a sound file without sound")
         return Path(out_path)

@@ -2,11 +2,8 @@
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg",
@@ -90,28 +87,3 @@ def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     return {
         row["file"]: {k: (row.get(k) or "").strip() for k in _RIGHTS} for row in rows if row["file"]
     }
-
-
-def capture_plan(factors: Mapping[str, Sequence[str]], takes: int = 1) -> Any:
-    """A sheet for a shoot, pandas DataFrame: a line for every take of every combination of factors.
-
-    factors: what is to vary, {"light": ("day", "night"), ...}. The first columns are those of
-    `rights.csv`, empty: filled in at the camera and saved under that name, the sheet states the
-    rights, and its lines without a file say what is still missing. Raises ValueError for no takes,
-    a factor without a value, or one that has the name of another column.
-    """
-    import pandas as pd
-
-    columns = ("file", *_RIGHTS, "take")
-    for name, values in factors.items():
-        if name in columns or not values:
-            raise ValueError(f"{name!r} needs values, and another name than {', '.join(columns)}")
-    if takes < 1:
-        raise ValueError(f"at least one take, not {takes}")
-    blank = dict.fromkeys(columns[:-1], "")
-    lines = [
-        blank | dict(zip(factors, chosen, strict=True)) | {"take": take}
-        for chosen in product(*factors.values())
-        for take in range(1, takes + 1)
-    ]
-    return pd.DataFrame(lines)

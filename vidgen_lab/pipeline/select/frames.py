@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from vidgen_lab.pipeline.read.pictures import WORK_SIDE
-from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings
+from vidgen_lab.pipeline.read.scenes import CutFinder
 from vidgen_lab.video.clip import evenly_spaced
 from vidgen_lab.video.reader import VideoReader
 
@@ -67,36 +67,14 @@ def choose_frames(scores: np.ndarray, cuts: tuple[int, ...], budget: int) -> lis
     return sorted(chosen)
 
 
-def peak_frames(scores: np.ndarray, budget: int) -> list[int]:
-    """The frames that move most, even if all of them are in one place."""
-    order = sorted(range(len(scores)), key=lambda f: (-scores[f], f))
-    return sorted(order[:budget])
-
-
-def quality_frames(quality: np.ndarray, budget: int) -> list[int]:
-    """The best frame of each of `budget` equal pieces of time; quality: one value a frame."""
-    pieces = np.array_split(np.arange(len(quality)), min(budget, len(quality)))
-    return [int(piece[np.argmax(np.asarray(quality)[piece])]) for piece in pieces]
-
-
-def coverage(indices: list[int], total: int) -> float:
-    """How well frames stand for a whole video, 0..1: 1 minus the longest stretch without one."""
-    edges = [-1, *sorted(indices), total]
-    longest = max(b - a - 1 for a, b in zip(edges, edges[1:], strict=False))
-    return 1 - longest / total
-
-
 class AdaptiveFrameExtractor:
     """A fixed number of frames that show what happens in a video (book listing 2.L13, repaired:
     the printed one sorts its candidates and keeps the first, which loses the end)."""
 
-    def __init__(self, scenes: SceneSettings | None = None) -> None:
-        self.scenes = scenes or SceneSettings()
-
     def select(self, path: str | Path, target_frames: int = 100) -> Selection:
         """Choose frames in one pass over the video, in constant memory."""
         reader = VideoReader(path, shrink_to=WORK_SIDE)
-        finder = CutFinder(reader.info.fps, self.scenes)
+        finder = CutFinder(reader.info.fps)
 
         def watched() -> Iterator[np.ndarray]:
             for rgb in reader:

@@ -125,18 +125,6 @@ def quantiles(
     return {share: float(value) for share, value in zip(at, np.quantile(values, at), strict=True)}
 
 
-def what_if(rows: Sequence[Row], gate: Gate, thresholds: Sequence[float]) -> dict[float, float]:
-    """Share of the clips that each threshold would keep, with this gate alone."""
-    values = _values(rows, gate.metric)
-    kept = {}
-    for threshold in thresholds:
-        other = Gate(gate.reason, gate.metric, threshold, gate.least)
-        kept[float(threshold)] = (
-            float(np.mean([other.passes(v) for v in values])) if len(values) else 0.0
-        )
-    return kept
-
-
 def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
     """The clips nearest to the threshold, nearest first: look at these. Half of them from either
     side, as far as there are any, so that what is dropped can be compared with what is kept."""

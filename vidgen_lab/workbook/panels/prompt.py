@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from vidgen_lab.generation.errors import GenerationCancelled
-from vidgen_lab.generation.generate import CancelToken, Generation, Step, generate, model_name
+from vidgen_lab.generation.generate import Generation, Step, generate, model_name
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
 from vidgen_lab.generation.words import words_note
 from vidgen_lab.video.show import show_video, show_videos
@@ -41,7 +41,7 @@ class PromptPanel(Panel):
         self.pipe = pipe
         self.history: list[Generation] = []
         self._base = request
-        self._cancel = CancelToken()
+        self._cancel = threading.Event()
         self._thread: threading.Thread | None = None
         self._build(request, ideas)
 
@@ -70,7 +70,7 @@ class PromptPanel(Panel):
         except RequestError as error:
             self._say(str(error), wrong=True)
             return
-        self._cancel = CancelToken()
+        self._cancel = threading.Event()
         self._set_busy(True)
         self.bar.max, self.bar.value = request.num_inference_steps, 0
         note = html.escape(words_note(request.prompt, model_name(self.pipe, request)))
@@ -81,7 +81,7 @@ class PromptPanel(Panel):
 
     def cancel(self) -> None:
         """Stop the generation at its next step; what Cancel does."""
-        self._cancel.cancel()
+        self._cancel.set()
         self._say("Stopping after this step …")
 
     def wait(self, timeout: float | None = None) -> None:
@@ -89,7 +89,7 @@ class PromptPanel(Panel):
         if self._thread:
             self._thread.join(timeout)
 
-    def _work(self, request: GenerationRequest, token: CancelToken) -> None:
+    def _work(self, request: GenerationRequest, stop: threading.Event) -> None:
         every = max(1, request.num_inference_steps // 4)
         try:
             made = generate(
@@ -98,7 +98,7 @@ class PromptPanel(Panel):
                 on_step=self._on_step,
                 preview_every=every,
                 preview_of="estimate",
-                should_stop=token,
+                should_stop=stop.is_set,
             )
         except GenerationCancelled:
             self._say("Cancelled. Nothing was kept.")

@@ -1,0 +1,214 @@
+"""What a reader builds in chapter 2, each piece by itself."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.pipeline.samples import film, picture, save
+from tests.workbook.test_built import built
+from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select.gates import Gate
+from vidgen_lab.video.clip import Clip, evenly_spaced
+from vidgen_lab.workbook.ch02 import demos
+
+BOX = {"kind": "box", "frame": 3, "box": [1, 2, 30, 20], "label": "cat"}
+SPAN = {"kind": "span", "start": 0, "end": 10, "label": "running"}
+
+
+def test_frames_are_counted_and_not_believed(tmp_path):
+    path = save(film((1, 2), 12), tmp_path / "x.mp4")
+    facts = built(2, "count-frames").facts_of(path)
+    assert (facts["width"], facts["height"], facts["frames"]) == (96, 64, 24)
+    assert facts["raw bytes"] == 96 * 64 * 24 * 3 > facts["bytes"]
+
+
+def test_masks_survive_their_run_lengths():
+    pieces, rng = built(2, "masks"), np.random.default_rng(0)
+    for mask in (rng.random((7, 5)) > 0.6, np.zeros((3, 4), bool), np.ones((3, 4), bool)):
+        runs = pieces.encode_mask(mask)
+        assert sum(runs) == mask.size and (pieces.decode_mask(runs, mask.shape) == mask).all()
+
+
+@pytest.mark.parametrize(
+    ("annotation", "change", "words"),
+    [
+        (BOX, {}, ""),
+        (SPAN, {}, ""),
+        ({**BOX, "kind": "mask"}, {"runs": [0, 48 * 64]}, ""),
+        (BOX, {"label": "  "}, "without a label"),
+        (BOX, {"frame": 10}, "not in 10 frames"),
+        (BOX, {"box": [1, 2, 0, 20]}, "no area"),
+        (BOX, {"box": [40, 2, 30, 20]}, "leaves a picture"),
+        (SPAN, {"end": 0}, "no span"),
+        (SPAN, {"end": 11}, "no span"),
+        ({**BOX, "kind": "mask"}, {"runs": [3]}, "add up"),
+    ],
+)
+def test_mistakes_in_annotations_are_named(annotation, change, words):
+    fault = built(2, "masks").fault_of({**annotation, **change}, 10, 64, 48)
+    assert words in fault and bool(words) == bool(fault)
+
+
+def test_detections_grow_together_to_spans():
+    merge = built(2, "spans").merge_detections
+    hits = [{"frame_id": f, "confidence": s} for f, s in ((10, 0.5), (14, 1), (12, 0.9))]
+    hits += [{"frame_id": 60}, {"start": 80, "end": 95, "confidence": 0.7}]
+    spans = merge(hits, pad=2, total=96)
+    assert spans == [(8, 17, 1.0, pytest.approx(0.8)), (78, 96, 0.7, 0.7)]
+    assert merge([]) == []
+    assert [s[:2] for s in merge([{"frame_id": 40}, {"frame_id": 42}], pad=4, total=45)] == [
+        (36, 45)
+    ]
+    with pytest.raises(KeyError, match="start"):
+        merge([{"action": "run"}])
+
+
+def test_a_stream_is_complete_in_order_and_ends_with_its_viewer():
+    stream, frames = built(2, "threads").stream, np.zeros((16, 2, 2))
+    assert [number for number, _ in stream(frames, 2, "wait")] == list(range(16))
+    before = threading.active_count()
+    for _ in stream(frames, 1, "wait"):
+        break
+    assert threading.active_count() == before
+
+
+def test_a_full_buffer_drops_the_oldest_when_told_to():
+    viewer = built(2, "threads").stream(np.zeros((50, 1)), 2, "drop")
+    first, _ = next(viewer)
+    for thread in threading.enumerate():  # the source runs on to its end
+        if "(read)" in thread.name:
+            thread.join(5)
+    rest = [number for number, _ in viewer]
+    assert [first, *rest] == sorted({first, *rest})
+    assert len(rest) <= 2 and max(first, *rest, 0) == 49  # the newest is there
+
+
+def test_an_error_of_the_source_reaches_the_viewer():
+    def source():
+        yield np.zeros(1)
+        raise OSError("line cut")
+
+    viewer = built(2, "threads").stream(source(), 4, "wait")
+    assert next(viewer)[0] == 0
+    with pytest.raises(OSError, match="line cut"):
+        next(viewer)
+
+
+def test_blurred_faces_are_not_found_again_and_the_rest_stays():
+    hide, portrait = built(2, "blur").hide, demos.portrait_clip(num_frames=3)
+    for frame in portrait.frames:
+        faces = demos.find_faces(frame)
+        hidden = hide(frame, faces)
+        assert faces and not demos.find_faces(hidden)
+        assert np.array_equal(hidden[-8:], frame[-8:])
+
+
+def test_the_usual_motion_hangs_on_the_sampling():
+    """Erratum E15: one and the same pan, looked at in three ways."""
+    source = built(2, "usual-motion")
+    pan, longer = demos.pan(2, 49), demos.pan(2, 97)
+    usual = [source.sampled_flow(*case) for case in ((pan.frames, 8), (pan.frames, 16))]
+    usual.append(source.sampled_flow(longer.frames, 8))
+    assert max(usual) > 1.5 * min(usual)
+
+
+def test_words_go_to_the_scene_in_which_they_are_spoken():
+    by_scene = built(2, "spoken").words_by_scene
+    words = [("a", 0, 0.5), ("b", 0.8, 1.1), ("c", 0.95, 1.5), ("d", 5, 6)]
+    assert by_scene(words, [(0, 1), (1, 2)]) == ["a b", "c"]
+    assert by_scene(words, []) == []
+
+
+def test_a_logo_stays_while_the_film_changes_under_it():
+    pieces, plain = built(2, "logo"), film((1, 2, 3, 4), 4)
+    marked = [cv2.putText(f.copy(), "TV", (70, 16), 0, 0.42, (255,) * 3, 1) for f in plain.frames]
+    assert pieces.watermark(Clip(np.stack(marked), 8)) > pieces.watermark(plain) + 0.002
+    still = Clip(np.repeat(picture(1)[None], 6, axis=0), 8)
+    assert pieces.watermark(still) == 0
+
+
+def test_a_page_is_text_and_a_picture_is_not():
+    lettering, page = built(2, "logo").lettering, np.full((110, 200, 3), 245, np.uint8)
+    for line in range(5):
+        cv2.putText(page, "subscribe now for more", (8, 20 + 20 * line), 0, 0.42, (20,) * 3, 1, 16)
+    assert lettering(page) > 0.1 and lettering(picture(2, 200, 110)) < 0.05
+
+
+def test_lists_and_names_of_ucf101_give_label_film_and_side():
+    read = built(2, "c093").read_ucf101
+    given = {"train": "A/v_Archery_g08_c01.avi 1\n\n", "test": "A/v_Archery_g01_c01.avi\n"}
+    train, test = read(given)
+    assert (train["label"], train["film"], train["side"]) == ("Archery", "08", "train")
+    assert (test["film"], test["side"]) == ("01", "test")
+    with pytest.raises(ValueError, match="no clip of UCF101"):
+        read({"train": "Archery/holiday.avi 1\n"})
+    with pytest.raises(ValueError, match="a leak"):
+        read(given | {"train": "A/v_Archery_g01_c02.avi 1\n"})
+
+
+def test_rules_of_choice_differ_as_they_should():
+    rules, scores = built(2, "rules"), np.zeros(100)
+    scores[:20] = np.arange(20)
+    quality = np.tile([0.1, 0.9, 0.2, 0.3, 0.1], 20)
+    assert rules.liveliest(scores, 4) == [16, 17, 18, 19]
+    assert evenly_spaced(100, 4) == [0, 33, 66, 99] and evenly_spaced(3, 9) == [0, 1, 2]
+    assert all(f % 5 == 1 for f in rules.best_of_each_piece(quality, 10))
+    coverage = rules.coverage
+    assert coverage([0], 100) == pytest.approx(0.01) and coverage(list(range(100)), 100) == 1
+    assert coverage([16, 17, 18, 19], 100) < 0.3 < 0.6 < coverage([0, 33, 66, 99], 100)
+
+
+def test_first_come_loses_the_end():
+    """Erratum E17."""
+    scores = np.random.default_rng(0).random(1000)
+    chosen = built(2, "rules").first_come(scores, [300, 900], 100)
+    assert len(chosen) == 100 and max(chosen) < 400
+
+
+GATES = [Gate("blurred", "sharp", 0.2, True), Gate("static", "changing", 0.1, True)]
+
+
+def row(name: str, **metrics) -> Row:
+    return Row(f"{name}.mp4", name, "quality", "kept", metrics=metrics, info={"caption": "old"})
+
+
+def test_the_closest_decisions_come_first_and_each_clip_once():
+    rows = [
+        row("sure", sharp=0.6, changing=1.0),
+        row("close", sharp=0.21, changing=1.0),
+        row("by_other_gate", sharp=0.6, changing=0.15),
+        row("unmeasured", sharp=None, changing=0.6),
+    ]
+    review_queue = built(2, "review").review_queue
+    queue = review_queue(rows, GATES, 9)
+    assert [clip.clip_id for _, clip, _ in queue[:2]] == ["close", "by_other_gate"]
+    assert [gate.reason for *_, gate in queue[:2]] == ["blurred", "static"]
+    assert len(queue) == 4 and len(review_queue(rows, GATES, 1)) == 1
+
+
+def test_what_is_the_same_everywhere_is_no_doubt():
+    """Stills have no change at all: near the line in numbers, and not in doubt."""
+    rows = [row(f"still{n}", sharp=0.6, changing=0.0) for n in range(5)]
+    rows += [row("soft", sharp=0.18, changing=1.0), row("fine", sharp=0.4, changing=0.9)]
+    queue = built(2, "review").review_queue(rows, GATES, 9)
+    assert [clip.clip_id for _, clip, _ in queue[:2]] == ["soft", "fine"]
+    assert all(gate.reason == "static" and margin == np.inf for margin, _, gate in queue[2:])
+
+
+def test_a_clip_that_misses_two_gates_hangs_on_the_one_it_misses_further():
+    rows = [row("both", sharp=0.19, changing=0.02), row("a", sharp=0.1, changing=0.08)]
+    rows += [row("b", sharp=0.5, changing=0.5), row("on", sharp=0.2, changing=0.9)]
+    queue = built(2, "review").review_queue(rows, GATES, 9)
+    assert [gate.reason for _, clip, gate in queue if clip.clip_id == "both"] == ["static"]
+    assert (queue[0][1].clip_id, queue[0][0]) == ("on", 0.0)
+
+
+def test_verdicts_are_appended_and_the_last_one_counts(tmp_path):
+    pieces, log = built(2, "review"), tmp_path / "verdicts.jsonl"
+    for clip_id, caption in (("a", None), ("a", "a fish, 日本"), ("b", None)):
+        pieces.record_verdict(log, clip_id, "me", caption)
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 3
+    left = list(pieces.after_review([row(n) for n in "abc"], log))
+    assert [(r.clip_id, r.info["caption"]) for r in left] == [("a", "a fish, 日本"), ("c", "old")]
