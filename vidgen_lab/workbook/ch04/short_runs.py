@@ -24,14 +24,16 @@ from torch import Tensor, nn
 from vidgen_lab.files import write_files
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler, Guidance, sample
-from vidgen_lab.metrics import judge as toy_judge
+from vidgen_lab.metrics.judge import HEIGHT as JUDGED_HEIGHT
+from vidgen_lab.metrics.judge import WIDTH as JUDGED_WIDTH
+from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.objectives import DiffusionObjective, ObjectiveConfig, predict_latte
 from vidgen_lab.training.optim import EMA, OptimizerConfig
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.training.trainer import VideoModelTrainer
-from vidgen_lab.video.clip import Clip, evenly_spaced
+from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.tensors import as_clip
 from vidgen_lab.workbook.ch04.corner import (
     CELL,
@@ -98,6 +100,7 @@ FAULTS = {
     "leak": "the clips of the held-out loss are trained on as well",
 }
 _UNCLIPPED = {"max_grad_norm": 0.0}
+_PIXELS = ShortRun(space="pixels", batch=8, objective=_objective(prediction="x0"))
 RUNS: dict[str, ShortRun] = {
     "healthy": _HEALTHY,
     "rate too high": ShortRun(optimizer=_rate(learning_rate=5e-2)),
@@ -121,9 +124,7 @@ RUNS: dict[str, ShortRun] = {
     "pixels epsilon": ShortRun(
         space="pixels", steps=600, objective=_objective(prediction="epsilon")
     ),
-    "alignment": ShortRun(
-        space="pixels", steps=600, objective=_objective(prediction="x0", alignment=0.2)
-    ),
+    "without features": _PIXELS,
     "no EMA": ShortRun(ema_decay=0.0),
     "muon": ShortRun(optimizer=_rate(name="muon", muon_learning_rate=4e-3)),
     "batch 8": ShortRun(batch=8, steps=600),
@@ -183,11 +184,10 @@ def build_objective(run: ShortRun) -> DiffusionObjective:
 
 def seen_by_the_judge(pixels: Tensor) -> Tensor:
     """The judge's features [B, D] of clips of the space "pixels"."""
-    judge = toy_judge.load_judge().requires_grad_(False)
-    frames = evenly_spaced(FRAMES, judge.frames, repeat=True)
-    shown = decode(pixels, "pixels")[:, :, frames].flatten(1, 2)  # [B, 3 T, H, W]
-    shown = nn.functional.interpolate(shown, (toy_judge.HEIGHT, toy_judge.WIDTH), mode="bilinear")
-    return judge.features(shown.unflatten(1, (3, -1)))
+    judge = load_judge().requires_grad_(False)
+    shown = decode(pixels, "pixels").flatten(1, 2)  # [B, 3 T, H, W]
+    shown = nn.functional.interpolate(shown, (JUDGED_HEIGHT, JUDGED_WIDTH), mode="bilinear")
+    return judge.features(shown.unflatten(1, (3, -1)))  # fewer frames than it is used to
 
 
 def build_trainer(run: ShortRun, folder: Path, until: int | None = None) -> VideoModelTrainer:
