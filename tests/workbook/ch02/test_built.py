@@ -23,7 +23,7 @@ SPAN = {"kind": "span", "start": 0, "end": 10, "label": "running"}
 
 def test_frames_are_counted_and_not_believed(tmp_path):
     path = save(film((1, 2), 12), tmp_path / "x.mp4")
-    facts = built(2, "count-frames").facts_of(path)
+    facts = built(2, "count-frames").analyze_raw_video(path)
     assert (facts["width"], facts["height"], facts["frames"]) == (96, 64, 24)
     assert facts["raw bytes"] == 96 * 64 * 24 * 3 > facts["bytes"]
 
@@ -56,7 +56,7 @@ def test_mistakes_in_annotations_are_named(annotation, change, words):
 
 
 def test_detections_grow_together_to_spans():
-    merge = built(2, "spans").merge_detections
+    merge = built(2, "spans").extract_annotated_clips
     hits = [{"frame_id": f, "confidence": s} for f, s in ((10, 0.5), (14, 1), (12, 0.9))]
     hits += [{"frame_id": 60}, {"start": 80, "end": 95, "confidence": 0.7}]
     spans = merge(hits, pad=2, total=96)
@@ -70,7 +70,7 @@ def test_detections_grow_together_to_spans():
 
 
 def test_a_stream_is_complete_in_order_and_ends_with_its_viewer():
-    stream, frames = built(2, "threads", time=time).stream, np.zeros((16, 2, 2))
+    stream, frames = built(2, "threads", time=time).stream_video, np.zeros((16, 2, 2))
     assert [number for number, _ in stream(frames, 2, "wait")] == list(range(16))
     before = threading.active_count()
     for _ in stream(frames, 1, "wait"):
@@ -79,7 +79,7 @@ def test_a_stream_is_complete_in_order_and_ends_with_its_viewer():
 
 
 def test_a_full_buffer_drops_the_oldest_when_told_to():
-    viewer = built(2, "threads", time=time).stream(np.zeros((50, 1)), 2, "drop")
+    viewer = built(2, "threads", time=time).stream_video(np.zeros((50, 1)), 2, "drop")
     first, _ = next(viewer)
     for thread in threading.enumerate():  # the source runs on to its end
         if "(read)" in thread.name:
@@ -94,7 +94,7 @@ def test_an_error_of_the_source_reaches_the_viewer():
         yield np.zeros(1)
         raise OSError("line cut")
 
-    viewer = built(2, "threads", time=time).stream(source(), 4, "wait")
+    viewer = built(2, "threads", time=time).stream_video(source(), 4, "wait")
     assert next(viewer)[0] == 0
     with pytest.raises(OSError, match="line cut"):
         next(viewer)
@@ -220,7 +220,7 @@ def test_verdicts_are_appended_and_the_last_one_counts(tmp_path):
 
 def test_compression_is_measured(tmp_path):
     source = save(moving(num_frames=16), tmp_path / "in.mp4", crf=2)
-    recode = built(2, "recode", VideoReader=VideoReader).recode
+    recode = built(2, "recode", VideoReader=VideoReader).compress_video
     fine, coarse = (recode(source, tmp_path / f"{n}.mp4", "libx264", n) for n in (18, 40))
     for better in ("bytes", "SSIM", "PSNR, dB"):
         assert fine[better] > coarse[better]
