@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.manifest import STAGES, Row, funnel, reasons
 from vidgen_lab.pipeline.select.gates import Gate, borderline, quantiles
 
@@ -100,13 +99,6 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
     return figure
 
 
-def write_funnel(rows: Sequence[Row], path: Path) -> Path:
-    """The funnel figure as PNG."""
-    with replacing(path) as temporary:
-        funnel_figure(rows).savefig(temporary, format="png", dpi=110)
-    return path
-
-
 def borderline_sheet(
     rows: Sequence[Row], gates: Sequence[Gate], folder: Path, per_gate: int = 6, width: int = 160
 ) -> np.ndarray:
@@ -149,7 +141,6 @@ def write_sheet(sheet: np.ndarray, path: Path) -> Path:
     """A sheet as PNG."""
     import cv2
 
-    with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
-            raise OSError(f"could not write {path}")
+    if not cv2.imwrite(str(path), sheet[..., ::-1]):
+        raise OSError(f"could not write {path}")
     return path
