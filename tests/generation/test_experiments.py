@@ -43,7 +43,8 @@ def test_steps_times_seeds(pipe, request_):
         (1, 0), (1, 1), (3, 0), (3, 1),
     ]  # fmt: skip
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert result.metrics == ["seconds", "peak_memory_gib", "brightness", "words"]
+    measured = ["seconds", "peak_memory_gib", "brightness", "words"]
+    assert list(result.table.columns) == ["setting", "seed", "prompt", *measured]
     assert (result.table.seconds > 0).all()
     assert set(result.clips) == {(1, 0), (1, 1), (3, 0), (3, 1)}
     assert (result.clips[1, 0].frames != result.clips[3, 0].frames).any()

@@ -215,9 +215,7 @@ def test_a_gate_has_three_endings(tmp_path):
     assert "steepness" in ends["soft"][1]
 
 
-def test_spans_weights_and_thresholds():
-    merge = built(2, "spans").merge_detections
-    assert merge([90, 42, 40], gap=5, least=2, pad=4, total=45) == [(36, 45)]
+def test_weights_and_thresholds():
     pieces = built(2, "temper")
     concept = np.repeat([0, 1, 2], [90, 9, 1])
     for temperature, expected in ((1, [90, 9, 1]), (0, [100 / 3] * 3)):

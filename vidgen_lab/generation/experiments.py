@@ -44,11 +44,6 @@ class Experiment:
     table: pd.DataFrame
     clips: Mapping[tuple[Any, int], Clip]
 
-    @property
-    def metrics(self) -> list[str]:
-        """The measured columns of the table."""
-        return [c for c in self.table.columns if c not in ("setting", "seed", "prompt")]
-
 
 def experiment_prompt_styles(
     pipe: "CogVideoXPipeline",

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     print(report.calibration(table, gates))
     print(f"Manifest    {args.out / ('scored.jsonl' if args.score_only else 'manifest.jsonl')}")
     with output.replacing("funnel.png") as path:
-        report.write_funnel(table, path)
+        report.funnel_figure(table).savefig(path, format="png", dpi=110)
     with output.replacing("borderline.png") as path:
         report.write_sheet(report.borderline_sheet(table, gates, args.source), path)
     print(f"Funnel      {args.out / 'funnel.png'}\nBorderline  {args.out / 'borderline.png'}")

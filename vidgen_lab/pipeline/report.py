@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.manifest import STAGES, Row, funnel, reasons
 from vidgen_lab.pipeline.select.gates import Gate, borderline, quantiles
 
@@ -100,13 +99,6 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
     return figure
 
 
-def write_funnel(rows: Sequence[Row], path: Path) -> Path:
-    """The funnel figure as PNG."""
-    with replacing(path) as temporary:
-        funnel_figure(rows).savefig(temporary, format="png", dpi=110)
-    return path
-
-
 def borderline_sheet(
     rows: Sequence[Row], gates: Sequence[Gate], folder: Path, per_gate: int = 6, width: int = 160
 ) -> np.ndarray:
@@ -129,7 +121,7 @@ def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int
     for row in rows:
         value = row.metrics[gate.metric]
         frame = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
-        picture = cv2.resize(_middle(folder / row.source, row.frames), (width - 8, height - 8))
+        picture = cv2.resize(middle_frame(folder / row.source, row.frames), (width - 8, height - 8))
         tile = cv2.copyMakeBorder(picture, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=frame)
         label = np.full((20, width, 3), 255, np.uint8)
         text = f"{gate.metric} {value:.3g}"
@@ -139,7 +131,8 @@ def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int
     return np.hstack([*tiles, *[blank] * (places - len(tiles))])
 
 
-def _middle(path: Path, frames: tuple[int, int]) -> np.ndarray:
+def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:
+    """The picture in the middle of a clip, uint8 [H, W, 3]."""
     from vidgen_lab.video.reader import VideoReader
 
     return VideoReader(path).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]
@@ -149,7 +142,6 @@ def write_sheet(sheet: np.ndarray, path: Path) -> Path:
     """A sheet as PNG."""
     import cv2
 
-    with replacing(path) as temporary:
-        if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
-            raise OSError(f"could not write {path}")
+    if not cv2.imwrite(str(path), sheet[..., ::-1]):
+        raise OSError(f"could not write {path}")
     return path

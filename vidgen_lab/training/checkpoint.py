@@ -178,14 +178,12 @@ class RunFolder:
                 warnings.warn(f"{error}; the one before it is used", stacklevel=2)
         return None
 
-    def mark_best(self, step: int, loss: float) -> bool:
+    def mark_best(self, step: int, loss: float) -> None:
         """Note that this step's checkpoint is the best so far, if it is."""
         file = self.folder / "best.json"
         best = json.loads(file.read_text("utf-8")) if file.exists() else {"step": -1}
-        is_best = best["step"] in (-1, step) or loss < best["held_out"]
-        if is_best and self.main:
+        if self.main and (best["step"] in (-1, step) or loss < best["held_out"]):
             write_files({file: json.dumps({"step": step, "held_out": loss})})
-        return is_best
 
     def forget_best_after(self, step: int) -> None:
         """A best step that lies ahead will be reached, and measured, again."""

@@ -8,8 +8,8 @@ Unknown keys and wrong types are refused with the nearest valid name; what comes
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,7 +166,8 @@ def sweep(
     lines = table.read_text("utf-8").splitlines() if table.exists() else []
     done = {json.dumps(row["values"]): row for row in map(json.loads, lines)}
     rows = []
-    for values in _combinations(grid):
+    for combination in itertools.product(*grid.values()):
+        values = dict(zip(grid, combination, strict=True))
         key = json.dumps(values)
         if key not in done:
             name = ",".join(f"{n.rpartition('.')[2]}={v}" for n, v in values.items())
@@ -177,13 +178,3 @@ def sweep(
                 file.write(json.dumps(done[key]) + "\n")
         rows.append(done[key]["values"] | done[key]["numbers"])
     return rows
-
-
-def _combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
-
-
-def plain(settings: RunConfig) -> dict[str, Any]:
-    """All settings, resolved, as a run's folder keeps them."""
-    return asdict(settings)

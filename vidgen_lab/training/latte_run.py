@@ -5,7 +5,7 @@ is `VideoModelTrainer`'s.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from vidgen_lab.latte.text import TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
 from vidgen_lab.paths import model_dir
 from vidgen_lab.seeds import rng
-from vidgen_lab.training.config import DatasetConfig, ModelConfig, RunConfig, plain
+from vidgen_lab.training.config import DatasetConfig, ModelConfig, RunConfig
 from vidgen_lab.training.data.buckets import Assignment, Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clip_encoding import spans_of
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
@@ -151,7 +151,7 @@ def build_trainer(
     if config.diffusion.expert_boundary:
         low = build_model(config.model, data, parts)
         model = TwoExperts(model, low, config.diffusion.expert_boundary)
-    settings = plain(config)
+    settings = asdict(config)
     settings.pop("training")
     settings["dataset"].pop("workers")
     return VideoModelTrainer(

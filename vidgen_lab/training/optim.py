@@ -1,7 +1,7 @@
 """What moves the weights: precision, optimizers, learning rates, and an average of the weights."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -286,10 +286,6 @@ def learnt_state(model: nn.Module) -> dict[str, Tensor]:
 
 def set_rates(optimizers: Mapping[str, Optimizer], factor: float) -> None:
     """Every group's learning rate: the one it was made with, times `factor`."""
-    for group in _groups(optimizers):
-        group.setdefault("initial_lr", group["lr"])
-        group["lr"] = group["initial_lr"] * factor
-
-
-def _groups(optimizers: Mapping[str, Optimizer]) -> Iterable[dict[str, Any]]:
-    return (group for optimizer in optimizers.values() for group in optimizer.param_groups)
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

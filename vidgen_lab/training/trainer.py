@@ -80,7 +80,7 @@ class VideoModelTrainer:
             called without gradients, in evaluation mode, on averaged weights and randomness of
             their own.
         settings: what else makes this run what it is (model, data, objective); a resumed run must
-            have the same. extra: anything with a state_dict that a step depends on.
+            have the same.
         on_log: called with every line of the log (wandb.log, say).
     """
 
@@ -101,7 +101,6 @@ class VideoModelTrainer:
         evaluate: Callable[[nn.Module], Numbers] | None = None,
         sample: Callable[[nn.Module, int], Sequence[Any]] | None = None,
         settings: Mapping[str, Any] | None = None,
-        extra: Mapping[str, Any] | None = None,
         on_log: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         self.config = config or TrainingConfig()
@@ -122,7 +121,7 @@ class VideoModelTrainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.ema = EMA(model, self.config.ema_decay) if self.config.ema_decay else None
         self.stream = BatchStream(data, self.config.seed, self.rank, self.world)
-        self.extra, self.run = dict(extra or {}), RunFolder(folder, main=self.rank == 0)
+        self.run = RunFolder(folder, main=self.rank == 0)
         self.settings = {"training": asdict(self.config), **(settings or {})}
         self.settings["micro_batches"] = self.config.accumulation * self.world
         self.step = self.updates = self.skipped = 0
@@ -359,7 +358,6 @@ class VideoModelTrainer:
         states = {
             f"optimizer_{n}": distributed.full(o.state_dict()) for n, o in self.optimizers.items()
         }
-        states |= {f"extra_{name}": part.state_dict() for name, part in self.extra.items()}
         states["trainer"] = {
             "updates": self.updates,
             "skipped": self.skipped,
@@ -394,8 +392,6 @@ class VideoModelTrainer:
             distributed.load_full(self.ema.shadow, kept)
         for name, optimizer in self.optimizers.items():
             distributed.load_optimizer(optimizer, checkpoint.state(f"optimizer_{name}"))
-        for name, part in self.extra.items():
-            part.load_state_dict(checkpoint.state(f"extra_{name}"))
         state, processes = checkpoint.state("trainer"), checkpoint.state("processes")
         self.step, self.updates, self.skipped = checkpoint.step, state["updates"], state["skipped"]
         if self.ema:

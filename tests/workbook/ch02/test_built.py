@@ -1,16 +1,20 @@
 """What a reader builds in chapter 2, each piece by itself."""
 
+import json
 import threading
+import time
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.pipeline.samples import film, picture, save
+from tests.pipeline.samples import film, moving, picture, save
 from tests.workbook.test_built import built
 from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.read.probing import probe_file
 from vidgen_lab.pipeline.select.gates import Gate
 from vidgen_lab.video.clip import Clip, evenly_spaced
+from vidgen_lab.video.reader import VideoReader
 from vidgen_lab.workbook.ch02 import demos
 
 BOX = {"kind": "box", "frame": 3, "box": [1, 2, 30, 20], "label": "cat"}
@@ -19,7 +23,7 @@ SPAN = {"kind": "span", "start": 0, "end": 10, "label": "running"}
 
 def test_frames_are_counted_and_not_believed(tmp_path):
     path = save(film((1, 2), 12), tmp_path / "x.mp4")
-    facts = built(2, "count-frames").facts_of(path)
+    facts = built(2, "count-frames").analyze_raw_video(path)
     assert (facts["width"], facts["height"], facts["frames"]) == (96, 64, 24)
     assert facts["raw bytes"] == 96 * 64 * 24 * 3 > facts["bytes"]
 
@@ -52,7 +56,7 @@ def test_mistakes_in_annotations_are_named(annotation, change, words):
 
 
 def test_detections_grow_together_to_spans():
-    merge = built(2, "spans").merge_detections
+    merge = built(2, "spans").extract_annotated_clips
     hits = [{"frame_id": f, "confidence": s} for f, s in ((10, 0.5), (14, 1), (12, 0.9))]
     hits += [{"frame_id": 60}, {"start": 80, "end": 95, "confidence": 0.7}]
     spans = merge(hits, pad=2, total=96)
@@ -66,7 +70,7 @@ def test_detections_grow_together_to_spans():
 
 
 def test_a_stream_is_complete_in_order_and_ends_with_its_viewer():
-    stream, frames = built(2, "threads").stream, np.zeros((16, 2, 2))
+    stream, frames = built(2, "threads", time=time).stream_video, np.zeros((16, 2, 2))
     assert [number for number, _ in stream(frames, 2, "wait")] == list(range(16))
     before = threading.active_count()
     for _ in stream(frames, 1, "wait"):
@@ -75,7 +79,7 @@ def test_a_stream_is_complete_in_order_and_ends_with_its_viewer():
 
 
 def test_a_full_buffer_drops_the_oldest_when_told_to():
-    viewer = built(2, "threads").stream(np.zeros((50, 1)), 2, "drop")
+    viewer = built(2, "threads", time=time).stream_video(np.zeros((50, 1)), 2, "drop")
     first, _ = next(viewer)
     for thread in threading.enumerate():  # the source runs on to its end
         if "(read)" in thread.name:
@@ -90,7 +94,7 @@ def test_an_error_of_the_source_reaches_the_viewer():
         yield np.zeros(1)
         raise OSError("line cut")
 
-    viewer = built(2, "threads").stream(source(), 4, "wait")
+    viewer = built(2, "threads", time=time).stream_video(source(), 4, "wait")
     assert next(viewer)[0] == 0
     with pytest.raises(OSError, match="line cut"):
         next(viewer)
@@ -181,7 +185,7 @@ def test_the_closest_decisions_come_first_and_each_clip_once():
         row("by_other_gate", sharp=0.6, changing=0.15),
         row("unmeasured", sharp=None, changing=0.6),
     ]
-    review_queue = built(2, "review").review_queue
+    review_queue = built(2, "review", json=json).review_queue
     queue = review_queue(rows, GATES, 9)
     assert [clip.clip_id for _, clip, _ in queue[:2]] == ["close", "by_other_gate"]
     assert [gate.reason for *_, gate in queue[:2]] == ["blurred", "static"]
@@ -192,7 +196,7 @@ def test_what_is_the_same_everywhere_is_no_doubt():
     """Stills have no change at all: near the line in numbers, and not in doubt."""
     rows = [row(f"still{n}", sharp=0.6, changing=0.0) for n in range(5)]
     rows += [row("soft", sharp=0.18, changing=1.0), row("fine", sharp=0.4, changing=0.9)]
-    queue = built(2, "review").review_queue(rows, GATES, 9)
+    queue = built(2, "review", json=json).review_queue(rows, GATES, 9)
     assert [clip.clip_id for _, clip, _ in queue[:2]] == ["soft", "fine"]
     assert all(gate.reason == "static" and margin == np.inf for margin, _, gate in queue[2:])
 
@@ -200,15 +204,34 @@ def test_what_is_the_same_everywhere_is_no_doubt():
 def test_a_clip_that_misses_two_gates_hangs_on_the_one_it_misses_further():
     rows = [row("both", sharp=0.19, changing=0.02), row("a", sharp=0.1, changing=0.08)]
     rows += [row("b", sharp=0.5, changing=0.5), row("on", sharp=0.2, changing=0.9)]
-    queue = built(2, "review").review_queue(rows, GATES, 9)
+    queue = built(2, "review", json=json).review_queue(rows, GATES, 9)
     assert [gate.reason for _, clip, gate in queue if clip.clip_id == "both"] == ["static"]
     assert (queue[0][1].clip_id, queue[0][0]) == ("on", 0.0)
 
 
 def test_verdicts_are_appended_and_the_last_one_counts(tmp_path):
-    pieces, log = built(2, "review"), tmp_path / "verdicts.jsonl"
+    pieces, log = built(2, "review", json=json), tmp_path / "verdicts.jsonl"
     for clip_id, caption in (("a", None), ("a", "a fish, 日本"), ("b", None)):
         pieces.record_verdict(log, clip_id, "me", caption)
     assert len(log.read_text(encoding="utf-8").splitlines()) == 3
     left = list(pieces.after_review([row(n) for n in "abc"], log))
     assert [(r.clip_id, r.info["caption"]) for r in left] == [("a", "a fish, 日本"), ("c", "old")]
+
+
+def test_compression_is_measured(tmp_path):
+    source = save(moving(num_frames=16), tmp_path / "in.mp4", crf=2)
+    recode = built(2, "recode", VideoReader=VideoReader).compress_video
+    fine, coarse = (recode(source, tmp_path / f"{n}.mp4", "libx264", n) for n in (18, 40))
+    for better in ("bytes", "SSIM", "PSNR, dB"):
+        assert fine[better] > coarse[better]
+    assert probe_file(tmp_path / "18.mp4").pix_fmt == "yuv420p"
+
+
+def test_vmaf_ranks_as_people_do(tmp_path):
+    vmaf, clip = built(2, "recode", "vmaf", probe_file=probe_file).vmaf, moving(3, 12)
+    source = save(clip, tmp_path / "source.mp4", crf=2)
+    files = [save(clip, tmp_path / f"{crf}.mp4", crf=crf) for crf in (16, 44)]
+    marks = [vmaf(path, source, tmp_path / "log.json") for path in files]
+    if marks[0] is None:
+        pytest.skip("this ffmpeg has no libvmaf")
+    assert 0 <= marks[1] < marks[0] <= 100

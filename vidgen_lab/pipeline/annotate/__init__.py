@@ -1,1 +1,1 @@
-"""What is in a clip: objects, actions, captions, vectors, and people where machines are unsure."""
+"""What is in a clip: objects, actions, captions and vectors."""

@@ -195,7 +195,7 @@ def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) ->
         start, stop = reader.seconds(cut)
         wanted, slack = max(1, round((stop - start) * settings.fps)), 1
     try:
-        return verify(part, wanted, slack, _exact_size(settings))
+        return verify(part, wanted, slack, settings.size if settings.mode != "fit" else None)
     except OutputError as error:
         part.unlink(missing_ok=True)
         return error
@@ -224,7 +224,8 @@ class _Timed(VideoReader):
             trim = f"atrim=start={start:.6f}:end={stop:.6f},asetpts=PTS-STARTPTS"
             sound = ("-map", "0:a:0", "-af", trim, "-c:a", "aac", "-b:a", "128k")
         return [
-            *("-map", f"0:{self.track}", "-vf", _chain(filters), *sound, *encoder(settings)),
+            *("-map", f"0:{self.track}", "-vf", ",".join(filter(None, filters)) or "null"),
+            *(*sound, *encoder(settings)),
             *("-fps_mode", "passthrough", local(target)),
         ]
 
@@ -234,7 +235,9 @@ class _Timed(VideoReader):
 
     @cached_property
     def gap(self) -> float:
-        return _shortest_gap(self.times)
+        """The shortest time from one frame to the next."""
+        gaps = np.diff(self.times)
+        return float(gaps[gaps > 0].min()) if (gaps > 0).any() else 0.04
 
     @property
     def origin(self) -> float:
@@ -271,11 +274,6 @@ class _Timed(VideoReader):
         return f"trim=start={low:.6f}:end={high:.6f}"
 
 
-def _shortest_gap(times: np.ndarray) -> float:
-    gaps = np.diff(times)
-    return float(gaps[gaps > 0].min()) if (gaps > 0).any() else 0.04
-
-
 def encoder(settings: MediaSettings) -> tuple:
     """ffmpeg options of a file that every player shows and that can be read at random places."""
     return (
@@ -292,24 +290,13 @@ def verify(
         facts = probe_file(path)
         decoded = sum(1 for _ in VideoReader(path))
     except VideoError as error:
-        raise OutputError(f"empty output: {_unnamed(error, path)}") from error
+        said = str(error).replace(str(path), "the file")
+        raise OutputError(f"empty output: {said}") from error
     if abs(decoded - num_frames) > slack or decoded != facts.num_frames:
         raise OutputError(f"{decoded} frames were written instead of {num_frames}")
     if size is not None and (facts.width, facts.height) != tuple(size):
         raise OutputError(f"written at {facts.width}x{facts.height}, not {size[0]}x{size[1]}")
     return facts
-
-
-def _exact_size(settings: MediaSettings) -> tuple[int, int] | None:
-    return settings.size if settings.mode != "fit" else None
-
-
-def _chain(filters: Sequence[str]) -> str:
-    return ",".join(f for f in filters if f) or "null"
-
-
-def _unnamed(error: Exception, path: str | Path) -> str:
-    return str(error).replace(str(path), "the file")
 
 
 @contextmanager

@@ -105,7 +105,8 @@ class CutFinder:
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         self._note(self._cuts, self._detector.process_frame(now, bgr))
         if self._on_grey is not None:
-            self._is_grey.append(_saturation(bgr) <= _GREY)
+            saturation = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1]
+            self._is_grey.append(float(saturation.mean()) <= _GREY)
             self._note(self._grey_cuts, self._on_grey.process_frame(now, bgr))
         self._number += 1
 
@@ -126,11 +127,6 @@ class CutFinder:
     @staticmethod
     def _note(cuts: set[int], found: Iterable) -> None:
         cuts |= {cut.frame_num for cut in found or ()}
-
-
-def _saturation(bgr: np.ndarray) -> float:
-    """Mean saturation of a picture, 0..255."""
-    return float(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1].mean())
 
 
 def _make_detector(settings: SceneSettings, min_frames: int, **options: bool):

@@ -119,8 +119,8 @@ def quantiles(
     at: Sequence[float] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99),
 ) -> dict[float, float]:
     """The values of a metric below which these shares of the clips lie; look before you drop."""
-    values = _values(rows, metric)
-    if not len(values):
+    values = [r.metrics[metric] for r in rows if r.metrics.get(metric) is not None]
+    if not values:
         return {}
     return {share: float(value) for share, value in zip(at, np.quantile(values, at), strict=True)}
 
@@ -158,7 +158,3 @@ def calibrate(good: Sequence[float], bad: Sequence[float], least: bool) -> float
     both = bad.std() + good.std()
     share = np.clip(bad.std() / both, 0.25, 0.75) if both else 0.5
     return float(sign * (lower[best] + share * gaps[best]))
-
-
-def _values(rows: Sequence[Row], metric: str) -> np.ndarray:
-    return np.array([r.metrics[metric] for r in rows if r.metrics.get(metric) is not None], float)

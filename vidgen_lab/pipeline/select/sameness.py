@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidgen_lab.pipeline.read.pictures import THUMB
-from vidgen_lab.pipeline.select.signatures import INNER_8, INNER_9, MIRRORED, WHOLE, Signature
+from vidgen_lab.pipeline.select.signatures import INNER_8, INNER_9, MIRRORED, Signature
 
 LOOKS = 10  # moments at which two clips are compared
 _COVERED = 0.25  # share of the picture that may differ, standing still
@@ -73,12 +73,6 @@ class Proposal:
 
     def ends(self) -> list[tuple[int, int]]:
         return list(zip(self.a.tolist(), self.b.tolist(), strict=True))
-
-
-def same_pictures(a: Signature, b: Signature, settings: DuplicateSettings) -> bool:
-    """Whether one clip shows what the other shows, or a piece of it."""
-    pair = Proposal(np.array([0]), np.array([1]), np.array([WHOLE]))
-    return bool(same([a, b], pair, settings)[0])
 
 
 def same(

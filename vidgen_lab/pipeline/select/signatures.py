@@ -50,7 +50,10 @@ class Signature:
                  box: tuple[float, ...] = PARTS["whole"]) -> "Signature":  # fmt: skip
         """From small pictures of the looks, grey [h, w] and RGB [h, w, 3], inside `box`."""
         hashes = np.array(
-            [[_hash(_part(_part(grey, box), part)) for part in PARTS.values()] for grey in greys],
+            [
+                [int(perceptual_hash(_part(inside, part)) or "0", 16) for part in PARTS.values()]
+                for inside in (_part(grey, box) for grey in greys)
+            ],
             dtype=np.uint64,
         )
         thumbs = [cv2.resize(_part(c, box), THUMB, interpolation=cv2.INTER_AREA) for c in colours]
@@ -79,7 +82,3 @@ def _part(picture: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
     if left > right:
         return np.ascontiguousarray(_part(picture, (top, bottom, right, left))[:, ::-1])
     return picture[rows, round(left * width) : max(round(left * width) + 1, round(right * width))]
-
-
-def _hash(grey: np.ndarray) -> int:
-    return int(perceptual_hash(grey) or "0", 16)

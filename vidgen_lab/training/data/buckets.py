@@ -165,11 +165,9 @@ class EpochBatches:
 class BucketBatchSampler(EpochBatches):
     """Batches of keys (index, epoch) for `VideoDataset`, each from one bucket, in shuffled order.
 
-    batch_size: one number, or one for each bucket. drop_last: leave out a bucket's last batch when
-    it is not full (other clips in every epoch). balanced: draw each clip `weight` times in an
-    epoch, on average, instead of once.
-
-    Raises ValueError for a batch size below 1, and when drop_last would leave clips out for ever.
+    batch_size: one number, or one for each bucket, whose last batch may be smaller. balanced: draw
+    each clip `weight` times in an epoch, on average, instead of once.
+    Raises ValueError for a batch size below 1.
     """
 
     def __init__(
@@ -177,15 +175,17 @@ class BucketBatchSampler(EpochBatches):
         clips: Sequence[tuple[ClipRecord, Bucket]],
         batch_size: int | Mapping[Bucket, int],
         seed: int = 0,
-        drop_last: bool = False,
         balanced: bool = False,
     ) -> None:
-        self.clips, self.seed = tuple(clips), seed
-        self.drop_last, self.balanced = drop_last, balanced
+        self.clips, self.seed, self.balanced = tuple(clips), seed, balanced
         self._members: dict[Bucket, list[int]] = {}
         for index, (_, bucket) in enumerate(self.clips):
             self._members.setdefault(bucket, []).append(index)
-        self._sizes = _batch_sizes(batch_size, self._members, drop_last)
+        given = isinstance(batch_size, Mapping)
+        self._sizes = {b: batch_size.get(b, 0) if given else batch_size for b in self._members}
+        for bucket, size in self._sizes.items():
+            if size < 1:
+                raise ValueError(f"bucket {bucket} needs a batch size of at least 1, not {size}")
         self.batches(0)  # refuses an empty data set now, not in an hour
 
     def batches(self, epoch: int) -> list[list[Key]]:
@@ -198,8 +198,7 @@ class BucketBatchSampler(EpochBatches):
                 weights = np.array([self.clips[index][0].weight for index in chosen])
                 chosen = chosen.repeat(np.floor(weights + rng.random(len(chosen))).astype(int))
             chosen, size = rng.permutation(chosen).tolist(), self._sizes[bucket]
-            end = len(chosen) // size * size if self.drop_last else len(chosen)
-            groups = (chosen[at : at + size] for at in range(0, end, size))
+            groups = (chosen[at : at + size] for at in range(0, len(chosen), size))
             out += [[(index, epoch) for index in group] for group in groups]
         if not out:
             raise ValueError(f"epoch {epoch} has no batch: {len(self.clips)} clips, all left out")
@@ -214,7 +213,6 @@ class BucketBatchSampler(EpochBatches):
             "clips": digest.hexdigest(),
             "batch_size": {str(bucket): size for bucket, size in sorted(self._sizes.items())},
             "seed": self.seed,
-            "drop_last": self.drop_last,
             "balanced": self.balanced,
         }
 
@@ -247,18 +245,3 @@ class Curriculum(EpochBatches):
         """What fixes the order."""
         stages = ((epochs, sampler.identity()) for epochs, sampler in self.stages)
         return {f"stage {n}": [epochs, said] for n, (epochs, said) in enumerate(stages)}
-
-
-def _batch_sizes(
-    wanted: int | Mapping[Bucket, int], members: Mapping[Bucket, Sequence[int]], drop_last: bool
-) -> dict[Bucket, int]:
-    sizes = {b: wanted.get(b, 0) if isinstance(wanted, Mapping) else wanted for b in members}
-    for bucket, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"bucket {bucket} needs a batch size of at least 1, not {size}")
-        if drop_last and len(members[bucket]) < size:
-            raise ValueError(
-                f"bucket {bucket} has {len(members[bucket])} clips, fewer than its batch of {size}:"
-                " with drop_last they would never be seen; take a smaller batch or fewer buckets"
-            )
-    return sizes

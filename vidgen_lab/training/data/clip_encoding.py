@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from vidgen_lab.files import plain
-from vidgen_lab.training.data.dataset import VideoDataset, cover
+from vidgen_lab.training.data.dataset import VideoDataset, covered
 from vidgen_lab.video.reader import VideoReader
 
 if TYPE_CHECKING:
@@ -48,17 +47,6 @@ class ClipSpan:
     def shape(self) -> tuple[int, int, int]:
         """(frames, height, width); clips of one shape can share a batch."""
         return len(self.frames), self.height, self.width
-
-    def read(self, reader: VideoReader) -> torch.Tensor:
-        """The pictures, uint8 [3, T, height, width], from the reader of `path`.
-
-        Raises ValueError for frames that the file does not have, VideoError for damaged ones.
-        """
-        first, last = min(self.frames), max(self.frames)
-        stride = math.gcd(*(i - first for i in self.frames)) or 1
-        frames = reader.read(first, (last - first) // stride + 1, stride).frames
-        chosen = [(i - first) // stride for i in self.frames]
-        return cover(frames[chosen], self.height, self.width)
 
 
 def spans_of(dataset: VideoDataset, epoch: int = 0) -> list[ClipSpan]:
@@ -96,7 +84,7 @@ def _pictures(
         try:
             if reader is None or reader.path != clip.path:
                 reader = VideoReader(clip.path)
-            pictures = clip.read(reader)
+            pictures = covered(reader, clip.frames, clip.height, clip.width)
         except (OSError, ValueError) as error:
             failed[clip] = str(error)
         else:

@@ -156,13 +156,7 @@ class VideoDataset(Dataset):
                 f"{record.num_frames}x{record.height}x{record.width} as listed: prepare anew"
             )
         window = range(record.num_frames) if window is None else window
-        if isinstance(window, range):
-            frames = reader.read(window.start, len(window), window.step).frames
-        else:
-            first = window[0]
-            frames = reader.read(first, window[-1] - first + 1).frames
-            frames = frames[[n - first for n in window]]
-        return cover(frames, bucket.height, bucket.width)
+        return covered(reader, window, bucket.height, bucket.width)
 
     def _augmented(self, video: torch.Tensor, record: ClipRecord, epoch: int) -> torch.Tensor:
         frames = video.permute(1, 2, 3, 0).contiguous().numpy()  # [T, H, W, 3]
@@ -241,6 +235,18 @@ class LatentDataset(Dataset):
         text, mask = self.texts["" if silent else clip]
         latents = self.cache.load(entry, generator)
         return {"latents": latents, "text": text, "text_mask": mask, "id": clip}
+
+
+def covered(reader: VideoReader, frames: Sequence[int], height: int, width: int) -> torch.Tensor:
+    """These frames of a file as `cover` gives them, in any order; what lies between a regular
+    stride is passed over. ValueError for frames that it does not have, VideoError for damaged
+    ones."""
+    first, last = min(frames), max(frames)
+    stride = math.gcd(*(n - first for n in frames)) or 1
+    found = reader.read(first, (last - first) // stride + 1, stride).frames
+    places = [(n - first) // stride for n in frames]
+    in_order = places == list(range(len(found)))
+    return cover(found if in_order else found[places], height, width)
 
 
 def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:

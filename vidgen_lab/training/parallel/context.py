@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.nn.functional import all_to_all
 
 
 def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
@@ -39,8 +40,8 @@ def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     heads, world = query.shape[1], dist.get_world_size()
     if heads % world:
         raise ValueError(f"{heads} heads cannot be shared by {world} processes: take the ring")
-    some = [_Swap.apply(x, 1, 2) for x in (query, key, value)]  # [B, H/P, N, d]
-    return _Swap.apply(F.scaled_dot_product_attention(*some), 2, 1)  # [B, H, N/P, d]
+    some = [_swapped(x, 1, 2) for x in (query, key, value)]  # [B, H/P, N, d]
+    return _swapped(F.scaled_dot_product_attention(*some), 2, 1)  # [B, H, N/P, d]
 
 
 def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -48,36 +49,10 @@ def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return _Ring.apply(query, key, value)
 
 
-class _Swap(torch.autograd.Function):
+def _swapped(x: Tensor, given: int, taken: int) -> Tensor:
     """Cut `given` into parts for the processes, and join what comes along `taken`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, given: int, taken: int) -> Tensor:
-        ctx.dims = given, taken
-        return _exchange(x, given, taken)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        given, taken = ctx.dims
-        return _exchange(gradient, taken, given), None, None
-
-
-def _exchange(x: Tensor, given: int, taken: int) -> Tensor:
     parts = [part.contiguous() for part in x.chunk(dist.get_world_size(), given)]
-    came = [torch.empty_like(part) for part in parts]
-    dist.all_to_all(came, parts) if dist.get_backend() != "gloo" else _swap(came, parts)
-    return torch.cat(came, taken)
-
-
-def _swap(came: list[Tensor], parts: list[Tensor]) -> None:
-    """all_to_all for gloo, which has none for lists: part n goes to process n."""
-    rank = dist.get_rank()
-    came[rank].copy_(parts[rank])
-    others = [n for n in range(len(parts)) if n != rank]
-    works = [dist.P2POp(dist.isend, parts[n], n) for n in others]
-    works += [dist.P2POp(dist.irecv, came[n], n) for n in others]
-    for work in dist.batch_isend_irecv(works) if works else ():
-        work.wait()
+    return torch.cat(all_to_all([torch.empty_like(part) for part in parts], parts), taken)
 
 
 class _Whole(torch.autograd.Function):

@@ -29,6 +29,7 @@ from vidgen_lab.metrics.judge import WIDTH as JUDGED_WIDTH
 from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.monitor import TIMING
 from vidgen_lab.training.objectives import DiffusionObjective, ObjectiveConfig, predict_latte
 from vidgen_lab.training.optim import EMA, OptimizerConfig
 from vidgen_lab.training.stream import Draw
@@ -125,6 +126,7 @@ RUNS: dict[str, ShortRun] = {
         space="pixels", steps=600, objective=_objective(prediction="epsilon")
     ),
     "without features": _PIXELS,
+    "with features": replace(_PIXELS, objective=_objective(prediction="x0", alignment=0.2)),
     "no EMA": ShortRun(ema_decay=0.0),
     "muon": ShortRun(optimizer=_rate(name="muon", muon_learning_rate=4e-3)),
     "batch 8": ShortRun(batch=8, steps=600),
@@ -136,6 +138,11 @@ RUNS: dict[str, ShortRun] = {
     "small first": ShortRun(attention="alternating", steps=760, small_until=420),
 }
 SHOWN = 3  # prompts whose samples are kept
+_LEFT_OUT = (
+    *TIMING,
+    "learning_rate",
+    "mse",
+)  # of the log: what no two runs share, or no cell shows
 
 
 # a run ------------------------------------------------------------------------------------------
@@ -356,7 +363,7 @@ def write(made: Record) -> None:
 
     from PIL import Image
 
-    history = [{n: float(f"{v:.4g}") for n, v in row.items() if n not in _TIMING}
+    history = [{n: float(f"{v:.4g}") for n, v in row.items() if n not in _LEFT_OUT}
                for row in made.history]  # fmt: skip
     said = {
         "command": f"python -m vidgen_lab.workbook.ch04.short_runs {json.dumps(made.name)}",
@@ -376,9 +383,6 @@ def write(made: Record) -> None:
         file_of(made.name, "json"): text,
         file_of(made.name, "png"): packed.getvalue(),
     })  # fmt: skip
-
-
-_TIMING = ("seconds_per_step", "minutes_left", "peak_gib", "mfu", "learning_rate", "mse")
 
 
 def _from_sheet(path: Path) -> list[Clip]:

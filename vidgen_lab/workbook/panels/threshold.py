@@ -10,9 +10,9 @@ import ipywidgets as w
 import numpy as np
 
 from vidgen_lab.pipeline.manifest import Row
-from vidgen_lab.pipeline.select.gates import Gate, GateSettings
+from vidgen_lab.pipeline.report import middle_frame
+from vidgen_lab.pipeline.select.gates import Gate, GateSettings, borderline
 from vidgen_lab.toyworld.raw import Planted
-from vidgen_lab.video.reader import VideoReader
 from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
 from vidgen_lab.workbook.show import BLUE, RED, Picture, figure
 
@@ -124,17 +124,12 @@ class ThresholdPanel(Panel):
             f'<img alt="{html.escape(str(chart.alt), quote=True)}" style="max-width: 100%" '
             f'src="data:image/png;base64,{picture}">'
         ]
-        for word, rows in zip(("kept", "dropped"), self._neighbours(), strict=True):
-            strip = "".join(self._figure(row) for row in rows) or "<em>none</em>"
+        gate, near = self.gate, borderline(self.rows, self.gate, 10)
+        for word, side in (("kept", True), ("dropped", False)):
+            rows = [r for r in near if gate.passes(r.metrics[gate.metric]) is side][:5]
+            strip = "".join(map(self._figure, rows)) or "<em>none</em>"
             parts.append(f'<p>just {word}</p><div style="display: flex; gap: 8px">{strip}</div>')
         self.view.value = "".join(parts)
-
-    def _neighbours(self, count: int = 5) -> tuple[list[Row], list[Row]]:
-        gate = self.gate
-        known = [r for r in self.rows if r.metrics.get(gate.metric) is not None]
-        known.sort(key=lambda r: (abs(r.metrics[gate.metric] - gate.threshold), r.clip_id))
-        kept = [r for r in known if gate.passes(r.metrics[gate.metric])]
-        return kept[:count], [r for r in known if not gate.passes(r.metrics[gate.metric])][:count]
 
     def _figure(self, row: Row) -> str:
         value = row.metrics[self.gate.metric]
@@ -150,8 +145,7 @@ class ThresholdPanel(Panel):
         import cv2
 
         if row.identity not in self._pictures:
-            middle = (row.frames[0] + row.frames[1] - 1) // 2
-            frame = VideoReader(self.folder / row.source).read(middle, 1).frames[0]
+            frame = middle_frame(self.folder / row.source, row.frames)
             scale = 120 / frame.shape[1]
             size = (120, max(1, round(frame.shape[0] * scale)))
             self._pictures[row.identity] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
