@@ -106,7 +106,7 @@ def test_in_16_bits_only_a_strength_that_can_be_told_counts():
 
 
 def test_a_file_that_is_not_as_trained_raises(checks, monkeypatch, folders, tmp_path):
-    monkeypatch.setattr(export, "self_checks", lambda jobs, adapter: [checks["bare"]])
+    monkeypatch.setattr(export, "self_checks", lambda jobs: [checks["bare"]])
     with pytest.raises(LoRAError, match="NOT as trained: strength 0"):
         self_check(None, None, folders["2b"], tmp_path / "x.safetensors")
 
@@ -152,5 +152,5 @@ def test_the_file_is_what_diffusers_itself_would_write(tmp_path):
 
 
 def test_saving_without_an_adapter_is_an_error(tmp_path):
-    with pytest.raises(LoRAError, match="no adapter 'default'"):
+    with pytest.raises(LoRAError, match="no adapter"):
         save_lora(tiny_pipeline("2b").transformer, tmp_path)
