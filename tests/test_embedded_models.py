@@ -106,7 +106,8 @@ def test_the_frame_vae_gives_frames_back():
 
 
 def test_the_toy_latte_does_what_the_prompt_says():
-    """Four prompts in ten steps: the card's many prompts in small."""
+    """Four prompts in ten steps: the card's many prompts in small. Its bodies are too ragged for the
+    judge, as the card says: of the subject nothing is asked."""
     prompts = [
         "a red cube moving left in the desert",
         "a blue star moving up in the snow",
@@ -118,7 +119,7 @@ def test_the_toy_latte_does_what_the_prompt_says():
     sampler = DDIMSampler(levels, 10, spacing="trailing")
     clips = generator(prompts, sampler, 3.0, seed=0, height=48, width=72).clips()
     right = [mark.right for mark in adherence_of(clips, prompts)]
-    for name, least in {"colour": 3, "motion": 3, "background": 3, "subject": 2}.items():
+    for name, least in {"colour": 3, "motion": 3, "background": 3}.items():
         assert sum(r[name] for r in right) >= least, (name, right)
 
 
