@@ -106,8 +106,8 @@ def test_the_frame_vae_gives_frames_back():
 
 
 def test_the_toy_latte_does_what_the_prompt_says():
-    """Four prompts in ten steps: the card's many prompts in small. Its bodies are too ragged for the
-    judge, as the card says: of the subject nothing is asked."""
+    """Four prompts in ten steps: the card's many prompts in small. Of the subject nothing is asked:
+    its bodies are too ragged for the judge, as the card says."""
     prompts = [
         "a red cube moving left in the desert",
         "a blue star moving up in the snow",

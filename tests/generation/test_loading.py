@@ -149,7 +149,9 @@ def test_a_truncated_weight_file_is_named_before_loading(folders, tmp_path):
     folder = shutil.copytree(folders["2b"], tmp_path / "copy")
     file = folder / "vae" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(BrokenModelError, match=r"vae.diffusion_pytorch_model\.safetensors is cut off"):
+    with pytest.raises(
+        BrokenModelError, match=r"vae.diffusion_pytorch_model\.safetensors is cut off"
+    ):
         load_pipeline(folder)
 
 
