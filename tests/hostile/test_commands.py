@@ -73,7 +73,7 @@ from tests.hostile.checks import contents, ended, refused
         (("chapter", "1", "-p", "seed", "-1"), "seed must be at least 0"),
         (("chapter", "1", "-p", "seed", "1.5"), "seed"),
         (("chapter", "1", "-p", "seed", "[1]"), "seed"),
-        (("chapter", "1", "-p", "num_frames", "10000"), "num_frames=10000"),
+        (("chapter", "1", "-p", "num_frames", "10001"), "num_frames=10001"),
         (("chapter", "1", "-p", "guidance_scale", ".inf"), "guidance_scale must be finite"),
         (("chapter", "1", "-p", "download", "perhaps"), "download"),
         (("chapter", "1", "-p", "prompt"), "expected 2 arguments"),
