@@ -28,8 +28,10 @@ FRAME_VAE, LATTE = "toy-frame-vae", "toy-latte"
 def test_the_models_are_small_and_stored_in_half_precision():
     every = (PIPELINE, JUDGE, FRAME_VAE, LATTE)
     files = [f for name in every for f in model_dir(name).rglob("*") if f.is_file()]
-    assert sum(f.stat().st_size for f in files) < 40e6
-    assert sum(f.stat().st_size for f in model_dir(PIPELINE).rglob("*") if f.is_file()) < 30e6
+    weights = [f for f in files if f.suffix == ".safetensors"]
+    assert sum(f.stat().st_size for f in weights) < 40e6
+    assert sum(f.stat().st_size for f in files) < 46e6  # with sheets, logs and labelled clips
+    assert sum(f.stat().st_size for f in model_dir(PIPELINE).rglob("*") if f.is_file()) < 32e6
     assert max(f.stat().st_size for f in files) < 16 * 2**20
     for file in files:
         if file.suffix == ".safetensors":

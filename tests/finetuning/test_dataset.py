@@ -14,6 +14,7 @@ from vidgen_lab.finetuning.dataset import (
     write_training_clips,
 )
 from vidgen_lab.toyworld.dataset import write_dataset
+from vidgen_lab.training.data.dataset import covered
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoReader, read_clip
 
@@ -106,7 +107,7 @@ def test_first_frames_from_images_txt(tmp_path):
     (folder / "images.txt").write_text("images/0.png\nimages/1.png\n")
     found, _ = read_training_clips(config(folder))
     picture = found[1].image
-    pixels = picture.read(VideoReader(picture.path))  # uint8 [3, 1, 32, 32]
+    pixels = covered(VideoReader(picture.path), picture.frames, 32, 32)  # uint8 [3, 1, 32, 32]
     assert pixels.shape == (3, 1, 32, 32) and abs(int(pixels[0].float().mean()) - 200) < 3
     (folder / "images.txt").write_text("images/0.png\n")
     with pytest.raises(DatasetError, match="has 1 lines for 2 clips"):

@@ -133,7 +133,7 @@ def test_wrong_parameters_are_found_before_anything_runs(chapter):
         ({"prompt": "a \udcff ball"}, "no text at position 3"),
         ({"seed": "-1"}, "seed must be at least 0"),
         ({"seed": "1.5"}, "seed"),
-        ({"num_frames": "12"}, "num_frames=12"),
+        ({"num_frames": "13"}, "num_frames=13"),
         ({"width": "20000"}, "width must be at most"),
         ({"width": "-8"}, "width must be at least 1"),
         ({"guidance_scale": ".nan"}, "guidance_scale"),

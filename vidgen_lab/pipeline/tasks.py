@@ -43,7 +43,7 @@ CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
     "score": Recipe(6, ("av", "cv2", "numpy", "scenedetect")),
-    "embed": Recipe(3, ("av", "cv2", "numpy")),
+    "embed": Recipe(4, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
     "export": Recipe(3, ("av", "ffmpeg")),
     "annotate": Recipe(3, ("av", "cv2", "numpy")),
