@@ -9,7 +9,7 @@ import torch
 from diffusers import CogVideoXPipeline
 from safetensors import safe_open
 
-from recipes.eyes import agreement, load_eyes
+from recipes.eyes import agreement, load_eyes, majority
 from recipes.judge import judge_accuracy
 from recipes.measure import measure_frame_vae
 from vidgen_lab.generation.generate import generate
@@ -19,6 +19,8 @@ from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
 from vidgen_lab.metrics.adherence import adherence_of
 from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.paths import model_dir
+from vidgen_lab.toyworld import ATTRIBUTES
+from vidgen_lab.toyworld.prompts import read_prompt
 from vidgen_lab.video.clip import Clip
 
 PIPELINE, JUDGE = "toy-cogvideox", "toy-judge"
@@ -144,4 +146,14 @@ def test_the_judge_sees_what_eyes_see():
     assert (shares * table.clips).sum() / table.clips.sum() > 0.95 and shares.min() > 0.9, table
     assert table.kappa.min() > 0.9, table
     card = (model_dir(JUDGE) / "README.md").read_text(encoding="utf-8")
-    assert f"| {shares['subject']:.1%} |" in card and f"{table.kappa['subject']:.2f}" in card
+    for name, row in table.iterrows():
+        assert f"| {name} | {row.kappa:.2f} | {row['judge agrees']:.1%} |" in card
+    eye = {name: majority(labels, name) for name in ATTRIBUTES}
+    right = [
+        all(
+            eye[n][i] in (value, "hidden")
+            for n, value in read_prompt(labels.prompt[i]).named.items()
+        )
+        for i in new
+    ]
+    assert f"right in {sum(right)} of the 100 new clips by eye" in card
