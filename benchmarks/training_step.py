@@ -4,9 +4,11 @@
     python benchmarks/training_step.py --cogvideox examples/cogvideo/train_cogvideox_lora.py
 
 Latte is trained beside a plain accelerate loop around diffusers' own model: same size, same batch
-of cached latents, same optimizer and loss. With --cogvideox, a LoRA of the embedded CogVideoX is
-trained beside diffusers' example as it stands, on the same clips; only what the example reads its
-files with is replaced, since decord and torchvision are not among the requirements. Each round is a
+of cached latents, same optimizer and loss. With --cogvideox, a LoRA is trained beside diffusers'
+example as it stands, on the same clips and the same base: the embedded CogVideoX with an untrained
+transformer of as many tokens, whose patches lie in one frame, since the example makes positions for
+such patches alone. Only what it reads its files with is replaced, since decord and torchvision are
+not among the requirements. Each round is a
 process of its own, so that peak memory is each one's; the ratios are the peer's over ours, so that
 at least 1.0 is what we want. With --processes 2 two processes train on twice the clips, and the
 ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a step at real size. --busy
@@ -148,6 +150,20 @@ def clips_for_cogvideox(folder: Path) -> dict[str, int]:
     return size
 
 
+def base_for_cogvideox(folder: Path) -> str:
+    """The embedded pipeline with patches of 2x2 cells of one frame in place of a cell of four."""
+    from diffusers import CogVideoXPipeline, CogVideoXTransformer3DModel
+
+    from vidgen_lab.paths import model_dir
+
+    pipe = CogVideoXPipeline.from_pretrained(model_dir(COGVIDEOX))
+    torch.manual_seed(0)
+    config = dict(pipe.transformer.config) | {"patch_size": 2, "patch_size_t": None}
+    pipe.transformer = CogVideoXTransformer3DModel.from_config(config)
+    pipe.save_pretrained(folder)
+    return str(folder)
+
+
 def cogvideox_peer(args: argparse.Namespace) -> list[float]:
     """diffusers' example, with clips read by our reader and its progress bar as the clock."""
     import diffusers.utils
@@ -155,7 +171,6 @@ def cogvideox_peer(args: argparse.Namespace) -> list[float]:
     from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline  # noqa: F401
     from transformers import T5EncoderModel  # noqa: F401
 
-    from vidgen_lab.paths import model_dir
     from vidgen_lab.training.data.clips import read_clips
     from vidgen_lab.video.reader import read_clip
     from vidgen_lab.video.tensors import as_tensor
@@ -190,7 +205,8 @@ def cogvideox_peer(args: argparse.Namespace) -> list[float]:
     with tempfile.TemporaryDirectory() as place:
         size = clips_for_cogvideox(Path(place) / "clips")
         sys.argv = [
-            "example", "--pretrained_model_name_or_path", str(model_dir(COGVIDEOX)),
+            "example",
+            "--pretrained_model_name_or_path", base_for_cogvideox(Path(place) / "base"),
             "--instance_data_root", f"{place}/clips", "--output_dir", f"{place}/out",
             "--height", str(size["height"]), "--width", str(size["width"]),
             "--max_num_frames", str(size["num_frames"]), "--train_batch_size", str(BATCH),
@@ -210,10 +226,10 @@ def cogvideox_ours(args: argparse.Namespace) -> list[float]:
     from vidgen_lab.training.config import TrainingConfig
 
     with tempfile.TemporaryDirectory() as place:
-        size = clips_for_cogvideox(Path(place) / "clips")
+        size, base = clips_for_cogvideox(Path(place) / "clips"), Path(place) / "base"
         trainer = CogVideoLoRATrainer(FinetuneConfig(
             DataConfig(Path(place) / "clips", **size, batch_size=BATCH), Path(place) / "out",
-            COGVIDEOX, lora=CogVideoLoRAConfig(RANK, RANK),
+            base_for_cogvideox(base), lora=CogVideoLoRAConfig(RANK, RANK),
             training=TrainingConfig(
                 args.steps, gradient_checkpointing=False, measure=False, tensorboard=False
             ),
