@@ -58,7 +58,7 @@ SFT_RATE = "optimizer.learning_rate=2e-4"
 OURS = ("clips=", "prior", "image")  # changes of what is trained on; the others are settings
 # study -> setting -> changes of COMMON
 STUDIES: dict[str, dict[str, list[str]]] = {
-    "chapter": {"as above": ["clips=256", "optimizer.learning_rate=0.0015", "training.steps=600"]},
+    "chapter": {"as above": ["clips=256", "optimizer.learning_rate=0.001", "training.steps=600"]},
     "rank": {f"rank {r}": [f"lora.rank={r}"] for r in (1, 4, 16, 64, 128)},
     "method": {
         "LoRA": [],
@@ -85,7 +85,7 @@ COMMON = [
     "training.tensorboard=false", "check=false",
 ]  # fmt: skip
 CLIPS, HELD_OUT, ROBOTS = 64, 8, 128
-SAMPLING = {"num_inference_steps": 12, "guidance_scale": 4.0}
+SAMPLING = {"num_inference_steps": 12, "guidance_scale": 6.0}
 
 
 def scenes(count: int, seed: int, **changes: str) -> list[Scene]:
