@@ -35,7 +35,7 @@ PARTS = {
 }
 SHIPPED = {
     "ship": {"transformer/pipeline": "toy-cogvideox", "judge/judge": "toy-judge"},
-    "ship-latte": {"frame-vae/vae": "toy-frame-vae", "latte/pipeline": "toy-latte"},
+    "ship-latte": {"latte/pipeline": "toy-latte"},
 }
 
 

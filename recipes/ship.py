@@ -29,7 +29,7 @@ def write_cards(part: str, trained: Path, models: Path, prompts: int = 200) -> N
     if part == "ship":
         _ship_cogvideox(trained, models / "toy-cogvideox", models / "toy-judge", prompts)
     else:
-        _ship_latte(trained, models / "toy-frame-vae", models / "toy-latte", models / "toy-judge")
+        _ship_latte(trained, models / "toy-latte", models / "toy-judge")
 
 
 def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) -> None:
@@ -60,14 +60,12 @@ def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) ->
     )
 
 
-def _ship_latte(trained: Path, vae: Path, pipeline: Path, judge: Path) -> None:
-    _keep_recipes(trained, vae, ("frame-vae",))
-    _keep_recipes(trained, pipeline, ("latte-text", "latte"))
+def _ship_latte(trained: Path, pipeline: Path, judge: Path) -> None:
+    _keep_recipes(trained, pipeline, ("frame-vae", "latte-text", "latte"))
     numbers, texts, clips = measure_latte(pipeline, judge)
-    numbers["vae_psnr_db"] = measure_frame_vae(vae)
+    numbers["vae_psnr_db"] = measure_frame_vae(pipeline / "vae")
     write_png(sheet_of(texts, clips, 16), pipeline / "held_out_prompts.png")
     names = ("subject", "colour", "motion", "background", "all_right")
-    fill(vae, numbers)
     fill(pipeline, numbers, adherence=rows({name: numbers["adherence"][name] for name in names}))
 
 

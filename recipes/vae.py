@@ -2,7 +2,7 @@
 
 toy-cogvideox has an AutoencoderKLCogVideoX. It compresses space 8x8 and leaves time alone:
 CogVideoX's own encoder averages pairs of frames at its highest resolution, where a small one has
-too few channels to keep fast bodies apart. toy-frame-vae is an AutoencoderKL, for chapter 3.
+too few channels to keep fast bodies apart. toy-latte's is an AutoencoderKL, of single frames.
 
 Both learn from single frames. Then their latents are given mean 0 and deviation 1 in every channel
 and stay as they are: only the decoder learns on, from frames and at last, if it is one of videos,
