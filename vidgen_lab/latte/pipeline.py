@@ -1,7 +1,5 @@
 """Prompt -> text -> noise -> denoise -> decode: the steps of text-to-video, one method each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +41,7 @@ class Generated:
     latents: Tensor
     frames: Tensor
 
-    def clips(self, fps: float = 8.0) -> list[Clip]:
+    def clips(self, fps: float = 8.0) -> "list[Clip]":
         """One Clip per sample, uint8."""
         from vidgen_lab.video.clip import Clip
 
@@ -70,7 +68,7 @@ class VideoGenerator:
         folder: str | Path,
         device: str | torch.device = "cpu",
         text_dtype: torch.dtype = torch.float32,
-    ) -> VideoGenerator:
+    ) -> "VideoGenerator":
         """Our own parts with the weights of a saved text-to-video LattePipeline: the toy world's,
         or Latte-1 with its T5-XXL.
 
