@@ -4,6 +4,7 @@ ffmpeg's exit code is not a verdict: it ends with 0 on a file without a picture.
 written under a temporary name, read back, compared with what was asked for, and only then renamed.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.read.probing import Facts, facts_of, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
@@ -68,10 +70,7 @@ class MediaSettings:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         if self.mode not in ("fit", "pad", "crop"):
             raise ValueError(f"mode must be fit, pad or crop, not {self.mode!r}")
-        if not 0 <= self.crf <= 51 or self.gop < 1:
-            raise ValueError(f"crf must lie in 0..51 and gop be at least 1: {self.crf}, {self.gop}")
-        if self.fps is not None and not 0.1 <= self.fps <= _FASTEST:
-            raise ValueError(f"fps must lie in 0.1..{_FASTEST:g}, not {self.fps}")
+        check_ranges(self, crf=(0, 51), gop=(1, math.inf), fps=(0.1, _FASTEST))
 
 
 def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit") -> str:

@@ -5,11 +5,13 @@ and draws without a seed. Here k follows from the data, the shares are tempered 
 rare concepts lose nothing, and duplicates are expected to be gone already.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.manifest import Row
 
 STAGE = "balance"
@@ -29,12 +31,7 @@ class BalanceSettings:
     drop: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 1:
-            raise ValueError(f"temperature must lie in 0..1, not {self.temperature}")
-        if self.concepts is not None and self.concepts < 1:
-            raise ValueError(f"concepts must be at least 1, not {self.concepts}")
-        if self.floor < 0:
-            raise ValueError(f"floor must be 0 or more, not {self.floor}")
+        check_ranges(self, temperature=(0, 1), concepts=(1, math.inf), floor=(0, math.inf))
 
 
 @dataclass(frozen=True)

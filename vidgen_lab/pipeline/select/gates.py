@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.manifest import Row
 
 STAGE = "quality"
@@ -53,11 +54,8 @@ class GateSettings:
     min_edge_steepness: float | None = 0.32
 
     def __post_init__(self) -> None:
-        for name, gate in self.by_name().items():
-            most = 1.0 if gate.metric in _SHARES else math.inf
-            if not 0 <= gate.threshold <= most or math.isinf(gate.threshold):
-                within = "0..1" if most == 1 else "0 or more"
-                raise ValueError(f"{name} must be {within}, not {gate.threshold}")
+        of = {name: gate.metric in _SHARES for name, gate in self.by_name().items()}
+        check_ranges(self, **{name: (0, 1 if share else math.inf) for name, share in of.items()})
 
     def gates(self) -> list[Gate]:
         """The gates that are switched on, in the order in which they are asked."""
