@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from vidgen_lab.pipeline.deliver.output import Output
     from vidgen_lab.pipeline.prepare import prepare
     from vidgen_lab.pipeline.runner import Execution
+    from vidgen_lab.video.sheets import write_png
 
     config = load_config(args.config, args.settings)
     execution = Execution(args.executor, args.workers, args.retry == "error", _show)
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     with output.replacing("funnel.png") as path:
         report.funnel_figure(table).savefig(path, format="png", dpi=110)
     with output.replacing("borderline.png") as path:
-        report.write_sheet(report.borderline_sheet(table, gates, args.source), path)
+        write_png(report.borderline_sheet(table, gates, args.source), path)
     print(f"Funnel      {args.out / 'funnel.png'}\nBorderline  {args.out / 'borderline.png'}")
     if not args.score_only:
         dataset = write_exports(table, args.out, config.export.formats)

@@ -63,6 +63,8 @@ class ConceptBalancer:
 
         Raises ValueError for an empty or non-finite table.
         """
+        from scipy.stats import entropy
+
         vectors = np.asarray(embeddings, np.float64)
         if vectors.ndim != 2 or not len(vectors) or not np.isfinite(vectors).all():
             raise ValueError(f"embeddings must be finite numbers [N, D], not {list(vectors.shape)}")
@@ -80,10 +82,8 @@ class ConceptBalancer:
         weights = np.where(keep, per_clip[labels], 0.0)
         weights *= keep.sum() / weights.sum()
         shares = np.bincount(labels, weights, minlength=len(counts))
-        return Balance(
-            labels, weights, keep, entropy(counts), entropy(shares),
-            tuple(counts.tolist()), tuple(after.tolist()),
-        )  # fmt: skip
+        bits = (float(entropy(numbers, base=2)) + 0.0 for numbers in (counts, shares))
+        return Balance(labels, weights, keep, *bits, tuple(counts.tolist()), tuple(after.tolist()))
 
     def _cluster(self, vectors: np.ndarray) -> np.ndarray:
         from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -107,13 +107,6 @@ class ConceptBalancer:
         scale = (counts / tempered).min()
         wanted = np.maximum(np.ceil(tempered * scale), self.settings.floor)
         return np.minimum(wanted, counts).astype(int).tolist()
-
-
-def entropy(counts: Sequence[float]) -> float:
-    """Entropy of a distribution in bits; the logarithm of the number of concepts is its maximum."""
-    shares = np.asarray(counts, float)
-    shares = shares[shares > 0] / shares.sum()
-    return float(-(shares * np.log2(shares)).sum()) + 0.0
 
 
 def balance_rows(

@@ -1,7 +1,7 @@
 """Gates: one number of a clip against one threshold, and tools to choose the threshold first."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -95,20 +95,15 @@ def judge(row: Row, gates: Iterable[Gate]) -> Row:
 
     What could not be measured is rejected as such and does not pass for a low value.
     """
-    failed = [gate.reason for gate in gates if not _passes(gate, row.metrics)]
-    first = next((gate for gate in gates if not _passes(gate, row.metrics)), None)
-    if first is None:
+    values = {gate: row.metrics.get(gate.metric) for gate in gates}
+    failed = [gate for gate, value in values.items() if value is None or not gate.passes(value)]
+    if not failed:
         return row.to(STAGE)
-    value = row.metrics.get(first.metric)
-    reason = first.reason if value is not None else f"unmeasured: {first.metric}"
-    return row.to(STAGE, failed_gates=failed).rejected(
-        STAGE, reason, first.metric, value, first.threshold
+    first = failed[0]
+    reason = first.reason if values[first] is not None else f"unmeasured: {first.metric}"
+    return row.to(STAGE, failed_gates=[gate.reason for gate in failed]).rejected(
+        STAGE, reason, first.metric, values[first], first.threshold
     )
-
-
-def _passes(gate: Gate, metrics: Mapping[str, float | None]) -> bool:
-    value = metrics.get(gate.metric)
-    return value is not None and gate.passes(value)
 
 
 def quantiles(
