@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,14 +22,6 @@ from vidgen_lab.latte.vae import FrameVAE
 
 if TYPE_CHECKING:
     from vidgen_lab.video.clip import Clip
-
-
-class Decoder(Protocol):
-    """What the pipeline needs of a VAE: `FrameVAE`, or anything alike."""
-
-    spatial_factor: int
-
-    def decode(self, latents: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -54,12 +46,14 @@ class VideoGenerator:
 
     Args:
         model: the denoiser.
-        vae: turns latents into frames. Only `decode` is called: text-to-video has nothing to
-            encode.
+        vae: turns latents into frames. Only its `decode` and `spatial_factor` are needed, as
+            text-to-video has nothing to encode.
         text_encoder: for a model with condition "text".
     """
 
-    def __init__(self, model: Latte, vae: Decoder, text_encoder: TextEncoder | None = None) -> None:
+    def __init__(
+        self, model: Latte, vae: FrameVAE, text_encoder: TextEncoder | None = None
+    ) -> None:
         self.model, self.vae, self.text_encoder = model.eval(), vae, text_encoder
 
     @classmethod
