@@ -14,7 +14,7 @@ ifneq ("$(shell cat $(STAMP) 2>/dev/null)","$(CURDIR)")
 $(shell rm -f $(STAMP))
 endif
 
-.PHONY: help setup chapter lab test peers notebooks bench gpu lint clean
+.PHONY: help setup chapter lab test peers notebooks bench studies gpu lint clean
 
 help:
 	@echo "make chapter     run chapter N (now $(N)) at TIER (now $(TIER)); ARGS=\"-p name value\""
@@ -22,7 +22,8 @@ help:
 	@echo "make test        run every test"
 	@echo "make peers       run the tests that need Ray or DeepSpeed, in an environment of its own"
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
-	@echo "make bench       measure speed and quality of the embedded models"
+	@echo "make bench       measure speed, memory and the quality of the embedded models"
+	@echo "make studies     chapter 5's experiments and the models' choices: hours, can be stopped"
 	@echo "make gpu         run the tests that need a GPU"
 	@echo "make lint        check style, floors, notebooks and generated pages"
 	@echo "make clean       remove .venv and caches (runs/ stays)"
@@ -59,8 +60,15 @@ notebooks: $(STAMP)
 	@$(PY) -m tools.book_map --write
 	@$(PY) -m tools.readme --write
 
+# What trains for hours, and goes on where it was stopped.
+STUDIES := benchmarks/adapters.py benchmarks/model_choices.py
+
 bench: $(STAMP)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
+	@for script in $(filter-out $(STUDIES),$(wildcard benchmarks/*.py)); do \
+	  echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
+
+studies: $(STAMP)
+	@for script in $(STUDIES); do echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
 
 gpu: $(STAMP)
 	@$(PY) -m pytest -m gpu $(ARGS)
