@@ -2,14 +2,18 @@
 
     python benchmarks/adapters.py                       every study, resumed where it was stopped
     python benchmarks/adapters.py rank method           some of them
+    python benchmarks/adapters.py --seeds 0             ... with one seed: two such commands, with
+                                                        other seeds, may run side by side
     python benchmarks/adapters.py ship                  train the robot and copy it to data/adapters
 
 A run teaches the paper style, and ends as a line of data/runs/adapters.jsonl: how many clips are in
-the style, how much else of their prompts is right, what is left of the old ones. Equal settings
-are run once, whatever study they stand in. Runs of another model are dropped from the file.
+the style, how much else of their prompts is right, what is left of the old ones. In "image" a run
+teaches to begin with a given picture. Equal settings are run once, whatever study they stand in.
+Runs of another model are dropped from the file.
 """
 
 import argparse
+import inspect
 import json
 import shutil
 import sys
@@ -22,6 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # so that the script runs as a file too
@@ -30,10 +36,15 @@ from recipes.measure import sample_clips  # noqa: E402
 from vidgen_lab.files import write_files  # noqa: E402
 from vidgen_lab.finetuning.config import FinetuneConfig, load_config  # noqa: E402
 from vidgen_lab.finetuning.dataset import write_training_clips  # noqa: E402
-from vidgen_lab.finetuning.trainer import make_trainer  # noqa: E402
+from vidgen_lab.finetuning.image_to_video import (  # noqa: E402
+    generate_from_image,
+    make_image_to_video,
+)
+from vidgen_lab.finetuning.trainer import CogVideoTrainer, FinetuneResult, make_trainer  # noqa: E402
+from vidgen_lab.generation.generate import generate  # noqa: E402
 from vidgen_lab.generation.loading import fingerprint, load_pipeline, locate  # noqa: E402
 from vidgen_lab.generation.lora import load_lora  # noqa: E402
-from vidgen_lab.generation.request import ModelLimits  # noqa: E402
+from vidgen_lab.generation.request import GenerationRequest, ModelLimits  # noqa: E402
 from vidgen_lab.journal import key_of  # noqa: E402
 from vidgen_lab.metrics.adherence import Adherence, adherence_of  # noqa: E402
 from vidgen_lab.settings.hardware import processor_name  # noqa: E402
@@ -44,33 +55,37 @@ from vidgen_lab.video.tensors import as_tensor  # noqa: E402
 
 WORDS = "paper cut-out"
 SFT_RATE = "optimizer.learning_rate=2e-4"
-# study -> setting -> changes of COMMON; "clips=N" and "prior" are ours
+OURS = ("clips=", "prior", "image")  # changes of what is trained on; the others are settings
+# study -> setting -> changes of COMMON
 STUDIES: dict[str, dict[str, list[str]]] = {
+    "chapter": {"as above": ["clips=256", "optimizer.learning_rate=0.001", "training.steps=600"]},
     "rank": {f"rank {r}": [f"lora.rank={r}"] for r in (1, 4, 16, 64, 128)},
-    "alpha": {  # rank 16
-        "alpha = rank / 4": ["lora.alpha=4"],
-        "alpha = rank": [],
-        "alpha = 4 x rank": ["lora.alpha=64"],
-    },
-    "learning_rate": {f"{r}": [f"optimizer.learning_rate={r}"] for r in (5e-4, 5e-3, 5e-2)},
     "method": {
         "LoRA": [],
         "LoRA with prior": ["prior"],
         "last two blocks": ["method=blocks", SFT_RATE],
         "all weights": ["method=sft", SFT_RATE],
     },
-    "clips": {f"{n} clips": [f"clips={n}"] for n in (2, 8, 32, 128)},
+    "clips": {f"{n} clips": [f"clips={n}"] for n in (2, 8, 64, 256)},
+    "learning_rate": {f"{r}": [f"optimizer.learning_rate={r}"] for r in (4e-4, 2e-3, 1e-2)},
+    "alpha": {  # rank 16
+        "alpha = rank / 4": ["lora.alpha=4"],
+        "alpha = rank": [],
+        "alpha = 4 x rank": ["lora.alpha=64"],
+    },
     "captions": {
         "description": [],
         "trigger word": ["data.captions=trigger", f"data.trigger={WORDS}"],
     },
+    "image": {"LoRA": ["image"], "LoRA and input layer": ["image", "input_layer=true"]},
 }
 COMMON = [
-    "lora.rank=16", "optimizer.learning_rate=0.005", "optimizer.warmup=10",
-    "data.batch_size=4", "data.held_out=0", "training.log_every=40", "training.measure=false",
+    "lora.rank=16", "optimizer.learning_rate=0.002", "optimizer.warmup=10",
+    "data.batch_size=4", "training.log_every=50", "training.measure=false",
     "training.tensorboard=false", "check=false",
 ]  # fmt: skip
-SAMPLING = {"num_inference_steps": 12, "guidance_scale": 4.0}
+CLIPS, HELD_OUT, ROBOTS = 64, 8, 128
+SAMPLING = {"num_inference_steps": 12, "guidance_scale": 6.0}
 
 
 def scenes(count: int, seed: int, **changes: str) -> list[Scene]:
@@ -106,25 +121,35 @@ def folder_of(chosen: Sequence[Scene], folder: Path, size: tuple[int, int, int])
 
 def settings(changes: Sequence[str], seed: int, args: argparse.Namespace) -> FinetuneConfig:
     """The configuration of a run, with its clips made."""
+    base = fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
     size = (limits.frame_step + limits.frame_offset, *limits.native[1:])
-    own = dict(c.split("=") for c in changes if c.startswith("clips="))
-    count = int(own.get("clips", 32))
-    clips = folder_of(scenes(count, 7, style="papercut"), args.out / f"paper-{count}", size)
+    count = next((int(c[6:]) for c in changes if c.startswith("clips=")), CLIPS)
+
+    def folder(style: str) -> Path:
+        chosen = scenes(count, 7, style=style) + scenes(HELD_OUT, 70, style=style)
+        return folder_of(chosen, args.out / f"{style}-{count}", size)
+
     given = [*COMMON, f"data.num_frames={size[0]}", f"model={args.model}"]
+    given += [f"data.folder={folder('cartoon' if 'image' in changes else 'papercut')}"]
     if "prior" in changes:
-        old = folder_of(scenes(count, 8, style="cartoon"), args.out / f"old-{count}", size)
-        given.append(f"data.prior={old}")
-    given += [c for c in changes if "." in c or c.startswith("method=")]
-    given += [f"data.folder={clips}", f"cache={args.out / 'cache'}", f"training.seed={seed}"]
-    given += [f"training.{name}={args.steps}" for name in ("steps", "checkpoint_every")]
+        given.append(f"data.prior={folder('cartoon')}")
+    if "image" in changes:
+        wide = args.out / f"image-to-video-{base[:8]}"
+        if not (wide / "model_index.json").is_file():
+            make_image_to_video(locate(args.model), wide)
+        given.append(f"model={wide}")
+    given += [f"data.held_out={HELD_OUT}", f"cache={args.out / 'cache'}", f"training.seed={seed}"]
+    every = "steps", "checkpoint_every", "validate_every"
+    given += [f"training.{name}={args.steps}" for name in every]
+    given += [c for c in changes if not c.startswith(OURS)]
     config = load_config("toy-lora", given)
-    name = key_of(sorted(changes), seed, args.steps, fingerprint(locate(args.model)))[:16]
+    name = key_of(sorted(changes), seed, args.steps, base)[:16]
     return replace(config, output=args.out / name)
 
 
-def run(config: FinetuneConfig, prompts: tuple[list[str], list[str]]) -> dict[str, Any]:
-    """Train, make a clip of every new and old prompt, and measure."""
+def trained(config: FinetuneConfig) -> tuple[CogVideoTrainer, FinetuneResult, dict[str, Any]]:
+    """Train, and say what it took."""
     trainer = make_trainer(config)
     trainer.prepare()
     began = time.perf_counter()
@@ -132,31 +157,72 @@ def run(config: FinetuneConfig, prompts: tuple[list[str], list[str]]) -> dict[st
     if result.saved is None:
         raise KeyboardInterrupt
     minutes = (time.perf_counter() - began) / 60
-    lora = config.method == "lora"
-    pipe = load_pipeline(config.model if lora else str(result.saved), device="cpu")
-    pipe.set_progress_bar_config(disable=True)
     file = result.saved
+    if file.is_dir():
+        file = next((file / "transformer").glob("*.safetensors"))
+    losses = [row["held_out"] for row in trainer.trainer.run.history() if "held_out" in row]
+    facts = {
+        "minutes": round(minutes, 2), "mib": round(file.stat().st_size / 2**20, 2),
+        "held_out": losses[-1] if losses else None, "trained": trainer.trainable.trained,
+    }  # fmt: skip
+    return trainer, result, facts
+
+
+def run(config: FinetuneConfig, asked: Sequence[list[Scene]]) -> dict[str, Any]:
+    """Train, make a clip of every new and old scene, and measure."""
+    trainer, result, facts = trained(config)
+    if trainer.spec.image_to_video:
+        from diffusers import CogVideoXImageToVideoPipeline
+
+        model = config.output / "pipeline" if config.input_layer else config.model
+        pipe = CogVideoXImageToVideoPipeline.from_pretrained(model)
+        pipe.load_lora_weights(result.saved.parent, weight_name=result.saved.name)
+        pipe.set_progress_bar_config(disable=True)
+        return facts | {"first_frame": picture_kept(pipe, asked[1])}
+    lora = config.method == "lora"
+    pipe = quiet(config.model if lora else result.saved)
     if lora:
         load_lora(pipe, result.saved)
-    else:
-        file = next((result.saved / "transformer").glob("*.safetensors"))
-    measured = judged(pipe, prompts, [clip.span.path for clip in trainer.clips])
-    loss = trainer.trainer.run.history()[-1].get("loss")
-    return measured | {
-        "minutes": round(minutes, 2), "mib": round(file.stat().st_size / 2**20, 2), "loss": loss,
-        "trained": trainer.trainable.trained,
-    }  # fmt: skip
+    cache = trainer.latents
+    theirs = torch.stack([cache.moments(cache.key(clip.span))[0] for clip in trainer.clips])
+    return facts | judged(pipe, asked, theirs.float(), trainer.config.data.num_frames)
 
 
-def judged(pipe: Any, prompts: tuple[list[str], list[str]], training: Sequence[Path] = ()) -> dict:
-    """style: share of the new prompts' clips in the new style; others: of their other attributes
-    right; kept: of the old prompts' attributes right; copied: see `copied`."""
+def quiet(model: str | Path) -> Any:
+    pipe = load_pipeline(str(model), device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def picture_kept(pipe: Any, asked: Sequence[Scene]) -> float:
+    """PSNR in dB of the first frames of clips against the first frames of renders of their scenes,
+    which the pipeline is given if it takes a picture."""
+    frames, height, width = ModelLimits.from_pipe(pipe).native
+    size = {"num_frames": frames, "height": height, "width": width}
+    decibels = []
+    for n, scene in enumerate(asked):
+        picture = render(scene, width, height, frames).clip.frames[0]  # [H, W, 3]
+        request = GenerationRequest(said(scene, n), seed=n, **size, **SAMPLING)
+        if "image" in inspect.signature(pipe).parameters:
+            clip = generate_from_image(pipe, Image.fromarray(picture), request)
+        else:
+            clip = generate(pipe, request).clip
+        decibels.append(peak_signal_noise_ratio(picture, clip.frames[0]))
+    return float(np.mean(decibels))
+
+
+def judged(
+    pipe: Any, asked: Sequence[list[Scene]], theirs: torch.Tensor | None = None, frames: int = 0
+) -> dict[str, float]:
+    """style: share of the new scenes' clips in the new style; others: of their other attributes
+    right; kept: of the old scenes' attributes right; copied: see `copied`."""
+    prompts = [[said(scene, n) for n, scene in enumerate(some)] for some in asked]
     new, old = (sample_clips(pipe, texts, range(len(texts)), **SAMPLING) for texts in prompts)
     found, before = adherence_of(new, prompts[0]), adherence_of(old, prompts[1])
     style = float(np.mean([one.right.get("style", False) for one in found]))
     others = _share(found, without="style")
     row = {"style": style, "others": others, "kept": _share(before)}
-    return row | ({"copied": copied(pipe, new, training)} if len(training) > 1 else {})
+    return row if theirs is None else row | {"copied": copied(pipe, new, theirs, frames)}
 
 
 def _share(found: Sequence[Adherence], without: str = "") -> float:
@@ -164,94 +230,97 @@ def _share(found: Sequence[Adherence], without: str = "") -> float:
 
 
 @torch.no_grad()
-def copied(pipe: Any, clips: Sequence[Clip], training: Sequence[Path]) -> float:
-    """Share of clips that lie nearer to a training clip, in latents, than any two of those do."""
-    from vidgen_lab.video.reader import read_clip
+def copied(pipe: Any, clips: Sequence[Clip], theirs: torch.Tensor, frames: int) -> float:
+    """Share of clips that lie nearer to a training clip, in latents, than any two of those do.
 
-    known = [read_clip(path) for path in training[:64]]
-    frames = known[0].num_frames
-    cut = [replace(c, frames=c.frames[:frames]) for c in clips]
-
-    def latents(some: Sequence[Clip]) -> torch.Tensor:
-        means = [pipe.vae.encode(as_tensor([c])).latent_dist.mean for c in some]
-        return torch.cat(means).flatten(1)  # [N, C*t*h*w]
-
-    theirs, ours = latents(known), latents(cut)
+    theirs: the training clips' latents of `frames` frames, [N, C, t, h, w], unscaled.
+    """
+    cut = [replace(clip, frames=clip.frames[:frames]) for clip in clips]
+    ours = torch.cat([pipe.vae.encode(as_tensor([clip])).latent_dist.mean for clip in cut])
+    theirs, ours = theirs.flatten(1), ours.flatten(1)  # [N, C*t*h*w], [M, ...]
     between = torch.pdist(theirs).min()
     return float((torch.cdist(ours, theirs).amin(1) < between).float().mean())
 
 
-def jobs(studies: Sequence[str], seeds: int) -> Iterator[tuple[str, str, list[str], int]]:
+def jobs(studies: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, list[str], int]]:
     """Seed by seed, so that a stopped run leaves every study with something."""
-    for seed in range(seeds):
+    for seed in seeds:
         for study in studies:
             for setting, changes in STUDIES[study].items():
                 yield study, setting, changes, seed
 
 
 def study(args: argparse.Namespace) -> None:
-    """Run what is not recorded yet."""
+    """Run what is not recorded yet. The file is only ever added to, a line a run."""
     base = fingerprint(locate(args.model))
-    file, kept = args.record, {"base": base, "steps": args.steps}
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    rows = [r for r in map(json.loads, lines) if kept.items() <= r.items()]
-    prompts = tuple(
-        [said(s, n) for n, s in enumerate(scenes(args.prompts, 99, style=style))]
-        for style in ("papercut", "cartoon")
-    )
+    kept = {"base": base, "steps": args.steps, "prompts": args.prompts}
     common = kept | {"date": str(date.today()), "device": processor_name()}
+    asked = [scenes(args.prompts, 99, style=style) for style in ("papercut", "cartoon")]
+
+    def recorded() -> list[dict[str, Any]]:
+        lines = args.record.read_text("utf-8").splitlines() if args.record.is_file() else []
+        return [row for row in map(json.loads, lines) if kept.items() <= row.items()]
 
     def record(row: dict[str, Any]) -> None:
-        rows.append(common | row)
-        write_files({file: "".join(json.dumps(one, sort_keys=True) + "\n" for one in rows)})
+        with args.record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(common | row, sort_keys=True) + "\n")
         print(row, flush=True)
 
-    if not any(r["study"] == "base" for r in rows):
-        pipe = load_pipeline(args.model, device="cpu")
-        pipe.set_progress_bar_config(disable=True)
-        record({"study": "base", "setting": "base", "seed": 0, "key": base} | judged(pipe, prompts))
+    args.record.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in recorded())
+    write_files({args.record: lines})
+    first = {"study": "base", "setting": "base", "seed": 0, "key": base}
+    if 0 in args.seeds and not any(row["study"] == "base" for row in recorded()):
+        pipe = quiet(args.model)
+        record(first | judged(pipe, asked) | {"first_frame": picture_kept(pipe, asked[1])})
     for name, setting, changes, seed in jobs(args.studies or list(STUDIES), args.seeds):
-        own = {"study": name, "setting": setting, "seed": seed}
-        if any(own.items() <= r.items() for r in rows):
+        own, rows = {"study": name, "setting": setting, "seed": seed}, recorded()
+        if any(own.items() <= row.items() for row in rows):
             continue
-        config = settings([c for c in changes if c not in COMMON], seed, args)
+        began = time.perf_counter()
+        plain = {*COMMON, f"clips={CLIPS}"}
+        config = settings([c for c in changes if c not in plain], seed, args)
         key = config.output.name
-        measured = next((r for r in rows if r["key"] == key), None)
+        measured = next((row for row in rows if row["key"] == key), None)
         if measured is None:
-            measured = run(config, prompts)
+            measured = run(config, asked)
+            measured["in_all"] = round((time.perf_counter() - began) / 60, 2)  # minutes
         told = {n: v for n, v in measured.items() if n not in {*own, *common}}
         record(own | {"key": key} | told)
 
 
 def ship(args: argparse.Namespace) -> None:
-    """Teach robots on whole clips, measure, and copy the adapter to data/adapters/toy-robot."""
+    """Teach robots, measure, and copy the adapter to data/adapters/toy-robot."""
+    began, base = time.perf_counter(), fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
-    clips = folder_of(scenes(96, 5, subject="robot"), args.out / "robots", limits.native)
+    size = (2 * (limits.frame_step + limits.frame_offset), *limits.native[1:])
+    clips = folder_of(scenes(ROBOTS, 5, subject="robot"), args.out / "robots", size)
+    output = args.out / f"robot-{base[:8]}-{args.steps}"
     given = [*COMMON, f"data.folder={clips}", f"model={args.model}", f"cache={args.out / 'cache'}",
-             f"output={args.out / 'robot'}", f"training.steps={args.steps}", "check=true",
-             "training.checkpoint_every=50", "data.caption_dropout=0.1"]  # fmt: skip
-    began = time.perf_counter()
-    result = make_trainer(load_config("toy-lora", given)).fit()
-    if result.saved is None:
-        return
-    minutes = (time.perf_counter() - began) / 60
-    pipe = load_pipeline(args.model, device="cpu")
-    pipe.set_progress_bar_config(disable=True)
+             f"output={output}", f"training.steps={args.steps}", "training.checkpoint_every=50",
+             f"data.num_frames={size[0]}", "check=true"]  # fmt: skip
+    _, result, facts = trained(load_config("toy-lora", given))
+    facts["in_all"] = round((time.perf_counter() - began) / 60, 2)
+    pipe = quiet(args.model)
     load_lora(pipe, result.saved)
-    texts = [said(s, n) for n, s in enumerate(scenes(args.prompts, 98, subject="robot"))]
-    found = adherence_of(sample_clips(pipe, texts, range(len(texts)), **SAMPLING), texts)
-    right = float(np.mean([one.right["subject"] for one in found]))
-    report = {"base": fingerprint(locate(args.model)), "steps": args.steps, "prompts": len(texts),
-              "minutes": round(minutes, 1), "device": processor_name(), "date": str(date.today()),
-              "subject": right, "others": _share(found, "subject"),
-              "check": str(result.check)}  # fmt: skip
+    found, kept = (
+        adherence_of(sample_clips(pipe, texts, range(len(texts)), **SAMPLING), texts)
+        for texts in (
+            [said(scene, n) for n, scene in enumerate(scenes(args.prompts, 98, **changes))]
+            for changes in ({"subject": "robot"}, {"style": "cartoon"})
+        )
+    )
+    report = {"base": base, "steps": args.steps, "prompts": args.prompts,
+              "device": processor_name(), "date": str(date.today()), "check": str(result.check),
+              "subject": float(np.mean([one.right["subject"] for one in found])),
+              "others": _share(found, "subject"), "kept": _share(kept)} | facts  # fmt: skip
     target = ROOT / "data" / "adapters" / "toy-robot"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copy2(result.saved, target)
     card = (
         "# toy-robot: a LoRA that teaches toy-cogvideox what a robot is\n\n"
-        f"Rank 16 on attention, trained on {len(scenes(96, 5, subject='robot'))} rendered clips by "
+        f"Rank 16 on attention, trained on {ROBOTS} rendered clips by "
         "`python benchmarks/adapters.py ship`. Load it with\n"
         '`vidgen-lab video "a red robot walking in a meadow" --lora data/adapters/toy-robot`. '
         "Apache-2.0, as the model.\n\nMeasured: see `report.json`.\n"
@@ -268,9 +337,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; ship")
     parser.add_argument("--model", default="toy-cogvideox")
-    parser.add_argument("--steps", type=int, help="of each run (default 120; ship 300)")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=12, help="new and old ones to judge by")
+    parser.add_argument("--steps", type=int, help="of each run (default 150; ship 500)")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], metavar="SEED")
+    parser.add_argument("--prompts", type=int, help="new and old ones (default 8; ship 24)")
     parser.add_argument("--out", type=Path, default=Path("runs/adapters"), metavar="DIR")
     parser.add_argument("--record", type=Path, default=ROOT / "data" / "runs" / "adapters.jsonl")
     args = parser.parse_args(arguments)
@@ -278,7 +347,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in args.studies if name not in STUDIES and not shipping]:
         print(f"error: no study {unknown[0]}; there are {', '.join(STUDIES)}", file=sys.stderr)
         return 1
-    args.steps = args.steps or (300 if shipping else 120)
+    args.steps = args.steps or (500 if shipping else 150)
+    args.prompts = args.prompts or (24 if shipping else 8)
     try:
         ship(args) if shipping else study(args)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
@@ -182,12 +183,43 @@ def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path):
     torch.testing.assert_close(loaded, trained, rtol=1e-5, atol=1e-5)
 
 
+def test_a_base_of_eight_bits_is_trained_and_checked_as_such(config, folders):
+    pytest.importorskip("torchao", "0.16", reason="int8 needs torchao, which is not installed")
+    trainer = make_trainer(replace(config, quantize="int8", check=True))
+    result = trainer.fit()
+    layer = trainer.trainer.model.transformer_blocks[0].attn1.to_q.base_layer.weight
+    assert type(layer).__name__ == "Int8Tensor" and layer.qdata.dtype == torch.int8
+    check = result.check
+    assert check.passed and check.base == check.scale_0 == 0 and check.effect > 0
+    assert result.lora.facts["quantize"] == "int8"
+    whole = CogVideoXPipeline.from_pretrained(folders["2b"])  # the file fits the whole base too
+    load_lora(whole, result.saved)
+
+
+def test_fewer_bits_are_refused_where_they_cannot_be_had(config, monkeypatch):
+    def version(name):
+        if name == "torchao":
+            return "0.10.0"
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("vidgen_lab.finetuning.scaling.version", version)
+    with pytest.raises(ValueError, match="needs torchao 0.16 or newer, and 0.10.0 is installed"):
+        make_trainer(replace(config, quantize="int8"))
+    with pytest.raises(ValueError, match="needs bitsandbytes .*none is installed: pip install"):
+        make_trainer(replace(config, quantize="int4"))
+    for wrong in ({"method": "sft"}, {"input_layer": True}):
+        with pytest.raises(ValueError, match="a base that stays frozen"):
+            replace(config, quantize="int8", **wrong)
+
+
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(config, monkeypatch):
     trainer = make_trainer(replace(config, method="sft"))
     total = 35_616  # of the tiny model
     assert states_gib(trainer.trainable, torch.float32) == 16 * total / 2**30
     lora = make_trainer(config)
-    assert states_gib(lora.trainable, torch.bfloat16) == (2 * total + 16 * 2 * 4 * 4 * 64) / 2**30
+    learnt = 16 * 2 * 4 * 4 * 64
+    assert states_gib(lora.trainable, torch.bfloat16) == (2 * total + learnt) / 2**30
+    assert states_gib(lora.trainable, torch.bfloat16, "int4") == (total / 2 + learnt) / 2**30
     small = replace(hardware.probe(), ram_gib=0.0001)
     monkeypatch.setattr("vidgen_lab.finetuning.scaling.probe", lambda: small)
     with pytest.raises(ValueError, match="alone take 0.0 GiB, and there are 0.0: take method=lora"):
@@ -201,7 +233,10 @@ def test_published_models_get_a_forecast(config, folders):
     known = trainer.spec.transformer | dict(num_layers=30, num_attention_heads=30)
     known["attention_head_dim"] = 64
     trainer.spec = replace(trainer.spec, transformer=known)
-    assert forecast(trainer.spec, config).model == "CogVideoX-2B"
+    plan = forecast(trainer.spec, config)
+    assert plan.model == "CogVideoX-2B"
+    small = forecast(trainer.spec, replace(config, quantize="int8"))
+    assert plan.training["weights"] - small.training["weights"] == pytest.approx(1.694e9 / 2**30)
     assert "Forecast: ddp on 1: training weights" in trainer.describe()
 
 

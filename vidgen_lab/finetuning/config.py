@@ -41,6 +41,8 @@ class FinetuneConfig:
     method: "lora" trains an adapter, "sft" every weight, "blocks" the last `blocks` blocks.
     input_layer: train the layer that reads latents beside the LoRA, as a model that was just made
         to read first frames needs it; the result then is a pipeline and a LoRA for it.
+    quantize: keep the frozen weights under a LoRA in fewer bits: "int8" by torchao on any device,
+        "int4" (NF4, as in QLoRA) by bitsandbytes on a GPU.
     data, lora, optimizer, training, samples: see their classes. cache: of latents and texts, can
         be shared by runs; default: in `output`.
     check: try the saved LoRA in a process of its own with stock diffusers.
@@ -52,6 +54,7 @@ class FinetuneConfig:
     method: Literal["lora", "sft", "blocks"] = "lora"
     blocks: int = 2
     input_layer: bool = False
+    quantize: Literal["none", "int8", "int4"] = "none"
     lora: CogVideoLoRAConfig = field(default_factory=CogVideoLoRAConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -62,6 +65,12 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if self.blocks < 1:
             raise ValueError(f"blocks must be at least 1, not {self.blocks}")
+        whole = self.method != "lora" or self.input_layer or self.training.strategy == "fsdp"
+        if self.quantize != "none" and whole:
+            raise ValueError(
+                f"quantize={self.quantize} is for a base that stays frozen and in one piece: take "
+                "method=lora without input_layer and fsdp, or quantize=none"
+            )
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:

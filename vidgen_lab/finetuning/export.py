@@ -121,7 +121,8 @@ def self_check(
     """Load `file` onto the model in `base` with stock diffusers in a fresh process, and compare.
 
     transformer: with the adapter that was saved, active. Raises LoRAError when the loaded model is
-    not the trained one, naming what differs. Runs on the CPU, in the transformer's precision.
+    not the trained one, naming what differs. Runs on the CPU, in the transformer's precision, and
+    with a base of as few bits.
     """
     (check,) = self_checks([(transformer, spec, Path(base), Path(file))])
     if not check.passed:
@@ -136,11 +137,10 @@ def self_checks(
     with tempfile.TemporaryDirectory() as folder:
         ours, orders = [], []
         for number, (transformer, spec, base, file) in enumerate(jobs):
-            dtype = _base_dtype(transformer)
-            probe = probe_inputs(spec, dtype)
+            probe = probe_inputs(spec, _base_dtype(transformer))
             exact = inspect_lora(file).dtypes == ("float32",)
             ours.append(_outputs(transformer, probe, exact))
-            orders.append(_order(Path(folder), number, spec, base, file, dtype, probe))
+            orders.append(_order(Path(folder), number, spec, base, file, transformer, probe))
         (Path(folder) / "jobs.json").write_text(json.dumps(orders), encoding="utf-8")
         command = [sys.executable, "-P", fresh_check.__file__, folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -205,7 +205,7 @@ def _order(
     spec: CogVideoXSpec,
     base: Path,
     file: Path,
-    dtype: torch.dtype,
+    transformer: "CogVideoXTransformer3DModel",
     probe: Mapping[str, Any],
 ) -> dict[str, str]:
     tensors = {name: value for name, value in probe.items() if isinstance(value, torch.Tensor)}
@@ -216,7 +216,8 @@ def _order(
     return {
         "base": str(base),
         "pipeline": spec.pipeline_name,
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": str(_base_dtype(transformer)).removeprefix("torch."),
+        "quantize": fresh_check.bits(transformer),
         "lora": str(file),
         "inputs": str(inputs),
         "out": str(out),

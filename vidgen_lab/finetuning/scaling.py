@@ -7,10 +7,12 @@ that are built on it, such as CogVideo's own trainer.
 
 import os
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from packaging.version import Version
 
 from vidgen_lab.finetuning.config import FinetuneConfig
 from vidgen_lab.finetuning.lora import Trainable
@@ -19,6 +21,8 @@ from vidgen_lab.settings.hardware import GIB, probe
 from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_training
 
 LAUNCH = Path(__file__).with_name("launch")
+BYTES = {"int8": 1, "int4": 0.5}  # of a quantised weight
+LIBRARIES = {"int8": ("torchao", "0.16"), "int4": ("bitsandbytes", "0.45")}
 
 
 @dataclass(frozen=True)
@@ -123,25 +127,47 @@ def forecast(spec: CogVideoXSpec, config: FinetuneConfig) -> TrainingPlan | None
         strategy="fsdp2" if training.strategy == "fsdp" else "ddp",
         gpus=int(os.environ.get("WORLD_SIZE", 1)),
         ema=training.ema_decay > 0,
+        weight_bytes=BYTES.get(config.quantize, 0),
     )  # fmt: skip
 
 
-def states_gib(trainable: Trainable, dtype: torch.dtype) -> float:
+def check_quantize(kind: str) -> None:
+    """ValueError where `FinetuneConfig.quantize` cannot be had, naming what is missing."""
+    if kind == "none":
+        return
+    name, least = LIBRARIES[kind]
+    try:
+        there = version(name)
+    except PackageNotFoundError:
+        there = None
+    if there is None or Version(there) < Version(least):
+        raise ValueError(
+            f"quantize={kind} needs {name} {least} or newer, and {there or 'none'} is installed: "
+            f"pip install -U {name}, or set quantize=none"
+        )
+    if kind == "int4" and not torch.cuda.is_available():
+        raise ValueError("quantize=int4 needs a GPU; on a processor take int8 or none")
+
+
+def states_gib(trainable: Trainable, dtype: torch.dtype, quantize: str = "none") -> float:
     """GiB for weights, gradients and Adam, before any activation: the least a step takes.
 
-    Frozen weights are in `dtype`; of what learns there are four float32 numbers a parameter.
+    Frozen weights are in `dtype` or quantised; of what learns there are four float32 numbers a
+    parameter.
     """
     frozen = trainable.total - (0 if trainable.layers else trainable.trained)
-    return (frozen * dtype.itemsize + 16 * trainable.trained) / GIB
+    return (frozen * BYTES.get(quantize, dtype.itemsize) + 16 * trainable.trained) / GIB
 
 
-def check_memory(trainable: Trainable, device: torch.device, dtype: torch.dtype) -> None:
+def check_memory(
+    trainable: Trainable, device: torch.device, dtype: torch.dtype, quantize: str = "none"
+) -> None:
     """ValueError when a run on one device cannot fit, whatever its clips are."""
     machine = probe()
     there = machine.vram_gib if device.type == "cuda" else machine.ram_gib
-    if (needed := states_gib(trainable, dtype)) > there:
+    if (needed := states_gib(trainable, dtype, quantize)) > there:
         raise ValueError(
             f"weights, gradients and optimizer alone take {needed:.1f} GiB, and there are "
-            f"{there:.1f}: take method=lora, a smaller lora.rank, or shard them over several "
-            "GPUs with training.strategy=fsdp"
+            f"{there:.1f}: take method=lora, a smaller lora.rank, quantize=int8, or shard "
+            "them over several GPUs with training.strategy=fsdp"
         )

@@ -27,13 +27,14 @@ from vidgen_lab.finetuning.encoding import (
     encode_texts,
 )
 from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
+from vidgen_lab.finetuning.fresh_check import quantized
 from vidgen_lab.finetuning.image_to_video import (
     generate_from_image,
     input_layer,
     with_input_layer,
 )
 from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
-from vidgen_lab.finetuning.scaling import check_memory, forecast
+from vidgen_lab.finetuning.scaling import check_memory, check_quantize, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
@@ -89,6 +90,7 @@ class CogVideoTrainer:
             )
         if config.training.strategy == "fsdp" and config.samples.prompts:
             raise ValueError("a sharded model makes no samples: leave samples.prompts empty")
+        check_quantize(config.quantize)
         self._on_log = on_log
         self.model = locate(config.model, download, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
         self.spec = CogVideoXSpec.from_folder(self.model)
@@ -132,7 +134,7 @@ class CogVideoTrainer:
         device = distributed.accelerator(training.device).device
         dtype = self._precision(device)
         if training.strategy != "fsdp":
-            check_memory(self.trainable, device, dtype)
+            check_memory(self.trainable, device, dtype, config.quantize)
         cache = config.cache or config.output / "cache"
         everything = [*self.clips, *self.held_out, *self.prior]
         prompts = config.samples.prompts
@@ -172,8 +174,8 @@ class CogVideoTrainer:
     def _load_transformer(self, dtype: torch.dtype) -> "CogVideoXTransformer3DModel":
         from diffusers import CogVideoXTransformer3DModel
 
-        folder = self.model / "transformer"
-        return CogVideoXTransformer3DModel.from_pretrained(folder, **{dtype_keyword(): dtype})
+        given = {dtype_keyword(): dtype} | quantized(self.config.quantize, dtype)
+        return CogVideoXTransformer3DModel.from_pretrained(self.model / "transformer", **given)
 
     def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
@@ -353,6 +355,7 @@ class CogVideoLoRATrainer(CogVideoTrainer):
             "clips": len(self.clips),
             "trigger": data.trigger,
             "captions": data.captions,
+            "quantize": self.config.quantize,
             "size": f"{data.num_frames}x{data.height}x{data.width}",
         }
 

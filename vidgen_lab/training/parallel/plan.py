@@ -173,7 +173,7 @@ def plan_training(
     gpus: int = 1,
     ema: bool = False,
     optimizer_bytes: int = 8,
-    weight_bytes: int = 0,
+    weight_bytes: float = 0,
     tiling: bool = False,
 ) -> TrainingPlan:
     """What each GPU needs for clips of this size, `batch` of them at a time on each.

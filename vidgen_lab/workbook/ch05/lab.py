@@ -8,14 +8,15 @@ import pandas as pd
 from vidgen_lab.paths import data_dir
 
 COMMAND = "python benchmarks/adapters.py"
-STUDIES = ("rank", "alpha", "learning_rate", "method", "clips", "captions")
-# measured column -> heading: shares of clips or attributes, loss, seconds, MiB
+STUDIES = ("chapter", "rank", "method", "clips", "learning_rate", "alpha", "captions", "image")
+# measured column -> heading: shares of clips or attributes, loss, dB, minutes, MiB
 SHOWN = {
     "style": "in the style",
     "others": "all else right",
     "kept": "old prompts right",
     "held_out": "held-out loss",
     "copied": "copied",
+    "first_frame": "first frame (dB)",
     "minutes": "minutes",
     "mib": "MiB of file",
 }
@@ -55,13 +56,13 @@ def spread(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     if study not in STUDIES:
         raise ValueError(f"no study {study!r}; studies: {', '.join(STUDIES)}")
     own = rows[rows.study.isin((study, "base"))]
-    if not len(own):
+    runs = own[own.study == study]
+    if not len(runs):
         return pd.DataFrame({"runs": ["not recorded yet"], "command": [f"{COMMAND} {study}"]})
+    shown = [name for name in SHOWN if name in runs and runs[name].notna().any()]
     told = {}
     for setting, group in own.groupby("setting", sort=False):
-        told[setting] = {"runs": len(group)} | {
-            heading: _spread(group[name]) for name, heading in SHOWN.items() if name in group
-        }
+        told[setting] = {"runs": len(group)} | {SHOWN[n]: _spread(group[n]) for n in shown}
     return pd.DataFrame(told).T.rename_axis(study.replace("_", " "))
 
 
