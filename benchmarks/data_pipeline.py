@@ -161,7 +161,7 @@ def containers(folder: Path, shots: int) -> None:
             for n in range(0, total, 25)
         ]
         for name in ("embed", "export"):
-            task = {"path": str(path), "embedder": "appearance", "media": {}, "limit": 600}
+            task = {"path": str(path), "embedder": "judge", "media": {}, "limit": 600}
             began = _with_children()
             for start in range(0, len(clips), tasks.CLIPS):
                 done = getattr(tasks, name)(task | {"clips": clips[start : start + tasks.CLIPS]})

@@ -40,6 +40,11 @@ def test_a_log_gets_a_line_now_and_then(capsys, clock):
     ]
 
 
+@pytest.mark.parametrize(("unit", "units"), [("clip", "clips"), ("batch", "batches")])
+def test_units_are_counted_in_english(unit, units):
+    assert str(Progress(3, "encoding", unit)).startswith(f"encoding: 0/3 {units},")
+
+
 @pytest.mark.parametrize(
     ("work", "done", "even"), [(10, 1, True), (10, 10, True), (None, 3, True), (10, 2, False)]
 )

@@ -39,17 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.prompts", description=__doc__)
     page = notebooks_dir().parent / "docs" / "images" / "prompts.png"
     parser.add_argument("--out", type=Path, default=page, help="the file to write")
-    parser.add_argument("--seed", type=int, default=0, help="of every clip")
-    parser.add_argument("--width", type=int, default=192, help="of a clip, in pixels")
-    parser.add_argument("--prompts", nargs="+", default=PROMPTS, help="other prompts")
     args = parser.parse_args(argv)
     tier = load_tiers()["tiny"]
     pipe = load_pipeline(tier=tier)
     clips = []
-    for prompt in args.prompts:
-        clips.append(generate(pipe, GenerationRequest.for_tier(tier, prompt, seed=args.seed)).clip)
-        print(f"{len(clips)}/{len(args.prompts)} {prompt}", flush=True)
-    data = animated_png(clip_sheet(clips, args.prompts, args.width, columns=4))
+    for prompt in PROMPTS:
+        clips.append(generate(pipe, GenerationRequest.for_tier(tier, prompt, seed=0)).clip)
+        print(f"{len(clips)}/{len(PROMPTS)} {prompt}", flush=True)
+    data = animated_png(clip_sheet(clips, PROMPTS, 192, columns=4))
     write_files({args.out: data})
     print(f"{args.out}: {len(data) / 2**20:.1f} MiB")
     return 0

@@ -211,7 +211,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    args = _parser(argv[0] if argv else None).parse_args(argv)
+    parser = _parser(argv[0] if argv else None)
+    args, rest = parser.parse_known_args(argv)
+    # argparse wants all settings in one place, and refuses one that stands behind an option
+    if not all(hasattr(args, "settings") and word[:1] != "-" and "=" in word for word in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.settings += rest
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)

@@ -59,6 +59,18 @@ def _naming(where: str) -> Iterator[None]:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
+def check_ranges(settings: Any, **ranges: tuple[float, float]) -> None:
+    """ValueError for the first of these settings that lies outside its range, both ends included,
+    or is no finite number; None is left alone."""
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            within = (
+                f"lie in {low:g}..{high:.10g}" if math.isfinite(high) else f"be {low:g} or more"
+            )
+            raise ConfigError(f"{name} must {within}, not {value}")
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file, empty for an empty file; ConfigError names the file."""
     text = Path(path).read_text(encoding="utf-8")
@@ -227,4 +239,4 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).partition("\n    full_key")[0].split())
 
 
-__all__ = ["MISSING", "ConfigError", "load", "read_yaml"]
+__all__ = ["MISSING", "ConfigError", "check_ranges", "load", "read_yaml"]

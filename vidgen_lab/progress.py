@@ -72,8 +72,9 @@ class Progress(tqdm):
         if self.on_terminal:
             return super().__str__()
         seconds = self.format_dict["elapsed"]
-        parts = [str(self.n) if self.total is None else f"{self.n}/{self.total}", f" {self.unit}s"]
-        parts = ["".join(parts), duration(seconds)]
+        done = str(self.n) if self.total is None else f"{self.n}/{self.total}"
+        units = f"{self.unit}es" if self.unit.endswith(("s", "x", "ch", "sh")) else f"{self.unit}s"
+        parts = [f"{done} {units}", duration(seconds)]
         # Not before two steps: the first is a warm-up.
         if self.even and self.total is not None and 2 <= self.n < self.total:
             parts.append(f"about {duration(seconds / self.n * (self.total - self.n))} left")

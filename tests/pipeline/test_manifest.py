@@ -69,14 +69,16 @@ def test_the_funnel_is_counted_from_the_rows_and_checked():
     quality = [clips[0].to("quality"), clips[1].failed("quality", "x")]
     quality.append(clips[2].rejected("quality", "blurred", "edge_steepness", 0, 1))
     table = [*read, *clips, *quality]
-    manifest.check_funnel(table)
+    manifest.check_funnel(table, "quality")
     assert manifest.funnel(table)["read"] == {"in": 3, "kept": 2, "rejected": 0, "error": 1}
     assert manifest.funnel(table)["quality"] == {"in": 3, "kept": 1, "rejected": 1, "error": 1}
     assert manifest.reasons(table) == {"read: damaged": 1, "quality: x": 1, "quality: blurred": 1}
     with pytest.raises(manifest.LostClip):
-        manifest.check_funnel(table[:-1])
+        manifest.check_funnel(table[:-1], "quality")
+    with pytest.raises(manifest.LostClip, match="1 clips in, 0 out"):
+        manifest.check_funnel(table)
     with pytest.raises(manifest.LostClip, match="sources without a clip"):
-        manifest.check_funnel([*read, *clips[:2]])
+        manifest.check_funnel([*read, *clips[:2]], "scenes")
 
 
 def test_parquet_holds_the_same_rows(tmp_path):

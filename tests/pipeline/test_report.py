@@ -2,6 +2,7 @@ import numpy as np
 
 from vidgen_lab.pipeline import report
 from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.video.sheets import write_png
 
 
 def rows_of(*fates: str) -> list[Row]:
@@ -38,5 +39,5 @@ def test_a_sheet_is_written_and_read_back(tmp_path):
 
     sheet = np.zeros((20, 30, 3), np.uint8)
     sheet[:, :10] = (200, 40, 40)
-    read = cv2.imread(str(report.write_sheet(sheet, tmp_path / "a.png")))[..., ::-1]
+    read = cv2.imread(str(write_png(sheet, tmp_path / "a.png")))[..., ::-1]
     assert np.array_equal(read, sheet)

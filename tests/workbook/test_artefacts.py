@@ -19,9 +19,9 @@ def moving(num_frames: int = 9) -> Clip:
 def test_sound_files_are_returned(tmp_path):
     write_clip(moving(), tmp_path / "a.mp4")
     (tmp_path / "t.csv").write_text("name,score\na,1.5\n")
-    np.savez(tmp_path / "x.npz", a=np.ones(3))
-    found = check_artefacts(tmp_path, ["*.mp4", "*.csv", "x.npz"])
-    assert [p.name for p in found] == ["a.mp4", "t.csv", "x.npz"]
+    (tmp_path / "x.txt").write_text("a word")
+    found = check_artefacts(tmp_path, ["*.mp4", "*.csv", "x.txt"])
+    assert [p.name for p in found] == ["a.mp4", "t.csv", "x.txt"]
 
 
 def test_every_missing_and_broken_artefact_is_named(tmp_path):
@@ -69,8 +69,6 @@ def test_other_degenerate_files(tmp_path, name, content, fault):
     assert fault in artefact_fault(tmp_path / name)
 
 
-def test_degenerate_arrays_and_pictures(tmp_path):
-    np.savez(tmp_path / "x.npz", good=np.ones(2), bad=np.array([np.nan]))
-    assert "bad" in artefact_fault(tmp_path / "x.npz")
+def test_degenerate_pictures(tmp_path):
     Image.new("RGB", (8, 8), "white").save(tmp_path / "w.png")
     assert "constant" in artefact_fault(tmp_path / "w.png")

@@ -1,3 +1,4 @@
+import re
 import sys
 import types
 
@@ -5,10 +6,14 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from vidgen_lab.workbook.exercises import MIME, Exercise, Wrong, check, results_in, solution
+from vidgen_lab.workbook.exercises import MIME, Wrong, check, compare, results_in, solution
 
 
-def doubles(answer):
+def exercise_99_1(answer):
+    """write a function that doubles
+
+    answer = lambda x: 2 * x
+    """
     if answer(3) != 6:
         raise Wrong("3 should become 6")
     assert answer("a") == "aa", "try a string, too"
@@ -19,8 +24,7 @@ def doubles(answer):
 def chapter_99(monkeypatch):
     """A chapter with one exercise."""
     module = types.ModuleType("vidgen_lab.workbook.exercises.chapter99")
-    task = "write a function that doubles"
-    module.EXERCISES = (Exercise("99.1", task, doubles, "answer = lambda x: 2 * x"),)
+    module.exercise_99_1 = exercise_99_1
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
@@ -72,3 +76,17 @@ def test_results_are_collected_from_an_executed_notebook():
     notebook = nbformat.reads(nbformat.writes(new_notebook(cells=cells)), as_version=4)
     assert [r["status"] for r in results_in(notebook)] == ["right"]
     assert MIME in notebook.cells[0].outputs[0].data
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda x: x + 3 if x == 3 else x, "answer(5) should be 10, not 5: as it was"),
+        (lambda x: x * x, "answer(3) should be 6, not 9: add it"),
+        (lambda x: 2.5 * x, "whole numbers"),
+        (lambda x: None, "not None"),
+    ],
+)
+def test_an_answer_that_is_compared_gets_the_hint_of_the_slip_that_it_is_like(answer, message):
+    with pytest.raises(Wrong, match=re.escape(message)):
+        compare("99.1", answer, [(3,), (5,)], {"as it was": lambda x: x}, "add it")

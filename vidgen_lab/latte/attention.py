@@ -6,8 +6,6 @@ Written out, A exists in memory ([.., heads, L, L], kept for the backward pass);
 never stores it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

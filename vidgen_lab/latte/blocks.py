@@ -5,8 +5,6 @@ input, so any size runs; conditions are vectors per sample, [B, 1, 1, D], so the
 per sample and broadcast.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

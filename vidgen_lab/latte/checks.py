@@ -2,8 +2,6 @@
 here.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

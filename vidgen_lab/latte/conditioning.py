@@ -3,8 +3,6 @@
 And the three ways of telling it through the layer norms: AdaLN, AdaLN-Zero and adaLN-single.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

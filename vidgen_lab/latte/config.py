@@ -1,7 +1,5 @@
 """Settings of a Latte, the four published sizes, and their parameters counted by formula."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from vidgen_lab.latte.checks import LatteInputError, require

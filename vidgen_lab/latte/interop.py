@@ -3,8 +3,6 @@
 Loading is strict: a missing or unknown key is an error, never a warning.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +140,7 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
     }
 
 
-def from_diffusers(model: LatteTransformer3DModel | str | Path, build: Build) -> nn.Module:
+def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) -> nn.Module:
     """See `Latte.from_diffusers`. A pipeline's folder works as well as its transformer's."""
     if isinstance(model, (str, Path)):
         from diffusers import LatteTransformer3DModel
@@ -167,7 +165,7 @@ def from_diffusers(model: LatteTransformer3DModel | str | Path, build: Build) ->
     return latte.train(model.training)
 
 
-def to_diffusers(latte: nn.Module) -> LatteTransformer3DModel:
+def to_diffusers(latte: nn.Module) -> "LatteTransformer3DModel":
     """See `Latte.to_diffusers`. Weights are copies: training one model does not move the other."""
     from diffusers import LatteTransformer3DModel
 

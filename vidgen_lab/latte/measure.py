@@ -3,8 +3,6 @@
 FLOPs: 1 multiply-add = 2. Bytes: as the autograd graph keeps them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

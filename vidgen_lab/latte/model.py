@@ -5,8 +5,6 @@
 Tensors are [B, C, T, H, W], as everywhere in this package.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,20 +180,20 @@ class Latte(nn.Module):
 
     # ----- in and out
     @classmethod
-    def from_name(cls, name: str, **overrides: Any) -> Latte:
+    def from_name(cls, name: str, **overrides: Any) -> "Latte":
         """A published size with fresh weights: `Latte.from_name("S/2", num_frames=8,
         condition="class", ...)`.
         """
         return cls(latte_config(name, **overrides))
 
     @classmethod
-    def from_diffusers(cls, model: LatteTransformer3DModel | str | Path) -> Latte:
+    def from_diffusers(cls, model: "LatteTransformer3DModel | str | Path") -> "Latte":
         """Take over a diffusers LatteTransformer3DModel: an object, its folder, or a pipeline's
         folder.
         """
         return interop.from_diffusers(model, cls)
 
-    def to_diffusers(self) -> LatteTransformer3DModel:
+    def to_diffusers(self) -> "LatteTransformer3DModel":
         """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs
         modulation "single".
         """

@@ -1,11 +1,9 @@
 """Prompt -> text -> noise -> denoise -> decode: the steps of text-to-video, one method each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,14 +24,6 @@ if TYPE_CHECKING:
     from vidgen_lab.video.clip import Clip
 
 
-class Decoder(Protocol):
-    """What the pipeline needs of a VAE: `FrameVAE`, or anything alike."""
-
-    spatial_factor: int
-
-    def decode(self, latents: Tensor) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Generated:
     """latents [B, C, T, h, w] (scaled, as the model made them); frames [B, 3, T, H, W] in 0 .. 1,
@@ -43,7 +33,7 @@ class Generated:
     latents: Tensor
     frames: Tensor
 
-    def clips(self, fps: float = 8.0) -> list[Clip]:
+    def clips(self, fps: float = 8.0) -> "list[Clip]":
         """One Clip per sample, uint8."""
         from vidgen_lab.video.clip import Clip
 
@@ -56,12 +46,14 @@ class VideoGenerator:
 
     Args:
         model: the denoiser.
-        vae: turns latents into frames. Only `decode` is called: text-to-video has nothing to
-            encode.
+        vae: turns latents into frames. Only its `decode` and `spatial_factor` are needed, as
+            text-to-video has nothing to encode.
         text_encoder: for a model with condition "text".
     """
 
-    def __init__(self, model: Latte, vae: Decoder, text_encoder: TextEncoder | None = None) -> None:
+    def __init__(
+        self, model: Latte, vae: FrameVAE, text_encoder: TextEncoder | None = None
+    ) -> None:
         self.model, self.vae, self.text_encoder = model.eval(), vae, text_encoder
 
     @classmethod
@@ -70,7 +62,7 @@ class VideoGenerator:
         folder: str | Path,
         device: str | torch.device = "cpu",
         text_dtype: torch.dtype = torch.float32,
-    ) -> VideoGenerator:
+    ) -> "VideoGenerator":
         """Our own parts with the weights of a saved text-to-video LattePipeline: the toy world's,
         or Latte-1 with its T5-XXL.
 

@@ -5,8 +5,6 @@ How long may a prompt be? T5 has relative positions and no limit of its own; eac
 is a token? 768 for t5-base, 4096 for the T5-XXL that Latte and CogVideoX use.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +33,12 @@ class TextEmbedding:
             f"{self.mask.dtype} {list(self.mask.shape)}",
         )
 
-    def to(self, *args: Any) -> TextEmbedding:
+    def to(self, *args: Any) -> "TextEmbedding":
         """Move, or change the precision of the embeddings (the mask stays bool)."""
         moved = self.embeddings.to(*args)
         return TextEmbedding(moved, self.mask.to(moved.device))
 
-    def repeat(self, count: int) -> TextEmbedding:
+    def repeat(self, count: int) -> "TextEmbedding":
         """The same text for `count` clips each."""
         return TextEmbedding(
             self.embeddings.repeat_interleave(count, 0), self.mask.repeat_interleave(count, 0)
@@ -55,19 +53,13 @@ class TextEncoder:
             small one).
         max_length: tokens of a prompt, end-of-sequence included; what is beyond is cut, and
             `encode` says so.
-        lowercase: lower case and no outer blanks first, as LattePipeline does.
+
+    Prompts are put into lower case without outer blanks first, as LattePipeline does.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        model: Any,
-        max_length: int = MAX_TOKENS["latte"],
-        lowercase: bool = True,
-    ) -> None:
+    def __init__(self, tokenizer: Any, model: Any, max_length: int = MAX_TOKENS["latte"]) -> None:
         require(max_length > 1, "max_length", "at least 2", max_length)
         self.tokenizer, self.model, self.max_length = tokenizer, model.eval(), max_length
-        self.lowercase = lowercase
 
     @classmethod
     def from_diffusers(
@@ -76,7 +68,7 @@ class TextEncoder:
         max_length: int | None = None,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
-    ) -> TextEncoder:
+    ) -> "TextEncoder":
         """From the tokenizer/ and text_encoder/ of a pipeline's folder.
 
         max_length: None for what the tokenizer allows, at most Latte's. dtype: of the encoder; a
@@ -105,8 +97,7 @@ class TextEncoder:
         """
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         require(len(prompts) > 0, "prompts", "at least one", "none")
-        if self.lowercase:
-            prompts = [p.lower().strip() for p in prompts]
+        prompts = [p.lower().strip() for p in prompts]
         if strict:
             self._require_fit(prompts)
         batch = self.tokenizer(

@@ -5,8 +5,6 @@ codebook exists, so `unpatchify` undoes `patchify` exactly. Positions follow the
 Latte and diffusers (see `sincos_1d`).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

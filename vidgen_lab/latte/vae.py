@@ -8,8 +8,6 @@ Clips are [B, 3, T, H, W] in -1 .. 1. What the pipeline and the cache call is en
 latents, decode(latents) -> clip, and moments(x) -> (mu, logvar).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -151,14 +149,14 @@ class FrameVAE(nn.Module):
     does not change.
     """
 
-    def __init__(self, vae: AutoencoderKL, chunk: int = 14) -> None:
+    def __init__(self, vae: "AutoencoderKL", chunk: int = 14) -> None:
         super().__init__()
         require(vae.config.shift_factor is None, "shift_factor", None, vae.config.shift_factor)
         self.vae, self.config, self.chunk = vae, vae.config, chunk
         self.spatial_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @classmethod
-    def from_diffusers(cls, model: AutoencoderKL | str | Path, chunk: int = 14) -> FrameVAE:
+    def from_diffusers(cls, model: "AutoencoderKL | str | Path", chunk: int = 14) -> "FrameVAE":
         """An AutoencoderKL: the object, its folder, or a pipeline's folder with `vae/` inside."""
         if isinstance(model, str | Path):
             from diffusers import AutoencoderKL
@@ -196,7 +194,7 @@ class FrameVAE(nn.Module):
         z = latents / self.config.scaling_factor
         return self._framewise(lambda part: self.vae.decode(part).sample, z, "latents")
 
-    def to_diffusers(self) -> AutoencoderKL:
+    def to_diffusers(self) -> "AutoencoderKL":
         """The picture VAE itself."""
         return self.vae
 
@@ -213,7 +211,7 @@ class PatchPCA:
         self.mean: Tensor | None = None
         self.basis: Tensor | None = None  # [p*p*3, components]
 
-    def fit(self, x: Tensor) -> PatchPCA:
+    def fit(self, x: Tensor) -> "PatchPCA":
         """Learn mean and basis from clips [B, 3, T, H, W]."""
         rows = patchify(x, self.patch).flatten(0, 2).double()  # [patches, p*p*3]
         self.mean = rows.mean(0)

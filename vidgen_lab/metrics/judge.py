@@ -71,14 +71,8 @@ class ToyJudge(nn.Module):
     @property
     def settings(self) -> dict:
         """What config.json holds: `ToyJudge(**settings)` is this judge without its weights."""
-        return {
-            "channels": list(self.channels),
-            "joint": list(self.joint),
-            "frames": self.frames,
-            "answers": self.answers,
-            "temperature": self.temperature,
-            "unsure_below": self.unsure_below,
-        }
+        names = ("channels", "joint", "frames", "answers", "temperature", "unsure_below")
+        return {name: getattr(self, name) for name in names}
 
     def forward(self, video: torch.Tensor) -> dict[str, torch.Tensor]:
         """video [B, 3, frames, 64, 96] in [-1, 1] -> logits [B, answers] per attribute."""
@@ -110,13 +104,7 @@ def load_judge(folder: Path | None = None) -> ToyJudge:
     """The shipped judge, or one saved by `save_judge` in `folder`."""
     folder = folder or model_dir("toy-judge")
     judge = ToyJudge(**json.loads((folder / "config.json").read_text()))
-    state = load_file(folder / "model.safetensors")
-    judge.load_state_dict(
-        {
-            name: value.float() if value.is_floating_point() else value
-            for name, value in state.items()
-        }
-    )
+    judge.load_state_dict(load_file(folder / "model.safetensors"))  # half precision on the disk
     return judge.eval()
 
 
@@ -131,10 +119,6 @@ def judge_clips(
         logits = judge(judge_input(clips[start : start + 16], judge.frames))
         tables = {name: values.softmax(-1).tolist() for name, values in logits.items()}
         for row in range(len(clips[start : start + 16])):
-            results.append(
-                {
-                    name: dict(zip(judge.answers[name], tables[name][row], strict=True))
-                    for name in ATTRIBUTES
-                }
-            )
+            answers = {n: zip(judge.answers[n], tables[n][row], strict=True) for n in ATTRIBUTES}
+            results.append({name: dict(said) for name, said in answers.items()})
     return results

@@ -1,20 +1,16 @@
 """`vidgen-lab prepare`: from a folder of videos to a training set."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
-
-_SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SRC", help="folder with the videos")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the training set")
     parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="NAME=VALUE",
-        help="a setting such as gates.min_side=256; the --set may be left out",
-    )  # fmt: skip
+        "settings", nargs="*", metavar="NAME=VALUE", help="a setting such as gates.min_side=256"
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with settings")
     parser.add_argument("--executor", default="process", choices=("serial", "process", "ray"))
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
@@ -25,22 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", metavar="I/N", help="only score part I of N; a run without it finishes"
     )
     parser.add_argument("--retry", choices=("error",), help="try again what ended in an error")
-    _take_settings_anywhere(parser)
-
-
-def _take_settings_anywhere(parser: argparse.ArgumentParser) -> None:
-    """Read a bare NAME=VALUE as --set NAME=VALUE: argparse itself would want all of them in one
-    place, and refuse one that stands behind an option."""
-    parse = parser.parse_known_args
-
-    def parse_known_args(args=None, namespace=None):
-        words = list(sys.argv[1:] if args is None else args)
-        pairs = zip(["", *words], words, strict=False)
-        bare = [_SETTING.match(word) and before != "--set" for before, word in pairs]
-        words = [f"--set={w}" if b else w for b, w in zip(bare, words, strict=True)]
-        return parse(words, namespace)
-
-    parser.parse_known_args = parse_known_args
 
 
 def run(args: argparse.Namespace) -> None:
@@ -50,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     from vidgen_lab.pipeline.deliver.output import Output
     from vidgen_lab.pipeline.prepare import prepare
     from vidgen_lab.pipeline.runner import Execution
+    from vidgen_lab.video.sheets import write_png
 
     config = load_config(args.config, args.settings)
     execution = Execution(args.executor, args.workers, args.retry == "error", _show)
@@ -65,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     with output.replacing("funnel.png") as path:
         report.funnel_figure(table).savefig(path, format="png", dpi=110)
     with output.replacing("borderline.png") as path:
-        report.write_sheet(report.borderline_sheet(table, gates, args.source), path)
+        write_png(report.borderline_sheet(table, gates, args.source), path)
     print(f"Funnel      {args.out / 'funnel.png'}\nBorderline  {args.out / 'borderline.png'}")
     if not args.score_only:
         dataset = write_exports(table, args.out, config.export.formats)

@@ -1,10 +1,11 @@
 """All settings of the pipeline in one place, from defaults, a YAML file and `key=value` pairs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidgen_lab.config import load
+from vidgen_lab.config import check_ranges, load
 from vidgen_lab.pipeline.annotate import registry
 from vidgen_lab.pipeline.deliver.cut import MediaSettings
 from vidgen_lab.pipeline.deliver.export import ExportSettings
@@ -52,10 +53,7 @@ class Config:
     export: ExportSettings = field(default_factory=ExportSettings)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}")
-        if not 0 < self.limit < float("inf"):
-            raise ValueError(f"limit must be a number of seconds, not {self.limit}")
+        check_ranges(self, seed=(0, 2**32 - 1), limit=(0.001, math.inf))
 
 
 def load_config(path: str | Path | None = None, pairs: Sequence[str] = ()) -> Config:

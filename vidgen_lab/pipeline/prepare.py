@@ -21,9 +21,7 @@ from vidgen_lab.pipeline.config import Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.manifest import (
     Row,
-    check_fan_out,
     check_funnel,
-    check_stage,
     funnel,
     kept,
     manifest_text,
@@ -84,9 +82,7 @@ def prepare(
     read, clips, signatures = _read(found, rights, config, runner)
     if shard is not None:
         return read
-    check_fan_out(kept(read), clips)
     quality = [judge(row, config.gates.gates()) for row in kept(clips)]
-    check_stage(kept(clips), quality)
     table, vectors = [*read, *clips, *quality], {}
     if not score_only:
         paths = {s.name: s.path for s in found}
@@ -94,7 +90,7 @@ def prepare(
             kept(quality), signatures, paths, config, runner, output
         )
         table += later
-    check_funnel(table)
+    check_funnel(table, "quality" if score_only else "split")
     check_worth(table, out / MANIFEST, score_only)
     if not score_only:
         _save_vectors(vectors, output)
@@ -137,21 +133,14 @@ def _select_and_deliver(
     seen = [row for row in good if row.identity in vectors]
     matrix = np.array([vectors[row.identity] for row in seen])
     unique = _unique(seen, signatures.of(seen), matrix, config, runner) + failed
-    check_stage(good, unique)
-
     single = kept(unique)
     balanced = []
     if single:
         matrix = np.array([vectors[row.identity] for row in single])
         balanced, _ = balance_rows(single, matrix, config.balance, config.seed)
-    check_stage(single, balanced)
-
     exported = _export(kept(balanced), paths, config, runner, output)
-    check_stage(kept(balanced), exported)
     annotated = _annotate(kept(exported), config, runner, output)
-    check_stage(kept(exported), annotated)
     split = split_rows(kept(annotated), unique, config.split, config.seed)
-    check_stage(kept(annotated), split)
     later = [*unique, *balanced, *exported, *annotated, *split]
     return later, {row.clip_id: vectors[row.identity] for row in seen}
 

@@ -136,12 +136,3 @@ def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:
     from vidgen_lab.video.reader import VideoReader
 
     return VideoReader(path).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]
-
-
-def write_sheet(sheet: np.ndarray, path: Path) -> Path:
-    """A sheet as PNG."""
-    import cv2
-
-    if not cv2.imwrite(str(path), sheet[..., ::-1]):
-        raise OSError(f"could not write {path}")
-    return path

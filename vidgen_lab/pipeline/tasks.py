@@ -45,7 +45,7 @@ RECIPES = {
     "score": Recipe(6, ("av", "cv2", "numpy", "scenedetect")),
     "embed": Recipe(4, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
-    "export": Recipe(3, ("av", "ffmpeg")),
+    "export": Recipe(4, ("av", "ffmpeg")),
     "annotate": Recipe(3, ("av", "cv2", "numpy")),
 }
 

@@ -196,22 +196,19 @@ def choose_tier(
     probe: Probe,
     tiers: Mapping[str, Tier],
     at_hand: Callable[[str], bool],
-    download_gib: Callable[[str], float] | None = None,
 ) -> Choice:
-    """Take the largest tier that fits the machine and whose weights are on it. Pure.
+    """Take the largest tier that fits the machine and whose weights are on it.
 
-    tiers: smallest first. at_hand(model): whether its weights are here. download_gib(model):
-    what fetching it would take (default: tiers.yaml). Raises RuntimeError when not even the
-    smallest tier runs.
+    tiers: smallest first. at_hand(model): whether its weights are here. Raises RuntimeError when
+    not even the smallest tier runs.
     """
-    size = download_gib or _download_gib
     best: Tier | None = None
     larger: Tier | None = None
     for tier in tiers.values():
         if not tier.automatic:
             continue
         here = at_hand(tier.model)
-        if lacking(tier, probe, 0.0 if here else size(tier.model)):
+        if lacking(tier, probe, 0.0 if here else _download_gib(tier.model)):
             continue
         if here:
             best, larger = tier, None
@@ -226,7 +223,7 @@ def choose_tier(
         tier=best,
         reason=f"the largest tier that runs here without a download ({probe.describe()})",
         larger=larger,
-        larger_download_gib=size(larger.model) if larger else 0.0,
+        larger_download_gib=_download_gib(larger.model) if larger else 0.0,
     )
 
 

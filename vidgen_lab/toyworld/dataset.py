@@ -4,7 +4,6 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vidgen_lab.files import replacing, write_files
@@ -21,7 +20,7 @@ from vidgen_lab.toyworld.world import (
     sample_scene,
 )
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.sheets import film_strip
+from vidgen_lab.video.sheets import film_strip, write_png
 from vidgen_lab.video.writer import write_clip
 
 
@@ -95,7 +94,4 @@ def world_clips() -> list[tuple[str, Clip]]:
 def write_world_sheet(path: Path) -> Path:
     """Every subject at three moments, captioned, as PNG."""
     texts, clips = zip(*world_clips(), strict=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), film_strip(clips, texts, 3)[..., ::-1]):
-        raise OSError(f"could not write {path}")
-    return path
+    return write_png(film_strip(clips, texts, 3), path)

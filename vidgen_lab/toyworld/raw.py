@@ -124,7 +124,14 @@ class _Maker:
         if kind in _SPOILERS:
             spoil, reason = _SPOILERS[kind]
             scene, clip = self._shot()
-            self._write(kind, spoil(clip, self.rng), scene, "rejected", reason)
+            expected = "rejected" if reason else "kept"
+            self._write(kind, spoil(clip, self.rng), scene, expected, reason)
+        elif kind in _COPIES:
+            change, crf = _COPIES[kind]
+            of, clip = self._original()
+            clip = change(clip, self.rng)
+            path = write_clip(clip, self.folder / f"{next(self._names)}.mp4", crf)
+            self._note(path, kind, "rejected", "duplicate", of)
         else:
             getattr(self, f"_{kind}")()
 
@@ -142,11 +149,6 @@ class _Maker:
         film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
         self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
 
-    def _letterbox(self) -> None:
-        """Bars above and below are no reason to lose a film: they are cut off."""
-        scene, clip = self._shot()
-        self._write("letterbox", _barred(clip, self.rng), scene)
-
     def _exact_duplicate(self) -> None:
         of, _ = self._original()
         name = next(self._names)
@@ -154,21 +156,6 @@ class _Maker:
         path.parent.mkdir(exist_ok=True)
         shutil.copyfile(self.folder / of.file, path)
         self._note(path, "exact_duplicate", "rejected", "duplicate", of)
-
-    def _reencoded(self) -> None:
-        of, clip = self._original()
-        self._copy_of(of, clip, "reencoded", crf=34)
-
-    def _resized(self) -> None:
-        of, clip = self._original()
-        size = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
-        frames = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames]
-        self._copy_of(of, Clip(np.stack(frames), clip.fps), "resized", crf=23)
-
-    def _trimmed(self) -> None:
-        of, clip = self._original()
-        start, end = int(self.rng.integers(1, 4)), int(self.rng.integers(1, 4))
-        self._copy_of(of, Clip(clip.frames[start:-end], clip.fps), "trimmed", crf=23)
 
     def _truncated(self) -> None:
         """An upload that broke off: the index at the front promises more than the file holds."""
@@ -227,10 +214,6 @@ class _Maker:
 
     def _original(self) -> tuple[Planted, Clip]:
         return self._originals[int(self.rng.integers(len(self._originals)))]
-
-    def _copy_of(self, of: Planted, clip: Clip, kind: str, crf: int) -> None:
-        path = write_clip(clip, self.folder / f"{next(self._names)}.mp4", crf)
-        self._note(path, kind, "rejected", "duplicate", of)
 
     def _converted(self, kind: str, suffix: str, before: tuple, after: tuple) -> None:
         scene, clip = self._shot()
@@ -300,9 +283,14 @@ def _grainy_still(clip: Clip, rng: np.random.Generator) -> Clip:
     return Clip(np.rint(frames).astype(np.uint8), clip.fps)
 
 
-def _shrink(clip: Clip, rng: np.random.Generator) -> Clip:
-    frames = [cv2.resize(f, (64, 38), interpolation=cv2.INTER_AREA) for f in clip.frames]
+def _resized(clip: Clip, size: tuple[int, int]) -> Clip:
+    frames = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames]
     return Clip(np.stack(frames), clip.fps)
+
+
+def _trim(clip: Clip, rng: np.random.Generator) -> Clip:
+    start, end = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    return Clip(clip.frames[start:-end], clip.fps)
 
 
 def _shorten(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -310,6 +298,7 @@ def _shorten(clip: Clip, rng: np.random.Generator) -> Clip:
 
 
 def _barred(clip: Clip, rng: np.random.Generator) -> Clip:
+    """Bars above and below are no reason to lose a film: they are cut off."""
     frames, bar = clip.frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
     frames[:, :bar] = frames[:, -bar:] = 0
     return Clip(frames, clip.fps)
@@ -339,8 +328,16 @@ _SPOILERS: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], str]] = 
     "grainy_blur": (_grainy_blur, "blurred"),
     "frozen": (_freeze, "frozen"),
     "grainy_still": (_grainy_still, "static"),
-    "tiny": (_shrink, "too_small"),
+    "tiny": (lambda clip, rng: _resized(clip, (64, 38)), "too_small"),
+    "letterbox": (_barred, ""),
     "short": (_shorten, "too_short"),
     "over_exposed": (_over_expose, "over_exposed"),
     "dark": (_darken, "under_exposed"),
+}
+# What becomes of a copy of a clip, and how much of it the coding spares.
+_SMALLER = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
+_COPIES: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], int]] = {
+    "reencoded": (lambda clip, rng: clip, 34),
+    "resized": (lambda clip, rng: _resized(clip, _SMALLER), 23),
+    "trimmed": (_trim, 23),
 }

@@ -2,7 +2,6 @@
 
     run.json         who this run is, with which settings, seed and code
     log.jsonl        one line of numbers for every step that was logged
-    best.json        which checkpoint had the lowest held-out loss
     checkpoints/step_00001000/
         checkpoint.json    step, what else lies here with size and checksum; written last
         *.safetensors      weights, averaged weights
@@ -14,6 +13,7 @@ complete, whenever the power fails. A torn or foreign one is passed over with th
 
 import io
 import json
+import math
 import os
 import shutil
 import uuid
@@ -178,26 +178,12 @@ class RunFolder:
                 warnings.warn(f"{error}; the one before it is used", stacklevel=2)
         return None
 
-    def mark_best(self, step: int, loss: float) -> None:
-        """Note that this step's checkpoint is the best so far, if it is."""
-        file = self.folder / "best.json"
-        best = json.loads(file.read_text("utf-8")) if file.exists() else {"step": -1}
-        if self.main and (best["step"] in (-1, step) or loss < best["held_out"]):
-            write_files({file: json.dumps({"step": step, "held_out": loss})})
-
-    def forget_best_after(self, step: int) -> None:
-        """A best step that lies ahead will be reached, and measured, again."""
-        file = self.folder / "best.json"
-        if self.main and file.exists() and self.best_step() > step:
-            rows = [r for r in self.history() if "held_out" in r and r["step"] <= step]
-            file.unlink()
-            for row in rows:
-                self.mark_best(row["step"], row["held_out"])
-
     def best_step(self) -> int:
-        """-1 if none was measured."""
-        file = self.folder / "best.json"
-        return json.loads(file.read_text("utf-8"))["step"] if file.exists() else -1
+        """That of the lowest held-out loss in the log; -1 if none with a checkpoint, so after step
+        0, was measured."""
+        rows = [row for row in self.history() if row["step"] and "held_out" in row]
+        losses = {row["step"]: row["held_out"] for row in rows if math.isfinite(row["held_out"])}
+        return min(losses, key=losses.get, default=-1)
 
     def _candidates(self) -> list[Path]:
         """Newest first; whatever else lies in the folder is no checkpoint."""

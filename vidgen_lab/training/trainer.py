@@ -295,8 +295,6 @@ class VideoModelTrainer:
             self._say(f"step {self.step}: no memory for validation ({error}); training goes on")
             return row
         self._write(row)
-        if "held_out" in row and self.step:  # step 0 has no checkpoint
-            self.run.mark_best(self.step, row["held_out"])
         return row
 
     def _held_out_loss(self) -> dict[str, float]:
@@ -419,7 +417,6 @@ class VideoModelTrainer:
         size = 4 * sum(p.numel() for p in self._learning) * (3 + bool(self.ema))
         self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
-        self.run.forget_best_after(begun)
         self.run.forget_after(begun if checkpoint else -1)
         measured = distributed.gathered(self.run.was_measured(begun))[0]  # in the log as it is now
         if self._due("validate_every", begun == self.config.steps) and not measured:

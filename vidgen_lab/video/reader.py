@@ -24,7 +24,7 @@ from vidgen_lab.video.index import Index, frame_rate, index_packets, index_pictu
 from vidgen_lab.video.orientation import Upright
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
-_CONVERTS_IN_THREADS = int(av.__version__.partition(".")[0]) >= 17
+_ALONE = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 # A name with a colon is a file here, never a protocol, and a playlist reaches no other machine.
 FILES_ONLY = {"protocol_whitelist": "file"}
 _BACK = (0.0, 3.0, 15.0)  # seconds before the wanted frame to seek to, one try after another
@@ -89,20 +89,18 @@ class VideoReader:
 
     info: VideoInfo. track: number of the stream that is read. times: float64 [num_frames], seconds
     at which the frames are shown, the first at 0. transfer: curve of the tones, 16 for PQ and 18
-    for HLG. threads: to decode and convert with; leave 1 inside DataLoader workers. shrink_to:
-    pixels that the shorter side of what is read has at most; scaling what the decoder gives costs a
-    fraction of converting a large picture to RGB first, and
-    no memory. None: as it is in the file.
+    for HLG. shrink_to: pixels that the shorter side of what is read has at most; scaling what the
+    decoder gives costs a fraction of converting a large picture to RGB first, and no memory. None:
+    as it is in the file.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1, shrink_to: int | None = None) -> None:
-        self.path, self.threads, self.shrink_to = Path(path), threads, shrink_to
-        self._converting = {"threads": threads} if _CONVERTS_IN_THREADS else {}
+    def __init__(self, path: str | Path, shrink_to: int | None = None) -> None:
+        self.path, self.shrink_to = Path(path), shrink_to
         if self.path.is_dir():
             raise IsADirectoryError(f"{self.path} is a folder, not a video file")
         if not self.path.exists():
             raise FileNotFoundError(f"no video file at {self.path}")
-        with open_video(self.path, threads) as container:
+        with open_video(self.path) as container:
             stream = container.streams.best("video")
             self.track = stream.index
             codec, tick = stream.codec_context.name, float(stream.time_base)
@@ -218,7 +216,7 @@ class VideoReader:
     def _seek_and_decode(self, wanted: range) -> np.ndarray | None:
         """The wanted frames after one seek, or None when the seek turns out not to be exact."""
         try:
-            with open_video(self.path, self.threads) as container:
+            with open_video(self.path) as container:
                 return self._collect(self._pictures_after_seek(container, wanted[0]), wanted)
         except (_Astray, av.FFmpegError):
             return None
@@ -289,7 +287,7 @@ class VideoReader:
         begins in the middle of a stream cannot be decoded there yet."""
         places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
         number, hurt = -1, None  # hurt: the first frame since the damage
-        with open_video(self.path, self.threads) as container, complaints(careful) as heard:
+        with open_video(self.path) as container, complaints(careful) as heard:
             stream = container.streams.best("video")
             codec = stream.codec_context.name
             kind = container.format.name
@@ -326,7 +324,7 @@ class VideoReader:
         turn, reformatter = self._upright.turner(), VideoReformatter()
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
-            rgb = reformatter.reformat(turn(frame), *size, "rgb24", **scaling, **self._converting)
+            rgb = reformatter.reformat(turn(frame), *size, "rgb24", **scaling, **_ALONE)
             return rgb.to_ndarray()
 
         return convert
@@ -348,9 +346,9 @@ def _decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
         return [], True
 
 
-def open_video(path: str | Path, threads: int = 1) -> av.container.InputContainer:
+def open_video(path: str | Path) -> av.container.InputContainer:
     """Open a local file, whatever its name looks like; `streams.best("video")` is the track to
-    read. Raises VideoError where there is none that could be decoded."""
+    read, on one thread. Raises VideoError where there is none that could be decoded."""
     path = Path(path)
     try:
         container = av.open(local(path), options=FILES_ONLY)
@@ -362,5 +360,5 @@ def open_video(path: str | Path, threads: int = 1) -> av.container.InputContaine
         container.close()
         what = "no video track" if stream is None else "a video track of an unknown codec"
         raise VideoError(f"{path} has {what}")
-    stream.codec_context.thread_count = threads
+    stream.codec_context.thread_count = 1
     return container

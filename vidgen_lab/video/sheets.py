@@ -93,6 +93,16 @@ def film_strip(
     return _join(rows, axis=0)
 
 
+def write_png(sheet: np.ndarray, path: Path) -> Path:
+    """A sheet as PNG; the folder is made."""
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), sheet[..., ::-1]):
+        raise OSError(f"could not write {path}")
+    return path
+
+
 def titles_for(titles: Sequence[str] | None, count: int) -> list[str]:
     if titles is None:
         return [""] * count

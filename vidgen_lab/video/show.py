@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.reader import probe_video, read_clip
+from vidgen_lab.video.reader import VideoInfo, probe_video, read_clip
 from vidgen_lab.video.sheets import at_least_one, clip_sheet, resize, titles_for
 from vidgen_lab.video.writer import encode_clip
 
@@ -61,18 +61,14 @@ def show_video(
     needed, and ValueError raised if that is not enough.
     alt: description for screen readers; by default the clip's prompt and size.
     """
-    small = _small(video)
-    if small is not None:
-        size = _shown_size(small.width, small.height, width)
-        shown = _animated(small, size, alt or _words(video, small), max_mb)
-        if shown is not None:
-            return shown
-    shown_width, shown_height, data, words = _encode(video, width, max_mb)
-    text = alt or words
+    facts = _facts(video)
+    size, text = _shown_size(facts.width, facts.height, width), alt or _describe(video, facts)
+    if _is_small(facts) and (shown := _animated(_clip(video), size, text, max_mb)):
+        return shown
     label = html.escape(text, quote=True)
-    source = base64.b64encode(data).decode("ascii")
+    source = base64.b64encode(_encode(video, facts, size, max_mb)).decode("ascii")
     markup = (
-        f'<video width="{shown_width}" height="{shown_height}" aria-label="{label}" '
+        f'<video width="{size[0]}" height="{size[1]}" aria-label="{label}" '
         f'title="{label}" style="image-rendering: pixelated; max-width: 100%; height: auto" '
         f'controls loop muted autoplay playsinline src="data:video/mp4;base64,{source}">'
         f"{label}</video>"
@@ -94,10 +90,10 @@ def show_videos(
     if not videos:
         raise ValueError("no videos to show")
     titles = titles_for(titles, len(videos))
-    small = [_small(video) for video in videos]
-    if all(clip is not None for clip in small):
-        words = [t or _words(v, c) for t, v, c in zip(titles, videos, small, strict=True)]
-        sheet = clip_sheet(small, titles, width, columns)
+    facts = [_facts(video) for video in videos]
+    if all(map(_is_small, facts)):
+        words = [t or _describe(v, f) for t, v, f in zip(titles, videos, facts, strict=True)]
+        sheet = clip_sheet([_clip(video) for video in videos], titles, width, columns)
         shown = _animated(sheet, (sheet.width, sheet.height), "; ".join(words), max_mb)
         if shown is not None:
             return shown
@@ -150,18 +146,17 @@ def _palette(frames: np.ndarray, colours: int) -> tuple[np.ndarray, np.ndarray]:
     return palette, nearest[numbers].reshape(packed.shape).astype(np.uint8)
 
 
-def _small(video: Clip | str | Path) -> Clip | None:
-    """The clip, if it is one for an animated PNG."""
-    if not isinstance(video, Clip):
-        info = probe_video(video)
-        if not _within(info.num_frames, info.width, info.height):
-            return None
-        video = read_clip(video)
-    return video if _within(video.num_frames, video.width, video.height) else None
+def _clip(video: Clip | str | Path) -> Clip:
+    return video if isinstance(video, Clip) else read_clip(video)
 
 
-def _within(num_frames: int | None, width: int, height: int) -> bool:
-    return (num_frames or 0) <= SMALL[0] and width * height <= SMALL[1]
+def _facts(video: Clip | str | Path) -> Clip | VideoInfo:
+    return video if isinstance(video, Clip) else probe_video(video)
+
+
+def _is_small(facts: Clip | VideoInfo) -> bool:
+    """Whether it is one for an animated PNG."""
+    return facts.num_frames <= SMALL[0] and facts.width * facts.height <= SMALL[1]
 
 
 def _animated(clip: Clip, size: tuple[int, int], words: str, max_mb: float) -> Embedded | None:
@@ -179,39 +174,31 @@ def _animated(clip: Clip, size: tuple[int, int], words: str, max_mb: float) -> E
     return Embedded(markup, f"<video: {words}>", data, about)
 
 
-def _words(video: Clip | str | Path, clip: Clip) -> str:
-    if isinstance(video, Clip):
-        return _describe(clip)
-    return f"{Path(video).name}, {clip.num_frames} frames, {clip.width}x{clip.height}"
-
-
-def _encode(video: Clip | str | Path, width: int, max_mb: float) -> tuple[int, int, bytes, str]:
-    """(width and height to show, MP4 bytes, description) within the size limit."""
+def _encode(
+    video: Clip | str | Path, facts: Clip | VideoInfo, size: tuple[int, int], max_mb: float
+) -> bytes:
+    """An MP4 file within the size limit."""
     limit = int(max_mb * 2**20 * 3 / 4)  # base64 writes 4 letters for 3 bytes
-    words = ""
-    if not isinstance(video, Clip):
-        path, info = Path(video), probe_video(video)
-        words = f"{path.name}, {info.num_frames} frames, {info.width}x{info.height}"
-        ready = (info.codec, info.pix_fmt) == ("h264", "yuv420p") and path.suffix == ".mp4"
-        if ready and path.stat().st_size <= limit:
-            return *_shown_size(info.width, info.height, width), path.read_bytes(), words
-        video = read_clip(path)
-    words = words or _describe(video)
-    size = _shown_size(video.width, video.height, width)
-    clip = _fit(video, size)
+    if isinstance(facts, VideoInfo) and (facts.codec, facts.pix_fmt) == ("h264", "yuv420p"):
+        path = Path(video)
+        if path.suffix == ".mp4" and path.stat().st_size <= limit:
+            return path.read_bytes()
+    clip = _fit(_clip(video), size)
     for crf in _QUALITIES:
         data = encode_clip(clip, crf)
         if len(data) <= limit:
-            return *size, data, words
+            return data
     raise ValueError(
-        f"{words} takes {len(data) / 2**20:.1f} MB even at low quality and would not fit into "
-        f"max_mb={max_mb:g}: show fewer frames, a smaller width, or raise max_mb"
+        f"{_describe(video, facts)} takes {len(data) / 2**20:.1f} MB even at low quality and would "
+        f"not fit into max_mb={max_mb:g}: show fewer frames, a smaller width, or raise max_mb"
     )
 
 
-def _describe(clip: Clip) -> str:
-    prompt = clip.meta.get("prompt")
-    size = f"{clip.num_frames} frames, {clip.width}x{clip.height}, {clip.fps:g} fps"
+def _describe(video: Clip | str | Path, facts: Clip | VideoInfo) -> str:
+    size = f"{facts.num_frames} frames, {facts.width}x{facts.height}"
+    if not isinstance(video, Clip):
+        return f"{Path(video).name}, {size}"
+    size, prompt = f"{size}, {video.fps:g} fps", video.meta.get("prompt")
     return f"{prompt} ({size})" if prompt else f"clip of {size}"
 
 

@@ -52,7 +52,7 @@ def check_artefacts(folder: Path, globs: Iterable[str]) -> tuple[Path, ...]:
 
 
 def artefact_fault(path: Path) -> str | None:
-    """Return what is wrong with a file, or None. Kinds: mp4, png, csv, npz, npy, json, others."""
+    """Return what is wrong with a file, or None. Kinds: mp4, png, csv, json, others."""
     if path.stat().st_size == 0:
         return "empty file"
     check = _CHECKS.get(path.suffix.lower())
@@ -98,19 +98,6 @@ def _table_fault(path: Path) -> str | None:
     return f"NaN or infinity in column {', '.join(bad)}" if bad else None
 
 
-def _array_fault(path: Path) -> str | None:
-    import numpy as np
-
-    loaded = np.load(path)
-    arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    for name, array in arrays.items():
-        if array.size == 0:
-            return f"array {name} is empty"
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return f"NaN or infinity in array {name}"
-    return None if arrays else "no arrays"
-
-
 def _json_fault(path: Path) -> str | None:
     constants: list[str] = []
     json.loads(path.read_text(encoding="utf-8"), parse_constant=constants.append)
@@ -121,7 +108,5 @@ _CHECKS: dict[str, Callable[[Path], str | None]] = {
     ".mp4": _video_fault,
     ".png": _image_fault,
     ".csv": _table_fault,
-    ".npz": _array_fault,
-    ".npy": _array_fault,
     ".json": _json_fault,
 }

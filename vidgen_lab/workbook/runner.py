@@ -261,29 +261,24 @@ def _execute(
                 extra_arguments=["--IPKernelApp.log_level=50"],
                 on_cell_executed=on_cell_executed,
             )
+            return
         except papermill.PapermillExecutionError as error:
-            raise ChapterError(
-                f"{source.stem} stopped in cell {error.exec_count} with "
-                f"{error.ename}: {error.evalue.strip().rstrip('.') or 'no message'}. "
-                f"Everything up to there is in {target}"
-            ) from None
+            what = error.evalue.strip().rstrip(".") or "no message"
+            why = f" in cell {error.exec_count} with {error.ename}: {what}"
         except CellTimeoutError:
             section = sections[min(progress.n, len(sections) - 1)]
-            raise ChapterError(
-                f"{source.stem} stopped: a cell under {section!r} took longer than {limit:g} s. "
-                f"Everything up to there is in {target}"
-            ) from None
+            why = f": a cell under {section!r} took longer than {limit:g} s"
         except DeadKernelError:
-            raise ChapterError(
-                f"{source.stem} stopped because its process was ended, most often for lack of "
-                "memory; close other programs or take a smaller tier. "
-                f"Everything up to there is in {target}"
-            ) from None
+            why = (
+                " because its process was ended, most often for lack of memory; close other "
+                "programs or take a smaller tier"
+            )
         except OSError as error:  # papermill saves after every cell
             raise ChapterError(
                 f"{source.stem} stopped because {target.parent} cannot be written any more: "
                 f"{error.strerror or error}. Free some space, or choose another folder with --out"
             ) from None
+        raise ChapterError(f"{source.stem} stopped{why}. Everything up to there is in {target}")
 
 
 def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:

@@ -8,7 +8,6 @@ from vidgen_lab.pipeline.select.balance import (
     BalanceSettings,
     ConceptBalancer,
     balance_rows,
-    entropy,
 )
 from vidgen_lab.pipeline.select.split import Leak, SplitSettings, check_leaks, split_rows
 
@@ -59,8 +58,8 @@ def test_the_same_seed_drops_the_same_clips():
 
 
 def test_entropy_is_in_bits():
-    assert entropy([1, 1, 1, 1]) == 2
-    assert entropy([5]) == 0
+    found = ConceptBalancer(BalanceSettings(concepts=4)).balance_dataset(concepts([9] * 4))
+    assert found.before == pytest.approx(2)
 
 
 def row(source: str, group: str, sha: str) -> Row:

@@ -62,17 +62,6 @@ def test_every_export_reads_back_and_says_the_same(exported, name):
     assert [r.weight for r in records] == weights
 
 
-def test_a_row_of_the_manifest_is_a_record_without_opening_a_video(tmp_path, monkeypatch):
-    clip = {"file": "clips/a.mp4", "width": 96, "height": 64, "num_frames": 16, "fps": 8.0}
-    info = {"clip": clip, "caption": "a\n red ball", "weight": 0.5}
-    row = Row("1.mp4", "a", "split", "kept", info=info)
-    record = ClipRecord.from_row(row, tmp_path)
-    path = tmp_path / "clips" / "a.mp4"
-    assert record == ClipRecord("clips/a.mp4", path, "a red ball", 16, 64, 96, 8.0, 0.5)
-    with pytest.raises(ValueError, match="a at the stage read has no clip"):
-        ClipRecord.from_row(Row("1.mp4", "a", "read", "kept"), tmp_path)
-
-
 def test_what_a_folder_says_of_many_clips_is_read_without_opening_one(tmp_path, monkeypatch):
     """Frames, size, rate and weight travel in the lists; a file is looked at, not opened."""
     lines = []

@@ -7,8 +7,6 @@ disturb the mean. Latte's default is the hybrid (output with 2C channels); "only
 case of a fixed variance.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Each `step` equals diffusers' scheduler of the same name, step by step
 (tests/latte/test_samplers.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
@@ -33,9 +31,7 @@ class Sampler(Protocol):
     ) -> Step: ...
 
 
-def spaced_timesteps(
-    num_timesteps: int, num_steps: int, spacing: str = "leading", offset: int = 0
-) -> Tensor:
+def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading") -> Tensor:
     """The training timesteps that a short sampler visits, noisiest first: [num_steps] integers.
 
     leading: 0, k, 2k, ...; linspace: both ends; trailing: T-1, T-1-k, ..., which starts at pure
@@ -49,8 +45,7 @@ def spaced_timesteps(
         repr(spacing),
     )
     if spacing == "leading":
-        steps = torch.arange(num_steps) * (num_timesteps // num_steps) + offset
-        return steps.flip(0)
+        return (torch.arange(num_steps) * (num_timesteps // num_steps)).flip(0)
     if spacing == "trailing":
         ratio = num_timesteps / num_steps
         down = torch.tensor(
@@ -68,8 +63,7 @@ class DDPMSampler:
         x_{t-1} = mean of q(x_{t-1} | x_t, x_0 predicted) + sigma_t z
 
     variance: "fixed_small" (the posterior's), "fixed_large" (beta_t) or "learned_range" (the
-    network's own, from the second half of its output channels). clip: bound on the predicted clip,
-    None for latents.
+    network's own, from the second half of its output channels).
     """
 
     def __init__(
@@ -78,12 +72,11 @@ class DDPMSampler:
         num_steps: int | None = None,
         variance: str = "fixed_small",
         spacing: str = "leading",
-        clip: float | None = None,
     ) -> None:
         kinds = ("fixed_small", "fixed_large", "learned_range")
         require(variance in kinds, "variance", f"one of {kinds}", repr(variance))
         total = scheduler.num_timesteps
-        self.scheduler, self.variance, self.clip = scheduler, variance, clip
+        self.scheduler, self.variance = scheduler, variance
         self.timesteps = spaced_timesteps(total, num_steps or total, spacing)
 
     def step(
@@ -100,8 +93,6 @@ class DDPMSampler:
         beta = 1 - alpha
 
         x0 = self.scheduler.to_x0(output, x, t)
-        if self.clip is not None:
-            x0 = x0.clamp(-self.clip, self.clip)
         mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * x
         if t == 0:
             return Step(mean, x0)
@@ -127,8 +118,7 @@ class DDIMSampler:
         x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z,   sigma = eta *
         sigma_DDPM
 
-    set_alpha_to_one: the last step lands on the clean clip (else on noise level 0, as diffusers
-    does for some models).
+    The last step lands on the clean clip.
     """
 
     def __init__(
@@ -137,15 +127,11 @@ class DDIMSampler:
         num_steps: int = 50,
         eta: float = 0.0,
         spacing: str = "leading",
-        clip: float | None = None,
-        offset: int = 0,
-        set_alpha_to_one: bool = True,
     ) -> None:
         require(0 <= eta <= 1, "eta", "0 (deterministic) .. 1 (as noisy as DDPM)", eta)
-        self.scheduler, self.eta, self.clip = scheduler, eta, clip
-        self.timesteps = spaced_timesteps(scheduler.num_timesteps, num_steps, spacing, offset)
+        self.scheduler, self.eta = scheduler, eta
+        self.timesteps = spaced_timesteps(scheduler.num_timesteps, num_steps, spacing)
         self.stride = scheduler.num_timesteps // num_steps
-        self.final = 1.0 if set_alpha_to_one else float(scheduler.alphas_cumprod[0])
 
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
@@ -155,12 +141,10 @@ class DDIMSampler:
         output, _ = split_variance(output, x.shape[1])
         table = self.scheduler.alphas_cumprod
         abar, previous = table[t], int(t) - self.stride
-        before = table[previous] if previous >= 0 else table.new_tensor(self.final)
+        before = table[previous] if previous >= 0 else table.new_ones(())
 
         x0 = self.scheduler.to_x0(output, x, t)
         eps = self.scheduler.to_epsilon(output, x, t)
-        if self.clip is not None:
-            x0 = x0.clamp(-self.clip, self.clip)
         variance = (1 - before) / (1 - abar) * (1 - abar / before)
         sigma = self.eta * variance.sqrt()
         latents = before.sqrt() * x0 + (1 - before - sigma**2).sqrt() * eps

@@ -9,8 +9,6 @@ abar_t):
     epsilon: eps            x0: x_0            v: a_t eps - s_t x_0
 """
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -116,7 +114,7 @@ class NoiseScheduler(nn.Module):
         self.register_buffer("alphas_cumprod", (1 - betas).cumprod(0), persistent=False)
 
     @classmethod
-    def from_diffusers(cls, folder: str | Path) -> NoiseScheduler:
+    def from_diffusers(cls, folder: str | Path) -> "NoiseScheduler":
         """The noise levels of a saved pipeline, or of a folder with scheduler_config.json."""
         file = Path(folder) / "scheduler" / "scheduler_config.json"
         file = file if file.is_file() else Path(folder) / file.name

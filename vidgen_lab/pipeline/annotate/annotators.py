@@ -143,21 +143,6 @@ class NoCaptioner:
         return ""
 
 
-class AppearanceEmbedder:
-    """Colours, their layout, edges and motion as one vector; no weights, any video."""
-
-    name = "appearance"
-
-    def embed(self, clip: Clip) -> np.ndarray:
-        frames = clip.frames[evenly_spaced(clip.num_frames, 9)]
-        layout = np.stack([cv2.resize(f, (6, 4), interpolation=cv2.INTER_AREA) for f in frames])
-        layout = layout.astype(np.float32) / 255
-        hsv = np.concatenate([cv2.cvtColor(f, cv2.COLOR_RGB2HSV) for f in frames])
-        hues = cv2.calcHist([hsv], [0, 1, 2], None, [12, 3, 3], [0, 180, 0, 256, 0, 256]).ravel()
-        parts = (layout.mean(0).ravel() - 0.5, 4 * layout.std(0).ravel(), hues / hues.sum())
-        return np.concatenate([p / max(float(np.linalg.norm(p)), 1e-6) for p in parts])
-
-
 class JudgeEmbedder:
     """The features of the toy world's judge: subject, colour, motion, place and style.
 

@@ -67,15 +67,17 @@ def _device() -> str:
 class _Trained:
     """A model and the processor that comes with its weights; samples: frames that it sees.
 
-    kinds: what the constructor takes first, by its names in transformers.
+    kinds: what the constructor takes first, by its names in transformers. settings: of the class,
+    where one object's are to be others.
     """
 
     hub_id: str
     kinds: tuple[str, ...]
+    samples: int
 
-    def __init__(self, model: Any, processor: Any, name: str, samples: int) -> None:
-        self.model, self.processor = model.eval(), processor
-        self.name, self.samples = name, samples
+    def __init__(self, model: Any, processor: Any, name: str, **settings: Any) -> None:
+        self.model, self.processor, self.name = model.eval(), processor, name
+        vars(self).update(settings)
 
     @classmethod
     def load(cls, hub_id: str | None = None, download: bool = False) -> Self:
@@ -90,12 +92,7 @@ class RtDetrDetector(_Trained):
 
     hub_id = "PekingU/rtdetr_r18vd"
     kinds = ("AutoModelForObjectDetection", "AutoImageProcessor")
-
-    def __init__(
-        self, model: Any, processor: Any, name: str, samples: int = 5, threshold: float = 0.5
-    ) -> None:
-        super().__init__(model, processor, name, samples)
-        self.threshold = threshold
+    samples, threshold = 5, 0.5
 
     @torch.inference_mode()
     def detect(self, clip: Clip) -> list[Object]:
@@ -137,7 +134,7 @@ class XClipActions(_Trained):
         self, model: Any, processor: Any, tokenizer: Any, name: str,
         labels: Sequence[str] = ACTION_LABELS,
     ) -> None:  # fmt: skip
-        super().__init__(model, processor, name, model.config.vision_config.num_frames)
+        super().__init__(model, processor, name, samples=model.config.vision_config.num_frames)
         self.tokenizer, self.labels = tokenizer, tuple(labels)
 
     @torch.inference_mode()
@@ -167,12 +164,7 @@ class SmolVlmCaptioner(_Trained):
     hub_id = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"
     kinds = ("AutoModelForImageTextToText", "AutoProcessor")
     prompt = "Describe this video in one sentence: who or what, doing what, where."
-
-    def __init__(
-        self, model: Any, processor: Any, name: str, samples: int = 6, max_new_tokens: int = 60
-    ) -> None:
-        super().__init__(model, processor, name, samples)
-        self.max_new_tokens = max_new_tokens
+    samples, max_new_tokens = 6, 60
 
     @classmethod
     def load(cls, hub_id: str | None = None, download: bool = False) -> Self:
@@ -202,9 +194,7 @@ class ClipEmbedder(_Trained):
 
     hub_id = "openai/clip-vit-base-patch32"
     kinds = ("CLIPVisionModelWithProjection", "AutoImageProcessor")
-
-    def __init__(self, model: Any, processor: Any, name: str, samples: int = 8) -> None:
-        super().__init__(model, processor, name, samples)
+    samples = 8
 
     @torch.inference_mode()
     def embed(self, clip: Clip) -> np.ndarray:

@@ -5,7 +5,6 @@ from functools import lru_cache
 from typing import Any
 
 from vidgen_lab.pipeline.annotate.annotators import (
-    AppearanceEmbedder,
     FlowActions,
     JudgeEmbedder,
     MotionDetector,
@@ -20,7 +19,7 @@ ANNOTATORS: Mapping[str, Mapping[str, type | str]] = {
     "captioner": {
         "template": TemplateCaptioner, "none": NoCaptioner, "smolvlm": "SmolVlmCaptioner",
     },
-    "embedder": {"judge": JudgeEmbedder, "appearance": AppearanceEmbedder, "clip": "ClipEmbedder"},
+    "embedder": {"judge": JudgeEmbedder, "clip": "ClipEmbedder"},
 }  # fmt: skip
 
 

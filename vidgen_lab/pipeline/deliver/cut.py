@@ -4,7 +4,7 @@ ffmpeg's exit code is not a verdict: it ends with 0 on a file without a picture.
 written under a temporary name, read back, compared with what was asked for, and only then renamed.
 """
 
-import tempfile
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.files import replacing
-from vidgen_lab.pipeline.deliver.hdr import tone_filter, write_table
 from vidgen_lab.pipeline.read.probing import Facts, facts_of, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader, open_video
@@ -29,6 +29,14 @@ _LARGEST, _FASTEST = 8192, 240.0  # pixels of a side and frames a second that H.
 _CLOCKED = ("mov,", "matroska")  # containers in which every frame has a time stamp
 _TOGETHER = 64  # clips that one run of ffmpeg writes, at most
 _PIXELS = 16e6  # of a frame of each of them; an encoder holds about 60 bytes a pixel
+# HDR for screens and models that know BT.709 only: light in shares of a sheet of paper (203 nits,
+# BT.2408), the wide colours of BT.2020 brought into BT.709, and what is brighter than the screen's
+# white bent into the rest.
+_CURVES = {"PQ": "smpte2084", "HLG": "arib-std-b67"}
+_TONES = (
+    "zscale=min=bt2020nc:pin=bt2020:tin={}:t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,"
+    "tonemap=mobius:desat=0,zscale=t=bt709:m=bt709:r=tv,format=yuv420p"
+)
 _SEEK_MARGIN = 10.0  # seconds before a cut at which decoding begins: more than a group of pictures
 
 
@@ -62,10 +70,7 @@ class MediaSettings:
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         if self.mode not in ("fit", "pad", "crop"):
             raise ValueError(f"mode must be fit, pad or crop, not {self.mode!r}")
-        if not 0 <= self.crf <= 51 or self.gop < 1:
-            raise ValueError(f"crf must lie in 0..51 and gop be at least 1: {self.crf}, {self.gop}")
-        if self.fps is not None and not 0.1 <= self.fps <= _FASTEST:
-            raise ValueError(f"fps must lie in 0.1..{_FASTEST:g}, not {self.fps}")
+        check_ranges(self, crf=(0, 51), gop=(1, math.inf), fps=(0.1, _FASTEST))
 
 
 def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit") -> str:
@@ -159,13 +164,9 @@ def _cut_together(
 ) -> list[Facts | Exception]:
     with ExitStack() as stack:
         parts = [stack.enter_context(_part(cut.out)) for cut in cuts]
-        tones = ""
-        if facts.hdr:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            tones = tone_filter(write_table(facts.hdr, Path(folder) / "hdr.cube"))
         outputs: list[object] = []
         for cut, part in zip(cuts, parts, strict=True):
-            outputs += reader.output(cut, facts, settings, tones, part)
+            outputs += reader.output(cut, facts, settings, part)
         before = reader.before(min(cut.first for cut in cuts))
         try:
             run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
@@ -204,9 +205,7 @@ def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) ->
 class _Timed(VideoReader):
     """The reader's index in the terms of ffmpeg."""
 
-    def output(
-        self, cut: Cut, facts: Facts, settings: MediaSettings, tones: str, target: Path
-    ) -> list[object]:
+    def output(self, cut: Cut, facts: Facts, settings: MediaSettings, target: Path) -> list[object]:
         """ffmpeg's options for one of the files it writes."""
         if not 0 <= cut.first < cut.end <= self.info.num_frames:
             span = f"no frames {cut.first}..{cut.end} in {self.info.num_frames}"
@@ -216,6 +215,7 @@ class _Timed(VideoReader):
             x, y, width, height = cut.crop
             filters.append(f"crop={width}:{height}:{x}:{y}")
             facts = replace(facts, width=width, height=height)
+        tones = _TONES.format(_CURVES[facts.hdr]) if facts.hdr else ""
         filters += [tones, resize_filter(facts, settings.size, settings.mode)]
         filters += [f"fps={settings.fps}"] if settings.fps else []
         sound: tuple = ("-an",)

@@ -128,9 +128,13 @@ def _said(row: Row) -> dict[str, str]:
 
 
 def _json(row: Row) -> str:
+    return json.dumps(_line(row), ensure_ascii=False)
+
+
+def _line(row: Row) -> dict[str, Any]:
     """A VideoFolder line: flat, the same keys for every clip, and all that training asks first."""
     clip = row.info["clip"]
-    line = {
+    return plain({
         "file_name": _video(row),
         "text": row.info["caption"],
         **_said(row),
@@ -141,8 +145,7 @@ def _json(row: Row) -> str:
         **{name: clip[name] for name in ("num_frames", "height", "width", "fps")},
         "weight": row.info.get("weight", 1.0),
         "licence": row.rights.get("licence", ""),
-    }
-    return json.dumps(plain(line), ensure_ascii=False)
+    })  # fmt: skip
 
 
 OPEN_SORA_COLUMNS = (
@@ -153,23 +156,14 @@ OPEN_SORA_COLUMNS = (
 
 def _open_sora(rows: Sequence[Row]) -> str:
     file = io.StringIO(newline="")
-    table = csv.DictWriter(file, OPEN_SORA_COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(file, OPEN_SORA_COLUMNS, lineterminator="\n", extrasaction="ignore")
     table.writeheader()
     for row in rows:
         clip = row.info["clip"]
         width, height = clip["width"], clip["height"]
-        table.writerow({
-            "path": _video(row),
-            "text": row.info["caption"],
-            "num_frames": clip["num_frames"],
-            "width": width,
-            "height": height,
-            "aspect_ratio": round(height / width, 6),  # Open-Sora's is height over width
-            "fps": clip["fps"],
-            "resolution": width * height,
-            "weight": plain(row.info.get("weight", 1.0)),
-            **_said(row),
-        })  # fmt: skip
+        # Open-Sora's aspect ratio is height over width
+        made = {"aspect_ratio": round(height / width, 6), "resolution": width * height}
+        table.writerow(_line(row) | made | {"path": _video(row)})
     return file.getvalue()
 
 

@@ -5,6 +5,7 @@ reader's time table, a true time, also where the frame rate varies. A video with
 scene. Hard cuts are what these detectors find; of slow fades they miss most.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.read.pictures import edge_steepness
 from vidgen_lab.video.reader import VideoReader
 
@@ -37,10 +39,7 @@ class SceneSettings:
     def __post_init__(self) -> None:
         if self.detector not in DETECTORS:
             raise ValueError(f"unknown detector {self.detector!r}; one of {', '.join(DETECTORS)}")
-        if not 0 <= self.min_seconds < float("inf"):
-            raise ValueError(f"min_seconds must be 0 or more, not {self.min_seconds}")
-        if self.threshold is not None and not 0 < self.threshold < float("inf"):
-            raise ValueError(f"threshold must be more than 0, not {self.threshold}")
+        check_ranges(self, min_seconds=(0, math.inf), threshold=(0.001, math.inf))
 
 
 @dataclass(frozen=True)

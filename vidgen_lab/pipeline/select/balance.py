@@ -5,11 +5,13 @@ and draws without a seed. Here k follows from the data, the shares are tempered 
 rare concepts lose nothing, and duplicates are expected to be gone already.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.manifest import Row
 
 STAGE = "balance"
@@ -29,12 +31,7 @@ class BalanceSettings:
     drop: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 1:
-            raise ValueError(f"temperature must lie in 0..1, not {self.temperature}")
-        if self.concepts is not None and self.concepts < 1:
-            raise ValueError(f"concepts must be at least 1, not {self.concepts}")
-        if self.floor < 0:
-            raise ValueError(f"floor must be 0 or more, not {self.floor}")
+        check_ranges(self, temperature=(0, 1), concepts=(1, math.inf), floor=(0, math.inf))
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,8 @@ class ConceptBalancer:
 
         Raises ValueError for an empty or non-finite table.
         """
+        from scipy.stats import entropy
+
         vectors = np.asarray(embeddings, np.float64)
         if vectors.ndim != 2 or not len(vectors) or not np.isfinite(vectors).all():
             raise ValueError(f"embeddings must be finite numbers [N, D], not {list(vectors.shape)}")
@@ -83,10 +82,8 @@ class ConceptBalancer:
         weights = np.where(keep, per_clip[labels], 0.0)
         weights *= keep.sum() / weights.sum()
         shares = np.bincount(labels, weights, minlength=len(counts))
-        return Balance(
-            labels, weights, keep, entropy(counts), entropy(shares),
-            tuple(counts.tolist()), tuple(after.tolist()),
-        )  # fmt: skip
+        bits = (float(entropy(numbers, base=2)) + 0.0 for numbers in (counts, shares))
+        return Balance(labels, weights, keep, *bits, tuple(counts.tolist()), tuple(after.tolist()))
 
     def _cluster(self, vectors: np.ndarray) -> np.ndarray:
         from sklearn.cluster import KMeans, MiniBatchKMeans
@@ -110,13 +107,6 @@ class ConceptBalancer:
         scale = (counts / tempered).min()
         wanted = np.maximum(np.ceil(tempered * scale), self.settings.floor)
         return np.minimum(wanted, counts).astype(int).tolist()
-
-
-def entropy(counts: Sequence[float]) -> float:
-    """Entropy of a distribution in bits; the logarithm of the number of concepts is its maximum."""
-    shares = np.asarray(counts, float)
-    shares = shares[shares > 0] / shares.sum()
-    return float(-(shares * np.log2(shares)).sum()) + 0.0
 
 
 def balance_rows(

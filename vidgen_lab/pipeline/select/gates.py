@@ -1,11 +1,12 @@
 """Gates: one number of a clip against one threshold, and tools to choose the threshold first."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.manifest import Row
 
 STAGE = "quality"
@@ -53,11 +54,8 @@ class GateSettings:
     min_edge_steepness: float | None = 0.32
 
     def __post_init__(self) -> None:
-        for name, gate in self.by_name().items():
-            most = 1.0 if gate.metric in _SHARES else math.inf
-            if not 0 <= gate.threshold <= most or math.isinf(gate.threshold):
-                within = "0..1" if most == 1 else "0 or more"
-                raise ValueError(f"{name} must be {within}, not {gate.threshold}")
+        of = {name: gate.metric in _SHARES for name, gate in self.by_name().items()}
+        check_ranges(self, **{name: (0, 1 if share else math.inf) for name, share in of.items()})
 
     def gates(self) -> list[Gate]:
         """The gates that are switched on, in the order in which they are asked."""
@@ -97,20 +95,15 @@ def judge(row: Row, gates: Iterable[Gate]) -> Row:
 
     What could not be measured is rejected as such and does not pass for a low value.
     """
-    failed = [gate.reason for gate in gates if not _passes(gate, row.metrics)]
-    first = next((gate for gate in gates if not _passes(gate, row.metrics)), None)
-    if first is None:
+    values = {gate: row.metrics.get(gate.metric) for gate in gates}
+    failed = [gate for gate, value in values.items() if value is None or not gate.passes(value)]
+    if not failed:
         return row.to(STAGE)
-    value = row.metrics.get(first.metric)
-    reason = first.reason if value is not None else f"unmeasured: {first.metric}"
-    return row.to(STAGE, failed_gates=failed).rejected(
-        STAGE, reason, first.metric, value, first.threshold
+    first = failed[0]
+    reason = first.reason if values[first] is not None else f"unmeasured: {first.metric}"
+    return row.to(STAGE, failed_gates=[gate.reason for gate in failed]).rejected(
+        STAGE, reason, first.metric, values[first], first.threshold
     )
-
-
-def _passes(gate: Gate, metrics: Mapping[str, float | None]) -> bool:
-    value = metrics.get(gate.metric)
-    return value is not None and gate.passes(value)
 
 
 def quantiles(

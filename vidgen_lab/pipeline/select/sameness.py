@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.read.pictures import THUMB
 from vidgen_lab.pipeline.select.signatures import INNER_8, INNER_9, MIRRORED, Signature
 
@@ -45,16 +46,10 @@ class DuplicateSettings:
     min_cosine: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_bits <= 16:
-            raise ValueError(f"max_bits must lie in 0..16, not {self.max_bits}")
-        for name in ("max_difference", "max_local"):
-            if not 0 <= getattr(self, name) <= 255:
-                raise ValueError(f"{name} must lie in 0..255, not {getattr(self, name)}")
-        for name in ("min_correlation", "min_cosine"):
-            if (value := getattr(self, name)) is not None and not -1 <= value <= 1:
-                raise ValueError(f"{name} must lie in -1..1, not {value}")
-        if not 0 < self.min_share <= 1:
-            raise ValueError(f"min_share must lie in 0..1, not {self.min_share}")
+        check_ranges(
+            self, max_bits=(0, 16), max_difference=(0, 255), max_local=(0, 255),
+            min_correlation=(-1, 1), min_cosine=(-1, 1), min_share=(1e-6, 1),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.metrics.flow import analyse_flow
 from vidgen_lab.pipeline.read import pictures
 from vidgen_lab.pipeline.read.probing import Facts, facts_of
@@ -39,11 +40,7 @@ class ScoreSettings:
     max_samples: int = 40
 
     def __post_init__(self) -> None:
-        if not (0 < self.samples_per_second <= 1000 and 1 <= self.max_samples <= 10_000):
-            raise ValueError(
-                "samples_per_second must lie in 0..1000 and max_samples in 1..10000, not "
-                f"{self.samples_per_second} and {self.max_samples}"
-            )
+        check_ranges(self, samples_per_second=(0.001, 1000), max_samples=(1, 10_000))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.video.reader import VideoError, probe_video
 
 LAYOUTS = {
@@ -49,20 +48,6 @@ class ClipRecord:
     width: int
     fps: float
     weight: float = 1.0
-
-    @classmethod
-    def from_row(cls, row: Row, out: str | Path) -> "ClipRecord":
-        """The clip of a manifest's row, from what the pipeline measured; no video is opened.
-
-        out: the folder of the manifest; the id is the clip's path below it. Raises ValueError for
-        a row without a clip or a caption.
-        """
-        clip, caption = row.info.get("clip"), " ".join(str(row.info.get("caption", "")).split())
-        if row.status != "kept" or not clip or not caption:
-            raise ValueError(f"{row.clip_id} at the stage {row.stage} has no clip with a caption")
-        facts = (clip[name] for name in ("num_frames", "height", "width", "fps"))
-        weight = float(row.info.get("weight", 1.0))
-        return cls(clip["file"], Path(out, clip["file"]), caption, *facts, weight)
 
 
 def read_clips(folder: str | Path) -> list[ClipRecord]:

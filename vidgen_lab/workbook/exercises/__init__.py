@@ -1,18 +1,26 @@
 """Exercises with an instant answer: ``check("1.1", my_answer)``, ``solution("1.1")``.
 
-A chapter's exercises are the tuple EXERCISES of ``vidgen_lab.workbook.exercises.chapter01`` and so
-on. A checker explains what is wrong with an answer; it never shows the answer.
+Exercise 1.1 is the function ``exercise_1_1`` of ``vidgen_lab.workbook.exercises.chapter01``. Its
+docstring holds the task and below it the solution, Python source that assigns `answer`. It takes an
+answer, whatever the task asks for, and raises Wrong (or fails an assert that has a message) when it
+is not right; it may return a remark to show with the praise; it takes less than five seconds. It
+explains what is wrong with an answer and never shows the right one.
 """
 
 import html
 import importlib
+import inspect
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 # With this type a result is also stored in the executed notebook, where the runner collects it.
 MIME = "application/vnd.vidgen-lab.exercise+json"
+_LOOKS = {"right": ("✔", "#2a9d5c"), "wrong": ("✘", "#d1603d"), "open": ("…", "#8a8f98")}
 
 
 class Wrong(Exception):
@@ -21,12 +29,7 @@ class Wrong(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise.
-
-    id: "chapter.number". task: what to do, one line. check: takes the answer and raises Wrong (or
-    fails an assert that has a message) when it is not right; may return a remark to show with the
-    praise; must take less than five seconds. solution: Python source that assigns `answer`.
-    """
+    """One exercise. id: "chapter.number". task: what to do, one line."""
 
     id: str
     task: str
@@ -43,13 +46,12 @@ class Result:
     message: str
 
     def __str__(self) -> str:
-        mark = {"right": "✔", "wrong": "✘", "open": "…"}[self.status]
-        return f"{mark} Exercise {self.id}: {self.message}"
+        return f"{_LOOKS[self.status][0]} Exercise {self.id}: {self.message}"
 
     __repr__ = __str__
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        colour = {"right": "#2a9d5c", "wrong": "#d1603d", "open": "#8a8f98"}[self.status]
+        colour = _LOOKS[self.status][1]
         box = f"border-left: 4px solid {colour}; padding: 0.3em 0.8em; margin: 0.3em 0"
         return {
             "text/plain": str(self),
@@ -82,7 +84,13 @@ def exercises(chapter: int) -> dict[str, Exercise]:
         if error.name != name:
             raise
         raise ValueError(f"chapter {chapter} has no exercises") from None
-    return {e.id: e for e in module.EXERCISES}
+    found = {}
+    for name, function in vars(module).items():
+        if numbers := re.fullmatch(r"exercise_(\d+)_(\d+)", name):
+            exercise_id = ".".join(numbers.groups())
+            task, _, solution = inspect.getdoc(function).partition("\n\n")
+            found[exercise_id] = Exercise(exercise_id, task, function, solution)
+    return found
 
 
 def check(exercise_id: str, answer: Any) -> Result:
@@ -95,21 +103,69 @@ def check(exercise_id: str, answer: Any) -> Result:
     if answer is None or answer is ...:
         return Result(exercise.id, "open", exercise.task)
     try:
-        remark = exercise.check(answer)
+        return Result(exercise.id, "right", exercise.check(answer) or "right")
     except (Wrong, AssertionError) as error:
-        return Result(exercise.id, "wrong", str(error) or "not yet; read the task once more")
+        said = str(error) or "not yet; read the task once more"
     except Exception as error:  # raised inside the reader's own code
-        return Result(
-            exercise.id,
-            "wrong",
-            f"your answer stopped with {type(error).__name__}: {error}",
-        )
-    return Result(exercise.id, "right", remark or "right")
+        said = f"your answer stopped with {type(error).__name__}: {error}"
+    return Result(exercise.id, "wrong", said)
 
 
 def solution(exercise_id: str) -> Solution:
     """Return the solution, shown folded."""
     return Solution(_find(exercise_id))
+
+
+def solved(exercise_id: str) -> Any:
+    """What the solution hands in."""
+    space: dict[str, Any] = {}
+    exec(_find(exercise_id).solution, space)
+    return space["answer"]
+
+
+def compare(
+    exercise_id: str,
+    answer: Callable[..., Any],
+    cases: Iterable[tuple],
+    slips: Mapping[str, Callable[..., Any]],
+    otherwise: str,
+) -> None:
+    """Raise Wrong at the first of some cases in which an answer and the solution differ.
+
+    cases: arguments, numbers or arrays. slips: hint -> the wrong function that needs it; one that
+    is like an answer on this case gives its hint. otherwise: the hint for any other answer.
+    """
+    right = solved(exercise_id)
+    for case in cases:
+        got, wanted = answer(*case), right(*case)
+        if _alike(got, wanted):
+            continue
+        if hasattr(wanted, "shape") and not hasattr(got, "shape"):
+            kind, other = type(wanted).__name__.lower(), type(got).__name__
+            raise Wrong(f"the answer gives a {other}; a {kind} is wanted")
+        hint = next((said for said, slip in slips.items() if _alike(got, slip(*case))), otherwise)
+        if isinstance(wanted, int) and isinstance(got, float):
+            hint = "whole numbers are wanted; divide with //"
+        if hasattr(wanted, "shape") and hint == otherwise and got.shape != wanted.shape:
+            hint = f"wanted shape {tuple(wanted.shape)}, got {tuple(got.shape)}; {otherwise}"
+        if any(np.ndim(value) for value in (*case, wanted)):
+            raise Wrong(hint)
+        call = f"answer({', '.join(map(str, case))})"
+        raise Wrong(f"{call} should be {_short(wanted)}, not {_short(got)}: {hint}")
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Whether two numbers, arrays or tensors are equal, up to rounding if one of them rounds."""
+    a, b = (np.asarray(x.detach() if hasattr(x, "detach") else x) for x in (a, b))
+    kinds = a.dtype.kind + b.dtype.kind
+    if a.shape != b.shape or not set(kinds) <= set("biuf") or kinds.count("b") == 1:
+        return False
+    return np.allclose(a, b, atol=1e-5) if "f" in kinds else np.array_equal(a, b)
+
+
+def _short(value: Any) -> str:
+    form = {int: ",", float: ".4g"}.get(type(value))
+    return f"{value:{form}}" if form else repr(value)
 
 
 def results_in(notebook: dict) -> list[dict[str, str]]:

@@ -1,7 +1,4 @@
-"""Exercises of chapter 2: spans, motion, thresholds, duplicates, balance, sampling, splits.
-
-Each checker runs the reader's answer on a few cases and names the likely slip in a wrong one.
-"""
+"""Exercises of chapter 2: spans, motion, thresholds, duplicates, balance, sampling, splits."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,66 +8,25 @@ import cv2
 import numpy as np
 
 from vidgen_lab.pipeline.read.pictures import edge_steepness
-from vidgen_lab.pipeline.select.quality import OpenCVQualityAssessor
 from vidgen_lab.toyworld import render, sample_scene
-from vidgen_lab.workbook.exercises import Exercise, Wrong
+from vidgen_lab.workbook.exercises import Wrong, compare, solved
 
 
-def _check_sampling(answer: Callable[[int, int], Sequence[int]]) -> str:
-    right = OpenCVQualityAssessor.sample_indices
-    for total, wanted in ((49, 5), (10, 3), (4, 9), (1, 3), (300, 16)):
-        got = [int(i) for i in answer(total, wanted)]
-        if max(got, default=0) >= total:
-            raise Wrong(f"f({total}, {wanted}) asks for frame {max(got)}; the last is {total - 1}")
-        if len(set(got)) < len(got):
-            raise Wrong(f"f({total}, {wanted}) takes a frame twice: {got}")
-        if len(got) != min(total, wanted):
-            raise Wrong(f"f({total}, {wanted}) gives {len(got)} frames, not {min(total, wanted)}")
-        if len(got) > 1 and (got[0], got[-1]) != (0, total - 1):
-            raise Wrong(f"f({total}, {wanted}) is {got}: the first and the last frame belong in")
-        expected = right(None, total, wanted)
-        if any(abs(a - b) > 1 for a, b in zip(got, expected, strict=True)):
-            raise Wrong(f"f({total}, {wanted}) is {got}, which is not even; expected {expected}")
-    return "right: evenly spread, both ends included, never twice"
+def exercise_2_1(answer: Callable[[Sequence[int], int], Sequence[tuple[int, int]]]) -> str:
+    """write spans(frames, gap) -> [(start, end)), joining frames at most gap apart
 
-
-def _check_motion(answer: Callable[[float, int, float, int], float]) -> str:
-    def right(pixels: float, frames_apart: int, fps: float, width: int) -> float:
-        return 100 * pixels / width * fps / frames_apart
-
-    cases = ((2, 1, 8, 720), (12, 6, 8, 720), (2, 1, 24, 720), (4, 1, 8, 1440))
-    for case in cases:
-        got, wanted = float(answer(*case)), right(*case)
-        if np.isclose(got, wanted):
-            continue
-        pixels, apart, fps, width = case
-        hints = {
-            pixels: "pixels say nothing without the size and the time they took",
-            wanted * apart: "samples that lie further apart show more motion: divide by the frames",
-            wanted / fps * apart: "a motion per frame depends on the rate; make it per second",
-            wanted / 100: "in percent of the width, please",
-            wanted * width / 720: "the same scene at twice the width has twice the pixels",
-        }
-        hint = next((h for value, h in hints.items() if np.isclose(got, value)), "")
-        raise Wrong(f"f{case} is {got:.3g}, expected {wanted:.3g}. {hint}".strip())
-    return "right: the number now belongs to the scene and not to the sampling"
-
-
-_SEEN = (
-    {"frame_id": 40, "action": "jump", "score": 0.95},
-    {"frame_id": 42, "action": "jump", "score": 0.92},
-    {"frame_id": 41, "action": "sit", "score": 0.9},
-    {"frame_id": 90, "action": "jump", "score": 0.8},
-    {"frame_id": 93, "action": "jump", "score": 0.7},
-)
-
-
-def _check_spans(answer: Callable[[Sequence[int], int], Sequence[tuple[int, int]]]) -> str:
-    frames = [a["frame_id"] for a in _SEEN if a["action"] == "jump"]
-    for numbers, gap in ((frames, 5), (frames[::-1], 5), (frames, 1), ([], 5), ([7], 5)):
-        apart = np.flatnonzero(np.diff(sorted(numbers)) > gap) + 1
-        parts = np.split(sorted(numbers), apart) if numbers else []
-        right = [(int(part[0]), int(part[-1]) + 1) for part in parts]
+    def answer(frames, gap):
+        spans = []
+        for frame in sorted(frames):
+            if spans and frame - spans[-1][1] < gap:
+                spans[-1][1] = frame + 1
+            else:
+                spans.append([frame, frame + 1])
+        return [tuple(span) for span in spans]
+    """
+    jumps = [40, 42, 90, 93]
+    for numbers, gap in ((jumps, 5), (jumps[::-1], 5), (jumps, 1), ([], 5), ([7], 5)):
+        right = solved("2.1")(numbers, gap)
         got = [tuple(int(x) for x in span) for span in answer(list(numbers), gap)]
         if got == right:
             continue
@@ -78,13 +34,50 @@ def _check_spans(answer: Callable[[Sequence[int], int], Sequence[tuple[int, int]
             raise Wrong(f"{got}: a span [start, end) of one frame ends one later, or it is empty")
         if len(got) > len(right):
             raise Wrong(f"{numbers} with gap {gap}: {got}; join what is at most {gap} frames apart")
-        if numbers != sorted(numbers):
-            raise Wrong(f"detections come in any order: {numbers} gave {got}, expected {right}")
-        raise Wrong(f"{numbers} with gap {gap}: {got}, expected {right}")
+        hint = "" if numbers == sorted(numbers) else "; detections come in any order"
+        raise Wrong(f"{numbers} with gap {gap}: {got}, expected {right}{hint}")
     return "right: two flashes of a jump became one clip worth cutting"
 
 
-def _check_threshold(answer: Callable[[Sequence[float], Sequence[float]], float]) -> str:
+def exercise_2_2(answer: Callable[[float, int, float, int], float]) -> str:
+    """write speed(pixels, frames_apart, fps, width) -> % of the width per second
+
+    def answer(pixels, frames_apart, fps, width):
+        seconds = frames_apart / fps
+        return 100 * pixels / width / seconds
+    """
+    speed = solved("2.2")
+    slips = {
+        "pixels say nothing without the size and the time they took": lambda p, a, f, w: p,
+        "samples that lie further apart show more motion: divide by the frames": (
+            lambda p, a, f, w: speed(p, 1, f, w)
+        ),
+        "a motion per frame depends on the rate; make it per second": (
+            lambda p, a, f, w: speed(p, 1, 1, w)
+        ),
+        "in percent of the width, please": lambda *given: speed(*given) / 100,
+        "the same scene at twice the width has twice the pixels": (
+            lambda p, a, f, w: speed(p, a, f, 720)
+        ),
+    }
+    cases = ((2, 1, 8, 720), (12, 6, 8, 720), (2, 1, 24, 720), (4, 1, 8, 1440))
+    compare("2.2", answer, cases, slips, "which of the four has no part in it?")
+    return "right: the number now belongs to the scene and not to the sampling"
+
+
+def exercise_2_3(answer: Callable[[Sequence[float], Sequence[float]], float]) -> str:
+    """write threshold(good, bad) -> the value that makes the fewest mistakes, with room
+
+    def answer(good, bad):
+        points = sorted({*good, *bad})
+        middles = [(a + b) / 2 for a, b in zip(points, points[1:])]
+        gaps = {(a + b) / 2: b - a for a, b in zip(points, points[1:])}
+
+        def mistakes(t):
+            return sum(g < t for g in good) + sum(b >= t for b in bad)
+
+        return min(middles, key=lambda t: (mistakes(t), -gaps[t]))
+    """
     cases = (
         ([0.5, 0.6, 0.7], [0.1, 0.2], 0),
         ([0.5, 0.6, 0.7, 0.8], [0.1, 0.2, 0.55], 1),
@@ -106,7 +99,41 @@ def _check_threshold(answer: Callable[[Sequence[float], Sequence[float]], float]
     return "right: chosen on examples, before anything was thrown away"
 
 
-def _check_groups(answer: Callable) -> str:
+@cache
+def _blurred() -> float:
+    """The steepest edges that blurred clips of the toy world have."""
+    scenes = [sample_scene(np.random.default_rng(seed)) for seed in range(8)]
+    frames = [render(scene, 160, 96, 1).clip.frames[0] for scene in scenes]
+    greys = [cv2.cvtColor(cv2.GaussianBlur(f, (0, 0), 2.5), cv2.COLOR_RGB2GRAY) for f in frames]
+    return max(edge_steepness(grey) or 0.0 for grey in greys)
+
+
+def exercise_2_4(answer: float) -> str:
+    """find the loosest threshold on edge steepness that still drops every blurred clip
+
+    answer = 0.2
+    """
+    worst = _blurred()
+    if not 0 < float(answer) < 1:
+        raise Wrong("a threshold lies between 0 and 1")
+    if answer <= worst:
+        raise Wrong(f"a blurred clip with {worst:.3f} comes through; stricter")
+    if answer > worst + 0.1:
+        raise Wrong("it drops every blurred clip, but sharp ones as well; looser")
+    return f"right: the sharpest of the blurred clips has {worst:.3f}"
+
+
+def exercise_2_5(answer: Callable) -> str:
+    """write keep(pixels_by_name, equal_pairs) -> names that stay, one of each group
+
+    def answer(pixels, pairs):
+        group = {name: {name} for name in pixels}
+        for a, b in pairs:
+            joined = group[a] | group[b]
+            for name in joined:
+                group[name] = joined
+        return {min(members, key=lambda n: (-pixels[n], n)) for members in group.values()}
+    """
     clips = {"a": 100, "b": 100, "c": 400, "d": 50, "e": 70}  # name -> pixels
     pairs = [("a", "b"), ("b", "c"), ("d", "e")]
     results = set()
@@ -125,7 +152,72 @@ def _check_groups(answer: Callable) -> str:
     raise Wrong(f"kept {sorted(kept)}; one of each group stays, the one with the most pixels")
 
 
-def _check_split(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
+def exercise_2_6(answer: float) -> str:
+    """concepts of 90, 9 and 1 clips, temperature 0: how often is the rarest clip drawn?
+
+    answer = (90 + 9 + 1) / 3 / 1  # a third of all draws, all of them for one clip
+    """
+    for value, slack, hint in (
+        (1 / 3, 0.01, "that is its share of all draws; weights have mean 1, so multiply by clips"),
+        (1.0, 1e-6, "1 is the weight at temperature 1, as collected"),
+    ):
+        if abs(float(answer) - value) < slack:
+            raise Wrong(hint)
+    if abs(float(answer) - 100 / 3) >= 0.1:
+        raise Wrong("each concept gets a third of the draws; how many clips share this third?")
+    return "right: the model would see this one clip a third of the time, and learn it by heart"
+
+
+def exercise_2_7(answer: Callable[[int, int], Sequence[int]]) -> str:
+    """write sample(num_frames, wanted) -> evenly spaced frame numbers, both ends included
+
+    import numpy as np
+
+    def answer(num_frames, wanted):
+        count = min(num_frames, wanted)
+        return np.linspace(0, num_frames - 1, count).round().astype(int).tolist()
+    """
+    for total, wanted in ((49, 5), (10, 3), (4, 9), (1, 3), (300, 16)):
+        got = [int(i) for i in answer(total, wanted)]
+        if max(got, default=0) >= total:
+            raise Wrong(f"f({total}, {wanted}) asks for frame {max(got)}; the last is {total - 1}")
+        if len(set(got)) < len(got):
+            raise Wrong(f"f({total}, {wanted}) takes a frame twice: {got}")
+        if len(got) != min(total, wanted):
+            raise Wrong(f"f({total}, {wanted}) gives {len(got)} frames, not {min(total, wanted)}")
+        if len(got) > 1 and (got[0], got[-1]) != (0, total - 1):
+            raise Wrong(f"f({total}, {wanted}) is {got}: the first and the last frame belong in")
+        expected = solved("2.7")(total, wanted)
+        if any(abs(a - b) > 1 for a, b in zip(got, expected, strict=True)):
+            raise Wrong(f"f({total}, {wanted}) is {got}, which is not even; expected {expected}")
+    return "right: evenly spread, both ends included, never twice"
+
+
+def exercise_2_8(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
+    """write split(clips) -> {clip: 'train' or 'val'} that shares neither source nor group
+
+    import hashlib
+
+    def answer(clips):
+        family = {}
+        for clip in clips:                       # join by source and by group until nothing changes
+            for name in (clip["source"], clip["group"]):
+                family.setdefault(name, name)
+        changed = True
+        while changed:
+            changed = False
+            for clip in clips:
+                smallest = min(family[clip["source"]], family[clip["group"]])
+                for name in (clip["source"], clip["group"]):
+                    changed |= family[name] != smallest
+                    family[name] = smallest
+
+        def side(name):
+            digest = hashlib.sha256(name.encode()).digest()
+            return "val" if digest[0] < 0.15 * 256 else "train"
+
+        return {clip["clip"]: side(family[clip["source"]]) for clip in clips}
+    """
     rng = np.random.default_rng(3)
     clips = [{"clip": f"c{n}", "source": f"film{n // 3}", "group": f"g{n}"} for n in range(60)]
     clips[4]["group"] = clips[40]["group"]  # a shot of one film is a copy of a shot of another
@@ -133,11 +225,9 @@ def _check_split(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
     sides = {c["clip"]: answer(shuffled)[c["clip"]] for c in clips}
     if set(sides.values()) != {"train", "val"}:
         raise Wrong(f"both 'train' and 'val' must occur; found {sorted(set(sides.values()))}")
-    for name in ("source", "group"):
+    for name, word in (("source", "shots of one film"), ("group", "copies of one clip")):
         for value in {c[name] for c in clips}:
-            together = {sides[c["clip"]] for c in clips if c[name] == value}
-            if len(together) > 1:
-                word = "shots of one film" if name == "source" else "copies of one clip"
+            if len({sides[c["clip"]] for c in clips if c[name] == value}) > 1:
                 raise Wrong(f"{word} ({value}) are in both sets: a leak")
     share = np.mean([side == "val" for side in sides.values()])
     if not 0.02 <= share <= 0.5:
@@ -145,149 +235,3 @@ def _check_split(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
     if answer(clips) != {name: sides[name] for name in sides}:
         raise Wrong("another order of the same clips gives another split; do not count, hash")
     return f"right: {share:.0%} held out and nothing shared"
-
-
-@cache
-def _blurred() -> float:
-    """The steepest edges that blurred clips of the toy world have."""
-    scenes = [sample_scene(np.random.default_rng(seed)) for seed in range(8)]
-    frames = [render(scene, 160, 96, 1).clip.frames[0] for scene in scenes]
-    greys = [cv2.cvtColor(cv2.GaussianBlur(f, (0, 0), 2.5), cv2.COLOR_RGB2GRAY) for f in frames]
-    return max(edge_steepness(grey) or 0.0 for grey in greys)
-
-
-def _check_loosest(answer: float) -> str:
-    worst = _blurred()
-    if not 0 < float(answer) < 1:
-        raise Wrong("a threshold lies between 0 and 1")
-    if answer <= worst:
-        raise Wrong(f"a blurred clip with {worst:.3f} comes through; stricter")
-    if answer > worst + 0.1:
-        raise Wrong("it drops every blurred clip, but sharp ones as well; looser")
-    return f"right: the sharpest of the blurred clips has {worst:.3f}"
-
-
-def _check_rarest(answer: float) -> str:
-    value = float(answer)
-    if abs(value - 100 / 3) < 0.1:
-        return "right: the model would see this one clip a third of the time, and learn it by heart"
-    if abs(value - 1 / 3) < 0.01:
-        raise Wrong("that is its share of all draws; weights have mean 1, so multiply by the clips")
-    if abs(value - 1) < 1e-6:
-        raise Wrong("1 is the weight at temperature 1, as collected")
-    raise Wrong("each concept gets a third of the draws; how many clips share this third?")
-
-
-EXERCISES = (
-    Exercise(
-        "2.1",
-        "write spans(frames, gap) -> [(start, end)), joining frames at most gap apart",
-        _check_spans,
-        """
-def answer(frames, gap):
-    spans = []
-    for frame in sorted(frames):
-        if spans and frame - spans[-1][1] < gap:
-            spans[-1][1] = frame + 1
-        else:
-            spans.append([frame, frame + 1])
-    return [tuple(span) for span in spans]
-""",
-    ),
-    Exercise(
-        "2.2",
-        "write speed(pixels, frames_apart, fps, width) -> % of the width per second",
-        _check_motion,
-        """
-def answer(pixels, frames_apart, fps, width):
-    seconds = frames_apart / fps
-    return 100 * pixels / width / seconds
-""",
-    ),
-    Exercise(
-        "2.3",
-        "write threshold(good, bad) -> the value that makes the fewest mistakes, with room",
-        _check_threshold,
-        """
-def answer(good, bad):
-    points = sorted({*good, *bad})
-    middles = [(a + b) / 2 for a, b in zip(points, points[1:])]
-    gaps = {(a + b) / 2: b - a for a, b in zip(points, points[1:])}
-
-    def mistakes(t):
-        return sum(g < t for g in good) + sum(b >= t for b in bad)
-
-    return min(middles, key=lambda t: (mistakes(t), -gaps[t]))
-""",
-    ),
-    Exercise(
-        "2.4",
-        "find the loosest threshold on edge steepness that still drops every blurred clip",
-        _check_loosest,
-        """
-answer = 0.2
-""",
-    ),
-    Exercise(
-        "2.5",
-        "write keep(pixels_by_name, equal_pairs) -> names that stay, one of each group",
-        _check_groups,
-        """
-def answer(pixels, pairs):
-    group = {name: {name} for name in pixels}
-    for a, b in pairs:
-        joined = group[a] | group[b]
-        for name in joined:
-            group[name] = joined
-    return {min(members, key=lambda n: (-pixels[n], n)) for members in group.values()}
-""",
-    ),
-    Exercise(
-        "2.6",
-        "concepts of 90, 9 and 1 clips, temperature 0: how often is the rarest clip drawn?",
-        _check_rarest,
-        """
-answer = (90 + 9 + 1) / 3 / 1  # a third of all draws, all of them for one clip
-""",
-    ),
-    Exercise(
-        "2.7",
-        "write sample(num_frames, wanted) -> evenly spaced frame numbers, both ends included",
-        _check_sampling,
-        """
-import numpy as np
-
-def answer(num_frames, wanted):
-    count = min(num_frames, wanted)
-    return np.linspace(0, num_frames - 1, count).round().astype(int).tolist()
-""",
-    ),
-    Exercise(
-        "2.8",
-        "write split(clips) -> {clip: 'train' or 'val'} that shares neither source nor group",
-        _check_split,
-        """
-import hashlib
-
-def answer(clips):
-    family = {}
-    for clip in clips:                       # join by source and by group until nothing changes
-        for name in (clip["source"], clip["group"]):
-            family.setdefault(name, name)
-    changed = True
-    while changed:
-        changed = False
-        for clip in clips:
-            smallest = min(family[clip["source"]], family[clip["group"]])
-            for name in (clip["source"], clip["group"]):
-                changed |= family[name] != smallest
-                family[name] = smallest
-
-    def side(name):
-        digest = hashlib.sha256(name.encode()).digest()
-        return "val" if digest[0] < 0.15 * 256 else "train"
-
-    return {clip["clip"]: side(family[clip["source"]]) for clip in clips}
-""",
-    ),
-)

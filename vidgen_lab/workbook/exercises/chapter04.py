@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.workbook.exercises import Exercise, Wrong
+from vidgen_lab.workbook.exercises import Wrong, compare
 
 HINTS = {
     "rate": "too high a rate shows in the training loss from the first steps on; does it here?",
@@ -19,7 +19,11 @@ HINTS = {
 }
 
 
-def _check_ninth(answer: str) -> str:
+def exercise_4_1(answer: str) -> str:
+    """name the fault of the ninth run with one of the eight words
+
+    answer = "timestep"      # curves are healthy: training and validation share the mistake
+    """
     word = str(answer).strip().lower()
     if word == "timestep":
         return "right: both curves are as they should be, and only the samples burn out"
@@ -41,7 +45,11 @@ def _line(rate: float, steps: int = 60) -> float:
     return loss.item()
 
 
-def _check_rate(answer: float) -> str:
+def exercise_4_2(answer: float) -> str:
+    """give a learning rate that brings train_line(rate) below 0.01
+
+    answer = 0.1             # ten times less does not arrive in sixty steps
+    """
     rate = float(answer)
     if not 0 < rate < math.inf:
         raise Wrong("a learning rate is a number above zero")
@@ -71,7 +79,22 @@ def _trained(batches: list, clears: bool = True, late: bool = False) -> tuple[nn
     return line, loss.item()
 
 
-def _check_loop(answer: Callable[[nn.Module, list], list[float]]) -> str:
+def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
+    """write answer(model, batches): the repaired loop, which returns the losses
+
+    import torch
+
+    def answer(model, batches):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        losses = []
+        for x, y in batches:
+            loss = (model(x) - y).square().mean()
+            optimizer.zero_grad()                      # was missing
+            loss.backward()
+            optimizer.step()                           # after the gradient is known
+            losses.append(loss.item())
+        return losses
+    """
     draw = torch.Generator().manual_seed(0)
     batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(60, 8, 3, generator=draw)]
     mine, _ = _trained([])
@@ -94,19 +117,21 @@ def _check_loop(answer: Callable[[nn.Module, list], list[float]]) -> str:
     raise Wrong("it learns, but not as it should: AdamW at 1e-2, one step for each batch")
 
 
-def _check_flow(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
+def exercise_4_4(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
+    """write answer(x_s, velocity, s) -> the clip that a flow's velocity implies
+
+    def answer(x_s, velocity, s):
+        return x_s - s * velocity                      # straight on, as far as is left
+    """
     draw = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, 3, generator=draw), torch.randn(2, 3, generator=draw)
-    for s in (0.2, 0.9):
-        x_s, velocity = (1 - s) * clean + s * noise, noise - clean
-        got = answer(x_s, velocity, s)
-        if torch.allclose(got, clean, atol=1e-5):
-            continue
-        if torch.allclose(got, noise, atol=1e-4):
-            raise Wrong("that is the noise: walk the other way, towards s = 0")
-        if torch.allclose(got, x_s - velocity, atol=1e-5):
-            raise Wrong("a whole step is too far: from level s only s is left to go")
-        raise Wrong("solve x_s = (1 - s) x0 + s noise together with velocity = noise - x0")
+    slips = {
+        "that is the noise: walk the other way, towards s = 0": lambda x, v, s: x + (1 - s) * v,
+        "a whole step is too far: from level s only s is left to go": lambda x, v, s: x - v,
+    }
+    cases = [((1 - s) * clean + s * noise, noise - clean, s) for s in (0.2, 0.9)]
+    solve = "solve x_s = (1 - s) x0 + s noise together with velocity = noise - x0"
+    compare("4.4", answer, cases, slips, solve)
     return "right: x0 = x_s - s times the velocity, one straight step"
 
 
@@ -125,7 +150,13 @@ def _euler_error(levels: Tensor) -> float:
     return (x - (2.0 + 0.3 * noise)).abs().mean().item()
 
 
-def _check_levels(answer: Callable[[int], list[float]]) -> str:
+def exercise_4_5(answer: Callable[[int], list[float]]) -> str:
+    """write answer(model_calls) -> noise levels that serve Euler better than even ones
+
+    def answer(model_calls):
+        even = [1 - i / model_calls for i in range(model_calls + 1)]
+        return [s ** 1.5 for s in even]                # the path bends near the clip
+    """
     gains = []
     for calls in (6, 12):
         levels = torch.as_tensor([float(s) for s in answer(calls)], dtype=torch.float64)
@@ -146,7 +177,20 @@ def _check_levels(answer: Callable[[int], list[float]]) -> str:
     return f"right: {gains[0]:.1f} and {gains[1]:.1f} times nearer than evenly spaced levels"
 
 
-def _check_padding(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str:
+def exercise_4_6(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str:
+    """write answer(clips) -> (batch padded with zeros, mask of real frames)
+
+    import torch
+
+    def answer(clips):
+        longest = max(clip.shape[1] for clip in clips)
+        batch = torch.zeros(len(clips), clips[0].shape[0], longest, *clips[0].shape[2:])
+        mask = torch.zeros(len(clips), longest, dtype=torch.bool)
+        for row, clip in enumerate(clips):
+            batch[row, :, : clip.shape[1]] = clip
+            mask[row, : clip.shape[1]] = True
+        return batch, mask
+    """
     clips = [torch.full((2, length, 3, 4), float(length)) for length in (5, 2, 4)]
     got = answer(clips)
     if not isinstance(got, tuple) or len(got) != 2:
@@ -170,123 +214,39 @@ def _check_padding(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> s
     return "right: a loss must be masked with it, or the model learns to paint black"
 
 
-def _check_depth(answer: Callable[[int, float], float]) -> str:
-    for depth, scale in ((4, 1.0), (48, 48**-0.5), (10, 0.5)):
-        got, right = float(answer(depth, scale)), (1 + scale**2) ** depth
-        if math.isclose(got, right, rel_tol=1e-6):
-            continue
-        if math.isclose(got, (1 + scale) ** depth, rel_tol=1e-6):
-            raise Wrong("amplitudes add like that; variances of independent parts add as squares")
-        if math.isclose(got, 1 + depth * scale**2, rel_tol=1e-6):
-            raise Wrong(
-                "each branch sees the stream as it is by then, so it multiplies block by block"
-            )
-        raise Wrong(f"answer({depth}, {scale:.3g}) should be {right:.4g}, not {got:.4g}")
+def exercise_4_7(answer: Callable[[int, float], float]) -> str:
+    """write answer(depth, scale) -> growth of the variance of a residual stream
+
+    def answer(depth, scale):
+        return (1 + scale ** 2) ** depth
+    """
+    slips = {
+        "amplitudes add like that; variances of independent parts add as squares": (
+            lambda depth, scale: (1 + scale) ** depth
+        ),
+        "each branch sees the stream as it is by then, so it multiplies block by block": (
+            lambda depth, scale: 1 + depth * scale**2
+        ),
+    }
+    what = "what does one branch do to the variance?"
+    compare("4.7", answer, ((4, 1.0), (48, 48**-0.5), (10, 0.5)), slips, what)
     return "right: with a scale of 1/sqrt(depth) it stays below e, however deep"
 
 
-def _check_ring(answer: Callable[[int, int], float]) -> str:
-    for size, n in ((240, 8), (240, 2), (1200, 4)):
-        got, right = float(answer(size, n)), 2 * (n - 1) * size / n
-        if math.isclose(got, right):
-            continue
-        slips = {
-            (n - 1) * size / n: "that is the first half; the finished pieces travel as well",
-            2.0 * (n - 1) * size: "in each round a process sends one piece, not the whole gradient",
-            2.0 * size: "nearly: that is the limit for very many processes",
-        }
-        raise Wrong(f"answer({size}, {n}) is {got:g}: " + slips.get(got, "count rounds and pieces"))
+def exercise_4_8(answer: Callable[[int, int], float]) -> str:
+    """write answer(size, n) -> numbers that each process sends in a ring all-reduce
+
+    def answer(size, n):
+        return 2 * (n - 1) * (size / n)                # two rounds of n - 1 pieces
+    """
+    slips = {
+        "that is the first half; the finished pieces travel as well": (
+            lambda size, n: (n - 1) * size / n
+        ),
+        "in each round a process sends one piece, not the whole gradient": (
+            lambda size, n: 2 * (n - 1) * size
+        ),
+        "nearly: that is the limit for very many processes": lambda size, n: 2 * size,
+    }
+    compare("4.8", answer, ((240, 8), (240, 2), (1200, 4)), slips, "count rounds and pieces")
     return "right: less than two gradients each, however many processes"
-
-
-EXERCISES = (
-    Exercise(
-        "4.1",
-        "name the fault of the ninth run with one of the eight words",
-        _check_ninth,
-        """
-answer = "timestep"      # curves are healthy: training and validation share the mistake
-""",
-    ),
-    Exercise(
-        "4.2",
-        "give a learning rate that brings train_line(rate) below 0.01",
-        _check_rate,
-        """
-answer = 0.1             # ten times less does not arrive in sixty steps
-""",
-    ),
-    Exercise(
-        "4.3",
-        "write answer(model, batches): the repaired loop, which returns the losses",
-        _check_loop,
-        """
-import torch
-
-def answer(model, batches):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    losses = []
-    for x, y in batches:
-        loss = (model(x) - y).square().mean()
-        optimizer.zero_grad()                      # was missing
-        loss.backward()
-        optimizer.step()                           # after the gradient is known
-        losses.append(loss.item())
-    return losses
-""",
-    ),
-    Exercise(
-        "4.4",
-        "write answer(x_s, velocity, s) -> the clip that a flow's velocity implies",
-        _check_flow,
-        """
-def answer(x_s, velocity, s):
-    return x_s - s * velocity                      # straight on, as far as is left
-""",
-    ),
-    Exercise(
-        "4.5",
-        "write answer(model_calls) -> noise levels that serve Euler better than even ones",
-        _check_levels,
-        """
-def answer(model_calls):
-    even = [1 - i / model_calls for i in range(model_calls + 1)]
-    return [s ** 1.5 for s in even]                # the path bends near the clip
-""",
-    ),
-    Exercise(
-        "4.6",
-        "write answer(clips) -> (batch padded with zeros, mask of real frames)",
-        _check_padding,
-        """
-import torch
-
-def answer(clips):
-    longest = max(clip.shape[1] for clip in clips)
-    batch = torch.zeros(len(clips), clips[0].shape[0], longest, *clips[0].shape[2:])
-    mask = torch.zeros(len(clips), longest, dtype=torch.bool)
-    for row, clip in enumerate(clips):
-        batch[row, :, : clip.shape[1]] = clip
-        mask[row, : clip.shape[1]] = True
-    return batch, mask
-""",
-    ),
-    Exercise(
-        "4.7",
-        "write answer(depth, scale) -> growth of the variance of a residual stream",
-        _check_depth,
-        """
-def answer(depth, scale):
-    return (1 + scale ** 2) ** depth
-""",
-    ),
-    Exercise(
-        "4.8",
-        "write answer(size, n) -> numbers that each process sends in a ring all-reduce",
-        _check_ring,
-        """
-def answer(size, n):
-    return 2 * (n - 1) * (size / n)                # two rounds of n - 1 pieces
-""",
-    ),
-)

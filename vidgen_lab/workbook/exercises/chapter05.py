@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Exercise, Wrong
+from vidgen_lab.workbook.exercises import Wrong, compare
 
 Run = Callable[[float], float]
 
@@ -18,21 +18,29 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _check_merge(answer: Callable[..., Tensor]) -> str:
-    W, A, B = _random(6, 5, seed=1), _random(2, 5, seed=2), _random(6, 2, seed=3)
-    for alpha, strength in ((2.0, 1.0), (8.0, 1.0), (3.0, 0.25), (4.0, 0.0)):
-        got, right = answer(W, A, B, alpha, strength), W + strength * alpha / 2 * B @ A
-        if not isinstance(got, Tensor) or got.shape != W.shape:
-            raise Wrong(f"a tensor of shape {tuple(W.shape)} is wanted: [out, in], as W")
-        if torch.allclose(got, right, atol=1e-5):
-            continue
-        if torch.allclose(got, W + strength * alpha * B @ A, atol=1e-5):
-            raise Wrong("alpha is divided by the rank, which is how many rows A has")
-        if torch.allclose(got, W + alpha / 2 * B @ A, atol=1e-5):
-            raise Wrong("the strength is missing: at 0 the layer must be W again")
-        if torch.allclose(got, strength * alpha / 2 * B @ A, atol=1e-5):
-            raise Wrong("that is the change alone; add it to W")
-        raise Wrong(f"wrong at alpha {alpha:g}, strength {strength:g}: W + strength alpha / r B A")
+def exercise_5_1(answer: Callable[..., Tensor]) -> str:
+    """write merge(W, A, B, alpha, strength) -> the weight that does what layer and LoRA do
+
+    def answer(W, A, B, alpha, strength):
+        return W + strength * alpha / A.shape[0] * B @ A
+    """
+    slips = {
+        "alpha is divided by the rank, which is how many rows A has": (
+            lambda W, A, B, alpha, strength: W + strength * alpha * B @ A
+        ),
+        "the strength is missing: at 0 the layer must be W again": (
+            lambda W, A, B, alpha, strength: W + alpha / 2 * B @ A
+        ),
+        "that is the change alone; add it to W": (
+            lambda W, A, B, alpha, strength: strength * alpha / 2 * B @ A
+        ),
+        "turned over: [out, in] is wanted, as W has it": (
+            lambda W, A, B, alpha, strength: (W + strength * alpha / 2 * B @ A).T
+        ),
+    }
+    parts = _random(6, 5, seed=1), _random(2, 5, seed=2), _random(6, 2, seed=3)
+    cases = [(*parts, *how) for how in ((2.0, 1.0), (8.0, 1.0), (3.0, 0.25), (4.0, 0.0))]
+    compare("5.1", answer, cases, slips, "W + strength alpha / r B A")
     return "right: one matrix, as fast as before, and at strength 0 the old one"
 
 
@@ -55,7 +63,16 @@ def _trained(overrides: tuple[str, ...]) -> tuple[int, frozenset[str], int]:
     return count.trained, layers, config.lora.rank
 
 
-def _check_targets(answer: Sequence[str]) -> str:
+def exercise_5_2(answer: Sequence[str]) -> str:
+    """give settings for a LoRA on the feed-forward layers, smaller than rank 16 on attention
+
+    from vidgen_lab.workbook.exercises.chapter05 import _trained
+
+    targets = "lora.targets=[net.0.proj,net.2]"
+    limit = _trained(("lora.rank=16",))[0]
+    fitting = [r for r in range(1, 33) if _trained((targets, f"lora.rank={r}"))[0] < limit]
+    answer = [targets, f"lora.rank={max(fitting)}"]
+    """
     if isinstance(answer, str) or not all(isinstance(pair, str) for pair in answer):
         raise Wrong('a list of settings is wanted, such as ["lora.rank=8"]')
     limit, _, _ = _trained(("lora.rank=16",))
@@ -73,7 +90,19 @@ def _check_targets(answer: Sequence[str]) -> str:
     return f"right: rank {rank}, {trained:,} parameters; wide layers pay more for each rank"
 
 
-def _check_smallest(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]) -> str:
+def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]) -> str:
+    """write smallest(learn, change) -> the smallest rank that misses less than 5 %
+
+    def answer(learn, change):
+        low, high = 1, min(change.shape)
+        while low < high:
+            middle = (low + high) // 2
+            if learn(change, middle) < 0.05:
+                high = middle
+            else:
+                low = middle + 1
+        return low
+    """
     trials: list[int] = []
 
     def learn(change: Tensor, rank: int) -> float:
@@ -99,32 +128,39 @@ def _check_smallest(answer: Callable[[Callable[[Tensor, int], float], Tensor], i
     return f"right, with at most {worst} trials{clever}"
 
 
-def _check_zero(answer: Callable[[float, int], float]) -> str:
-    for parameters, gpus in ((1.694e9, 1), (1.694e9, 8), (5.57e9, 4)):
-        got, right = answer(parameters, gpus), parameters * (2 + 14 / gpus)
-        if abs(got - right) < 1e-6 * right:
-            continue
-        slips = {
-            16 * parameters / gpus: "stage 2 leaves the weights whole on every GPU",
-            parameters * (4 + 12 / gpus): "stage 2 shares the gradients as well",
-            16 * parameters: "nothing is shared yet: divide what stage 2 cuts by the GPUs",
-        }
-        near = (hint for value, hint in slips.items() if abs(got - value) < 1e-6 * value)
-        hint = next(near, "2 of weight, 2 of gradient, 12 of optimizer; stage 2 cuts 14")
-        raise Wrong(f"{parameters:.3g} parameters on {gpus}: {got:.4g}, but {hint}")
+def exercise_5_4(answer: Callable[[float, int], float]) -> str:
+    """write per_gpu(parameters, gpus) -> bytes on each GPU in ZeRO stage 2
+
+    def answer(parameters, gpus):
+        return parameters * 2 + parameters * (2 + 12) / gpus
+    """
+    slips = {
+        "stage 2 leaves the weights whole on every GPU": lambda n, gpus: 16 * n / gpus,
+        "stage 2 shares the gradients as well": lambda n, gpus: n * (4 + 12 / gpus),
+        "nothing is shared yet: divide what stage 2 cuts by the GPUs": lambda n, gpus: 16 * n,
+    }
+    cases = ((1.694e9, 1), (1.694e9, 8), (5.57e9, 4))
+    parts = "2 of weight, 2 of gradient, 12 of optimizer; stage 2 cuts 14"
+    compare("5.4", answer, cases, slips, parts)
     return "right: 2 + 14/N bytes a parameter, so it never falls below 2"
 
 
-def _check_scale(answer: Callable[[int, float, bool], float]) -> str:
-    for rank, alpha, says in ((128, 64, False), (128, 64, True), (16, 32, False), (8, 8, False)):
-        got, right = answer(rank, alpha, says), 1.0 if says else alpha / rank
-        if abs(got - right) < 1e-9:
-            continue
-        if says:
-            raise Wrong("a file that says its alpha is read at its strength: ask for 1")
-        if abs(got - rank / alpha) < 1e-9:
-            raise Wrong("upside down: without alpha it comes back too strong when alpha < rank")
-        raise Wrong(f"rank {rank}, trained at alpha {alpha}: the loader takes 1 instead of what?")
+def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
+    """write scale(file_rank, trained_alpha, says_alpha) -> the scale to ask for
+
+    def answer(file_rank, trained_alpha, says_alpha):
+        return 1.0 if says_alpha else trained_alpha / file_rank
+    """
+    slips = {
+        "a file that says its alpha is read at its strength: ask for 1": (
+            lambda rank, alpha, says: alpha / rank
+        ),
+        "upside down: without alpha it comes back too strong when alpha < rank": (
+            lambda rank, alpha, says: rank / alpha
+        ),
+    }
+    cases = ((128, 64, False), (128, 64, True), (16, 32, False), (8, 8, False))
+    compare("5.5", answer, cases, slips, "the loader takes 1 instead of what?")
     return "right: alpha / rank, as for every file of CogVideo's own trainer, 64 / 128"
 
 
@@ -145,7 +181,13 @@ def _small_run(rate: float) -> float:
     return losses[-1] / losses[0]
 
 
-def _check_rate(answer: Callable[[Run], float]) -> str:
+def exercise_5_6(answer: Callable[[Run], float]) -> str:
+    """write best(run) -> a rate with which less than 5 % of the loss is left, in 8 runs at most
+
+    def answer(run):
+        rates = [0.001 * 3**n for n in range(7)]
+        return min(rates, key=run)
+    """
     tried: list[float] = []
 
     def run(rate: float) -> float:
@@ -164,73 +206,3 @@ def _check_rate(answer: Callable[[Run], float]) -> str:
         why = "it has hardly begun" if _small_run(rate * 2) < left else "it overshoots"
         raise Wrong(f"at a rate of {rate:g}, {left:.0%} of the loss is left: {why}")
     return f"right: {left:.1%} left at {rate:g}, after {len(tried)} runs"
-
-
-EXERCISES = (
-    Exercise(
-        "5.1",
-        "write merge(W, A, B, alpha, strength) -> the weight that does what layer and LoRA do",
-        _check_merge,
-        """
-def answer(W, A, B, alpha, strength):
-    return W + strength * alpha / A.shape[0] * B @ A
-""",
-    ),
-    Exercise(
-        "5.2",
-        "give settings for a LoRA on the feed-forward layers, smaller than rank 16 on attention",
-        _check_targets,
-        """
-from vidgen_lab.workbook.exercises.chapter05 import _trained
-
-targets = "lora.targets=[net.0.proj,net.2]"
-limit = _trained(("lora.rank=16",))[0]
-fitting = [r for r in range(1, 33) if _trained((targets, f"lora.rank={r}"))[0] < limit]
-answer = [targets, f"lora.rank={max(fitting)}"]
-""",
-    ),
-    Exercise(
-        "5.3",
-        "write smallest(learn, change) -> the smallest rank that misses less than 5 %",
-        _check_smallest,
-        """
-def answer(learn, change):
-    low, high = 1, min(change.shape)
-    while low < high:
-        middle = (low + high) // 2
-        if learn(change, middle) < 0.05:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-""",
-    ),
-    Exercise(
-        "5.4",
-        "write per_gpu(parameters, gpus) -> bytes on each GPU in ZeRO stage 2",
-        _check_zero,
-        """
-def answer(parameters, gpus):
-    return parameters * 2 + parameters * (2 + 12) / gpus
-""",
-    ),
-    Exercise(
-        "5.5",
-        "write scale(file_rank, trained_alpha, says_alpha) -> the scale to ask for",
-        _check_scale,
-        """
-def answer(file_rank, trained_alpha, says_alpha):
-    return 1.0 if says_alpha else trained_alpha / file_rank
-""",
-    ),
-    Exercise(
-        "5.6",
-        "write best(run) -> a rate with which less than 5 % of the loss is left, in 8 runs at most",
-        _check_rate,
-        """
-def answer(run):
-    rates = [0.001 * 3**n for n in range(7)]
-    return min(rates, key=run)
-""",
-    ),
-)

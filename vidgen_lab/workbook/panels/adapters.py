@@ -7,7 +7,7 @@ import ipywidgets as w
 
 from vidgen_lab.generation.lora import set_scales
 from vidgen_lab.generation.request import GenerationRequest
-from vidgen_lab.workbook.panels.base import HALF, LABEL
+from vidgen_lab.workbook.panels.base import control
 from vidgen_lab.workbook.panels.prompt import PromptPanel
 
 if TYPE_CHECKING:
@@ -33,17 +33,8 @@ class AdapterPanel(PromptPanel):
         self.switches, self.sliders = [], []
         for name, scale in zip(self.names, start, strict=True):
             self.switches.append(w.Checkbox(scale > 0, description=name, indent=False))
-            self.sliders.append(
-                w.FloatSlider(
-                    scale or 1.0,
-                    min=0,
-                    max=1.5,
-                    step=0.25,
-                    description="strength",
-                    style=LABEL,
-                    layout=w.Layout(width=HALF),
-                )  # fmt: skip
-            )
+            strength = {"value": scale or 1.0, "min": 0, "max": 1.5, "step": 0.25}
+            self.sliders.append(control(w.FloatSlider, "strength", **strength))
         super().__init__(pipe, request, ideas)
         rows = [w.HBox(list(pair)) for pair in zip(self.switches, self.sliders, strict=True)]
         self.box.children = (*rows, *self.box.children)

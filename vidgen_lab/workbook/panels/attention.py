@@ -9,7 +9,7 @@ import numpy as np
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.sheets import PAGE
 from vidgen_lab.workbook.ch03.attention import AttentionMaps, pick
-from vidgen_lab.workbook.panels.base import HALF, LABEL, Panel
+from vidgen_lab.workbook.panels.base import Panel, control
 from vidgen_lab.workbook.show import BLUE, GREY, PURPLE, Picture, figure
 
 ALL = -1  # a menu whose value is None shows nothing as chosen
@@ -33,28 +33,26 @@ class AttentionPanel(Panel):
     ) -> None:
         self.clip, self.levels, self.words = clip, levels, words
         first = next(iter(levels.values()))
-        half = {"style": LABEL, "layout": w.Layout(width=HALF), "continuous_update": False}
         heads = [("mean of all", ALL), *((str(i + 1), i) for i in range(first.heads))]
         blocks = [(f"{i + 1} of {first.pairs}", i) for i in range(first.pairs)]
-        choice = {"style": LABEL, "layout": w.Layout(width=HALF)}
+        times = [(f"t = {t}", t) for t in levels]
+
+        def slider(label: str, value: int, most: int) -> Any:
+            about = {"value": value + 1, "min": 1, "max": most, "continuous_update": False}
+            return control(w.IntSlider, label, **about)
+
         self.controls: dict[str, Any] = {
-            "frame": w.IntSlider(
-                start[0] + 1, min=1, max=clip.num_frames, description="frame", **half
-            ),
-            "row": w.IntSlider(start[1] + 1, min=1, max=first.rows, description="row", **half),
-            "col": w.IntSlider(start[2] + 1, min=1, max=first.cols, description="column", **half),
-            "pair": w.Dropdown(
-                options=blocks, value=first.pairs // 2, description="block", **choice
-            ),
-            "head": w.Dropdown(options=heads, value=ALL, description="head", **choice),
-            "level": w.Dropdown(
-                options=[(f"t = {t}", t) for t in levels], description="noise level", **choice
-            ),
+            "frame": slider("frame", start[0], clip.num_frames),
+            "row": slider("row", start[1], first.rows),
+            "col": slider("column", start[2], first.cols),
+            "pair": control(w.Dropdown, "block", options=blocks, value=first.pairs // 2),
+            "head": control(w.Dropdown, "head", options=heads, value=ALL),
+            "level": control(w.Dropdown, "noise level", options=times),
         }
         self.view = w.Image(format="png", layout=w.Layout(width=f"{PAGE}px"))
         self.text = w.HTML()
-        for control in self.controls.values():
-            control.observe(self._update, names="value")
+        for each in self.controls.values():
+            each.observe(self._update, names="value")
         c = self.controls
         rows = [w.HBox([c[a], c[b]]) for a, b in (("frame", "level"), ("row", "pair"))]
         self.box = w.VBox([*rows, w.HBox([c["col"], c["head"]]), self.view, self.text])

@@ -3,8 +3,15 @@
 import html
 from typing import Any
 
+import ipywidgets as w
+
 LABEL = {"description_width": "110px"}
 WIDE, HALF = "640px", "318px"
+
+
+def control(kind: Any, label: str, width: str = HALF, **options: Any) -> Any:
+    """A control of ipywidgets with its label, as wide as half a row, or as another width."""
+    return kind(description=label, style=LABEL, layout=w.Layout(width=width), **options)
 
 
 class Panel:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from vidgen_lab.finetuning.scaling import profile_for
 from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_training
-from vidgen_lab.workbook.panels.base import HALF, LABEL, Panel
+from vidgen_lab.workbook.panels.base import Panel, control
 
 MODELS = [name for name in TRANSFORMERS if name.startswith("CogVideoX")]
 
@@ -25,27 +25,25 @@ class MemoryPanel(Panel):
         model: str = "CogVideoX-2B",
         method: Literal["lora", "sft"] = "lora",
     ) -> None:
-        half = {"style": LABEL, "layout": w.Layout(width=HALF)}
-        rank = w.Dropdown(
-            options=[4, 16, 64, 128, 256], value=128, description="rank of LoRA", **half
-        )
-        self.controls: dict[str, Any] = {
-            "model": w.Dropdown(options=MODELS, value=model, description="model", **half),
-            "method": w.Dropdown(
-                options=["lora", "sft"], value=method, description="method", **half
-            ),
-            "rank": rank,
-            "checkpointing": w.Checkbox(True, description="gradient checkpointing", indent=False),
-            "gpus": w.Dropdown(options=[1, 2, 4, 8], value=gpus, description="GPUs", **half),
-            "memory": w.BoundedFloatText(
-                memory_gib, min=4, max=288, description="GiB of each", **half
-            ),
+        menus = {  # label, choices, the one to begin with
+            "model": ("model", MODELS, model),
+            "method": ("method", ["lora", "sft"], method),
+            "rank": ("rank of LoRA", [4, 16, 64, 128, 256], 128),
+            "gpus": ("GPUs", [1, 2, 4, 8], gpus),
         }
+        self.controls: dict[str, Any] = {
+            name: control(w.Dropdown, label, options=choices, value=value)
+            for name, (label, choices, value) in menus.items()
+        }
+        gib = control(w.BoundedFloatText, "GiB of each", value=memory_gib, min=4, max=288)
+        self.controls["memory"] = gib
+        ticked = w.Checkbox(True, description="gradient checkpointing", indent=False)
+        self.controls["checkpointing"] = ticked
         self.view = w.HTML()
-        for control in self.controls.values():
-            control.observe(lambda _: self._show(), names="value")
+        for each in self.controls.values():
+            each.observe(lambda _: self._show(), names="value")
         c = list(self.controls.values())
-        self.box = w.VBox([w.HBox(c[:2]), w.HBox(c[2:4]), w.HBox(c[4:]), self.view])
+        self.box = w.VBox([*(w.HBox(c[at : at + 2]) for at in (0, 2, 4)), self.view])
         self._show()
 
     @property

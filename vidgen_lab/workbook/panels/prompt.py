@@ -17,7 +17,7 @@ from vidgen_lab.generation.generate import Generation, Step, generate, model_nam
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
 from vidgen_lab.generation.words import words_note
 from vidgen_lab.video.show import show_video, show_videos
-from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
+from vidgen_lab.workbook.panels.base import HALF, WIDE, Panel, control
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXPipeline
@@ -139,29 +139,20 @@ class PromptPanel(Panel):
         frames = sorted({*range(shortest, limits.native[0] + 1, step), request.num_frames})
         steps = max(60, request.num_inference_steps)
         guidance = max(12.0, request.guidance_scale)
-        wide = {"style": LABEL, "layout": w.Layout(width=WIDE)}
-        half = {"style": LABEL, "layout": w.Layout(width=HALF)}
-        self.controls: dict[str, Any] = {
-            "prompt": w.Textarea(
-                request.prompt, description="prompt", rows=2, **wide
+        kinds = {
+            "prompt": (w.Textarea, "prompt", WIDE, {"rows": 2}),
+            "negative_prompt": (w.Text, "negative prompt", WIDE, {}),
+            "num_inference_steps": (w.IntSlider, "steps", HALF, {"min": 1, "max": steps}),
+            "guidance_scale": (
+                w.FloatSlider, "guidance", HALF, {"min": 1, "max": guidance, "step": 0.5}
             ),
-            "negative_prompt": w.Text(
-                request.negative_prompt, description="negative prompt", **wide
-            ),
-            "num_inference_steps": w.IntSlider(
-                request.num_inference_steps, min=1, max=steps, description="steps", **half
-            ),
-            "guidance_scale": w.FloatSlider(
-                request.guidance_scale, min=1, max=guidance, step=0.5, description="guidance",
-                **half,
-            ),
-            "num_frames": w.Dropdown(
-                options=frames, value=request.num_frames, description="frames", **half
-            ),
-            "seed": w.BoundedIntText(
-                request.seed, min=0, max=2**31 - 1, description="seed", **half
-            ),
+            "num_frames": (w.Dropdown, "frames", HALF, {"options": frames}),
+            "seed": (w.BoundedIntText, "seed", HALF, {"min": 0, "max": 2**31 - 1}),
         }  # fmt: skip
+        self.controls: dict[str, Any] = {
+            name: control(kind, label, width, value=getattr(request, name), **options)
+            for name, (kind, label, width, options) in kinds.items()
+        }
         self.generate_button = w.Button(description="Generate", button_style="primary")
         self.cancel_button = w.Button(description="Cancel", disabled=True)
         self.generate_button.on_click(lambda _: self.start())
@@ -186,9 +177,7 @@ class PromptPanel(Panel):
 
     def _idea_picker(self, ideas: Sequence[str]) -> Any:
         options = [("pick one, or type your own below", ""), *((idea, idea) for idea in ideas)]
-        picker = w.Dropdown(
-            options=options, description="ideas", style=LABEL, layout=w.Layout(width=WIDE)
-        )
+        picker = control(w.Dropdown, "ideas", WIDE, options=options)
 
         def take(change: Any) -> None:
             if change["new"]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.show import show_video
-from vidgen_lab.workbook.panels.base import LABEL, Panel
+from vidgen_lab.workbook.panels.base import Panel, control
 
 
 class RatingPanel(Panel):
@@ -34,9 +34,7 @@ class RatingPanel(Panel):
         self.box = w.HBox(cards, layout=w.Layout(flex_flow="row wrap"))
 
     def _slider(self, clip: int, question: str) -> Any:
-        slider = w.IntSlider(
-            3, min=1, max=5, description=question, layout=w.Layout(width="230px"), style=LABEL
-        )
+        slider = control(w.IntSlider, question, "230px", value=3, min=1, max=5)
         slider.observe(lambda _: self._touched.add(clip), names="value")
         return slider
 

@@ -13,7 +13,7 @@ from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.report import middle_frame
 from vidgen_lab.pipeline.select.gates import Gate, GateSettings, borderline
 from vidgen_lab.toyworld.raw import Planted
-from vidgen_lab.workbook.panels.base import HALF, LABEL, WIDE, Panel
+from vidgen_lab.workbook.panels.base import WIDE, Panel, control
 from vidgen_lab.workbook.show import BLUE, RED, Picture, figure
 
 
@@ -67,14 +67,10 @@ class ThresholdPanel(Panel):
         self.truth = {p.file: p for p in truth}
         self._pictures: dict[tuple[str, str], np.ndarray] = {}
         names = [n for n in settings.by_name() if self._values(n)]
-        self.gate_menu = w.Dropdown(
-            options=names, value=gate if gate in names else names[0], description="gate",
-            style=LABEL, layout=w.Layout(width=HALF),
-        )  # fmt: skip
-        self.slider = w.FloatSlider(
-            description="threshold", style=LABEL, layout=w.Layout(width=WIDE),
-            continuous_update=False, readout_format=".3g",
-        )  # fmt: skip
+        gate = gate if gate in names else names[0]
+        self.gate_menu = control(w.Dropdown, "gate", options=names, value=gate)
+        shown = {"continuous_update": False, "readout_format": ".3g"}
+        self.slider = control(w.FloatSlider, "threshold", WIDE, **shown)
         self.view = w.HTML()
         self.box = w.VBox([self.gate_menu, self.slider, self.view])
         self._busy = False
