@@ -109,8 +109,8 @@ def explaining_dead_workers() -> Iterator[None]:
     """Say what it means when a process that loads data dies; that may surface anywhere."""
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError) as error:  # or its socket breaks while a tensor comes
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise RuntimeError(
             f"a process that loads data died ({error}); often there was too little memory: take "
