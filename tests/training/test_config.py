@@ -91,10 +91,10 @@ def test_schedules_start_at_once_and_end_where_they_say():
 
 def test_the_command_trains_and_goes_on(tmp_path, capsys):
     clips = tmp_path / "clips"
-    size = ["--width", "24", "--height", "16", "--frames", "4"]
+    size = ["--width", "32", "--height", "16", "--frames", "4"]
     assert main(["toyworld", str(clips), "--count", "8", *size]) == 0
     line = ["train", "tiny", f"dataset.folder={clips}", f"output={tmp_path / 'run'}"]
-    line += ["dataset.height=16", "dataset.width=24", "dataset.held_out_clips=2"]
+    line += ["dataset.height=16", "dataset.width=32", "dataset.held_out_clips=2"]
     line += ["training.steps=4", "training.checkpoint_every=2", "training.tensorboard=false"]
     line += ["training.log_every=1", "training.precision=no"]
     assert main(line) == 0
@@ -104,7 +104,7 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     assert "resumed at step 4 of 6" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
-    assert (tmp_path / "run/placement.csv").read_text().count("4x16x24") == 6
+    assert (tmp_path / "run/placement.csv").read_text().count("4x16x32") == 6
     assert (tmp_path / "run/preview.mp4").stat().st_size > 500
     assert main(["train", "--list"]) == 0 and "toy_latte" in capsys.readouterr().out
     few = ["dataset.held_out_clips=8", f"output={tmp_path / 'other'}"]
