@@ -8,11 +8,11 @@ of cached latents, same optimizer and loss. With --cogvideox, a LoRA is trained 
 example as it stands, on the same clips and the same base: the embedded CogVideoX with an untrained
 transformer of as many tokens, whose patches lie in one frame, since the example makes positions for
 such patches alone. Only what it reads its files with is replaced, since decord and torchvision are
-not among the requirements. Each round is a
-process of its own, so that peak memory is each one's; the ratios are the peer's over ours, so that
-at least 1.0 is what we want. With --processes 2 two processes train on twice the clips, and the
-ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a step at real size. --busy
-counts the processor's time, for a machine that others use too.
+not among the requirements. Each round is a process of its own, so that peak memory is each one's;
+the ratios are the peer's over ours, so that at least 1.0 is what we want. With --processes 2 two
+processes train on twice the clips, and the ratio is the efficiency of scaling. On a GPU, --size
+XL/2 or S/2 is a step at real size. --busy counts the processor's time, for a machine that others
+use too.
 """
 
 import argparse

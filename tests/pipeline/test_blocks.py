@@ -71,7 +71,7 @@ def test_embeddings_of_alike_clips_are_alike():
     def cosine(x, y):
         return float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))
 
-    assert cosine(a, b) > cosine(a, c)
+    assert a.shape == c.shape and cosine(a, b) > 0.95 > cosine(a, c)
 
 
 def test_the_judge_embeds_any_clip_the_same_way_with_any_number_of_threads():
