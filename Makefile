@@ -24,7 +24,7 @@ help:
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed, memory and the quality of the embedded models"
 	@echo "make studies     chapter 5's experiments and the models' choices: hours, can be stopped"
-	@echo "make gpu         run the tests that need a GPU"
+	@echo "make gpu         run the tests that need a GPU, and CogVideoX at full size"
 	@echo "make lint        check style, floors, notebooks and generated pages"
 	@echo "make clean       remove .venv and caches (runs/ stays)"
 
@@ -64,7 +64,7 @@ notebooks: $(STAMP)
 STUDIES := benchmarks/adapters.py benchmarks/model_choices.py
 
 bench: $(STAMP)
-	@for script in $(filter-out $(STUDIES),$(wildcard benchmarks/*.py)); do \
+	@for script in $(filter-out $(STUDIES) benchmarks/full_size.py,$(wildcard benchmarks/*.py)); do \
 	  echo "== $$script"; $(PY) $$script $(ARGS) || exit 1; done
 
 studies: $(STAMP)
@@ -72,6 +72,7 @@ studies: $(STAMP)
 
 gpu: $(STAMP)
 	@$(PY) -m pytest -m gpu $(ARGS)
+	@$(PY) benchmarks/full_size.py
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .

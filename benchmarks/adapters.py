@@ -55,10 +55,13 @@ from vidgen_lab.video.tensors import as_tensor  # noqa: E402
 
 WORDS = "paper cut-out"
 SFT_RATE = "optimizer.learning_rate=2e-4"
-OURS = ("clips=", "prior", "image")  # changes of what is trained on; the others are settings
+# changes of what is trained on; the others are settings
+OURS = ("clips=", "hurried", "prior", "image")
+CHAPTER = ["clips=256", "optimizer.learning_rate=0.001", "training.steps=600"]
 # study -> setting -> changes of COMMON
 STUDIES: dict[str, dict[str, list[str]]] = {
-    "chapter": {"as above": ["clips=256", "optimizer.learning_rate=0.001", "training.steps=600"]},
+    "chapter": {"as above": CHAPTER},
+    "tempo": {"cut from whole clips": CHAPTER, "whole motions, hurried": [*CHAPTER, "hurried"]},
     "rank": {f"rank {r}": [f"lora.rank={r}"] for r in (1, 4, 16, 64, 128)},
     "method": {
         "LoRA": [],
@@ -110,11 +113,16 @@ def said(scene: Scene, seed: int) -> str:
     return f"{text}, {WORDS}" if scene.style == "papercut" else text
 
 
-def folder_of(chosen: Sequence[Scene], folder: Path, size: tuple[int, int, int]) -> Path:
-    """The clips of scenes, rendered once."""
-    frames, height, width = size
+def folder_of(
+    chosen: Sequence[Scene], folder: Path, limits: ModelLimits, count: int, hurried: bool = False
+) -> Path:
+    """The first `count` frames of the clips of scenes, rendered once, in the model's own tempo;
+    hurried: the whole motion in so many frames."""
+    frames, height, width = limits.native
     if not (folder / "videos.txt").is_file():
-        clips = (render(scene, width, height, frames).clip for scene in chosen)
+        rendered = count if hurried else frames
+        whole = (render(scene, width, height, rendered).clip for scene in chosen)
+        clips = (replace(clip, frames=clip.frames[:count]) for clip in whole)
         write_training_clips(folder, clips, [said(s, n) for n, s in enumerate(chosen)])
     return folder
 
@@ -123,14 +131,16 @@ def settings(changes: Sequence[str], seed: int, args: argparse.Namespace) -> Fin
     """The configuration of a run, with its clips made."""
     base = fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
-    size = (limits.frame_step + limits.frame_offset, *limits.native[1:])
+    short = limits.frame_step + limits.frame_offset
     count = next((int(c[6:]) for c in changes if c.startswith("clips=")), CLIPS)
 
     def folder(style: str) -> Path:
         chosen = scenes(count, 7, style=style) + scenes(HELD_OUT, 70, style=style)
-        return folder_of(chosen, args.out / f"{style}-{count}", size)
+        hurried = "hurried" in changes
+        name = f"{style}-{count}{'-hurried' if hurried else ''}"
+        return folder_of(chosen, args.out / name, limits, short, hurried)
 
-    given = [*COMMON, f"data.num_frames={size[0]}", f"model={args.model}"]
+    given = [*COMMON, f"data.num_frames={short}", f"model={args.model}"]
     given += [f"data.folder={folder('cartoon' if 'image' in changes else 'papercut')}"]
     if "prior" in changes:
         given.append(f"data.prior={folder('cartoon')}")
@@ -293,12 +303,12 @@ def ship(args: argparse.Namespace) -> None:
     """Teach robots, measure, and copy the adapter to data/adapters/toy-robot."""
     began, base = time.perf_counter(), fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
-    size = (2 * (limits.frame_step + limits.frame_offset), *limits.native[1:])
-    clips = folder_of(scenes(ROBOTS, 5, subject="robot"), args.out / "robots", size)
+    frames = 2 * (limits.frame_step + limits.frame_offset)
+    clips = folder_of(scenes(ROBOTS, 5, subject="robot"), args.out / "robots", limits, frames)
     output = args.out / f"robot-{base[:8]}-{args.steps}"
     given = [*COMMON, f"data.folder={clips}", f"model={args.model}", f"cache={args.out / 'cache'}",
              f"output={output}", f"training.steps={args.steps}", "training.checkpoint_every=50",
-             f"data.num_frames={size[0]}", "check=true"]  # fmt: skip
+             f"data.num_frames={frames}", "check=true"]  # fmt: skip
     _, result, facts = trained(load_config("toy-lora", given))
     facts["in_all"] = round((time.perf_counter() - began) / 60, 2)
     pipe = quiet(args.model)

@@ -32,6 +32,7 @@ from recipes.vae_layers import fastest
 from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld import caption
+from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.video.clip import Clip
 
 BASE = TransformerConfig(
@@ -65,14 +66,15 @@ def train_for(minutes: float, config: TransformerConfig, vae: Path, out: Path) -
     folder beside it, tell how many that are."""
     probe, text = out.with_name(f"{out.name}_probe"), model_dir("toy-cogvideox") / "text_encoder"
     if not (probe / "pipeline").exists():
-        train_transformer(replace(config, steps=12), vae, text, probe)
-    steps = max(12, round(60 * minutes / seconds_per_step(probe)))
+        train_transformer(replace(config, steps=60), vae, text, probe)
+    steps = max(60, round(60 * minutes / seconds_per_step(probe)))
     train_transformer(replace(config, steps=steps), vae, text, out)
     return steps
 
 
 def sample(pipe: CogVideoXPipeline, prompts: list[str]) -> list[Clip]:
     """Clips of four frames, all from one seed each."""
+    pipe = pipe.to(accelerator().device)
     pipe.set_progress_bar_config(disable=True)
     clips = []
     for start in range(0, len(prompts), 8):

@@ -1,5 +1,6 @@
 """Latents of the toy world, encoded once and kept: what the embedded transformer learns from."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from recipes.scenes import rendered
 from recipes.vae_layers import VAE, encode_clips
 from vidgen_lab.files import replacing
 from vidgen_lab.journal import key_of
 from vidgen_lab.progress import Progress
-from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.data.clip_encoding import vae_identity
 
 SHARD = 1000  # clips a file
@@ -51,12 +53,13 @@ def encode_scenes(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Render scenes at (width, height, frames) and encode them: latents [N, T, C, h, w] in fp16 and
     the cells that show the subject, bool [N, T, 1, h, w]."""
-    latents, subjects = [], []
-    for start in Progress(range(0, len(scenes), 4), "encoding", "batch"):
-        rendered = [render(scene, *size) for scene in scenes[start : start + 4]]
-        clips = torch.from_numpy(np.stack([r.clip.frames for r in rendered]))
+    latents, subjects, drawn = [], [], rendered(scenes, size)
+    batch = 4 if vae.device.type == "cpu" else 100
+    for _ in Progress(range(0, len(scenes), batch), "encoding", "batch"):
+        part = list(islice(drawn, batch))
+        clips = torch.from_numpy(np.stack([one.clip.frames for one in part]))
         latents.append(encode_clips(vae, clips.permute(0, 4, 1, 2, 3)).transpose(1, 2))
-        masks = torch.from_numpy(np.stack([r.masks for r in rendered])).float()
+        masks = torch.from_numpy(np.stack([one.masks for one in part])).float()
         cells = F.adaptive_max_pool2d(masks, latents[-1].shape[-2:]).bool()
         subjects.append(cells.unsqueeze(2))  # [B, T, 1, h, w]
     return torch.cat(latents).contiguous(), torch.cat(subjects)

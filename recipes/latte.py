@@ -16,6 +16,7 @@ from recipes.training import fit
 from recipes.transformer import plain_attention
 from vidgen_lab.latte import Latte, LatteConfig, TextEncoder
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
+from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.training.objectives import ObjectiveConfig
 from vidgen_lab.training.optim import OptimizerConfig
 
@@ -30,7 +31,7 @@ MOTIONS = ("left", "right", "up", "down")
 class ToyLatteConfig:
     """Recipe of `toy-latte`. Sizes are in pixels; the VAE makes latents eight times smaller."""
 
-    hidden_size: int = 192
+    hidden_size: int = 144
     depth: int = 8
     heads: int = 3
     patch_size: int = 1
@@ -39,10 +40,10 @@ class ToyLatteConfig:
     width: int = 96
     height: int = 64
     num_frames: int = 8
-    clips: int = 4000
+    clips: int = 6000
     held_out_clips: int = 32
-    steps: int = 3000
-    batch: int = 16
+    steps: int = 2400
+    batch: int = 64
     learning_rate: float = 1e-3
     muon_learning_rate: float = 2e-3
     warmup: int = 50
@@ -107,14 +108,15 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
     """Train (or resume) in `out` on latents of one VAE and outputs of one text encoder;
     `out`/pipeline, a folder for LattePipeline, is the result."""
     torch.manual_seed(config.seed)
-    vae = AutoencoderKL.from_pretrained(vae_folder)
-    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
+    device = accelerator().device
+    vae = AutoencoderKL.from_pretrained(vae_folder).to(device)
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval().to(device)
     texts = TextEncoder(build_tokenizer(config.max_text_length), encoder, config.max_text_length)
     scenes = sample_corner(config.clips, config.seed + 20)
     unseen = sample_corner(config.held_out_clips, config.seed + 21, held_out=True)
     folder = out.parent / "latte_latents"
-    latents, _ = cached_latents(vae, folder, scenes, config.size)
-    held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
+    latents = cached_latents(vae, folder, scenes, config.size)[0].to(device)
+    held_out = cached_latents(vae, folder / "held_out", unseen, config.size)[0].to(device)
     model = build_latte(config, vae.config.latent_channels)
 
     def assembled(latents: Tensor, captions: list[str]) -> dict[str, Tensor]:
@@ -130,7 +132,7 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
         rng = np.random.default_rng((config.seed, number))
         chosen = rng.integers(config.clips, size=config.batch)
         captions = [training_caption(scenes[i], rng) for i in chosen]
-        return assembled(latents[torch.from_numpy(chosen)], captions)
+        return assembled(latents[torch.from_numpy(chosen).to(device)], captions)
 
     def evaluate(model: Latte) -> dict[str, float]:
         parts = texts.tokenizer, encoder, vae, model.to_diffusers(), build_scheduler()

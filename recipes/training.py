@@ -19,7 +19,8 @@ COMMITS = "commits.txt"
 TRAINING = {
     "log_every": 50,
     "validate_every": 500,
-    "checkpoint_every": 250,
+    "checkpoint_minutes": 2,
+    "checkpoint_every": 0,
     "keep_last": 1,
     "measure": False,
 }

@@ -25,6 +25,7 @@ from recipes.scenes import sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
 from recipes.training import fit
 from vidgen_lab.toyworld import Scene
+from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay
 from vidgen_lab.training.stream import Draw
 
@@ -166,14 +167,15 @@ class Batches:
         length = (config.patch_size_t or 1) if short else config.num_frames
         first = int(rng.integers(config.num_frames // length))
         time = slice(first * length, (first + 1) * length)
-        indices = torch.from_numpy(rng.integers(config.clips, size=size))
-        texts = [random_caption(self.scenes[i], rng) for i in indices.tolist()]
+        chosen = rng.integers(config.clips, size=size)
+        texts = [random_caption(self.scenes[i], rng) for i in chosen]
+        indices = torch.from_numpy(chosen).to(self.latents.device)
         long = rng.random() < config.long_text_share
         return {
             "latents": self.latents[indices, time],
             "text": self.encode(texts, long),
             "weights": 1 + (config.subject_weight - 1) * self.subject[indices, time].float(),
-            "first": torch.full((size,), first),
+            "first": first,
         }
 
 
@@ -183,29 +185,30 @@ def train_transformer(
     """Train (or resume) the transformer in `out`; `out`/pipeline, a folder for CogVideoXPipeline,
     is written whenever the held-out loss is measured."""
     torch.manual_seed(config.seed)
+    device = accelerator().device
     scenes = sample_scenes(config.clips, config.seed + 10)
     unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
-    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
     folder = out.parent / "latents"
-    latents, subject = cached_latents(vae, folder, scenes, config.size)
+    cached = cached_latents(vae, folder, scenes, config.size)
+    latents, subject = (part.to(device) for part in cached)
     held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
     tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler(config)
-    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval()
+    encoder = T5EncoderModel.from_pretrained(text_folder).float().eval().to(device)
     model = build_transformer(config, vae.config.latent_channels)
     pipe = CogVideoXPipeline(tokenizer, encoder, vae, model, scheduler)
     size = config.height, config.width, config.num_frames
-    rope = pipe._prepare_rotary_positional_embeddings(*size, torch.device("cpu"))  # [tokens, D] x 2
+    rope = pipe._prepare_rotary_positional_embeddings(*size, device)  # [tokens, D] x 2
 
     @torch.no_grad()
     def encode(texts: list[str], long: bool = False) -> Tensor:
         length = config.long_text_length if long else config.max_text_length
-        return encoder(tokenize(tokenizer, texts, length))[0]  # [B, L, D]
+        return encoder(tokenize(tokenizer, texts, length).to(device))[0]  # [B, L, D]
 
     def loss(model: nn.Module, batch: dict[str, Tensor], draw: Draw) -> Tensor:
         tokens = len(rope[0]) * batch["latents"].shape[1] // config.num_frames
-        first = int(batch["first"][0]) * tokens
-        here = tuple(part[first : first + tokens].to(batch["latents"].device) for part in rope)
-        return diffusion_loss(model, scheduler, here, batch, draw)
+        here = slice(batch["first"] * tokens, (batch["first"] + 1) * tokens)
+        return diffusion_loss(model, scheduler, tuple(p[here] for p in rope), batch, draw)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         save_halves(pipe, out / "pipeline")
@@ -216,7 +219,7 @@ def train_transformer(
         "latents": held_out,
         "text": encode([random_caption(scene, rng, empty=0.0) for scene in unseen]),
         "weights": torch.ones_like(held_out[:, :, :1], dtype=torch.float32),
-        "first": torch.zeros(len(held_out), dtype=torch.long),
+        "first": 0,
     }
     with plain_attention():
         fit(

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch import Generator, Tensor
 
-from recipes.scenes import sample_scenes
+from recipes.scenes import rendered, sample_scenes
 from recipes.training import fit
 from recipes.vae_layers import (
     VAE,
@@ -31,7 +31,7 @@ from recipes.vae_layers import (
     see_video,
     standardise_latents,
 )
-from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.distributed import Numbers
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
@@ -200,9 +200,10 @@ def short_clips(scenes: list[Scene], config: VAEConfig) -> Tensor:
     """Four neighbouring frames of each scene, uint8 [N, 3, 4, H, W]."""
     rng = np.random.default_rng(config.seed)
     clips = torch.empty((len(scenes), 3, 4, config.height, config.width), dtype=torch.uint8)
-    for slot, scene in zip(clips, scenes, strict=True):
+    drawn = rendered(scenes, (config.width, config.height, 16))
+    for slot, one in zip(clips, drawn, strict=True):
         start = int(rng.integers(13))
-        frames = render(scene, config.width, config.height, 16).clip.frames[start : start + 4]
+        frames = one.clip.frames[start : start + 4]
         slot.copy_(torch.from_numpy(frames).permute(3, 0, 1, 2))
     return clips
 

@@ -28,7 +28,7 @@ def light(monkeypatch):
         return {"minutes": 2.0, "first_frame": 17.0} if picture else dict(MEASURED)
 
     monkeypatch.setattr(adapters, "run", run)
-    monkeypatch.setattr(adapters, "folder_of", lambda chosen, folder, size: folder)
+    monkeypatch.setattr(adapters, "folder_of", lambda chosen, folder, *_: folder)
     monkeypatch.setattr(adapters, "judged", lambda *_: {"style": 0.0, "kept": 0.9})
     monkeypatch.setattr(adapters, "picture_kept", lambda *_: 9.0)
     monkeypatch.setattr(adapters, "quiet", lambda model: None)

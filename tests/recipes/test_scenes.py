@@ -3,10 +3,11 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
-from recipes import judge, latte, make, text, transformer, vae
+from recipes import judge, latte, make, scenes, text, transformer, vae
 from recipes.scenes import sample_scenes
 from vidgen_lab.config import load
 from vidgen_lab.toyworld import parse_prompt
@@ -40,9 +41,17 @@ class Part:
     def eval(self):
         return self
 
+    def to(self, device):
+        return self
+
     def __call__(self, texts):
         self.texts += texts
         return [torch.zeros(len(texts), 1, 1)]
+
+
+class Texts(list):
+    def to(self, device):
+        return self
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ def seen(monkeypatch):
     monkeypatch.setattr(transformer, "build_transformer", lambda *_: None)
     pipe = SimpleNamespace(_prepare_rotary_positional_embeddings=lambda *size: None)
     monkeypatch.setattr(transformer, "CogVideoXPipeline", lambda *parts: pipe)
-    monkeypatch.setattr(transformer, "tokenize", lambda tokenizer, texts, length: texts)
+    monkeypatch.setattr(transformer, "tokenize", lambda _, texts, length: Texts(texts))
     monkeypatch.setattr(latte, "AutoencoderKL", Part())
     monkeypatch.setattr(latte, "build_latte", lambda *_: None)
     return found
@@ -168,3 +177,11 @@ def assert_all_kinds(scenes):
     assert {scene.style for scene in scenes} >= set(RESERVED_STYLES)
     share = sum(scene.reserved for scene in scenes) / len(scenes)
     assert 0.1 < share < 0.4
+
+
+def test_many_scenes_are_drawn_by_several_processes_in_their_order(monkeypatch):
+    chosen = sample_scenes(12, 3)
+    alone = [one.clip.frames for one in scenes.rendered(chosen, (24, 16, 2))]
+    monkeypatch.setattr(scenes, "FEW", 1)
+    together = [one.clip.frames for one in scenes.rendered(chosen, (24, 16, 2))]
+    assert np.array_equal(alone, together)

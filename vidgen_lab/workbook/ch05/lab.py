@@ -8,7 +8,9 @@ import pandas as pd
 from vidgen_lab.paths import data_dir
 
 COMMAND = "python benchmarks/adapters.py"
-STUDIES = ("chapter", "rank", "method", "clips", "learning_rate", "alpha", "captions", "image")
+STUDIES = (
+    "chapter", "tempo", "rank", "method", "clips", "learning_rate", "alpha", "captions", "image",
+)  # fmt: skip
 # measured column -> heading: shares of clips or attributes, loss, dB, minutes, MiB
 SHOWN = {
     "style": "in the style",
@@ -66,19 +68,21 @@ def spread(rows: pd.DataFrame, study: str) -> pd.DataFrame:
     return pd.DataFrame(told).T.rename_axis(study.replace("_", " "))
 
 
-def verdict(rows: pd.DataFrame, study: str) -> str:
-    """What the runs of a study say, in a sentence or two."""
+def verdict(rows: pd.DataFrame, study: str, beside: str = "kept") -> str:
+    """What the runs of a study say, in a sentence or two. beside: what is told with the style,
+    "kept" (old prompts) or "others" (all else that the new ones ask for)."""
     own = rows[rows.study == study]
     if not len(own):
         return f"Not recorded for this model yet; `{COMMAND} {study}` does it."
-    means = own.groupby("setting", sort=False)[["style", "kept", "minutes"]].mean()
+    means = own.groupby("setting", sort=False)[["style", beside, "minutes"]].mean()
+    told = SHOWN[beside]
     parts = (
-        f"{setting}: style in {m.style:.0%} of clips, old prompts right in {m.kept:.0%}, "
+        f"{setting}: style in {m.style:.0%} of clips, {told} in {m[beside]:.0%}, "
         f"{m.minutes:.1f} min"
         for setting, m in means.iterrows()
     )
     base = rows[rows.study == "base"]
-    before = f" (the base: {base.kept.mean():.0%})" if len(base) else ""
+    before = f" (the base: {base[beside].mean():.0%})" if len(base) else ""
     return "; ".join(parts) + before + "."
 
 
