@@ -57,7 +57,7 @@ WORDS = "paper cut-out"
 SFT_RATE = "optimizer.learning_rate=2e-4"
 # changes of what is trained on; the others are settings
 OURS = ("clips=", "hurried", "prior", "image")
-CHAPTER = ["clips=256", "optimizer.learning_rate=0.001", "training.steps=600"]
+CHAPTER = ["clips=256", "optimizer.learning_rate=0.002", "training.steps=600"]
 # study -> setting -> changes of COMMON
 STUDIES: dict[str, dict[str, list[str]]] = {
     "chapter": {"as above": CHAPTER},
@@ -349,7 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="toy-cogvideox")
     parser.add_argument("--steps", type=int, help="of each run (default 150; ship 500)")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--prompts", type=int, help="new and old ones (default 8; ship 24)")
+    parser.add_argument("--prompts", type=int, help="new and old ones (default 16; ship 24)")
     parser.add_argument("--out", type=Path, default=Path("runs/adapters"), metavar="DIR")
     parser.add_argument("--record", type=Path, default=ROOT / "data" / "runs" / "adapters.jsonl")
     args = parser.parse_args(arguments)
@@ -358,7 +358,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: no study {unknown[0]}; there are {', '.join(STUDIES)}", file=sys.stderr)
         return 1
     args.steps = args.steps or (500 if shipping else 150)
-    args.prompts = args.prompts or (24 if shipping else 8)
+    args.prompts = args.prompts or (24 if shipping else 16)
     try:
         ship(args) if shipping else study(args)
     except KeyboardInterrupt:
