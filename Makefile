@@ -73,6 +73,8 @@ studies: $(STAMP)
 gpu: $(STAMP)
 	@$(PY) -m pytest -m gpu $(ARGS)
 	@$(PY) benchmarks/full_size.py
+	@$(PY) benchmarks/training_step.py --size XL/2 --batch 8 --rounds 3
+	@$(PY) benchmarks/training_step.py --size S/2 --batch 32 --rounds 3
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .

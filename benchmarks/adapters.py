@@ -87,7 +87,9 @@ COMMON = [
     "data.batch_size=4", "training.log_every=50", "training.measure=false",
     "training.tensorboard=false", "check=false",
 ]  # fmt: skip
-CLIPS, HELD_OUT, ROBOTS = 64, 8, 128
+CLIPS, HELD_OUT, ROBOTS = 64, 8, 256
+# a body has outlines of its own, which attention alone draws too round
+ROBOT = ["lora.rank=12", "lora.targets=[to_q,to_k,to_v,to_out.0,ff.net.0.proj,ff.net.2]"]
 SAMPLING = {"num_inference_steps": 12, "guidance_scale": 6.0}
 
 
@@ -304,11 +306,12 @@ def ship(args: argparse.Namespace) -> None:
     began, base = time.perf_counter(), fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
     frames = 2 * (limits.frame_step + limits.frame_offset)
-    clips = folder_of(scenes(ROBOTS, 5, subject="robot"), args.out / "robots", limits, frames)
+    robots = args.out / f"robot-{ROBOTS}-{frames}"
+    clips = folder_of(scenes(ROBOTS, 5, subject="robot"), robots, limits, frames)
     output = args.out / f"robot-{base[:8]}-{args.steps}"
-    given = [*COMMON, f"data.folder={clips}", f"model={args.model}", f"cache={args.out / 'cache'}",
-             f"output={output}", f"training.steps={args.steps}", "training.checkpoint_every=50",
-             f"data.num_frames={frames}", "check=true"]  # fmt: skip
+    given = [*COMMON, *ROBOT, f"data.folder={clips}", f"data.num_frames={frames}",
+             f"model={args.model}", f"cache={args.out / 'cache'}", f"output={output}",
+             f"training.steps={args.steps}", "check=true"]  # fmt: skip
     _, result, facts = trained(load_config("toy-lora", given))
     facts["in_all"] = round((time.perf_counter() - began) / 60, 2)
     pipe = quiet(args.model)
@@ -330,10 +333,14 @@ def ship(args: argparse.Namespace) -> None:
     shutil.copy2(result.saved, target)
     card = (
         "# toy-robot: a LoRA that teaches toy-cogvideox what a robot is\n\n"
-        f"Rank 16 on attention, trained on {ROBOTS} rendered clips by "
+        f"Rank 12 on attention and feed-forward layers, trained on {ROBOTS} rendered clips by\n"
         "`python benchmarks/adapters.py ship`. Load it with\n"
-        '`vidgen-lab video "a red robot walking in a meadow" --lora data/adapters/toy-robot`. '
-        "Apache-2.0, as the model.\n\nMeasured: see `report.json`.\n"
+        '`vidgen-lab video "a red robot walking in a meadow" --lora data/adapters/toy-robot`.\n'
+        "Apache-2.0, as the model.\n\n"
+        f"Of {args.prompts} new prompts the judge sees a robot in {report['subject']:.0%} and "
+        f"{report['others']:.0%} of all else\nright; of the old prompts' attributes it sees "
+        f"{report['kept']:.0%}. Trained in {report['minutes']:.1f} minutes; all numbers are in\n"
+        "`report.json`.\n"
     )
     write_files({target / "report.json": json.dumps(report, indent=1) + "\n",
                  target / "README.md": card})  # fmt: skip
@@ -347,7 +354,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; ship")
     parser.add_argument("--model", default="toy-cogvideox")
-    parser.add_argument("--steps", type=int, help="of each run (default 150; ship 500)")
+    parser.add_argument("--steps", type=int, help="of each run (default 150; ship 700)")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--prompts", type=int, help="new and old ones (default 16; ship 24)")
     parser.add_argument("--out", type=Path, default=Path("runs/adapters"), metavar="DIR")
@@ -357,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in args.studies if name not in STUDIES and not shipping]:
         print(f"error: no study {unknown[0]}; there are {', '.join(STUDIES)}", file=sys.stderr)
         return 1
-    args.steps = args.steps or (500 if shipping else 150)
+    args.steps = args.steps or (700 if shipping else 150)
     args.prompts = args.prompts or (24 if shipping else 16)
     try:
         ship(args) if shipping else study(args)

@@ -2,16 +2,18 @@
 
     python benchmarks/model_choices.py [NAME …] [--minutes 10] [--out DIR]
 
-Every choice trains a transformer for the same minutes on clips of four frames; three of them after
-a small VAE of their own, trained alike. A row of the sheet (choices.png) shows what one choice
-makes of twelve prompts, a line of the table (choices.csv) how often the judge sees the right
-subject, colour and place. Look at the sheet first: losses of different latents cannot be compared.
+Every choice trains a transformer for the same time of the processor on clips of four frames; three
+of them after a small VAE of their own, trained alike. A row of the sheet (choices.png) shows what
+one choice makes of twelve prompts, a line of the table (choices.csv) how often the judge sees the
+right subject, colour and place. Look at the sheet first: losses of different latents cannot be
+compared.
 Stopped and begun again, it goes on; NAMEs choose among the choices.
 """
 
 import argparse
-import json
+import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from vidgen_lab.video.clip import Clip
 BASE = TransformerConfig(
     num_frames=4, clips=3000, batch=48, short_steps=0, long_text_share=0.0, decay_share=0.4
 )
+PROBE = 40  # steps that tell how long one takes
 STAGE = Stage(1500, 16, 1, 48, 48, 2e-3, noise_steps=600)
 VAES = {
     "clean": VAEConfig(clips=4000, stages=(replace(STAGE, noise=0.0),)),
@@ -56,18 +59,19 @@ CHOICES = {
 }
 
 
-def seconds_per_step(folder: Path) -> float:
-    lines = map(json.loads, (folder / "log.jsonl").read_text("utf-8").splitlines())
-    return [line["seconds_per_step"] for line in lines if "seconds_per_step" in line][-1]
-
-
 def train_for(minutes: float, config: TransformerConfig, vae: Path, out: Path) -> int:
-    """Train a transformer in `out` for about so long and return its steps: a few of them, in a
-    folder beside it, tell how many that are."""
-    probe, text = out.with_name(f"{out.name}_probe"), model_dir("toy-cogvideox") / "text_encoder"
-    if not (probe / "pipeline").exists():
-        train_transformer(replace(config, steps=60), vae, text, probe)
-    steps = max(60, round(60 * minutes / seconds_per_step(probe)))
+    """Train a transformer in `out` for about so many minutes of the processor and return its
+    steps: a few of them, in a folder beside it, tell how many that are."""
+    text, told = model_dir("toy-cogvideox") / "text_encoder", out.with_name(f"{out.name}_steps")
+    if not told.exists():  # decided once, however often it is stopped
+        for turn in ("first", "second"):  # the first time also encodes the clips
+            probe = out.with_name(f"{out.name}_{turn}_probe")
+            shutil.rmtree(probe, ignore_errors=True)
+            start = time.process_time()
+            train_transformer(replace(config, steps=PROBE), vae, text, probe)
+            spent = time.process_time() - start
+        told.write_text(str(max(PROBE, round(60 * minutes * PROBE / spent))), "utf-8")
+    steps = int(told.read_text("utf-8"))
     train_transformer(replace(config, steps=steps), vae, text, out)
     return steps
 
@@ -96,7 +100,7 @@ def sample(pipe: CogVideoXPipeline, prompts: list[str]) -> list[Clip]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", default=list(CHOICES))
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training, each")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the processor, each")
     parser.add_argument("--out", type=Path, default=Path("runs/choices"))
     args = parser.parse_args()
     scenes = sample_scenes(48, 99, held_out=False)

@@ -31,8 +31,8 @@ def test_the_models_are_small_and_stored_in_half_precision():
     every = (PIPELINE, JUDGE, LATTE)
     files = [f for name in every for f in model_dir(name).rglob("*") if f.is_file()]
     weights = [f for f in files if f.suffix == ".safetensors"]
-    assert sum(f.stat().st_size for f in weights) < 44e6
-    assert sum(f.stat().st_size for f in files) < 50e6  # with sheets, logs and labelled clips
+    assert sum(f.stat().st_size for f in weights) < 40e6
+    assert sum(f.stat().st_size for f in files) < 46e6  # with sheets, logs and labelled clips
     assert sum(f.stat().st_size for f in model_dir(PIPELINE).rglob("*") if f.is_file()) < 32e6
     assert max(f.stat().st_size for f in files) < 16 * 2**20
     for file in files:
