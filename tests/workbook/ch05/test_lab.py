@@ -44,7 +44,9 @@ def test_each_run_is_counted_and_spread_over_seeds_is_told(rows):
     table = lab.spread(rows, "rank")
     assert list(table.index) == ["base", "rank 4"] and table.loc["rank 4", "runs"] == 2
     assert table.loc["rank 4", "in the style"] == "0.95 ± 0.07"
-    assert table.loc["base", "in the style"] == "0.00" and table.loc["base", "minutes"] == ""
+    assert (
+        table.loc["base", "in the style"] == "0.00" and table.loc["base", "processor minutes"] == ""
+    )
     assert "rank 4: style in 95% of clips, old prompts right in 70%" in lab.verdict(rows, "rank")
     assert "(the base: 90%)" in lab.verdict(rows, "rank")
     assert "4 runs on a processor, 2026-11-26, 2 seeds" in lab.origin(rows)

@@ -19,7 +19,7 @@ SHOWN = {
     "held_out": "held-out loss",
     "copied": "copied",
     "first_frame": "first frame (dB)",
-    "minutes": "minutes",
+    "minutes": "processor minutes",
     "mib": "MiB of file",
 }
 COLUMNS = ["study", "setting", "seed", *SHOWN]
