@@ -41,7 +41,7 @@ BASE = TransformerConfig(
     num_frames=4, clips=3000, batch=48, short_steps=0, long_text_share=0.0, decay_share=0.4
 )
 PROBE = 40  # steps that tell how long one takes
-STAGE = Stage(1500, 16, 1, 48, 48, 2e-3, noise_steps=600)
+STAGE = Stage(800, 16, 1, 48, 48, 2e-3, noise_steps=300)
 VAES = {
     "clean": VAEConfig(clips=4000, stages=(replace(STAGE, noise=0.0),)),
     "noise": VAEConfig(clips=4000, stages=(STAGE,)),
