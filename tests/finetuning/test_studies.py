@@ -51,6 +51,7 @@ def test_the_chapters_own_training_is_measured():
     assert f"count = 5 if short else {clips}\n" in source
     assert f"learning_rate: float = {float(rate):.1e}".replace("e-0", "e-") in source
     assert f"steps = steps or (3 if short else {steps})\n" in source
+    assert f"a run has {adapters.CLIPS} clips and\n150 steps" in source
     config = load_config("toy-lora", ["data.folder=x"])
     assert (config.optimizer.learning_rate, config.training.steps) == (float(rate), int(steps))
 
