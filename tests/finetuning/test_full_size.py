@@ -13,7 +13,7 @@ from vidgen_lab.paths import data_dir
 @pytest.mark.parametrize("name", full_size.TRAININGS)
 def test_every_training_takes_its_steps(name):
     row = full_size.training(name, replace(full_size.SMALL, latents=(16, 3, 8, 10)), steps=2)
-    assert row["seconds"] > 0 and row["planned_gib"] > 8
+    assert row["seconds"] > 0
 
 
 def test_a_clip_is_sampled_and_decoded():
@@ -33,5 +33,5 @@ def test_the_planner_never_promises_less_than_was_measured():
     file = data_dir() / "runs" / "full_size.jsonl"
     rows = {row["name"]: row for row in map(json.loads, file.read_text("utf-8").splitlines())}
     assert set(rows) == {*full_size.TRAININGS, "clip"}
-    for row in rows.values():
-        assert row["peak_gib"] < row["planned_gib"] < 1.5 * row["peak_gib"]
+    for name, row in rows.items():
+        assert row["peak_gib"] < full_size.planned_gib(name) < 1.5 * row["peak_gib"]
