@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from vidgen_lab.generation import experiments
-from vidgen_lab.generation.errors import GenerationCancelled, RequestError
 from vidgen_lab.generation.experiments import (
     PROMPT_STYLES,
     clip_metrics,
@@ -14,6 +13,7 @@ from vidgen_lab.generation.experiments import (
     run_grid,
     toy_metrics,
 )
+from vidgen_lab.generation.request import RequestError
 from vidgen_lab.video.clip import Clip
 
 
@@ -89,12 +89,16 @@ def test_a_stopped_experiment_goes_on_where_it_was(pipe, request_, tmp_path, mad
     run = lambda **o: by_steps(  # noqa: E731
         pipe, request_, (1, 2), cache=tmp_path, **OPTIONS, **o
     )
-    stop = []
-    with pytest.raises(GenerationCancelled):
-        run(on_clip=lambda done, of, clip: done == 3 and stop.append(1), should_stop=lambda: stop)
-    assert len(made) == 4 and len(list(tmp_path.iterdir())) == 3
+
+    def stop(done, of, clip):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(on_clip=stop)
+    assert len(made) == 3 and len(list(tmp_path.iterdir())) == 3
     resumed = run()
-    assert len(made) == 5
+    assert len(made) == 4
     fresh = by_steps(pipe, request_, (1, 2), **OPTIONS)
     pd.testing.assert_frame_equal(
         resumed.table.drop(columns=["seconds", "peak_memory_gib"]),

@@ -8,9 +8,9 @@ from diffusers import CogVideoXPipeline
 
 from tests.tiny_models import MAX_TEXT_TOKENS, tiny_pipeline
 from vidgen_lab.generation import generate as module
-from vidgen_lab.generation.errors import GenerationCancelled, NonFiniteError, RequestError
-from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.generate import GenerationCancelled, NonFiniteError, generate
 from vidgen_lab.generation.loading import load_pipeline
+from vidgen_lab.generation.request import RequestError
 
 
 def test_every_layout_makes_the_clip_that_was_asked_for(layout, pipes, request_):
@@ -129,58 +129,24 @@ def test_steps_are_reported_and_previews_come_every_k_steps(layout, pipes, reque
 
 def test_previews_do_not_change_the_result(pipe, request_):
     plain = generate(pipe, request_).clip.frames
-    for kind in ("latents", "estimate"):
-        shown = generate(pipe, request_, on_step=lambda s: None, preview_every=1, preview_of=kind)
-        np.testing.assert_array_equal(shown.clip.frames, plain)
+    shown = generate(pipe, request_, on_step=lambda s: None, preview_every=1)
+    np.testing.assert_array_equal(shown.clip.frames, plain)
 
 
-def previews(pipe, request, kind, every):
-    seen = []
-    generate(pipe, request, on_step=seen.append, preview_every=every, preview_of=kind)
-    return [s.preview.frames.astype(float) for s in seen if s.preview]
-
-
-def first_preview(pipe, request, kind):
-    seen = []
-    with pytest.raises(GenerationCancelled):
-        generate(pipe, request, seen.append, 1, kind, should_stop=lambda: bool(seen))
-    return seen[0].preview.frames.astype(float)
-
-
-def test_latents_start_as_noise_and_the_estimate_does_not(pipe, request_):
-    """After the first step the state is nearly all noise; the estimate holds no noise of its own.
-
-    Checked in the latents' terms: with the same noise but another prompt the states agree, since
-    the noise outweighs what the prompt did; the estimates differ more.
-    """
-    request = request_.with_(num_inference_steps=20)
-    other = request.with_(prompt="the blue ocean star")
-    change = {}
-    for kind in ("latents", "estimate"):
-        first, second = (first_preview(pipe, r, kind) for r in (request, other))
-        change[kind] = np.abs(first - second).mean()
-    assert change["latents"] < 0.5 * change["estimate"]
-
-
-def test_the_last_estimate_is_the_result(pipe, request_):
-    """At the end nothing is left to remove: estimate and state become one."""
-    request = request_.with_(num_inference_steps=16)
-    result = generate(pipe, request).clip.frames.astype(float)
-    estimates = previews(pipe, request, "estimate", every=5)
-    distance = [np.abs(e - result).mean() for e in estimates]
+def test_the_last_preview_is_the_result(pipe, request_):
+    """At the end nothing is left to remove: the estimate and the state become one."""
+    request, seen = request_.with_(num_inference_steps=16), []
+    result = generate(pipe, request, on_step=seen.append, preview_every=5).clip.frames
+    previews = [step.preview.frames.astype(float) for step in seen if step.preview]
+    distance = [np.abs(preview - result).mean() for preview in previews]
     assert distance == sorted(distance, reverse=True)
     assert distance[-1] < 0.2 * distance[0]
 
 
 def test_the_scheduler_is_left_as_it_was(pipe, request_):
     with pytest.raises(ZeroDivisionError):
-        generate(pipe, request_, on_step=lambda s: 1 / 0, preview_every=1, preview_of="estimate")
+        generate(pipe, request_, on_step=lambda s: 1 / 0, preview_every=1)
     assert "step" not in vars(pipe.scheduler)
-
-
-def test_an_unknown_preview(pipe, request_):
-    with pytest.raises(ValueError, match="preview_of"):
-        generate(pipe, request_, preview_of="frames")
 
 
 def test_cancelling_stops_before_the_next_step(pipe, request_):

@@ -7,8 +7,8 @@ from huggingface_hub import constants
 
 from tests.tiny_models import build_tiny
 from vidgen_lab.generation import loading
-from vidgen_lab.generation.errors import DownloadError
 from vidgen_lab.generation.loading import (
+    DownloadError,
     apply_memory_options,
     fingerprint,
     load_pipeline,

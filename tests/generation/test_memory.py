@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 
-from vidgen_lab.generation.memory import PeakMemory
+from vidgen_lab.generation.memory import peak_memory
 
 
 def test_the_peak_is_seen_although_it_is_gone_again():
-    with PeakMemory("cpu", interval=0.001) as idle:
+    with peak_memory("cpu", interval=0.001) as idle:
         pass
-    with PeakMemory("cpu", interval=0.001) as peak:
+    with peak_memory("cpu", interval=0.001) as peak:
         block = np.ones(100 * 2**17)  # 100 MiB
         time.sleep(0.2)
         del block
@@ -19,8 +19,11 @@ def test_the_peak_is_seen_although_it_is_gone_again():
 
 def test_children_count_on_request():
     hungry = [sys.executable, "-c", "block = bytearray(200 * 2**20); input()"]
-    alone, family = PeakMemory("cpu", 0.01), PeakMemory("cpu", 0.01, children=True)
-    with alone, family, subprocess.Popen(hungry, stdin=subprocess.PIPE) as child:
+    with (
+        peak_memory("cpu", 0.01) as alone,
+        peak_memory("cpu", 0.01, children=True) as family,
+        subprocess.Popen(hungry, stdin=subprocess.PIPE) as child,
+    ):
         while family.gib < alone.gib + 0.19 and child.poll() is None:
             time.sleep(0.01)
         child.communicate(b"\n")

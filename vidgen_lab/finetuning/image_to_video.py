@@ -66,12 +66,6 @@ def generate_from_image(
     pipe: "CogVideoXImageToVideoPipeline", image: Any, request: GenerationRequest
 ) -> Clip:
     """A clip that begins with a picture (PIL), made as `generate` makes those of a text alone."""
-    frames = pipe(
-        image=image,
-        **request.pipeline_arguments(),
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        max_sequence_length=pipe.transformer.config.max_text_seq_length,
-        output_type="np",
-    ).frames[0]
+    frames = pipe(image=image, **request.pipeline_arguments(pipe)).frames[0]
     meta = {"prompt": request.prompt, "seed": request.seed}
     return Clip.from_float(frames, request.fps, meta=meta)

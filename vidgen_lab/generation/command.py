@@ -76,10 +76,8 @@ def run(args: argparse.Namespace) -> int | None:
     keep = not out.exists()  # what another process puts there meanwhile stays
     if note := words_note(request.prompt, request.model, bool(args.lora or recipe.get("lora"))):
         print(note)
-    pipe = None
     if not repeat:
         pipe = load_pipeline(request.model, tier=choice.tier, download=args.download)
-    if pipe:
         validate_request(request, pipe)
         if args.lora:
             load_lora(pipe, *args.lora, scales=tuple(args.lora_scale))

@@ -21,8 +21,6 @@ from vidgen_lab.video.clip import Clip
 if TYPE_CHECKING:
     from diffusers import CogVideoXPipeline
 
-Metrics = Callable[[Clip, str], Mapping[str, float]]
-
 # One subject, described in three registers: the prompts of book listing 1.L12. The toy world's
 # vocabulary covers them, so that the embedded model and the judge can be asked, too.
 PROMPT_STYLES = {
@@ -30,7 +28,6 @@ PROMPT_STYLES = {
     "detailed": "a colorful butterfly landing on a flower, high quality",
     "artistic": "ethereal glowing butterfly in magical forest, cinematic lighting, fantasy style",
 }
-SEEDS = (0, 1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -48,16 +45,15 @@ class Experiment:
 def experiment_prompt_styles(
     pipe: "CogVideoXPipeline",
     request: GenerationRequest,
-    prompts: Mapping[str, str] | None = None,
-    seeds: Sequence[int] = SEEDS,
+    prompts: Mapping[str, str] = PROMPT_STYLES,
+    seeds: Sequence[int] = range(5),
     **options: Any,
 ) -> Experiment:
     """How does the wording of one idea change the result? (book listing 1.L12)
 
-    request: everything that stays fixed. prompts: name of the style -> prompt; default
-    PROMPT_STYLES. options: metrics, cache, on_clip, should_stop, as for `run_grid`.
+    request: everything that stays fixed. prompts: name of the style -> prompt.
+    options: metrics, cache, on_clip, as for `run_grid`.
     """
-    prompts = prompts or PROMPT_STYLES
     settings = {name: request.with_(prompt=prompt) for name, prompt in prompts.items()}
     return run_grid(pipe, settings, seeds, **options)
 
@@ -66,10 +62,9 @@ def run_grid(
     pipe: "CogVideoXPipeline",
     settings: Mapping[Any, GenerationRequest],
     seeds: Sequence[int],
-    metrics: Metrics | None = None,
+    metrics: Callable[[Clip, str], Mapping[str, float]] | None = None,
     cache: str | Path | None = None,
     on_clip: Callable[[int, int, Clip], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
 ) -> Experiment:
     """Generate and measure every setting with every seed.
 
@@ -78,7 +73,7 @@ def run_grid(
         where it was. An entry is found again only for the same request, model, LoRA files,
         precision, device and library versions; changed metrics are measured anew. A pipeline
         altered in memory looks the same from outside: give each its own folder.
-    on_clip: called with (clips done, clips in all, clip). should_stop: as for `generate`.
+    on_clip: called with (clips done, clips in all, clip).
     All requests are checked before the first clip is made.
     """
     metrics = metrics or clip_metrics
@@ -87,7 +82,7 @@ def run_grid(
         validate_request(request, pipe)
     rows, clips = [], {}
     for done, (name, request) in enumerate(jobs, start=1):
-        generation = _cached(pipe, request, cache, should_stop)
+        generation = _cached(pipe, request, cache)
         row = {"setting": name, "seed": request.seed, "prompt": request.prompt}
         row |= {k: generation.recipe[k] for k in ("seconds", "peak_memory_gib")}
         rows.append(row | dict(metrics(generation.clip, request.prompt)))
@@ -119,13 +114,10 @@ def toy_metrics(clip: Clip, prompt: str) -> dict[str, float]:
 
 
 def _cached(
-    pipe: "CogVideoXPipeline",
-    request: GenerationRequest,
-    folder: str | Path | None,
-    should_stop: Callable[[], bool] | None,
+    pipe: "CogVideoXPipeline", request: GenerationRequest, folder: str | Path | None
 ) -> Generation:
     if folder is None:
-        return generate(pipe, request, should_stop=should_stop)
+        return generate(pipe, request)
     path = Path(folder) / f"{_key(pipe, request)}.npz"
     try:
         with np.load(path) as stored:
@@ -135,9 +127,11 @@ def _cached(
         pass
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         path.unlink()  # a damaged entry is made again
-    generation = generate(pipe, request, should_stop=should_stop)
-    _store(path, generation)
-    return generation
+    made = generate(pipe, request)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:  # frames without loss: an MP4 would change the measurements
+        np.savez_compressed(part, frames=made.clip.frames, recipe=json.dumps(made.recipe))
+    return made
 
 
 def _key(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
@@ -153,12 +147,3 @@ def _key(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
         {k: v for k, v in versions().items() if k != "python"},
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _store(path: Path, generation: Generation) -> None:
-    """Frames without loss (an MP4 would change the measurements), written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        np.savez_compressed(
-            part, frames=generation.clip.frames, recipe=json.dumps(generation.recipe)
-        )

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidgen_lab.generation.errors import DownloadError
 from vidgen_lab.settings.hardware import Probe, free_disk_gib, hub_cache_dir, probe
 from vidgen_lab.settings.tiers import DTYPES, Tier, load_tiers, model_facts
 from vidgen_lab.settings.weights import check_model_folder, find_model
 
 if TYPE_CHECKING:
-    import torch
     from diffusers import CogVideoXPipeline
+
+
+class DownloadError(OSError):
+    """The weights are not on this machine and could not be fetched."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def load_pipeline(
     Raises ModelNotFoundError, BrokenModelError (which names the damaged file), DownloadError, and
     ValueError for settings that do not go together.
     """
+    import torch
     from diffusers import CogVideoXPipeline
 
     tier = load_tiers()[tier] if isinstance(tier, str) else tier or load_tiers()["tiny"]
@@ -73,7 +76,7 @@ def load_pipeline(
             folder,
             use_safetensors=True,  # the other formats may hold code
             local_files_only=True,
-            **{dtype_keyword(): _torch_dtype(precision)},
+            **{dtype_keyword(): getattr(torch, precision)},
         )
     pipe.set_progress_bar_config(disable=True)  # `generate` reports its steps to the caller
     offload = apply_memory_options(
@@ -199,12 +202,6 @@ def fingerprint(folder: Path) -> str:
             file.seek(max(0, size - end))
             digest.update(file.read(end))
     return digest.hexdigest()[:12]
-
-
-def _torch_dtype(name: str) -> "torch.dtype":
-    import torch
-
-    return getattr(torch, name)
 
 
 def dtype_keyword() -> str:

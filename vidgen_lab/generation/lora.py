@@ -149,7 +149,7 @@ def inspect_lora(
     if broken := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
         problems += (f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first",)
     if modules and model is not None:
-        problems += _mismatches(modules, _linear_shapes(model))
+        problems += _mismatches(modules, linear_shapes(model))
     rank = settings.get("r") or max((rank for rank, _, _ in modules.values()), default=None)
     alpha = settings.get("lora_alpha", rank)
     return LoRAFile(
@@ -220,22 +220,6 @@ def active_adapters(pipe: Any) -> list[dict[str, Any]]:
     there = getattr(pipe.transformer, "peft_config", {})
     unknown = {"file": None, "sha256": None, "scale": None}
     return [known.get(name, {"name": name} | unknown) for name in there]
-
-
-def check_recorded(adapters: Any) -> None:
-    """ValueError unless `adapters` is what `active_adapters` writes into a recipe."""
-    legal = isinstance(adapters, list) and all(
-        isinstance(entry, dict)
-        and (
-            entry.get("file", 0) is None
-            or isinstance(entry.get("file"), str)
-            and isinstance(entry.get("sha256"), str)
-            and isinstance(entry.get("scale"), int | float)
-        )
-        for entry in adapters
-    )
-    if not legal:
-        raise ValueError(f"it has lora {adapters!r}")
 
 
 def load_recorded(pipe: "CogVideoXPipeline", adapters: list[dict[str, Any]]) -> None:
@@ -340,8 +324,11 @@ def _notes(header: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str,
     )
 
 
-def _linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
-    """(in, out) of every layer that can be adapted, whether adapters are on it or not."""
+def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
+    """(in, out) of every layer that can be adapted, whether adapters are on it or not.
+
+    model: a transformer, or the folder of a pipeline (only its configuration is read).
+    """
     import torch
 
     if isinstance(model, str | Path):

@@ -1,65 +1,60 @@
 """The most memory a piece of work used."""
 
 import threading
-from contextlib import suppress
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from vidgen_lab.settings.hardware import GIB
 
 
-class PeakMemory:
-    """Measure a peak: ``with PeakMemory(device) as peak: ...; peak.gib``.
+@dataclass
+class Peak:
+    """What `peak_memory` found, complete when its block has ended."""
+
+    gib: float = 0.0
+
+
+@contextmanager
+def peak_memory(device: str, interval: float = 0.02, children: bool = False) -> Iterator[Peak]:
+    """Measure a peak: ``with peak_memory(device) as peak: ...; peak.gib``.
 
     On CUDA: the most GPU memory that PyTorch had allocated. Elsewhere: the largest resident
     memory of this process, weights and libraries included, looked at every `interval` seconds
     (the system's own high-water mark would remember earlier work, too). children: count the
     processes it started, too, such as the kernel of a notebook.
     """
+    peak = Peak()
+    if device.startswith("cuda"):
+        import torch
 
-    def __init__(self, device: str, interval: float = 0.02, children: bool = False) -> None:
-        self.device = device
-        self.gib = 0.0
-        self._children = children
-        self._interval = interval
-        self._done = threading.Event()
-        self._watcher: threading.Thread | None = None
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            yield peak
+        finally:
+            peak.gib = torch.cuda.max_memory_allocated(device) / GIB
+        return
+    import psutil
 
-    def __enter__(self) -> "PeakMemory":
-        if self.device.startswith("cuda"):
-            import torch
+    own, done = psutil.Process(), threading.Event()
 
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
-            self._look()
-            self._watcher = threading.Thread(target=self._watch, daemon=True)
-            self._watcher.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._watcher is None:
-            import torch
-
-            self.gib = torch.cuda.max_memory_allocated(self.device) / GIB
-        else:
-            self._done.set()
-            self._watcher.join()
-            self._look()
-
-    def _watch(self) -> None:
-        while not self._done.wait(self._interval):
-            self._look()
-
-    def _look(self) -> None:
-        import psutil
-
-        own = psutil.Process()
+    def look() -> None:
         total = own.memory_info().rss
-        for child in own.children(recursive=True) if self._children else ():
+        for child in own.children(recursive=True) if children else ():
             with suppress(psutil.Error):  # it may end while it is looked at
                 total += child.memory_info().rss
-        self.gib = max(self.gib, total / GIB)
+        peak.gib = max(peak.gib, total / GIB)
+
+    def watch() -> None:
+        while not done.wait(interval):
+            look()
+
+    look()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+        look()

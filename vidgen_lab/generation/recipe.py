@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from vidgen_lab.files import write_files
-from vidgen_lab.generation.errors import OutputError
 from vidgen_lab.generation.generate import Generation, generate
-from vidgen_lab.generation.lora import check_recorded, load_recorded
+from vidgen_lab.generation.lora import load_recorded
 from vidgen_lab.generation.request import request_of
-from vidgen_lab.settings.hardware import GIB, free_disk_gib
+from vidgen_lab.settings.hardware import free_disk_gib
 from vidgen_lab.settings.tiers import DTYPES, OFFLOAD_MODES, load_tiers
 
 # An MP4 is far smaller than its raw frames; this much beside it is for the file system.
-SPARE_BYTES = 2**20
+SPARE_GIB = 2**-10
+
+
+class OutputError(OSError):
+    """The clip or its recipe cannot be written there. Nothing half-written is left."""
 
 
 def save_generation(
@@ -96,7 +99,7 @@ def check_output(path: str | Path) -> Path:
             recipe_path(path).lstat()  # the name may be too long
     except OSError as error:
         raise _output_error(error, path) from error
-    if free_disk_gib(path.parent) * GIB < SPARE_BYTES:
+    if free_disk_gib(path.parent) < SPARE_GIB:
         raise _output_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), path)
     return path
 
@@ -128,7 +131,6 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         recipe = json.loads(file.read_text(encoding="utf-8"))
         request_of(recipe)
         _check_conditions(recipe)
-        check_recorded(recipe.get("lora", []))
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no recipe of a clip: {error}") from None
     return recipe
@@ -136,7 +138,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 def _check_conditions(recipe: Mapping[str, Any]) -> None:
     """ValueError when what a recipe says about its run is missing or makes no sense."""
-    versions = recipe.get("versions")
+    versions, adapters = recipe.get("versions"), recipe.get("lora", [])
     legal = {
         "model": isinstance(recipe.get("model"), str) and bool(recipe["model"].strip()),
         "dtype": recipe.get("dtype") in DTYPES[1:],
@@ -144,12 +146,21 @@ def _check_conditions(recipe: Mapping[str, Any]) -> None:
         "vae_tiling": recipe.get("vae_tiling", False) in (False, True),
         "versions": isinstance(versions, dict)
         and all(isinstance(v, str) for v in versions.values()),
+        "lora": isinstance(adapters, list) and all(map(_is_adapter, adapters)),
     }
     for name in ("model_revision", "scheduler", "device_name"):
         legal[name] = isinstance(recipe.get(name), (str, type(None)))
     if wrong := [name for name, fine in legal.items() if not fine]:
         said = (f"{n} {recipe[n]!r}" if n in recipe else f"no {n}" for n in wrong)
         raise ValueError(f"it has {', '.join(said)}")
+
+
+def _is_adapter(entry: Any) -> bool:
+    """Whether it is an entry of what `active_adapters` writes into a recipe."""
+    if not isinstance(entry, dict) or "file" not in entry:
+        return False
+    kinds = {"file": str, "sha256": str, "scale": int | float}
+    return entry["file"] is None or all(isinstance(entry.get(n), k) for n, k in kinds.items())
 
 
 def reproduce(path: str | Path, download: bool = False, **options: Any) -> Generation:
@@ -178,17 +189,16 @@ def reproduce(path: str | Path, download: bool = False, **options: Any) -> Gener
     return generation
 
 
-def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What differs between two recipes among the things that can change the frames."""
-    changed = []
-    for name in ("model_revision", "scheduler", "dtype", "device_name", "vae_tiling"):
-        if recorded.get(name) != now.get(name):
-            changed.append(f"{name} {recorded.get(name)} -> {now.get(name)}")
-    before, after = recorded.get("versions") or {}, now.get("versions") or {}
-    for name in ("torch", "diffusers", "transformers"):
-        if before.get(name) != after.get(name):
-            changed.append(f"{name} {before.get(name)} -> {after.get(name)}")
-    return changed
+    names = ("model_revision", "scheduler", "dtype", "device_name", "vae_tiling")
+    names += ("torch", "diffusers", "transformers")
+    before, after = (recipe | recipe["versions"] for recipe in (recorded, now))
+    return [
+        f"{name} {before.get(name)} -> {after.get(name)}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _output_error(error: OSError, path: Path) -> OutputError:

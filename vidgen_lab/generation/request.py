@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidgen_lab.generation.errors import RequestError
 from vidgen_lab.video.clip import FPS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -18,6 +17,10 @@ if TYPE_CHECKING:
     from vidgen_lab.settings.tiers import Tier
 
 MAX_SEED = 2**63 - 1
+
+
+class RequestError(ValueError):
+    """The request cannot be met by the model; the message names the nearest legal values."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,21 @@ class GenerationRequest:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def pipeline_arguments(self) -> dict[str, Any]:
-        """What a diffusers pipeline is called with; the seed becomes a generator elsewhere."""
+    def pipeline_arguments(self, pipe: Any) -> dict[str, Any]:
+        """What a diffusers pipeline is called with, to return NumPy frames.
+
+        The noise is drawn on the CPU, so a seed means the same noise on every device.
+        """
+        import torch
+
         said = self.to_dict()
         names = ("prompt", "negative_prompt", "height", "width", "num_frames")
-        return {n: said[n] for n in (*names, "num_inference_steps", "guidance_scale")}
+        return {n: said[n] for n in (*names, "num_inference_steps", "guidance_scale")} | {
+            "generator": torch.Generator("cpu").manual_seed(self.seed),
+            # A 2B-type model reads a text of exactly this length.
+            "max_sequence_length": pipe.transformer.config.max_text_seq_length,
+            "output_type": "np",
+        }
 
 
 def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
@@ -195,14 +208,6 @@ class ModelLimits:
             f"{' and '.join(odd)} may look worse than it can do"
         )
 
-    def nearest_frames(self, num_frames: int) -> list[int]:
-        """The legal frame counts on either side of `num_frames` (one, if it is legal)."""
-        return _neighbours(num_frames, self.frame_step, self.frame_offset)
-
-    def nearest_sides(self, pixels: int) -> list[int]:
-        """The legal heights or widths on either side of `pixels` (one, if it is legal)."""
-        return _neighbours(pixels, self.side_step, offset=0)
-
 
 def validate_request(
     request: GenerationRequest, model: "CogVideoXPipeline | ModelLimits | Path"
@@ -220,7 +225,7 @@ def validate_request(
         limits = ModelLimits.from_pipe(model)
 
     problems = []
-    frames = limits.nearest_frames(request.num_frames)
+    frames = _neighbours(request.num_frames, limits.frame_step, limits.frame_offset)
     if request.num_frames not in frames:
         problems.append(
             f"num_frames={request.num_frames} is not {limits.frame_rule}, as this model needs "
@@ -228,7 +233,7 @@ def validate_request(
         )
     for name in ("height", "width"):
         value = getattr(request, name)
-        sides = limits.nearest_sides(value)
+        sides = _neighbours(value, limits.side_step, offset=0)
         if value not in sides:
             problems.append(
                 f"{name}={value} is not a multiple of {limits.side_step}; "
@@ -285,6 +290,7 @@ def check_text(name: str, text: str) -> None:
 
 
 def _neighbours(value: int, step: int, offset: int) -> list[int]:
+    """The legal numbers on either side of `value` (one, if it is legal)."""
     below = (value - offset) // step * step + offset
     smallest = step + offset
     if value == below and value >= smallest:

@@ -22,7 +22,7 @@ from typing import Any
 import nbformat
 
 from vidgen_lab.files import write_files
-from vidgen_lab.generation.memory import PeakMemory
+from vidgen_lab.generation.memory import peak_memory
 from vidgen_lab.generation.request import (
     GenerationRequest,
     check_text,
@@ -183,7 +183,7 @@ def run_notebook(
     parameters = {**parameters, OUT_DIR: str(artefacts)}
     start = time.perf_counter()
     try:
-        with PeakMemory("cpu", interval=0.5, children=True) as peak:
+        with peak_memory("cpu", interval=0.5, children=True) as peak:
             _execute(notebook, executed, parameters, limit)
     except BaseException:
         with suppress(OSError):  # a full disk must not hide what went wrong

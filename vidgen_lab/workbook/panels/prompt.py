@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from vidgen_lab.generation.errors import GenerationCancelled
-from vidgen_lab.generation.generate import Generation, Step, generate, model_name
+from vidgen_lab.generation.generate import (
+    Generation,
+    GenerationCancelled,
+    Step,
+    generate,
+    model_name,
+)
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits, RequestError
 from vidgen_lab.generation.words import words_note
 from vidgen_lab.video.show import show_video, show_videos
@@ -97,7 +102,6 @@ class PromptPanel(Panel):
                 request,
                 on_step=self._on_step,
                 preview_every=every,
-                preview_of="estimate",
                 should_stop=stop.is_set,
             )
         except GenerationCancelled:
