@@ -9,7 +9,6 @@ from vidgen_lab.finetuning.dataset import (
     DataConfig,
     DatasetError,
     read_training_clips,
-    spread,
     table_of,
     write_training_clips,
 )
@@ -32,7 +31,7 @@ def test_cogvideos_folder(clips):
     found, unfit = read_training_clips(config(clips))
     assert not unfit
     assert [clip.caption for clip in found] == list(CAPTIONS)
-    assert found[0].span.frames == tuple(range(0, 17, 2)) and found[0].speed == 2.0
+    assert found[0].span.frames == tuple(range(0, 17, 2))
     assert found[0].image.frames == (0,)
 
 
@@ -41,19 +40,6 @@ def test_chapter_twos_list_and_the_toy_worlds(tmp_path):
     found, _ = read_training_clips(config(tmp_path, width=48))
     rows = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
     assert [clip.caption for clip in found] == [row["text"] for row in rows]
-
-
-@pytest.mark.parametrize("count,total", [(9, 9), (9, 17), (9, 23), (49, 97), (1, 5)])
-def test_frames_are_spread_over_the_whole_clip(count, total):
-    frames = spread(total, count)
-    assert len(frames) == len(set(frames)) == count
-    assert frames[0] == 0 and frames[-1] == (total - 1 if count > 1 else 0)
-    assert not count > 2 or np.ptp(np.diff(frames)) <= 1
-
-
-def test_frames_are_never_made_up():
-    with pytest.raises(ValueError, match="8 frames are fewer than 9"):
-        spread(8, 9)
 
 
 def test_captions_by_trigger_or_description(clips):

@@ -84,7 +84,7 @@ def test_a_pipeline_without_t5_makes_the_same_clip(folders, tmp_path):
     pipe = CogVideoXPipeline.from_pretrained(folders["5b"])
     with_t5 = clip(pipe, CAPTIONS[0])
     texts, ids = encode_texts(folders["5b"], tmp_path, TEXTS, MAX_TEXT_TOKENS)
-    pipe.text_encoder = KnownTexts.of(texts, ids)
+    pipe.text_encoder = KnownTexts(texts, ids)
     assert (clip(pipe, CAPTIONS[0]) == with_t5).all()
     with pytest.raises(KeyError, match="was not encoded before the training"):
         clip(pipe, "a star")
@@ -96,14 +96,14 @@ def test_an_item_is_what_a_step_needs(model, clips, cache):
     items = LatentDataset(clips, latents, texts, spec)
     item = items[2]
     assert item["latents"].shape == (4, 3, 4, 4) and item["image"].shape == (4, 1, 4, 4)
-    assert torch.equal(item["text"], texts.load(CAPTIONS[2])) and item["weight"] == 1
+    assert torch.equal(item["text"], texts.load(CAPTIONS[2]))
     torch.manual_seed(3)
     one = items[0]
     torch.manual_seed(3)
     assert torch.equal(items[0]["latents"], one["latents"])
     assert not torch.equal(items[0]["latents"], one["latents"])  # drawn anew from the posterior
     batch = next(iter(DataLoader(items, 2)))
-    assert batch["latents"].shape == (2, 4, 3, 4, 4) and batch["weight"].dtype == torch.float32
+    assert batch["latents"].shape == (2, 4, 3, 4, 4)
 
 
 def test_captions_are_left_out_as_often_as_said(model, clips, cache):
@@ -117,11 +117,9 @@ def test_captions_are_left_out_as_often_as_said(model, clips, cache):
 def test_every_second_item_is_of_the_prior(model, clips, cache):
     texts, _, latents = cache
     spec = CogVideoXSpec.from_folder(model)
-    items = LatentDataset(clips[:3], latents, texts, spec, 0.0, clips[3:], 0.5)
-    found = [(items[n]["id"], items[n]["weight"].item()) for n in range(len(items))]
-    ids = [clip.id for clip in clips]
-    assert [name for name, _ in found] == [ids[n] for n in (0, 3, 1, 4, 2, 3)]
-    assert [weight for _, weight in found] == [1, 0.5] * 3
+    items = LatentDataset(clips[:3], latents, texts, spec, 0.0, clips[3:])
+    found = [items[n]["id"] for n in range(len(items))]
+    assert found == [clips[n].id for n in (0, 3, 1, 4, 2, 3)]
 
 
 def test_nothing_to_train_on(model, cache):

@@ -42,7 +42,7 @@ def checks(folders, tmp_path_factory):
     for variant in VARIANTS:
         for rank, alpha, dtype in SIZES:
             trained = trained_transformer(variant, rank, alpha, dtype, adapter_dtype=dtype)
-            file = save_lora(trained, tmp_path / f"{variant}-{rank}.safetensors", dtype=dtype).path
+            file = save_lora(trained, tmp_path / f"{variant}-{rank}.safetensors").path
             add((variant, rank, alpha, dtype), trained, variant, file)
 
     fresh = tiny_pipeline("2b").transformer.train()

@@ -9,12 +9,14 @@ from tests.finetuning.trained import old_torchao, trained_transformer
 from tests.tiny_models import tiny_pipeline
 from vidgen_lab.finetuning.export import probe_inputs
 from vidgen_lab.finetuning.lora import (
+    ATTENTION,
     CogVideoLoRAConfig,
     apply_lora_to_model,
     count_trainable,
     merge_lora,
 )
 from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.generation.lora import linear_shapes
 
 
 @pytest.fixture
@@ -48,10 +50,8 @@ def test_published_sizes(heads, layers, rank, millions):
         model = CogVideoXTransformer3DModel(
             num_attention_heads=heads, num_layers=layers, use_rotary_positional_embeddings=True
         )
-    from vidgen_lab.finetuning.lora import ATTENTION, _targeted
-
-    layers = [model.get_submodule(name) for name in _targeted(model, ATTENTION)]
-    count = sum(rank * (layer.in_features + layer.out_features) for layer in layers)
+    widths = [pair for name, pair in linear_shapes(model).items() if name.endswith(ATTENTION)]
+    count = sum(rank * (inside + outside) for inside, outside in widths)
     assert round(count / 1e6, 1) == millions  # model-anchors 2.4
 
 

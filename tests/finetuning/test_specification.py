@@ -8,7 +8,7 @@ from PIL import Image
 from tests.finetuning.conftest import VARIANTS
 from tests.tiny_models import MAX_TEXT_TOKENS
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.errors import RequestError
+from vidgen_lab.generation.request import RequestError
 from vidgen_lab.paths import model_dir
 
 SHAPE = {"1.5": (17, 32, 64), "1.5-i2v": (17, 32, 64)}  # frames, height, width; else the smallest
@@ -98,7 +98,8 @@ def test_the_target_is_what_the_scheduler_turns_into_the_clean_latents(variant, 
     spec.scheduler.set_timesteps(10)
     for t in spec.scheduler.timesteps:
         times = t.expand(1)
-        noisy, target = spec.noisy(cells, noise, times), spec.target(cells, noise, times)
+        noisy = spec.scheduler.add_noise(cells, noise, times)
+        target = spec.target(cells, noise, times)
         clean = spec.scheduler.step(target, t, noisy).pred_original_sample
         torch.testing.assert_close(clean, cells, rtol=0, atol=2e-5)
 

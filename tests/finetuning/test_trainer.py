@@ -24,8 +24,8 @@ from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
 from vidgen_lab.finetuning.scaling import forecast, states_gib
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
-from vidgen_lab.generation.errors import RequestError
 from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.generation.request import RequestError
 from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig

@@ -7,19 +7,14 @@ Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manife
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from vidgen_lab.files import write_files
-from vidgen_lab.generation.generate import generate
-from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
 from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.writer import write_clip
-
-if TYPE_CHECKING:
-    from diffusers import CogVideoXPipeline
 
 
 class DatasetError(ValueError):
@@ -38,8 +33,9 @@ class DataConfig:
     caption_dropout: share of draws without a text: it keeps guidance working.
     batch_size: clips in a micro-batch. workers: processes that load.
     held_out: clips never trained on, for the held-out loss; taken from the end of the list.
-    prior: a folder of clips of the base model, see `make_prior`, trained on beside; each
-        counts prior_weight times.
+    prior: a folder of clips that the base model made, trained on beside: every second clip is one
+        of them, which pulls a fine-tuning back to what the base could (prior preservation, as in
+        DreamBooth, Ruiz et al. 2022).
     """
 
     folder: Path
@@ -54,15 +50,14 @@ class DataConfig:
     workers: int = 0
     held_out: int = 0
     prior: Path | None = None
-    prior_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.captions != "description" and not self.trigger.strip():
             raise ValueError(f"captions={self.captions} needs a trigger word")
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout must be in [0, 1), not {self.caption_dropout:g}")
-        if self.batch_size < 1 or self.workers < 0 or self.held_out < 0 or self.prior_weight < 0:
-            raise ValueError("batch_size must be positive; workers, held_out, prior_weight not < 0")
+        if self.batch_size < 1 or self.workers < 0 or self.held_out < 0:
+            raise ValueError("batch_size must be positive; workers and held_out not < 0")
 
     def sized(self, num_frames: int, height: int, width: int) -> "DataConfig":
         """With these in place of what was left open."""
@@ -78,15 +73,13 @@ class DataConfig:
 class TrainingClip:
     """One clip as it is learned: what is seen of the file, its text, and its first frame.
 
-    image: a picture file or frame 0 of what is seen. speed: how many times faster it runs than in
-    its file, because its frames are spread over the whole.
+    image: a picture file or frame 0 of what is seen.
     """
 
     id: str
     span: ClipSpan
     caption: str
     image: ClipSpan
-    speed: float
 
 
 def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Unfit]]:
@@ -107,20 +100,13 @@ def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Un
     return [_clip(record, images, config) for record, _ in found.clips], list(found.unfit)
 
 
-def spread(num_frames: int, count: int) -> tuple[int, ...]:
-    """`count` frame numbers over a clip of `num_frames`, from the first to the last, as even as
-    whole numbers allow. ValueError for a clip that is too short: repeated frames teach to stop."""
-    if num_frames < count:
-        raise ValueError(f"{num_frames} frames are fewer than {count}")
-    return tuple(evenly_spaced(num_frames, count))
-
-
 def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 8) -> str:
     """What will be trained on and what will not, with the reason: to be read before a run."""
     lines = [f"{len(clips)} clips are trained on"]
     for clip in clips[:most]:
         frames = clip.span.frames
-        fast = f", {clip.speed:.2f} times its speed" if abs(clip.speed - 1) > 0.01 else ""
+        speed = frames[-1] / max(1, len(frames) - 1)  # they are spread over the whole clip
+        fast = f", {speed:.2f} times its speed" if speed > 1.01 else ""
         shape = "x".join(map(str, clip.span.shape))
         lines.append(f"  {clip.id}: {shape}, frames {frames[0]} to {frames[-1]}{fast}")
         lines.append(f"    {clip.caption}")
@@ -132,60 +118,25 @@ def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 
     return "\n".join(lines)
 
 
-def make_prior(
-    pipe: "CogVideoXPipeline",
-    prompts: Sequence[str],
-    folder: str | Path,
-    request: GenerationRequest,
-) -> Path:
-    """One clip of every prompt, in CogVideo's layout: a folder for `DataConfig.prior`.
-
-    Trained on beside the new clips, they pull a fine-tuning back to what the base could (prior
-    preservation, as in DreamBooth, Ruiz et al. 2022).
-
-    request: everything but the prompt and the seed, which is request.seed plus the clip's number.
-    Clips that are there already are kept, so that a killed run goes on; the lists come last.
-    Raises ValueError without prompts.
-    """
-    if not prompts:
-        raise ValueError("there is no prompt to make clips of")
-    folder = Path(folder)
-    made = (
-        None if (folder / name).is_file()
-        else generate(pipe, request.with_(prompt=prompt, seed=request.seed + n)).clip
-        for n, (name, prompt) in enumerate(zip(_names(prompts), prompts, strict=True))
-    )  # fmt: skip
-    return write_training_clips(folder, made, prompts)
-
-
-def write_training_clips(
-    folder: str | Path, clips: Iterable[Clip | None], prompts: Sequence[str]
-) -> Path:
+def write_training_clips(folder: str | Path, clips: Iterable[Clip], prompts: Sequence[str]) -> Path:
     """Clips and their prompts in CogVideo's layout; the lists come last and together, so that line
-    n of one always belongs to line n of the other. None stands for a clip that is there already."""
+    n of one always belongs to line n of the other."""
     folder = Path(folder)
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    names = _names(prompts)
+    names = [f"videos/{n:05d}.mp4" for n in range(len(prompts))]
     for name, clip in zip(names, clips, strict=True):
-        if clip is not None:
-            write_clip(clip, folder / name)
+        write_clip(clip, folder / name)
     lists = {"prompts.txt": [" ".join(p.split()) for p in prompts], "videos.txt": names}
     write_files({folder / name: "".join(f"{x}\n" for x in rows) for name, rows in lists.items()})
     return folder
 
 
-def _names(prompts: Sequence[str]) -> list[str]:
-    return [f"videos/{n:05d}.mp4" for n in range(len(prompts))]
-
-
 def _clip(record: ClipRecord, images: dict[str, Path], config: DataConfig) -> TrainingClip:
     size = config.height, config.width
-    frames = spread(record.num_frames, config.num_frames)
+    frames = evenly_spaced(record.num_frames, config.num_frames)
     span = ClipSpan(record.path, frames, *size)
-    picture = images.get(record.id)
-    image = ClipSpan(picture, (0,), *size) if picture else ClipSpan(record.path, frames[:1], *size)
-    speed = (record.num_frames - 1) / max(1, config.num_frames - 1)
-    return TrainingClip(record.id, span, _caption(record.caption, config), image, speed)
+    image = ClipSpan(images.get(record.id, record.path), (0,), *size)
+    return TrainingClip(record.id, span, _caption(record.caption, config), image)
 
 
 def _caption(text: str, config: DataConfig) -> str:

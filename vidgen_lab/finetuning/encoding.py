@@ -4,7 +4,6 @@ T5 alone is larger than CogVideoX-2B, so the two never share the memory: caption
 encoder goes, clips are encoded, the VAE goes, and only then the transformer is loaded.
 """
 
-import gc
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from accelerate.utils.memory import clear_device_cache
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
 TILED_FROM = 2**22  # values of a clip in time, height and width: beyond, it is encoded in tiles
+AT_ONCE = 8  # texts
 _RECIPE = 1  # raise it when the same text and encoder would give other numbers than before
 
 
@@ -52,7 +53,6 @@ class TextCache:
         texts: Iterable[str],
         tokenizer: "PreTrainedTokenizerBase",
         encoder: "T5EncoderModel",
-        batch: int = 8,
     ) -> dict[str, torch.Tensor]:
         """Encode what is missing; returns the token ids [L] of every text.
 
@@ -67,7 +67,8 @@ class TextCache:
                 f"reads; shorten them, {long[0][:60]!r} first"
             )
         identity = _encoder_identity(encoder)
-        ids = {text: _token_ids(tokenizer, text, self.max_tokens) for text in texts}
+        padded = {"padding": "max_length", "max_length": self.max_tokens, "return_tensors": "pt"}
+        ids = {text: tokenizer(text, **padded).input_ids[0] for text in texts}
         self._keys |= {
             text: key_of(_RECIPE, identity, self.max_tokens, one.tolist())
             for text, one in ids.items()
@@ -75,8 +76,8 @@ class TextCache:
         missing = [text for text in texts if self._load(text) is None]
         self.folder.mkdir(parents=True, exist_ok=True)
         with Progress(len(missing), "texts", "text", disable=not missing) as bar:
-            for start in range(0, len(missing), batch):
-                group = missing[start : start + batch]
+            for start in range(0, len(missing), AT_ONCE):
+                group = missing[start : start + AT_ONCE]
                 stacked = torch.stack([ids[text] for text in group]).to(encoder.device)
                 with torch.no_grad():
                     said = encoder(stacked)[0].cpu()  # [B, L, D]
@@ -107,19 +108,14 @@ class KnownTexts(nn.Module):
     """Stands where a pipeline has its text encoder, and knows the texts that were encoded.
 
     So the pipeline, and with it the one function that generates, runs without T5 in memory. Raises
-    KeyError for any other text.
+    KeyError for any other text. ids: by text, from `TextCache.encode`.
     """
 
-    def __init__(self, known: Mapping[tuple[int, ...], torch.Tensor]) -> None:
+    def __init__(self, cache: TextCache, ids: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        self.known = dict(known)
+        self.known = {tuple(one.tolist()): cache.load(text) for text, one in ids.items()}
         one = next(iter(self.known.values()))
         self.dtype, self.device = one.dtype, one.device
-
-    @classmethod
-    def of(cls, cache: TextCache, ids: Mapping[str, torch.Tensor]) -> "KnownTexts":
-        """ids: by text, from `TextCache.encode`."""
-        return cls({tuple(one.tolist()): cache.load(text) for text, one in ids.items()})
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor]:
         """ids: [B, L] -> ([B, L, D],)."""
@@ -133,8 +129,8 @@ class KnownTexts(nn.Module):
 class LatentDataset(Dataset):
     """Clips as cached latents and texts: what a step of fine-tuning needs of each.
 
-    An item: {"latents": [C, t, h, w] scaled, "text": [L, D], "id": str, "weight": []}, and
-    "image": [C, 1, h, w] for image-to-video models. Latents are drawn anew from the posterior, and
+    An item: {"latents": [C, t, h, w] scaled, "text": [L, D], "id": str}, and "image": [C, 1, h, w]
+    for image-to-video models. Latents are drawn anew from the posterior, and
     the text left out, by PyTorch's default generator, which the trainer seeds for every item. With
     `prior`, every second item is one of those clips.
     """
@@ -147,11 +143,10 @@ class LatentDataset(Dataset):
         spec: CogVideoXSpec,
         caption_dropout: float = 0.0,
         prior: Sequence[TrainingClip] = (),
-        prior_weight: float = 1.0,
     ) -> None:
         if not clips:
             raise ValueError("there is no clip to train on")
-        self.clips, self.prior, self.prior_weight = tuple(clips), tuple(prior), prior_weight
+        self.clips, self.prior = tuple(clips), tuple(prior)
         self.latents, self.texts, self.spec = latents, texts, spec
         self.caption_dropout = caption_dropout
         self._keys = {clip.span: latents.key(clip.span) for clip in (*clips, *prior)}
@@ -171,7 +166,6 @@ class LatentDataset(Dataset):
             "latents": self.latents.load(self._keys[clip.span], generator),
             "text": self.texts.load("" if left_out else clip.caption),
             "id": clip.id,
-            "weight": torch.tensor(self.prior_weight if of_prior else 1.0),
         }
         if self.spec.image_to_video:
             mean, logvar = (part.float() for part in self.latents.moments(self._keys[clip.image]))
@@ -198,7 +192,7 @@ def encode_texts(
     for part in _shares(list(dict.fromkeys(texts))):
         ids = cache.encode(part, tokenizer, encoder)
     del encoder
-    _free()
+    clear_device_cache(garbage_collection=True)
     return cache, ids
 
 
@@ -227,7 +221,7 @@ def encode_clips(
     for part in _shares([*(clip.span for clip in clips), *images]):
         cache.encode(part, 1)
     cache.vae = None
-    _free()
+    clear_device_cache(garbage_collection=True)
     return cache
 
 
@@ -239,28 +233,9 @@ def _shares(items: list[Any]) -> Iterator[list[Any]]:
     yield items
 
 
-def _token_ids(tokenizer: "PreTrainedTokenizerBase", text: str, length: int) -> torch.Tensor:
-    """[L], padded to the model's length, as the pipeline does it."""
-    found = tokenizer(
-        text,
-        padding="max_length",
-        max_length=length,
-        truncation=True,
-        add_special_tokens=True,
-        return_tensors="pt",
-    )
-    return found.input_ids[0]
-
-
 def _encoder_identity(encoder: nn.Module) -> str:
     digest = hashlib.sha256(str(encoder.dtype).encode())
     for name, weight in sorted(encoder.state_dict().items()):
         digest.update(f"{name} {list(weight.shape)}".encode())
         digest.update(raw_bytes(weight))
     return digest.hexdigest()[:32]
-
-
-def _free() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

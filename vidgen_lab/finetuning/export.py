@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save, save_file
+from accelerate.utils import send_to_device
+from safetensors.torch import save
 
 from vidgen_lab.files import write_files
 from vidgen_lab.finetuning import fresh_check
@@ -26,16 +27,13 @@ from vidgen_lab.generation.lora import OWN_FACTS, PREFIX, WEIGHTS, LoRAError, Lo
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
 
-UNTRAINED = "every lora_B is zero"
-
 
 def save_lora(
     transformer: "CogVideoXTransformer3DModel",
     path: str | Path,
     facts: Mapping[str, Any] | None = None,
-    dtype: torch.dtype = torch.float32,
 ) -> LoRAFile:
-    """Write a transformer's adapter; returns what `inspect_lora` finds in the file.
+    """Write a transformer's adapter in float32; returns what `inspect_lora` finds in the file.
 
     path: a .safetensors file, or a folder, which gets diffusers' own file name. facts: plain values
     to keep in the file's header (base model, trigger word, steps). The file appears whole or not
@@ -53,7 +51,7 @@ def save_lora(
     weights = {}
     for name, weight in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items():
         weight = weight.detach().float() * (scale if ".lora_B." in name else 1.0)
-        weights[PREFIX + name] = weight.to("cpu", dtype).contiguous()
+        weights[PREFIX + name] = weight.cpu().contiguous()
     config["lora_alpha"] = config["r"]
     own = {f"{PREFIX}{name}": value for name, value in config.items()}
     header = {
@@ -64,7 +62,8 @@ def save_lora(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_files({path: save(weights, header)})
     found = inspect_lora(path, transformer)
-    if wrong := [problem for problem in found.problems if not problem.startswith(UNTRAINED)]:
+    untrained = "every lora_B is zero"  # no mistake in the file
+    if wrong := [problem for problem in found.problems if not problem.startswith(untrained)]:
         raise LoRAError(f"{path} does not fit its own model: {'; '.join(wrong)}")
     return found
 
@@ -134,21 +133,29 @@ def self_checks(
     jobs: Sequence[tuple["CogVideoXTransformer3DModel", CogVideoXSpec, Path, Path]],
 ) -> list[SelfCheck]:
     """`self_check` of many files in one process; returns also those that did not pass."""
+    orders, ours, exact = [], [], []
+    for transformer, spec, base, file in jobs:
+        weight = transformer.norm_final.weight  # of the base; the adapter's own are float32
+        exact.append(weight.device.type == "cpu" and weight.dtype == torch.float32)
+        order = {
+            "base": str(base),
+            "pipeline": spec.pipeline_name,
+            "dtype": weight.dtype,
+            "quantize": fresh_check.bits(transformer),
+            "lora": str(file),
+            "inputs": probe_inputs(spec, weight.dtype),
+        }
+        orders.append(order)
+        ours.append(_outputs(transformer, order["inputs"]))
     with tempfile.TemporaryDirectory() as folder:
-        ours, orders = [], []
-        for number, (transformer, spec, base, file) in enumerate(jobs):
-            probe = probe_inputs(spec, _base_dtype(transformer))
-            exact = inspect_lora(file).dtypes == ("float32",)
-            ours.append(_outputs(transformer, probe, exact))
-            orders.append(_order(Path(folder), number, spec, base, file, transformer, probe))
-        (Path(folder) / "jobs.json").write_text(json.dumps(orders), encoding="utf-8")
+        torch.save(orders, Path(folder) / "jobs.pt")
         command = [sys.executable, "-P", fresh_check.__file__, folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise LoRAError(f"stock diffusers could not load the file: {last}")
-        theirs = [load_file(order["out"]) for order in orders]
-    return [_compare(one, other) for one, other in zip(ours, theirs, strict=True)]
+        theirs = torch.load(Path(folder) / "found.pt", weights_only=True)
+    return [_compare(*each) for each in zip(ours, theirs, exact, strict=True)]
 
 
 def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -170,17 +177,12 @@ def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dic
     return spec.inputs(cells, torch.tensor([500]), text, image)
 
 
-def _base_dtype(transformer: "CogVideoXTransformer3DModel") -> torch.dtype:
-    """The precision of the frozen weights; the adapter's own is float32."""
-    return transformer.norm_final.weight.dtype
-
-
 @torch.no_grad()
 def _outputs(
-    transformer: "CogVideoXTransformer3DModel", probe: Mapping[str, Any], exact: bool
+    transformer: "CogVideoXTransformer3DModel", inputs: Mapping[str, Any]
 ) -> dict[str, torch.Tensor]:
-    was_training, device = transformer.training, transformer.norm_final.weight.device
-    given = {name: _moved(value, device) for name, value in probe.items()}
+    was_training = transformer.training
+    given = send_to_device(inputs, transformer.norm_final.weight.device)
     transformer.eval()
     try:
         trained = transformer(**given, return_dict=False)[0].float().cpu()
@@ -189,42 +191,12 @@ def _outputs(
     finally:
         transformer.enable_lora()
         transformer.train(was_training)
-    exact &= device.type == "cpu" and _base_dtype(transformer) == torch.float32
-    return {"trained": trained, "base": base, "exact": torch.tensor(exact)}
+    return {"trained": trained, "base": base}
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, tuple):
-        return tuple(part.to(device) for part in value)
-    return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
-def _order(
-    folder: Path,
-    number: int,
-    spec: CogVideoXSpec,
-    base: Path,
-    file: Path,
-    transformer: "CogVideoXTransformer3DModel",
-    probe: Mapping[str, Any],
-) -> dict[str, str]:
-    tensors = {name: value for name, value in probe.items() if isinstance(value, torch.Tensor)}
-    if probe["image_rotary_emb"] is not None:
-        tensors |= dict(zip(("cos", "sin"), probe["image_rotary_emb"], strict=True))
-    inputs, out = folder / f"{number}-inputs.safetensors", folder / f"{number}-out.safetensors"
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, inputs)
-    return {
-        "base": str(base),
-        "pipeline": spec.pipeline_name,
-        "dtype": str(_base_dtype(transformer)).removeprefix("torch."),
-        "quantize": fresh_check.bits(transformer),
-        "lora": str(file),
-        "inputs": str(inputs),
-        "out": str(out),
-    }
-
-
-def _compare(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor]) -> SelfCheck:
+def _compare(
+    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], exact: bool
+) -> SelfCheck:
     def apart(one: torch.Tensor, other: torch.Tensor) -> float:
         return (one - other).abs().max().item()
 
@@ -233,7 +205,7 @@ def _compare(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor
     strength = (loaded * change).sum() / change.square().sum().clamp(min=1e-30)
     size = max(1.0, ours["base"].abs().max().item())
     # Sixteen bits, or another device, round differently; half the strength would still be seen.
-    tolerance = 1e-5 * size if ours["exact"] else 2**-5 * size
+    tolerance = 1e-5 * size if exact else 2**-5 * size
     return SelfCheck(
         apart(ours["trained"], ours["base"]),
         apart(theirs["reloaded"], ours["trained"]),

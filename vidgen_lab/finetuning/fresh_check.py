@@ -2,22 +2,22 @@
 
     python -P fresh_check.py FOLDER
 
-FOLDER/jobs.json lists the jobs: {"base": pipeline folder, "pipeline": class, "dtype": name,
-"quantize": see `quantized`, "lora": file, "inputs": file, "out": file}. Written to `out`: the
-transformer's output for `inputs` before the LoRA file is loaded, with it, and with it at scale 0.
+FOLDER/jobs.pt lists the jobs: {"base": pipeline folder, "pipeline": class, "dtype": of the base,
+"quantize": see `quantized`, "lora": file, "inputs": of the transformer}. Written to FOLDER/found.pt
+for each: what it says before the LoRA file is loaded, with it, and with it at scale 0.
 Nothing of vidgen_lab is imported: what works here works for everybody.
 """
 
 import importlib.util
-import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import diffusers
 import torch
+from accelerate.utils import send_to_device
 from packaging.version import Version
-from safetensors.torch import load_file, save_file
 
 DTYPE = "dtype" if Version(diffusers.__version__) >= Version("0.40.0") else "torch_dtype"
 
@@ -40,21 +40,19 @@ def bits(transformer: torch.nn.Module) -> str:
     return {None: "none", "torchao": "int8"}.get(method, "int4")
 
 
-def run(job: dict[str, str]) -> None:
+def run(job: dict[str, Any]) -> dict[str, torch.Tensor]:
     nothing = {name: None for name in ("vae", "text_encoder", "tokenizer")}
-    dtype = getattr(torch, job["dtype"])
+    dtype = {DTYPE: job["dtype"]}
     part = diffusers.CogVideoXTransformer3DModel.from_pretrained(
-        Path(job["base"]) / "transformer", **{DTYPE: dtype}, **quantized(job["quantize"], dtype)
+        Path(job["base"]) / "transformer", **dtype, **quantized(job["quantize"], job["dtype"])
     )
     kind = getattr(diffusers, job["pipeline"])
-    pipe = kind.from_pretrained(job["base"], transformer=part, **nothing, **{DTYPE: dtype})
-    tensors = load_file(job["inputs"], str(part.device))
-    rotary = [tensors.pop(name) for name in ("cos", "sin") if name in tensors]
-    given = tensors | {"image_rotary_emb": tuple(rotary) or None, "return_dict": False}
+    pipe = kind.from_pretrained(job["base"], transformer=part, **nothing, **dtype)
+    given = send_to_device(job["inputs"], part.device)
 
     @torch.no_grad()
     def output() -> torch.Tensor:
-        return pipe.transformer(**given)[0].float().cpu()
+        return pipe.transformer(**given, return_dict=False)[0].float().cpu()
 
     found = {"base": output()}
     lora = Path(job["lora"])
@@ -62,7 +60,7 @@ def run(job: dict[str, str]) -> None:
     found["reloaded"] = output()
     pipe.set_adapters(["checked"], [0.0])
     found["scale_0"] = output()
-    save_file({name: tensor.contiguous() for name, tensor in found.items()}, job["out"])
+    return found
 
 
 def hide_torchao() -> None:
@@ -72,19 +70,16 @@ def hide_torchao() -> None:
     try:
         import_utils.is_torchao_available()
     except ImportError:
-        before = sys.modules.get("torchao")
-        sys.modules["torchao"] = None
-        import_utils.is_torchao_available()
-        del sys.modules["torchao"]
-        if before is not None:
-            sys.modules["torchao"] = before
+        with patch.dict(sys.modules, {"torchao": None}):
+            import_utils.is_torchao_available()
 
 
 def main() -> None:
     assert importlib.util.find_spec("torch") and "vidgen_lab" not in sys.modules
     hide_torchao()
-    for job in json.loads((Path(sys.argv[1]) / "jobs.json").read_text(encoding="utf-8")):
-        run(job)
+    folder = Path(sys.argv[1])
+    jobs = torch.load(folder / "jobs.pt", weights_only=True)
+    torch.save([run(job) for job in jobs], folder / "found.pt")
 
 
 if __name__ == "__main__":

@@ -5,18 +5,16 @@ pipeline finds again (erratum E03).
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from vidgen_lab.generation.lora import hide_old_torchao
+from vidgen_lab.generation.lora import hide_old_torchao, linear_shapes
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
-    from peft import LoraConfig
 
 ADAPTER = "default"  # the name under which diffusers' own helpers look for a trained adapter
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -52,16 +50,6 @@ class CogVideoLoRAConfig:
         """alpha / rank."""
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
-    def to_peft(self) -> "LoraConfig":
-        from peft import LoraConfig
-
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.scale * self.rank,
-            target_modules=list(self.targets),
-            lora_dropout=self.dropout,
-        )
-
 
 @dataclass(frozen=True)
 class Trainable:
@@ -90,27 +78,32 @@ def apply_lora_to_model(
     Raises ValueError when a target matches no layer of this model.
     """
     hide_old_torchao()
-    unmatched = [t for t in config.targets if not any(_targeted(transformer, (t,)))]
-    if unmatched:
+    from peft import LoraConfig
+    from peft.tuners.lora import Linear
+
+    layers, block = linear_shapes(transformer), "transformer_blocks.0."
+    missing = (t for t in config.targets if not any(f".{n}".endswith(f".{t}") for n in layers))
+    if unmatched := list(missing):
+        there = [name.removeprefix(block) for name in layers if name.startswith(block)]
         raise ValueError(
-            f"no layer of this model is called {' or '.join(unmatched)}; it has "
-            f"{', '.join(_linear_names(transformer))}"
+            f"no layer of this model is called {' or '.join(unmatched)}; it has {', '.join(there)}"
         )
     transformer.requires_grad_(False)
-    transformer.add_adapter(config.to_peft(), adapter_name=ADAPTER)
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.scale * config.rank,
+        target_modules=list(config.targets),
+        lora_dropout=config.dropout,
+    )
+    transformer.add_adapter(settings, adapter_name=ADAPTER)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in transformer.named_parameters():
-        new = parameter.requires_grad and not parameter.is_meta
-        if ".lora_B." in name and new and parameter.count_nonzero():
-            raise RuntimeError(f"{name} does not begin as zeros: the model would change at step 0")
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
         if parameter.requires_grad and ".lora_A." in name:
             start = torch.empty(parameter.shape)
             nn.init.kaiming_uniform_(start, a=math.sqrt(5), generator=generator)
             parameter.data.copy_(start)
-    from peft.tuners.lora import Linear
-
     for module in transformer.modules():
         if isinstance(module, Linear) and ADAPTER in module.lora_A:
             module.lora_variant[ADAPTER] = InOnePass
@@ -184,20 +177,3 @@ def merge_lora(transformer: "CogVideoXTransformer3DModel") -> None:
         raise ValueError("there is no adapter on this model")
     transformer.fuse_lora()
     transformer.unload_lora()
-
-
-def _targeted(model: nn.Module, targets: tuple[str, ...]) -> Iterator[str]:
-    """The layers that PEFT would adapt for these targets."""
-    for name, module in model.named_modules():
-        ends = any(name == target or name.endswith(f".{target}") for target in targets)
-        if ends and isinstance(module, nn.Linear | nn.Conv2d):
-            yield name
-
-
-def _linear_names(model: nn.Module) -> list[str]:
-    """The names of linear layers inside a block, once each."""
-    names: dict[str, Any] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and ".0." in name:
-            names[name.split(".", 2)[2] if name.count(".") > 2 else name] = None
-    return list(names)

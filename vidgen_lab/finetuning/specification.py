@@ -23,8 +23,6 @@ from vidgen_lab.generation.request import GenerationRequest, ModelLimits, valida
 if TYPE_CHECKING:
     from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 
-_OFS = 2.0  # the value that CogVideoXImageToVideoPipeline always feeds
-
 
 @dataclass(frozen=True)
 class CogVideoXSpec:
@@ -153,13 +151,6 @@ class CogVideoXSpec:
         factor = float(self.vae["scaling_factor"])
         return latent * (1 / factor if self.vae.get("invert_scale_latents") else factor)
 
-    def image_cells(self, image: torch.Tensor, num_cells: int) -> torch.Tensor:
-        """First frames [B, C, 1, h, w], scaled by `scaled_image` -> [B, num_cells, C, h, w]: zeros
-        behind the first."""
-        image = image.transpose(1, 2)  # [B, 1, C, h, w]
-        later = image.new_zeros(image.shape[0], num_cells - 1, *image.shape[2:])
-        return torch.cat([image, later], dim=1)
-
     # the call ---------------------------------------------------------------------------------
 
     def inputs(
@@ -186,7 +177,9 @@ class CogVideoXSpec:
             needs = "needs" if self.image_to_video else "does not read"
             raise ValueError(f"this model {needs} the latents of a first frame")
         if image is not None:
-            cells = torch.cat([cells, self.image_cells(image, count).to(cells)], dim=2)
+            first = torch.zeros_like(cells)  # nothing behind the first frame
+            first[:, :1] = image.transpose(1, 2)
+            cells = torch.cat([cells, first], dim=2)
         given: dict[str, Any] = {
             "hidden_states": cells,
             "encoder_hidden_states": text,
@@ -194,7 +187,7 @@ class CogVideoXSpec:
             "image_rotary_emb": self._rotary(count, height, width, cells.device),
         }
         if self.transformer.get("ofs_embed_dim") is not None:
-            given["ofs"] = cells.new_full((1,), _OFS)
+            given["ofs"] = cells.new_full((1,), 2.0)  # what the pipeline always feeds
         return given
 
     def _rotary(self, count: int, height: int, width: int, device: torch.device) -> Any:
@@ -206,10 +199,6 @@ class CogVideoXSpec:
         return _rotary(config, space, count, height * space, width * space, str(device))
 
     # what is learned --------------------------------------------------------------------------
-
-    def noisy(self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor):
-        """Cells with noise, float32: in bfloat16 the factor 0.9991 of the first step becomes 1."""
-        return self.scheduler.add_noise(cells.float(), noise.float(), timesteps)
 
     def target(
         self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
@@ -235,8 +224,9 @@ class CogVideoXSpec:
         on x0 weighted by 1/(1 - alpha-bar) is the plain error on v, which does not lose its digits
         at small timesteps.
         """
-        cells = self.cells(latents)
-        noisy = self.noisy(cells, noise, timesteps)
+        # In bfloat16 the factor 0.9991 of the first step would become 1.
+        cells, noise = self.cells(latents).float(), noise.float()
+        noisy = self.scheduler.add_noise(cells, noise, timesteps)
         given = self.inputs(noisy, timesteps, text.float(), image)
         predicted = transformer(**given, return_dict=False)[0]
         error = predicted.float() - self.target(cells, noise, timesteps)

@@ -70,7 +70,7 @@ class FinetuneResult:
 
 
 class CogVideoTrainer:
-    """Fine-tunes one CogVideoX model as a configuration says; see `CogVideoLoRATrainer`.
+    """Fine-tunes every weight of a CogVideoX model, or its last blocks; see `CogVideoLoRATrainer`.
 
     Making one reads the model's configuration and the clips, and refuses what cannot work, before
     anything large is loaded. `prepare` encodes and loads; `fit` trains and saves.
@@ -83,6 +83,8 @@ class CogVideoTrainer:
         on_log: Callable[[dict[str, float]], None] | None = None,
         download: bool = False,
     ) -> None:
+        from diffusers import CogVideoXTransformer3DModel
+
         if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
             raise ValueError(
                 "this trainer shards by itself: launch with ddp.yaml and set training.strategy=fsdp"
@@ -109,15 +111,9 @@ class CogVideoTrainer:
         prior = replace(data, folder=data.prior, captions="description") if data.prior else None
         self.prior: list[TrainingClip] = read_training_clips(prior)[0] if prior else []
         self.trainer: VideoModelTrainer | None = None
-        self.trainable = self._count()
-
-    def _count(self) -> Trainable:
-        """What will be trained, counted on a model without weights."""
-        from diffusers import CogVideoXTransformer3DModel
-
-        with torch.device("meta"):
-            transformer = CogVideoXTransformer3DModel.from_config(self.spec.transformer)
-            return self.adapt(transformer)
+        with torch.device("meta"):  # counted on a model without weights
+            empty = CogVideoXTransformer3DModel.from_config(self.spec.transformer)
+            self.trainable = self.adapt(empty)
 
     def describe(self) -> str:
         """What will be trained on what, and what it will take, before it begins."""
@@ -130,7 +126,7 @@ class CogVideoTrainer:
 
     def prepare(self) -> VideoModelTrainer:
         """Encode what is not encoded yet, load the transformer and adapt it."""
-        config, training = self.config, self.config.training
+        config, data, training = self.config, self.config.data, self.config.training
         device = distributed.accelerator(training.device).device
         dtype = self._precision(device)
         if training.strategy != "fsdp":
@@ -145,16 +141,19 @@ class CogVideoTrainer:
         self.latents = encode_clips(
             self.model, cache / "latents", everything, self.spec.image_to_video, device, dtype
         )
+        parts = self.latents, self.texts, self.spec
+        learnt = LatentDataset(self.clips, *parts, data.caption_dropout, self.prior)
+        held_out = LatentDataset(self.held_out, *parts) if self.held_out else None
         transformer = self._load_transformer(dtype)
         self.adapt(transformer)
         self.trainer = VideoModelTrainer(
             transformer,
             self.loss,
-            self._loader(self.clips, self.prior, config.data.caption_dropout),
+            DataLoader(learnt, data.batch_size, shuffle=True, num_workers=data.workers),
             config.output,
             training,
             optimizers=config.optimizer,
-            held_out=self._loader(self.held_out) if self.held_out else None,
+            held_out=DataLoader(held_out, data.batch_size) if held_out else None,
             sample=self.sample if prompts else None,
             settings={"finetune": self._settings()},
             on_log=self._on_log,
@@ -179,28 +178,13 @@ class CogVideoTrainer:
 
     def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
+        blocks, last = transformer.transformer_blocks, self.config.blocks
+        if self.config.method == "blocks" and last > len(blocks):
+            raise ValueError(f"this model has {len(blocks)} blocks, not {last}")
         transformer.requires_grad_(False)
-        for module in self.learning(transformer):
+        for module in [transformer] if self.config.method == "sft" else blocks[-last:]:
             module.requires_grad_(True).float()
         return count_trainable(transformer)
-
-    def learning(self, transformer: "CogVideoXTransformer3DModel") -> Sequence[nn.Module]:
-        """The modules that learn."""
-        raise NotImplementedError
-
-    def _loader(
-        self,
-        clips: Sequence[TrainingClip],
-        prior: Sequence[TrainingClip] = (),
-        dropout: float | None = None,
-    ) -> DataLoader:
-        """Batches of clips; with a dropout in random order, else all in order."""
-        data = self.config.data
-        dataset = LatentDataset(
-            clips, self.latents, self.texts, self.spec, dropout or 0.0, prior, data.prior_weight
-        )
-        workers = {"num_workers": data.workers} if dropout is not None else {}
-        return DataLoader(dataset, data.batch_size, shuffle=dropout is not None, **workers)
 
     def _settings(self) -> dict[str, Any]:
         """What makes this run what it is, in plain values: a resumed one must agree."""
@@ -220,35 +204,33 @@ class CogVideoTrainer:
         timesteps = (draw.uniform(len(latents)) * steps).long().clamp(max=steps - 1)
         noise = draw.noise(self.spec.cells(latents))  # [B, T, C, h, w]
         image = batch.get("image")
-        losses = self.spec.loss(model, latents, batch["text"], noise, timesteps, image)
-        return losses * batch["weight"]
+        return self.spec.loss(model, latents, batch["text"], noise, timesteps, image)
 
     # samples ----------------------------------------------------------------------------------
 
     def sample(self, model: nn.Module, step: int) -> list[Clip]:
         """One clip of each prompt, through the function that generates everywhere else."""
-        pipe, samples = self.pipeline(model), self.config.samples
-        requests = [self._request(prompt) for prompt in samples.prompts]
+        pipe, data, samples = self.pipeline(model), self.config.data, self.config.samples
+        facts = model_facts(self.config.model)
+        requests = [
+            GenerationRequest(
+                prompt,
+                num_inference_steps=samples.num_inference_steps,
+                guidance_scale=samples.guidance_scale,
+                num_frames=data.num_frames,
+                height=data.height,
+                width=data.width,
+                fps=facts.fps if facts else 8.0,
+                seed=samples.seed,
+                model=self.config.model,
+            )
+            for prompt in samples.prompts
+        ]
         if not self.spec.image_to_video:
             return [generate(pipe, request).clip for request in requests]
         pictures = [Image.open(path).convert("RGB") for path in samples.images]
         pairs = zip(pictures, requests, strict=True)
         return [generate_from_image(pipe, picture, request) for picture, request in pairs]
-
-    def _request(self, prompt: str) -> GenerationRequest:
-        data, samples = self.config.data, self.config.samples
-        facts = model_facts(self.config.model)
-        return GenerationRequest(
-            prompt,
-            num_inference_steps=samples.num_inference_steps,
-            guidance_scale=samples.guidance_scale,
-            num_frames=data.num_frames,
-            height=data.height,
-            width=data.width,
-            fps=facts.fps if facts else 8.0,
-            seed=samples.seed,
-            model=self.config.model,
-        )
 
     def pipeline(self, model: nn.Module) -> Any:
         """The model as it stands in a pipeline that knows the texts of this run and holds no T5."""
@@ -260,7 +242,7 @@ class CogVideoTrainer:
         vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae", **dtype)
         pipe = getattr(diffusers, self.spec.pipeline_name)(
             tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
-            text_encoder=KnownTexts.of(self.texts, self._ids),
+            text_encoder=KnownTexts(self.texts, self._ids),
             vae=vae.to(where).eval(),
             transformer=model,
             scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
@@ -283,9 +265,9 @@ class CogVideoTrainer:
         if trainer.ema:
             trainer.ema.copy_to(trainer.model)
         whole = self._whole(trainer)
-        result = FinetuneResult(done, *self.save(whole)) if trainer.rank == 0 else None
+        saved = self.save(whole) if trainer.rank == 0 else ()
         distributed.gathered(None)  # the others wait for the file
-        return result or FinetuneResult(done)
+        return FinetuneResult(done, *saved)
 
     def _whole(self, trainer: VideoModelTrainer) -> nn.Module:
         """The trained model, put together from its shards if it has any."""
@@ -341,14 +323,8 @@ class CogVideoLoRATrainer(CogVideoTrainer):
         base = self.model
         if self.config.input_layer:
             base = self._save_pipeline(with_input_layer(base, model))
-        found = save_lora(model, self.config.output, self._facts())
-        if not self.config.check:
-            return found.path, found, None
-        return found.path, found, self_check(model, self.spec, base, found.path)
-
-    def _facts(self) -> dict[str, Any]:
         data = self.config.data
-        return {
+        facts = {
             "model": self.config.model,
             "revision": fingerprint(self.model),
             "steps": self.config.training.steps,
@@ -358,23 +334,15 @@ class CogVideoLoRATrainer(CogVideoTrainer):
             "quantize": self.config.quantize,
             "size": f"{data.num_frames}x{data.height}x{data.width}",
         }
-
-
-class CogVideoSFTTrainer(CogVideoTrainer):
-    """Trains every weight of the transformer, or the last blocks alone."""
-
-    def learning(self, transformer: "CogVideoXTransformer3DModel") -> Sequence[nn.Module]:
-        if self.config.method == "sft":
-            return [transformer]
-        blocks = transformer.transformer_blocks
-        if self.config.blocks > len(blocks):
-            raise ValueError(f"this model has {len(blocks)} blocks, not {self.config.blocks}")
-        return list(blocks[-self.config.blocks :])
+        found = save_lora(model, self.config.output, facts)
+        if not self.config.check:
+            return found.path, found, None
+        return found.path, found, self_check(model, self.spec, base, found.path)
 
 
 def make_trainer(config: FinetuneConfig, **options: Any) -> CogVideoTrainer:
     """The trainer of a configuration's method."""
-    kind = CogVideoLoRATrainer if config.method == "lora" else CogVideoSFTTrainer
+    kind = CogVideoLoRATrainer if config.method == "lora" else CogVideoTrainer
     return kind(config, **options)
 
 
