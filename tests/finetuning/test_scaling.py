@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tests.workbook.test_built import built
-from vidgen_lab.finetuning.config import load_config, recipe_names
+from vidgen_lab.finetuning.config import load_config, recipes
 from vidgen_lab.finetuning.scaling import LAUNCH, DeepSpeedConfig, profile_for
 from vidgen_lab.training.parallel.plan import plan_training
 
@@ -91,7 +91,7 @@ def test_a_profiles_command_is_one_that_its_tool_takes(memory, gpus, full):
         assert words[:2] == ["accelerate", "launch"] and words[words.index("--num_processes") + 1]
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", recipes())
 def test_recipes_are_settings(name):
     config = load_config(name, ["data.folder=clips", "lora.rank=8"])
     assert config.lora.rank == 8 and config.output.parts[0] == "runs"

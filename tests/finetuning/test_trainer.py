@@ -24,7 +24,7 @@ from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
 from vidgen_lab.finetuning.scaling import forecast, states_gib
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
-from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.generation.lora import inspect_lora, load_lora
 from vidgen_lab.generation.request import RequestError
 from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
@@ -78,8 +78,9 @@ def test_a_lora_is_trained_saved_checked_and_sampled(config, folders):
     assert "4 clips are trained on" in trainer.describe()
     result = trainer.fit()
     assert result.training.step == 4 and not result.training.interrupted
-    assert result.lora.loads and result.lora.ranks == (4,)
-    assert result.lora.facts["steps"] == 4 and result.lora.facts["clips"] == 4
+    found = inspect_lora(result.saved)
+    assert found.loads and found.ranks == (4,)
+    assert found.facts["steps"] == 4 and found.facts["clips"] == 4
     assert result.check.passed and result.check.effect > 0
     assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
     assert any("held_out" in row for row in result.training.history)
@@ -191,7 +192,7 @@ def test_a_base_of_eight_bits_is_trained_and_checked_as_such(config, folders):
     assert type(layer).__name__ == "Int8Tensor" and layer.qdata.dtype == torch.int8
     check = result.check
     assert check.passed and check.base == check.scale_0 == 0 and check.effect > 0
-    assert result.lora.facts["quantize"] == "int8"
+    assert inspect_lora(result.saved).facts["quantize"] == "int8"
     whole = CogVideoXPipeline.from_pretrained(folders["2b"])  # the file fits the whole base too
     load_lora(whole, result.saved)
 

@@ -6,7 +6,7 @@ accelerate launch -m vidgen_lab.finetuning CONFIG [key=value ...]
 import argparse
 from pathlib import Path
 
-from vidgen_lab.finetuning.config import RECIPES, load_config, recipe_names
+from vidgen_lab.finetuning.config import load_config, recipes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     if args.list:
-        for name in recipe_names():
-            print(f"{name:<16} {_first_line(RECIPES / f'{name}.yaml')}")
+        for name, said in recipes().items():
+            print(f"{name:<16} {said}")
         return None
     if args.config is None:
         raise ValueError("name a configuration; --list shows the recipes")
@@ -66,7 +66,3 @@ def run_lora(args: argparse.Namespace) -> int | None:
     found = inspect_lora(args.file, model)
     print(found.describe())
     return 0 if found.loads else 1
-
-
-def _first_line(path: Path) -> str:
-    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")

@@ -83,11 +83,13 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> FinetuneCo
         named = RECIPES / f"{source}.yaml"
         if not named.is_file():
             raise FileNotFoundError(
-                f"there is no configuration {source}; recipes: {', '.join(recipe_names())}"
+                f"there is no configuration {source}; recipes: {', '.join(recipes())}"
             )
         path = named
     return settings.load(FinetuneConfig, path, overrides)
 
 
-def recipe_names() -> list[str]:
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+def recipes() -> dict[str, str]:
+    """The configurations that come with the package: name and first line of comment."""
+    files = sorted(RECIPES.glob("*.yaml"))
+    return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in files}

@@ -17,10 +17,6 @@ from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.writer import write_clip
 
 
-class DatasetError(ValueError):
-    """A folder of clips that cannot be trained on; the message names every bad entry."""
-
-
 @dataclass(frozen=True)
 class DataConfig:
     """What is trained on.
@@ -85,11 +81,11 @@ class TrainingClip:
 def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Unfit]]:
     """The clips of a folder as they will be learned, and those left out with the reason.
 
-    Raises DatasetError naming every entry that cannot be read, FileNotFoundError without a list,
-    ValueError when no clip fits.
+    Raises ValueError naming every entry that cannot be read, or when no clip fits,
+    FileNotFoundError without a list.
     """
     if problems := problems_in(config.folder):
-        raise DatasetError(
+        raise ValueError(
             f"{len(problems)} entries of {config.folder} cannot be trained on:\n  "
             + "\n  ".join(problems)
         )
@@ -97,7 +93,12 @@ def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Un
     images = _images(config.folder, records)
     bucket = Bucket(config.num_frames, config.height, config.width)
     found = assign(records, [bucket], config.max_upscale)
-    return [_clip(record, images, config) for record, _ in found.clips], list(found.unfit)
+    size, clips = (config.height, config.width), []
+    for record, _ in found.clips:
+        span = ClipSpan(record.path, evenly_spaced(record.num_frames, config.num_frames), *size)
+        image = ClipSpan(images.get(record.id, record.path), (0,), *size)
+        clips.append(TrainingClip(record.id, span, _caption(record.caption, config), image))
+    return clips, list(found.unfit)
 
 
 def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 8) -> str:
@@ -131,14 +132,6 @@ def write_training_clips(folder: str | Path, clips: Iterable[Clip], prompts: Seq
     return folder
 
 
-def _clip(record: ClipRecord, images: dict[str, Path], config: DataConfig) -> TrainingClip:
-    size = config.height, config.width
-    frames = evenly_spaced(record.num_frames, config.num_frames)
-    span = ClipSpan(record.path, frames, *size)
-    image = ClipSpan(images.get(record.id, record.path), (0,), *size)
-    return TrainingClip(record.id, span, _caption(record.caption, config), image)
-
-
 def _caption(text: str, config: DataConfig) -> str:
     if config.captions == "description":
         return text
@@ -154,13 +147,11 @@ def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[str, Path]:
         return {}
     names = [line.strip() for line in listing.read_text("utf-8-sig").splitlines() if line.strip()]
     if len(names) != len(records):
-        raise DatasetError(
+        raise ValueError(
             f"{listing} has {len(names)} lines for {len(records)} clips: line n of one belongs to "
             "line n of the other"
         )
     paths = [listing.parent / name for name in names]
     if missing := [f"line {n}, {p}" for n, p in enumerate(paths, 1) if not p.is_file()]:
-        raise DatasetError(
-            f"{listing} names pictures that are not there:\n  {chr(10).join(missing)}"
-        )
+        raise ValueError(f"{listing} names pictures that are not there:\n  {chr(10).join(missing)}")
     return {record.id: path for record, path in zip(records, paths, strict=True)}

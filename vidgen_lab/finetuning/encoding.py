@@ -5,6 +5,7 @@ encoder goes, clips are encoded, the VAE goes, and only then the transformer is 
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from vidgen_lab.files import write_files
-from vidgen_lab.finetuning.dataset import DatasetError, TrainingClip
+from vidgen_lab.finetuning.dataset import TrainingClip
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.loading import dtype_keyword
 from vidgen_lab.generation.request import count_tokens
@@ -56,13 +57,13 @@ class TextCache:
     ) -> dict[str, torch.Tensor]:
         """Encode what is missing; returns the token ids [L] of every text.
 
-        The numbers are those of `CogVideoXPipeline.encode_prompt`. Raises DatasetError naming the
+        The numbers are those of `CogVideoXPipeline.encode_prompt`. Raises ValueError naming the
         texts that the model would not read to their end.
         """
         texts = list(dict.fromkeys(texts))
         long = [text for text in texts if count_tokens(tokenizer, text) > self.max_tokens]
         if long:
-            raise DatasetError(
+            raise ValueError(
                 f"{len(long)} texts have more than the {self.max_tokens} tokens that this model "
                 f"reads; shorten them, {long[0][:60]!r} first"
             )
@@ -130,9 +131,9 @@ class LatentDataset(Dataset):
     """Clips as cached latents and texts: what a step of fine-tuning needs of each.
 
     An item: {"latents": [C, t, h, w] scaled, "text": [L, D], "id": str}, and "image": [C, 1, h, w]
-    for image-to-video models. Latents are drawn anew from the posterior, and
-    the text left out, by PyTorch's default generator, which the trainer seeds for every item. With
-    `prior`, every second item is one of those clips.
+    for image-to-video models. Latents are drawn anew from the posterior, and the text left out, by
+    PyTorch's default generator, which the trainer seeds for every item. With `prior`, every second
+    item is one of those clips.
     """
 
     def __init__(
@@ -144,22 +145,19 @@ class LatentDataset(Dataset):
         caption_dropout: float = 0.0,
         prior: Sequence[TrainingClip] = (),
     ) -> None:
-        if not clips:
-            raise ValueError("there is no clip to train on")
-        self.clips, self.prior = tuple(clips), tuple(prior)
+        pairs = zip(clips, itertools.cycle(prior), strict=False)
+        self.clips = [clip for pair in pairs for clip in pair] if prior else list(clips)
         self.latents, self.texts, self.spec = latents, texts, spec
         self.caption_dropout = caption_dropout
-        self._keys = {clip.span: latents.key(clip.span) for clip in (*clips, *prior)}
+        self._keys = {clip.span: latents.key(clip.span) for clip in self.clips}
         if spec.image_to_video:
-            self._keys |= {clip.image: latents.key(clip.image) for clip in (*clips, *prior)}
+            self._keys |= {clip.image: latents.key(clip.image) for clip in self.clips}
 
     def __len__(self) -> int:
-        return len(self.clips) * (2 if self.prior else 1)
+        return len(self.clips)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        of_prior = bool(self.prior) and index % 2 == 1
-        place = index // 2 if self.prior else index
-        clip = self.prior[place % len(self.prior)] if of_prior else self.clips[place]
+        clip = self.clips[index]
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         left_out = bool(torch.rand((), generator=generator) < self.caption_dropout)
         item = {

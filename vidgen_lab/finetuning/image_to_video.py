@@ -55,10 +55,7 @@ def with_input_layer(model: Path, trained: nn.Module) -> "CogVideoXTransformer3D
     from diffusers import CogVideoXTransformer3DModel
 
     transformer = CogVideoXTransformer3DModel.from_pretrained(model / "transformer")
-    state = {
-        name: value.detach().cpu() for name, value in input_layer(trained).state_dict().items()
-    }
-    input_layer(transformer).load_state_dict(state)
+    input_layer(transformer).load_state_dict(input_layer(trained).state_dict())
     return transformer
 
 

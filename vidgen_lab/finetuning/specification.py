@@ -220,9 +220,8 @@ class CogVideoXSpec:
         """Mean squared error of every clip, float32 [B].
 
         latents: clean, [B, C, t, h, w]; noise: [B, T, C, h, w], the shape of `cells(latents)`.
-        For a v-model this is CogVideoX's own loss: its error
-        on x0 weighted by 1/(1 - alpha-bar) is the plain error on v, which does not lose its digits
-        at small timesteps.
+        For a v-model this is CogVideoX's own loss: its error on x0 weighted by 1/(1 - alpha-bar) is
+        the plain error on v, which does not lose its digits at small timesteps.
         """
         # In bfloat16 the factor 0.9991 of the first step would become 1.
         cells, noise = self.cells(latents).float(), noise.float()

@@ -38,7 +38,6 @@ from vidgen_lab.finetuning.scaling import check_memory, check_quantize, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
-from vidgen_lab.generation.lora import LoRAFile
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.tiers import model_facts
@@ -59,13 +58,12 @@ _OURS = "finetune.json"  # in a pipeline that a fine-tuning wrote
 class FinetuneResult:
     """training: how the loop ended; if interrupted, nothing else is there yet.
 
-    saved: the LoRA file, or the folder of the fine-tuned pipeline. lora: what the file holds.
-    check: what a fresh process said of it.
+    saved: the LoRA file, or the folder of the fine-tuned pipeline. check: what a fresh process said
+    of the file.
     """
 
     training: TrainingResult
     saved: Path | None = None
-    lora: LoRAFile | None = None
     check: SelfCheck | None = None
 
 
@@ -279,11 +277,11 @@ class CogVideoTrainer:
         whole.load_state_dict(state, strict=False)
         return whole
 
-    def save(self, model: nn.Module) -> tuple[Any, ...]:
-        """A complete pipeline in output/pipeline; returns what follows `training` in the result."""
-        return (self._save_pipeline(model),)
+    def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
+        """Write the result; returns it, and what a check said of it."""
+        return self.save_pipeline(model), None
 
-    def _save_pipeline(self, transformer: nn.Module) -> Path:
+    def save_pipeline(self, transformer: nn.Module) -> Path:
         """The model's folder with this transformer in output/pipeline, all else linked."""
         folder, new = self.config.output / "pipeline", self.config.output / ".pipeline.part"
         shutil.rmtree(new, ignore_errors=True)
@@ -319,10 +317,10 @@ class CogVideoLoRATrainer(CogVideoTrainer):
             input_layer(transformer).requires_grad_(True).float()
         return count_trainable(transformer)
 
-    def save(self, model: nn.Module) -> tuple[Any, ...]:
+    def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
         base = self.model
         if self.config.input_layer:
-            base = self._save_pipeline(with_input_layer(base, model))
+            base = self.save_pipeline(with_input_layer(base, model))
         data = self.config.data
         facts = {
             "model": self.config.model,
@@ -334,10 +332,8 @@ class CogVideoLoRATrainer(CogVideoTrainer):
             "quantize": self.config.quantize,
             "size": f"{data.num_frames}x{data.height}x{data.width}",
         }
-        found = save_lora(model, self.config.output, facts)
-        if not self.config.check:
-            return found.path, found, None
-        return found.path, found, self_check(model, self.spec, base, found.path)
+        file = save_lora(model, self.config.output, facts).path
+        return file, self_check(model, self.spec, base, file) if self.config.check else None
 
 
 def make_trainer(config: FinetuneConfig, **options: Any) -> CogVideoTrainer:

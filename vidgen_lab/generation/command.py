@@ -1,6 +1,7 @@
 """`vidgen-lab video`: a sentence, or the recipe of an earlier clip, becomes a video."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,8 @@ def run(args: argparse.Namespace) -> int | None:
     from vidgen_lab.progress import Progress
     from vidgen_lab.settings.tiers import resolve_tier
 
-    names = ("prompt", "negative_prompt", "seed", "num_inference_steps", "guidance_scale")
-    names += ("num_frames", "height", "width", "model")
-    changes = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    names = {field.name for field in fields(GenerationRequest)}
+    changes = {n: value for n, value in vars(args).items() if n in names and value is not None}
     if args.prompt is None and args.recipe is None:
         raise argparse.ArgumentError(
             None, "say what the video shows, or repeat one with --recipe FILE"

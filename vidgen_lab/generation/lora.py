@@ -142,7 +142,12 @@ def inspect_lora(
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     modules, problems = _pairs(shapes)
     settings = _settings(header)
-    problems += _rank_problems(modules, settings) if modules else ()
+    ranks = {rank for rank, _, _ in modules.values()}
+    if settings and not settings.get("rank_pattern"):
+        said = settings.get("r")
+        problems += tuple(
+            f"its header says rank {said}, its tensors {rank}" for rank in ranks if rank != said
+        )
     ups = [tensor for name, tensor in tensors.items() if ".lora_B." in name]
     if ups and not any(tensor.count_nonzero() for tensor in ups):
         problems += ("every lora_B is zero, so it changes nothing: it was never trained",)
@@ -150,7 +155,7 @@ def inspect_lora(
         problems += (f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first",)
     if modules and model is not None:
         problems += _mismatches(modules, linear_shapes(model))
-    rank = settings.get("r") or max((rank for rank, _, _ in modules.values()), default=None)
+    rank = settings.get("r") or max(ranks, default=None)
     alpha = settings.get("lora_alpha", rank)
     return LoRAFile(
         path,
@@ -185,15 +190,15 @@ def load_lora(
     if not found:
         return
     hide_old_torchao()
-    before = dict(getattr(pipe, "adapters", {}))
-    for number, (one, scale) in enumerate(zip(found, scales, strict=True), len(before)):
-        name = f"lora_{number}"
+    loaded = dict(getattr(pipe, "adapters", {}))
+    for one, scale in zip(found, scales, strict=True):
+        name = f"lora_{len(loaded)}"
         with warnings.catch_warnings():  # PEFT's, that several adapters are meant to be there
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
-        before[name] = {"file": str(one.path), "sha256": one.sha256, "scale": float(scale)}
-    pipe.adapters = before
-    set_scales(pipe, *(entry["scale"] for entry in before.values()))
+        loaded[name] = {"file": str(one.path), "sha256": one.sha256, "scale": scale}
+    pipe.adapters = loaded
+    set_scales(pipe, *(entry["scale"] for entry in loaded.values()))
 
 
 def set_scales(pipe: "CogVideoXPipeline", *scales: float) -> None:
@@ -297,15 +302,6 @@ def _json(text: str | None) -> dict[str, Any]:
     except json.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _rank_problems(
-    modules: Mapping[str, tuple[int, int, int]], settings: Mapping[str, Any]
-) -> tuple[str, ...]:
-    if not settings or settings.get("rank_pattern"):
-        return ()
-    wrong = {rank for rank, _, _ in modules.values()} - {settings.get("r")}
-    return tuple(f"its header says rank {settings.get('r')}, its tensors {r}" for r in wrong)
 
 
 def _notes(header: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str, ...]:
