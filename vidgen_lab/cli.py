@@ -214,10 +214,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(argv[0] if argv else None)
     args, rest = parser.parse_known_args(argv)
     # argparse wants all settings in one place, and refuses one that stands behind an option
-    if not all(hasattr(args, "settings") and word[:1] != "-" and "=" in word for word in rest):
+    settings = getattr(args, "settings", getattr(args, "overrides", None))
+    if not all(settings is not None and word[:1] != "-" and "=" in word for word in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        args.settings += rest
+        settings += rest
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)

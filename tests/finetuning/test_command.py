@@ -3,6 +3,7 @@ import pytest
 from tests.finetuning.clips import write_clips
 from tests.finetuning.trained import trained_transformer
 from vidgen_lab import cli
+from vidgen_lab.finetuning import __main__
 from vidgen_lab.finetuning.export import save_lora
 
 
@@ -26,6 +27,13 @@ SMALL = (
 )  # fmt: skip
 
 
+def of_accelerate(words):
+    """What `accelerate launch -m vidgen_lab.finetuning` starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", words)
+        return __main__.main()
+
+
 def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):
     clips = write_clips(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
@@ -38,6 +46,14 @@ def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):
     assert "parameters are trained in 8 layers" in out
     saved = tmp_path / "runs" / "toy-lora" / "pytorch_lora_weights.safetensors"
     assert saved.is_file() and "Saved   runs/toy-lora/pytorch_lora_weights" in out
+
+
+@pytest.mark.parametrize("start", [cli.main, of_accelerate], ids=["vidgen-lab", "accelerate"])
+def test_settings_may_stand_behind_an_option(start, folders, tmp_path, capsys):
+    clips = write_clips(tmp_path / "clips")
+    given = ["--dry-run", f"data.folder={clips}", f"model={folders['2b']}", *SMALL]
+    assert start(["finetune", "toy-lora", *given]) == 0
+    assert "5 clips are trained on" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line(folders, tmp_path, capsys):

@@ -127,6 +127,22 @@ def test_files_that_are_none(tmp_path, save):
     assert find_lora(tmp_path).name == "b.safetensors"
 
 
+@pytest.mark.parametrize(
+    "said", [{"r": "x"}, {"r": [4]}, {"r": 0}, {"r": 4, "lora_alpha": None}, {"lora_alpha": -1}]
+)
+def test_a_header_without_sense(save, said):
+    header = {SETTINGS: json.dumps({f"transformer.{name}": value for name, value in said.items()})}
+    with pytest.raises(LoRAError, match="header is damaged: (r|lora_alpha) is"):
+        inspect_lora(save(header=header))
+    theirs = {"lora_config": json.dumps({"r": "4", "lora_alpha": 8})}  # finetrainers
+    assert "does not say its alpha" in inspect_lora(save(header=theirs)).notes[0]
+
+
+def test_a_file_of_rank_0(save):
+    found = inspect_lora(save(weights(rank=0)))
+    assert "lora_A has rank 0, lora_B 0" in found.problems[0] and "Problem" in found.describe()
+
+
 def test_a_model_by_its_folder(save, tmp_path):
     folder = build_tiny(tmp_path / "model", "5b")
     assert inspect_lora(save(), folder).loads

@@ -10,7 +10,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m vidgen_lab.finetuning")
     command.add_arguments(parser)
     try:
-        return command.run(parser.parse_args()) or 0
+        return command.run(parser.parse_intermixed_args()) or 0
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -127,7 +127,7 @@ def inspect_lora(
     """What a LoRA file targets, its rank, and whether it will load with effect (book row 5.25).
 
     model: also check names and shapes against it; a transformer, or a pipeline's folder (only its
-    configuration is read). Raises LoRAError when there is no such file or it cannot be opened.
+    configuration is read). Raises LoRAError when there is no such file, or it cannot be read.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -270,7 +270,7 @@ def _pairs(shapes: Mapping[str, Shape]) -> tuple[dict[str, tuple[int, int, int]]
     for module, pair in sides.items():
         if set(pair) != {"A", "B"}:
             problems += (f"{module} has only one of lora_A and lora_B",)
-        elif pair["A"][0] != pair["B"][1]:
+        elif not pair["A"][0] == pair["B"][1] > 0:
             problems += (f"{module}: lora_A has rank {pair['A'][0]}, lora_B {pair['B'][1]}",)
         else:
             modules[module] = pair["A"][0], pair["A"][1], pair["B"][0]
@@ -293,7 +293,15 @@ def _settings(header: Mapping[str, str]) -> dict[str, Any]:
     from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 
     saved = _json(header.get(LORA_ADAPTER_METADATA_KEY))
-    return {n.removeprefix(PREFIX): v for n, v in saved.items() if n.startswith(PREFIX)}
+    found = {n.removeprefix(PREFIX): v for n, v in saved.items() if n.startswith(PREFIX)}
+    for name in ("r", "lora_alpha"):
+        if name in found and not _positive(found[name]):
+            raise LoRAError(f"its header is damaged: {name} is {found[name]!r}")
+    return found
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _json(text: str | None) -> dict[str, Any]:
@@ -309,7 +317,7 @@ def _notes(header: Mapping[str, str], settings: Mapping[str, Any]) -> tuple[str,
         return ()
     if other := _json(header.get("lora_config")):
         r, alpha = other.get("r"), other.get("lora_alpha")
-        if r and alpha and r != alpha:
+        if _positive(r) and _positive(alpha) and r != alpha:
             return (
                 f"finetrainers wrote rank {r}, alpha {alpha} where diffusers does not look: "
                 f"its trained strength is scale {alpha / r:g}",
