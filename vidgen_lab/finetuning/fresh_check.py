@@ -8,7 +8,6 @@ for each: what it says before the LoRA file is loaded, with it, and with it at s
 Nothing of vidgen_lab is imported: what works here works for everybody.
 """
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ def hide_torchao() -> None:
 
 
 def main() -> None:
-    assert importlib.util.find_spec("torch") and "vidgen_lab" not in sys.modules
+    assert "vidgen_lab" not in sys.modules
     hide_torchao()
     folder = Path(sys.argv[1])
     jobs = torch.load(folder / "jobs.pt", weights_only=True)

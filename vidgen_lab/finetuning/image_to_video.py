@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from vidgen_lab.generation.generate import to_clip
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.video.clip import Clip
 
@@ -64,5 +65,4 @@ def generate_from_image(
 ) -> Clip:
     """A clip that begins with a picture (PIL), made as `generate` makes those of a text alone."""
     frames = pipe(image=image, **request.pipeline_arguments(pipe)).frames[0]
-    meta = {"prompt": request.prompt, "seed": request.seed}
-    return Clip.from_float(frames, request.fps, meta=meta)
+    return to_clip(frames, request, pipe)

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from importlib.metadata import version
@@ -95,11 +95,10 @@ def generate(
             pipe.maybe_free_model_hooks()  # an interrupted call leaves offloaded parts on the GPU
             raise
         seconds = reporter.seconds()
-    clip = _to_clip(frames, request.fps, pipe)
+    clip = to_clip(frames, request, pipe)
     if clip.num_frames != request.num_frames:
         raise RuntimeError(f"asked for {request.num_frames} frames, got {clip.num_frames}")
-    recipe = _recipe(pipe, request, device, seconds, peak.gib)
-    return Generation(replace(clip, meta={"prompt": request.prompt, "seed": request.seed}), recipe)
+    return Generation(clip, _recipe(pipe, request, device, seconds, peak.gib))
 
 
 class _Reporter:
@@ -151,7 +150,7 @@ class _Reporter:
         latents = self._estimate[:, -real:].to(self.pipe.vae.dtype)  # [1, F, C, h, w]
         video = self.pipe.decode_latents(latents)
         frames = self.pipe.video_processor.postprocess_video(video, output_type="np")[0]
-        return _to_clip(frames, self.request.fps, self.pipe)
+        return to_clip(frames, self.request, self.pipe)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -171,12 +170,15 @@ class _Reporter:
             yield
 
 
-def _to_clip(frames: Any, fps: float, pipe: "CogVideoXPipeline") -> Clip:
+def to_clip(frames: Any, request: GenerationRequest, pipe: Any) -> Clip:
+    """What a pipeline returned, [T, H, W, 3] floats in 0..1. NonFiniteError for NaN or infinity."""
     import numpy as np
 
     if not np.isfinite(frames).all():
         raise NonFiniteError(_broken(pipe, "in the decoded frames"))
-    return Clip.from_float(frames, fps)
+    return Clip.from_float(
+        frames, request.fps, meta={"prompt": request.prompt, "seed": request.seed}
+    )
 
 
 def _broken(pipe: "CogVideoXPipeline", where: str) -> str:
