@@ -102,6 +102,17 @@ def test_first_frames_from_images_txt(tmp_path):
         read_training_clips(config(folder))
 
 
+def test_a_video_listed_twice_keeps_both_of_its_pictures(tmp_path):
+    folder = write_clips(tmp_path / "twice", count=2)
+    (folder / "videos.txt").write_text("videos/0.mp4\nvideos/0.mp4\n")
+    for n in range(2):
+        Image.new("RGB", (32, 32)).save(folder / f"{n}.png")
+    (folder / "images.txt").write_text("0.png\n1.png\n")
+    found, _ = read_training_clips(config(folder))
+    assert [clip.caption for clip in found] == list(CAPTIONS[:2])
+    assert [clip.image.path.name for clip in found] == ["0.png", "1.png"]
+
+
 def test_what_is_left_open_is_the_model_s_own_size(tmp_path):
     asked = DataConfig(tmp_path, height=32).sized(17, 64, 96)
     assert (asked.num_frames, asked.height, asked.width) == (17, 32, 96)

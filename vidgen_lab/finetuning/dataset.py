@@ -96,7 +96,7 @@ def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Un
     size, clips = (config.height, config.width), []
     for record, _ in found.clips:
         span = ClipSpan(record.path, evenly_spaced(record.num_frames, config.num_frames), *size)
-        image = ClipSpan(images.get(record.id, record.path), (0,), *size)
+        image = ClipSpan(images.get(record, record.path), (0,), *size)
         clips.append(TrainingClip(record.id, span, _caption(record.caption, config), image))
     return clips, list(found.unfit)
 
@@ -139,8 +139,8 @@ def _caption(text: str, config: DataConfig) -> str:
     return word if config.captions == "trigger" else f"{word}, {text}"
 
 
-def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[str, Path]:
-    """First frames by the clip's id, from CogVideo's images.txt if there is one."""
+def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[ClipRecord, Path]:
+    """First frames by clip, from CogVideo's images.txt if there is one."""
     folder = Path(folder)
     listing = (folder if folder.is_dir() else folder.parent) / "images.txt"
     if not listing.is_file():
@@ -154,4 +154,4 @@ def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[str, Path]:
     paths = [listing.parent / name for name in names]
     if missing := [f"line {n}, {p}" for n, p in enumerate(paths, 1) if not p.is_file()]:
         raise ValueError(f"{listing} names pictures that are not there:\n  {chr(10).join(missing)}")
-    return {record.id: path for record, path in zip(records, paths, strict=True)}
+    return dict(zip(records, paths, strict=True))

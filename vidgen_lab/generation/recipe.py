@@ -78,9 +78,9 @@ def recipe_path(path: str | Path) -> Path:
 def check_output(path: str | Path) -> Path:
     """Make sure a clip can be written to `path`, before minutes of work go into it.
 
-    Creates the folder. Raises OutputError when the name is not .mp4, when the folder cannot be
-    made or written, when the disk is full, and when a clip or a JSON of
-    that name is there that was not made here.
+    Creates the folder. Raises OutputError when the name is not .mp4, when the folder cannot be made
+    or written, when the disk is full, and when a clip or a JSON of that name is there that was not
+    made here.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
