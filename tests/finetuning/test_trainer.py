@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from tests.finetuning.clips import CAPTIONS, write_clips
 from tests.tiny_models import tiny_pipeline
 from vidgen_lab.finetuning.config import FinetuneConfig, SampleConfig
-from vidgen_lab.finetuning.dataset import DataConfig
+from vidgen_lab.finetuning.dataset import DataConfig, write_training_clips
 from vidgen_lab.finetuning.export import probe_inputs
 from vidgen_lab.finetuning.image_to_video import make_image_to_video, widen
 from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
@@ -29,6 +30,7 @@ from vidgen_lab.generation.request import RequestError
 from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.video.clip import Clip
 
 TRAINING = TrainingConfig(
     steps=4, log_every=1, checkpoint_every=2, precision="no", tensorboard=False, measure=False
@@ -250,3 +252,13 @@ def test_what_cannot_work_is_refused_before_anything_is_loaded(config, folders):
         make_trainer(replace(config, model="no-such-model"))
     with pytest.raises(FileNotFoundError):
         make_trainer(replace(config, data=replace(config.data, folder=config.output)))
+
+
+def test_words_that_the_embedded_model_cannot_read_are_named(config, tmp_path):
+    still = Clip(np.zeros((4, 64, 96, 3), np.uint8), 8)
+    write_training_clips(tmp_path / "own", [still], ["a red ball in the snow"])
+    data = DataConfig(tmp_path / "own", 4, captions="both", trigger="zorg style")
+    config = replace(config, model="toy-cogvideox", data=data)
+    assert "words it does not know: zorg\n" in make_trainer(config).describe()
+    known = replace(config, data=replace(data, captions="description"))
+    assert "does not know" not in make_trainer(known).describe()

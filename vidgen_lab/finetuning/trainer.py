@@ -39,6 +39,7 @@ from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
 from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.generation.words import ignored_words
 from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.tiers import model_facts
 from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
@@ -118,6 +119,9 @@ class CogVideoTrainer:
         plan = forecast(self.spec, self.config)
         lines = [f"{self.config.model}: {self.spec.describe()}", str(self.trainable)]
         lines += [f"Forecast: {plan.explain()}"] if plan else []
+        captions = " ".join(clip.caption for clip in self.clips)
+        if unknown := ", ".join(ignored_words(captions, self.config.model)):
+            lines.append(f"This model has one token for all words it does not know: {unknown}")
         return "\n".join([*lines, table_of(self.clips, self.unfit)])
 
     # before the training ----------------------------------------------------------------------
