@@ -109,11 +109,8 @@ def load_judge(folder: Path | None = None) -> ToyJudge:
 
 
 @torch.inference_mode()
-def judge_clips(
-    clips: list[Clip], judge: ToyJudge | None = None
-) -> list[dict[str, dict[str, float]]]:
+def judge_clips(clips: list[Clip], judge: ToyJudge) -> list[dict[str, dict[str, float]]]:
     """For each clip and attribute the probability of every answer, "none of these" among them."""
-    judge = judge or load_judge()
     results: list[dict[str, dict[str, float]]] = []
     for start in range(0, len(clips), 16):
         logits = judge(judge_input(clips[start : start + 16], judge.frames))
