@@ -87,7 +87,8 @@ def prompt_adherence(
 ) -> Adherence:
     """Score a clip or video file against every attribute that `prompt` names in the toy world's
     vocabulary. Of a file only the frames that the judge looks at are read."""
-    clip = video if isinstance(video, Clip) else _judged_frames(video, load_judge().frames)
+    judge = judge or load_judge()
+    clip = video if isinstance(video, Clip) else _judged_frames(video, judge.frames)
     return adherence_of([clip], [prompt], judge)[0]
 
 
