@@ -5,8 +5,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from huggingface_hub import constants
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from tests.settings.test_weights import put_in_hub_cache
 from vidgen_lab.workbook import runner
 from vidgen_lab.workbook.parameters import ParameterError
 from vidgen_lab.workbook.runner import ChapterError, prepare, run_notebook
@@ -25,10 +27,12 @@ display({"text/plain": "ok", "application/vnd.vidgen-lab.exercise+json": verdict
 def chapter(tmp_path):
     """Write a small chapter and return its path; `work` is the source of its one working cell."""
 
-    def write(work: str = WRITE, artefacts: tuple[str, ...] = ("t.csv",)):
+    def write(
+        work: str = WRITE, artefacts: tuple[str, ...] = ("t.csv",), parameters: str = PARAMETERS
+    ):
         cells = [
             new_markdown_cell("# A chapter"),
-            new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
             new_markdown_cell("## Work"),
             new_code_cell(work),
         ]
@@ -150,6 +154,14 @@ def test_what_a_chapter_would_refuse_is_refused_before_it_starts(chapter, given,
     with pytest.raises(ParameterError, match=re.escape(says)):
         prepare(path, given)
     assert prepare(path, {"prompt": "a blue ball", "seed": "3"})["seed"] == 3
+
+
+def test_a_request_is_checked_against_weights_under_a_former_name(chapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    put_in_hub_cache(tmp_path / "cache", "THUDM/CogVideoX-2b")
+    path = chapter(parameters=PARAMETERS + "\nnum_frames: int | None = None")
+    with pytest.raises(ParameterError, match="num_frames=13"):
+        prepare(path, {"tier": "t4", "num_frames": "13"})
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 
 from vidgen_lab.files import write_files
+from vidgen_lab.generation.loading import locate
 from vidgen_lab.generation.memory import PeakMemory
 from vidgen_lab.generation.request import (
     GenerationRequest,
@@ -33,7 +34,6 @@ from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.progress import Progress
 from vidgen_lab.settings.hardware import free_disk_gib
 from vidgen_lab.settings.tiers import resolve_tier, weights_at_hand
-from vidgen_lab.settings.weights import find_model
 from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
 from vidgen_lab.workbook.exercises import results_in
 from vidgen_lab.workbook.parameters import (
@@ -153,7 +153,7 @@ def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> 
         changes = {name: given[name] for name in asked if given[name] is not None}
         request = GenerationRequest.for_tier(choice.tier, **{"prompt": "a clip"} | changes)
         if {"num_frames", "height", "width"} & set(changes) and weights_at_hand(choice.tier.model):
-            validate_request(request, find_model(choice.tier.model))
+            validate_request(request, locate(choice.tier.model))
     except ParameterError:
         raise
     except ValueError as error:
