@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 T = TypeVar("T")
 
@@ -188,17 +188,10 @@ def _same(given: Any, taken: Any) -> bool:
 def _object(config: DictConfig) -> Any:
     try:
         return OmegaConf.to_object(config)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} must be given") from None
     except OmegaConfBaseException as error:
-        missing = next(_missing(config), None)
-        raise ConfigError(f"{missing} must be given" if missing else _one_line(error)) from None
-
-
-def _missing(config: DictConfig, place: str = "") -> Iterator[str]:
-    for name in config:
-        if OmegaConf.is_missing(config, name):
-            yield f"{place}{name}"
-        elif not OmegaConf.is_interpolation(config, name) and isinstance(config[name], DictConfig):
-            yield from _missing(config[name], f"{place}{name}.")
+        raise ConfigError(_one_line(error)) from None
 
 
 def _with_tuples(value: Any, hint: Any = None) -> Any:
