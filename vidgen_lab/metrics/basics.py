@@ -165,7 +165,7 @@ def _flow_fields(flow: FlowReport) -> dict[str, Any]:
         "camera_speed": float(flow.camera.mean()),
         "warping_error": error,
         "warping_error_max": float(flow.error.max()),
-        "warping_error_frame": flow.worst_frame,
+        "warping_error_frame": int(flow.error.argmax()) + 1,
         "unexplained": float(flow.unexplained.mean()),
         "static": bool(static),
     }

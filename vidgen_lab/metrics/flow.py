@@ -36,11 +36,6 @@ class FlowReport:
     error: np.ndarray
     unexplained: np.ndarray
 
-    @property
-    def worst_frame(self) -> int:
-        """Number of the frame that fits worst to the one before it."""
-        return int(self.error.argmax()) + 1
-
 
 def flow_magnitude(clip: Clip) -> np.ndarray:
     """Mean motion of each pair of neighbours, float64 [T-1], % of the picture width per second."""

@@ -57,10 +57,13 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 class ShortRun:
     """One training. The defaults are the healthy run; every other one changes a thing or two.
 
-    clips: to learn from. fault: "" or one of FAULTS. space: "mosaic" or "pixels", which a narrow
-    Latte reads in patches of 16x16. attention: "" for `SmallNet`, "alternating" or "joint" for a
-    Latte on the mosaic.
+    clips: to learn from. space: "mosaic" or "pixels", which a narrow Latte reads in patches of
+    16x16. attention: "" for `SmallNet`, "alternating" or "joint" for a Latte on the mosaic.
     small_until: up to this step the clips have half the height and width (of a Latte).
+    fault: "" or one in the data or the loop: "zero_grad" (gradients are never set back to zero),
+    "unscaled" (latents are 1/0.18215 times too large, the factor of Stable Diffusion forgotten),
+    "captions" (every clip with that of another), "slow_ema" (decay 0.9999 from the first step on),
+    "timestep" (t/1000 is told in training, t in sampling), "leak" (held-out clips are trained on).
     """
 
     steps: int = 300
@@ -91,15 +94,6 @@ def _rate(**changes: Any) -> OptimizerConfig:
     return replace(_HEALTHY.optimizer, **changes)
 
 
-# Faults that lie in the data or in the loop, and what each does.
-FAULTS = {
-    "zero_grad": "gradients are never set back to zero",
-    "unscaled": "latents are 1/0.18215 times too large, the factor of Stable Diffusion forgotten",
-    "captions": "every clip is shown with the caption of another",
-    "slow_ema": "an average of decay 0.9999 from the first step on",
-    "timestep": "the model is told t/1000 in training and t in sampling",
-    "leak": "the clips of the held-out loss are trained on as well",
-}
 _UNCLIPPED = {"max_grad_norm": 0.0}
 _PIXELS = ShortRun(space="pixels", batch=8, objective=_objective(prediction="x0"))
 RUNS: dict[str, ShortRun] = {
