@@ -20,7 +20,7 @@ from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.settings.tiers import load_tiers
 from vidgen_lab.workbook import recording, runner
 from vidgen_lab.workbook.artefacts import declared_artefacts
-from vidgen_lab.workbook.parameters import ParameterError, read_parameters
+from vidgen_lab.workbook.parameters import read_parameters
 
 MAX_BYTES = 3_000_000
 MAX_LINES, MAX_BUILT = 30, 45  # of one code cell; of one in which the reader builds
@@ -67,7 +67,7 @@ def _metadata(notebook: nbformat.NotebookNode, path: Path) -> Iterator[str]:
 def _parameters(notebook: nbformat.NotebookNode, path: Path) -> Iterator[str]:
     try:
         known = read_parameters(notebook)
-    except ParameterError as error:
+    except ValueError as error:
         yield str(error)
         return
     for name in CORE_PARAMETERS:

@@ -44,11 +44,10 @@ def _elsewhere(
 # words -----------------------------------------------------------------------------------------
 
 
-def _words(args: argparse.Namespace) -> int | None:
+def _words(args: argparse.Namespace) -> None:
     from vidgen_lab.toyworld.prompts import word_list
 
     print(word_list())
-    return None
 
 
 # tiers and check -------------------------------------------------------------------------------
@@ -58,7 +57,7 @@ def _tiers_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tier", default="auto", help="resolve this name instead of auto")
 
 
-def _tiers(args: argparse.Namespace) -> int | None:
+def _tiers(args: argparse.Namespace) -> None:
     from vidgen_lab.settings.tiers import load_tiers, resolve_tier
 
     print("tier      model                    size     frames  steps  offload     fits on")
@@ -72,14 +71,13 @@ def _tiers(args: argparse.Namespace) -> int | None:
         )
     print()
     print(resolve_tier(args.tier).describe())
-    return None
 
 
 def _check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def _check(args: argparse.Namespace) -> int | None:
+def _check(args: argparse.Namespace) -> int:
     import json
 
     from vidgen_lab.settings.report import describe_report, environment_report
@@ -241,7 +239,3 @@ def _one_line(error: BaseException) -> str:
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

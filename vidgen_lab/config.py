@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 from omegaconf import MISSING, DictConfig, OmegaConf, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 T = TypeVar("T")
 
@@ -47,16 +47,18 @@ def load(
     for pair in overrides:
         _apply(config, _parse(schema, pair), "")
     with _naming(where):
-        return _with_tuples(_object(config))
+        return _with_tuples(OmegaConf.to_object(config))
 
 
 @contextmanager
 def _naming(where: str) -> Iterator[None]:
-    """Errors of the block begin with `where`; those of a `__post_init__` as well."""
+    """Errors of the block, a `__post_init__` among them, as one line that begins with `where`."""
     try:
         yield
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+    except (ValueError, OmegaConfBaseException) as error:
+        missing = isinstance(error, MissingMandatoryValue)
+        said = f"{error.full_key} must be given" if missing else _one_line(error)
+        raise ConfigError(f"{where}: {said}" if where else said) from None
 
 
 def check_ranges(settings: Any, **ranges: tuple[float, float]) -> None:
@@ -183,22 +185,6 @@ def _same(given: Any, taken: Any) -> bool:
         if isinstance(taken, kind) and not isinstance(given, kind):
             return False
     return not (isinstance(given, str) and isinstance(taken, bool | int | float))
-
-
-def _object(config: DictConfig) -> Any:
-    try:
-        return OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        missing = next(_missing(config), None)
-        raise ConfigError(f"{missing} must be given" if missing else _one_line(error)) from None
-
-
-def _missing(config: DictConfig, place: str = "") -> Iterator[str]:
-    for name in config:
-        if OmegaConf.is_missing(config, name):
-            yield f"{place}{name}"
-        elif not OmegaConf.is_interpolation(config, name) and isinstance(config[name], DictConfig):
-            yield from _missing(config[name], f"{place}{name}.")
 
 
 def _with_tuples(value: Any, hint: Any = None) -> Any:

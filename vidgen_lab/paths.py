@@ -7,17 +7,18 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def _shipped(name: str) -> Path:
-    checkout = _PACKAGE.parent
-    for root in (checkout, _PACKAGE / "_shipped"):
-        # A stray "data" folder in site-packages must not pass for ours, hence the marker file.
-        if root == checkout and not (root / "pyproject.toml").is_file():
-            continue
-        if (root / name).is_dir():
-            return root / name
-    raise FileNotFoundError(
-        f"The folder {name!r} that comes with vidgen-lab was found neither in {checkout} nor in "
-        f"{_PACKAGE}. Reinstall the package, or work in a complete checkout."
-    )
+    folder = (_PACKAGE.parent if _is_checkout() else _PACKAGE / "_shipped") / name
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"The folder {name!r} that comes with vidgen-lab is not in {folder.parent}. "
+            "Reinstall the package, or work in a complete checkout."
+        )
+    return folder
+
+
+def _is_checkout() -> bool:
+    """By a marker: a stray "data" folder, or the repository of others around us, is not ours."""
+    return (_PACKAGE.parent / "pyproject.toml").is_file()
 
 
 def data_dir() -> Path:
@@ -48,12 +49,11 @@ def model_dir(name: str) -> Path:
 
 def code_version() -> str:
     """The commit of this checkout, with a plus where files differ from it; "" if it is none."""
-    root = _PACKAGE.parent
-    if not (root / "pyproject.toml").is_file():  # installed, perhaps inside another repository
+    if not _is_checkout():
         return ""
-    command = ["git", "describe", "--always", "--dirty=+"]
+    command = ["git", "-C", str(_PACKAGE), "describe", "--always", "--dirty=+"]
     try:
-        told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        told = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return told.stdout.strip()

@@ -20,12 +20,8 @@ def rng(seed: int, *names: int | str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def torch_generator(
-    source: int | np.random.Generator, device: "str | torch.device" = "cpu"
-) -> "torch.Generator":
-    """PyTorch's generator from a seed, or from the next number of a NumPy generator."""
+def torch_generator(source: np.random.Generator) -> "torch.Generator":
+    """PyTorch's generator from the next number of NumPy's."""
     import torch
 
-    if not isinstance(source, int):
-        source = int(source.integers(2**62))
-    return torch.Generator(device).manual_seed(source)
+    return torch.Generator().manual_seed(int(source.integers(2**62)))

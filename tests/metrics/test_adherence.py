@@ -115,9 +115,12 @@ def test_what_was_not_judged_is_told(clip):
 
 def test_of_a_file_only_the_judged_frames_are_read(clip, tmp_path, monkeypatch):
     path = write_clip(clip, tmp_path / "clip.mp4")
-    whole = prompt_adherence(read_clip(path), "a red ball")
+    torch.manual_seed(0)
+    patient = judging.ToyJudge(frames=16).eval()  # looks at more frames than the shipped one
+    whole = [prompt_adherence(read_clip(path), "a red ball", judge) for judge in (None, patient)]
     monkeypatch.setattr(VideoReader, "__iter__", lambda self: pytest.fail("read all"))
-    assert prompt_adherence(path, "a red ball") == whole
+    found = [prompt_adherence(path, "a red ball", judge) for judge in (None, patient)]
+    assert found == whole
 
 
 def test_thresholds_come_from_the_judges_config(clip, tmp_path):

@@ -52,7 +52,7 @@ def test_a_cut_is_found_where_it_is():
     frames = pan(1, 20)
     frames[13:] = pan(1, 7, seed=9)
     report = analyse_flow(clip(frames))
-    assert report.worst_frame == 13 == report.unexplained.argmax() + 1
+    assert report.error.argmax() + 1 == 13 == report.unexplained.argmax() + 1
     assert report.error[12] > 6  # though nearly all of the picture is newly uncovered
     assert report.error[12] > 10 * np.delete(report.error, 12).max()
     assert report.speed[12] < report.speed[:12].mean()  # nothing is believed across a cut

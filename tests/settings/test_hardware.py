@@ -32,8 +32,8 @@ def test_description_names_what_a_reader_needs():
     assert "no GPU" in machine(device="cpu", capability=None, vram_gib=0.0).describe()
 
 
-def test_probe_looks_at_this_machine(tmp_path):
-    found = probe(tmp_path)
+def test_probe_looks_at_this_machine():
+    found = probe()
     assert found.device in ("cuda", "mps", "cpu")
     assert 1 <= found.cores <= os.cpu_count()
     assert found.ram_gib > 0 and found.disk_gib > 0
@@ -41,9 +41,9 @@ def test_probe_looks_at_this_machine(tmp_path):
     assert (found.device == "cuda") == (found.capability is not None) == (found.vram_gib > 0)
 
 
-def test_a_container_limit_below_the_host_memory_counts(monkeypatch, tmp_path):
+def test_a_container_limit_below_the_host_memory_counts(monkeypatch):
     monkeypatch.setattr(hardware, "_container_memory_limit", lambda: 0.5 * GIB)
-    assert probe(tmp_path).ram_gib == 0.5
+    assert probe().ram_gib == 0.5
 
 
 def test_no_limit_is_infinite(monkeypatch):

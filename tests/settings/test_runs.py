@@ -3,6 +3,7 @@ from dataclasses import asdict
 
 import pytest
 
+from vidgen_lab.settings import runs as runs_module
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.runs import Run, forecast, load_runs, record_run, runs_file
 from vidgen_lab.settings.tiers import load_tiers
@@ -54,12 +55,13 @@ def test_the_same_processor_with_other_cores_is_another_device():
     assert not forecast("tiny", machine=LAPTOP, runs=[run(cores=2)]).same_device
 
 
-def test_recorded_runs_come_back(tmp_path):
-    path = tmp_path / "runs" / "table.jsonl"
+def test_recorded_runs_come_back(tmp_path, monkeypatch):
+    path = tmp_path / "table.jsonl"
+    monkeypatch.setattr(runs_module, "runs_file", lambda: path)
     runs = [run(task="chapter 1", versions={"torch": "2.13.0"}), run(3, note="Größe")]
     for one in runs:
-        record_run(one, path)
-    assert load_runs(path) == runs
+        record_run(one)
+    assert load_runs() == load_runs(path) == runs
     assert load_runs(tmp_path / "none.jsonl") == []
 
 

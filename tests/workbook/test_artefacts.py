@@ -6,7 +6,7 @@ from PIL import Image
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.writer import write_clip
-from vidgen_lab.workbook.artefacts import ArtefactError, artefact_fault, check_artefacts
+from vidgen_lab.workbook.artefacts import artefact_fault, check_artefacts
 
 
 def moving(num_frames: int = 9) -> Clip:
@@ -20,14 +20,14 @@ def test_sound_files_are_returned(tmp_path):
     write_clip(moving(), tmp_path / "a.mp4")
     (tmp_path / "t.csv").write_text("name,score\na,1.5\n")
     (tmp_path / "x.txt").write_text("a word")
-    found = check_artefacts(tmp_path, ["*.mp4", "*.csv", "x.txt"])
-    assert [p.name for p in found] == ["a.mp4", "t.csv", "x.txt"]
+    found, faults = check_artefacts(tmp_path, ["*.mp4", "*.csv", "x.txt"])
+    assert [p.name for p in found] == ["a.mp4", "t.csv", "x.txt"] and faults == []
 
 
 def test_every_missing_and_broken_artefact_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("name,score\na,\nb,2\n")
-    with pytest.raises(ArtefactError, match=r"none\.mp4: no such file; t\.csv: NaN.*score"):
-        check_artefacts(tmp_path, ["none.mp4", "t.csv"])
+    _, faults = check_artefacts(tmp_path, ["none.mp4", "t.csv"])
+    assert faults == ["none.mp4: no such file", "t.csv: NaN or infinity in column score"]
 
 
 def test_flat_video_is_degenerate(tmp_path):

@@ -2,7 +2,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from vidgen_lab.workbook.parameters import ParameterError, check_parameters, read_parameters
+from vidgen_lab.config import ConfigError
+from vidgen_lab.workbook.parameters import check_parameters, read_parameters
 
 CELL = """\
 tier: str = "auto"  # ci, tiny, t4, ...
@@ -26,9 +27,9 @@ def test_reads_names_types_defaults_and_comments():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
-    with pytest.raises(ParameterError, match=r"tear; did you mean tier"):
+    with pytest.raises(ConfigError, match=r"tear; did you mean tier"):
         check_parameters(read_parameters(notebook()), typed={"tear": "ci"})
-    with pytest.raises(ParameterError, match=r"tear; did you mean tier"):
+    with pytest.raises(ConfigError, match=r"tear; did you mean tier"):
         check_parameters(read_parameters(notebook()), {"tear": "ci"})
 
 
@@ -58,7 +59,7 @@ def test_yaml_values_take_the_annotated_type():
     assert check_parameters(known, given, {"rate": "2"}) == given | {"rate": 2.0}
     assert check_parameters(known, {"quick": "no"}) == {"quick": "no"}  # it has no type
     for slip in ({"rate": "1e-3"}, {"tier": 4090}, {"steps": 2.5}):
-        with pytest.raises(ParameterError, match=next(iter(slip))):
+        with pytest.raises(ConfigError, match=next(iter(slip))):
             check_parameters(known, slip)
 
 
@@ -75,16 +76,16 @@ def test_yaml_values_take_the_annotated_type():
     ],
 )
 def test_value_that_does_not_fit_is_refused(name, text):
-    with pytest.raises(ParameterError, match=name):
+    with pytest.raises(ConfigError, match=name):
         check_parameters(read_parameters(notebook()), typed={name: text})
 
 
 @pytest.mark.parametrize("source", ["a = 1\nb = a + 1", "import os", "print(a)", "x: int"])
 def test_only_literals_are_allowed(source):
-    with pytest.raises(ParameterError, match="literals"):
+    with pytest.raises(ConfigError, match="literals"):
         read_parameters(notebook(source))
 
 
 def test_missing_tag_is_an_error():
-    with pytest.raises(ParameterError, match="tagged"):
+    with pytest.raises(ConfigError, match="tagged"):
         read_parameters(notebook(tags=()))

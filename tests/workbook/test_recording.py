@@ -33,7 +33,7 @@ def run(tmp_path) -> ChapterRun:
             "seconds": 2.5, "peak_memory_gib": 0.7,
         }  # fmt: skip
         (tmp_path / f"{name}.json").write_text(json.dumps(recipe))
-    videos = tuple(tmp_path / f"{name}.mp4" for name in "abc")
+    videos = [tmp_path / f"{name}.mp4" for name in "abc"]
     return ChapterRun(tmp_path, tmp_path / "03_x.ipynb", tmp_path / "x.html", videos, 100.0, 1.2)
 
 

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from huggingface_hub import constants
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from tests.settings.test_weights import put_in_hub_cache
+from vidgen_lab.config import ConfigError
+from vidgen_lab.generation.request import RequestError
 from vidgen_lab.workbook import runner
-from vidgen_lab.workbook.parameters import ParameterError
 from vidgen_lab.workbook.runner import ChapterError, prepare, run_notebook
 
 PARAMETERS = 'tier: str = "auto"\nrate: float = 0.1\nout_dir: str = ""'
@@ -25,10 +28,12 @@ display({"text/plain": "ok", "application/vnd.vidgen-lab.exercise+json": verdict
 def chapter(tmp_path):
     """Write a small chapter and return its path; `work` is the source of its one working cell."""
 
-    def write(work: str = WRITE, artefacts: tuple[str, ...] = ("t.csv",)):
+    def write(
+        work: str = WRITE, artefacts: tuple[str, ...] = ("t.csv",), parameters: str = PARAMETERS
+    ):
         cells = [
             new_markdown_cell("# A chapter"),
-            new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+            new_code_cell(parameters, metadata={"tags": ["parameters"]}),
             new_markdown_cell("## Work"),
             new_code_cell(work),
         ]
@@ -113,9 +118,9 @@ def test_a_disk_that_fills_up_on_the_way_leaves_no_broken_file(chapter, tmp_path
 
 
 def test_wrong_parameters_are_found_before_anything_runs(chapter):
-    with pytest.raises(ParameterError, match="teir; did you mean tier"):
+    with pytest.raises(ConfigError, match="teir; did you mean tier"):
         prepare(chapter(), {"teir": "ci"})
-    with pytest.raises(ParameterError, match="rate cannot be"):
+    with pytest.raises(ConfigError, match="rate cannot be"):
         prepare(chapter(), {}, {"rate": "fast"})
     with pytest.raises(ValueError, match="declares no artefacts"):
         prepare(chapter(artefacts=()), {})
@@ -147,9 +152,17 @@ def test_what_a_chapter_would_refuse_is_refused_before_it_starts(chapter, given,
         "\nwidth: int | None = None\nguidance_scale: float | None = None"
     )
     nbformat.write(node, path)
-    with pytest.raises(ParameterError, match=re.escape(says)):
+    with pytest.raises(ValueError, match=re.escape(says)):
         prepare(path, given)
     assert prepare(path, {"prompt": "a blue ball", "seed": "3"})["seed"] == 3
+
+
+def test_a_request_is_checked_against_weights_under_a_former_name(chapter, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    put_in_hub_cache(tmp_path / "cache", "THUDM/CogVideoX-2b")
+    path = chapter(parameters=PARAMETERS + "\nnum_frames: int | None = None")
+    with pytest.raises(RequestError, match="num_frames=13"):
+        prepare(path, {"tier": "t4", "num_frames": "13"})
 
 
 @pytest.mark.parametrize(
@@ -170,7 +183,7 @@ def test_a_parameters_cell_that_is_no_python(chapter):
     for source in ("tier: str = (", "a = 'x", "\0"):
         node.cells[1].source = source
         nbformat.write(node, path)
-        with pytest.raises(ParameterError, match="is not Python"):
+        with pytest.raises(ConfigError, match="is not Python"):
             prepare(path, {})
 
 

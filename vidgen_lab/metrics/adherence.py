@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.metrics.judge import ToyJudge, judge_clips, load_judge
-from vidgen_lab.toyworld.prompts import Reading, read_prompt
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.toyworld.prompts import read_prompt
+from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import VideoReader
 
 
@@ -87,7 +87,8 @@ def prompt_adherence(
 ) -> Adherence:
     """Score a clip or video file against every attribute that `prompt` names in the toy world's
     vocabulary. Of a file only the frames that the judge looks at are read."""
-    clip = video if isinstance(video, Clip) else _judged_frames(video)
+    judge = judge or load_judge()
+    clip = video if isinstance(video, Clip) else _judged_frames(video, judge.frames)
     return adherence_of([clip], [prompt], judge)[0]
 
 
@@ -97,40 +98,32 @@ def adherence_of(
     """`prompt_adherence` for many clips at once; ValueError unless there is a prompt for each."""
     if len(clips) != len(prompts):
         raise ValueError(f"{len(clips)} clips, but {len(prompts)} prompts")
+    judge = judge or load_judge()
     read = [read_prompt(prompt) for prompt in prompts]
-    measurable = [i for i, reading in enumerate(read) if reading.named]
-    tables = dict(zip(measurable, judge_clips([clips[i] for i in measurable], judge), strict=True))
-    least = (judge or load_judge()).unsure_below
-    return [
-        _verdict(prompt, reading, tables.get(i, {}), least)
-        for i, (prompt, reading) in enumerate(zip(prompts, read, strict=True))
-    ]
+    measurable = [clip for clip, reading in zip(clips, read, strict=True) if reading.named]
+    tables = iter(judge_clips(measurable, judge))
+    found = []
+    for prompt, reading in zip(prompts, read, strict=True):
+        table = next(tables) if reading.named else {}  # the probability of every answer
+        seen = {name: max(values, key=values.get) for name, values in table.items()}
+        sure = {name: table[name][value] for name, value in seen.items()}
+        adherence = Adherence(
+            prompt,
+            reading.named,
+            seen,
+            scores={name: table[name].get(value, 0.0) for name, value in reading.named.items()},
+            confidence=sure,
+            unsure=[n for n in reading.named if sure[n] < judge.unsure_below.get(n, 0.0)],
+            unjudged=reading.unjudged,
+            ignored=reading.ignored,
+        )
+        found.append(adherence)
+    return found
 
 
-def _verdict(
-    prompt: str,
-    reading: Reading,
-    table: dict[str, dict[str, float]],
-    least: dict[str, float],
-) -> Adherence:
-    """table: per attribute the probability of every answer."""
-    seen = {name: max(values, key=values.get) for name, values in table.items()}
-    confidence = {name: table[name][value] for name, value in seen.items()}
-    return Adherence(
-        prompt,
-        reading.named,
-        seen,
-        scores={name: table[name].get(value, 0.0) for name, value in reading.named.items()},
-        confidence=confidence,
-        unsure=[name for name in reading.named if confidence[name] < least.get(name, 0.0)],
-        unjudged=reading.unjudged,
-        ignored=reading.ignored,
-    )
-
-
-def _judged_frames(path: str | Path) -> Clip:
+def _judged_frames(path: str | Path, count: int) -> Clip:
     """The frames that the judge picks out of a whole clip, read one by one."""
     reader = VideoReader(path)
-    places = np.linspace(0, reader.info.num_frames - 1, load_judge().frames).round().astype(int)
-    frames = [reader.read(int(place), 1).frames[0] for place in places]
+    places = evenly_spaced(reader.info.num_frames, count, repeat=True)
+    frames = [reader.read(place, 1).frames[0] for place in places]
     return Clip(np.stack(frames), reader.info.fps)

@@ -4,7 +4,6 @@ Mean similarity of neighbours cannot tell a steady clip from a frozen one, and f
 difference cannot tell motion from noise; `flow` can, so its numbers stand beside the book's.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from skimage.metrics import structural_similarity
 
 from vidgen_lab.metrics.flow import FlowMeter, FlowReport
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.reader import VideoInfo, VideoReader
+from vidgen_lab.video.reader import VideoReader
 
 BOOK_FRAMES = 10  # the book compares neighbours among the first ten frames only
 UNITS = {
@@ -114,59 +113,32 @@ def evaluate_video_basics(
         raise ValueError("an evaluation compares frames: the clip has only one")
     if min(facts.height, facts.width) < 16:
         raise ValueError(f"{facts.width}x{facts.height} is too small to evaluate (16 at least)")
-    about = {name: getattr(facts, name) for name in ("num_frames", "width", "height", "fps")}
-    about |= {"frames": frames, "duration": facts.duration}
-    measure = _book_measures if frames == "book" else _all_measures
-    return VideoBasics(**about, **measure(pictures, facts, sharpness_height))
-
-
-def _all_measures(
-    pictures: Iterator[np.ndarray], facts: Clip | VideoInfo, height: int | None
-) -> dict[str, Any]:
-    first = last = None
+    everything = frames == "all"
     flow, similarity, sharp, noise = FlowMeter(facts.fps), [], [], []
-    for picture in pictures:
-        flow.add(picture)
-        grey = _grey(picture)
-        scaled = _scaled(grey, height)
-        sharp.append(_sharpness(scaled))
-        noise.append(_noise(scaled))
-        if last is not None:
-            similarity.append(_ssim(last, grey))
-        first, last = grey if first is None else first, grey
-    return {
-        **_similarity_fields(similarity),
-        "motion": 1 - _ssim(first, last),
-        "sharpness": float(np.median(sharp)),
-        "noise": float(np.median(noise)),
-        **_flow_fields(flow.report()),
-    }
-
-
-def _book_measures(
-    pictures: Iterator[np.ndarray], facts: Clip | VideoInfo, height: int | None
-) -> dict[str, Any]:
-    similarity, sharp, first, last = [], 0.0, None, None
+    first = last = None
     for number, picture in enumerate(pictures):
         grey = _grey(picture)
-        if 0 < number < BOOK_FRAMES:
+        if number and (everything or number < BOOK_FRAMES):
             similarity.append(_ssim(last, grey))
-        if number == facts.num_frames // 2:
-            sharp = _sharpness(_scaled(grey, height))
+        if everything or number == facts.num_frames // 2:
+            scaled = _scaled(grey, sharpness_height)
+            sharp.append(_sharpness(scaled))
+        if everything:
+            noise.append(_noise(scaled))
+            flow.add(picture)
         first, last = grey if first is None else first, grey
-    return {
-        **_similarity_fields(similarity),
-        "motion": 1 - _ssim(first, last),
-        "sharpness": float(sharp),
-    }
-
-
-def _similarity_fields(similarity: list[float]) -> dict[str, Any]:
-    return {
-        "consistency": float(np.mean(similarity)),
-        "consistency_min": float(np.min(similarity)),
-        "consistency_min_frame": int(np.argmin(similarity)) + 1,
-    }
+    ours = {"noise": float(np.median(noise))} | _flow_fields(flow.report()) if everything else {}
+    return VideoBasics(
+        frames,
+        **{name: getattr(facts, name) for name in ("num_frames", "width", "height", "fps")},
+        duration=facts.duration,
+        consistency=float(np.mean(similarity)),
+        consistency_min=float(np.min(similarity)),
+        consistency_min_frame=int(np.argmin(similarity)) + 1,
+        sharpness=float(np.median(sharp)),
+        motion=1 - _ssim(first, last),
+        **ours,
+    )
 
 
 def sharpness(clip: Clip, height: int | None = None) -> np.ndarray:
@@ -193,7 +165,7 @@ def _flow_fields(flow: FlowReport) -> dict[str, Any]:
         "camera_speed": float(flow.camera.mean()),
         "warping_error": error,
         "warping_error_max": float(flow.error.max()),
-        "warping_error_frame": flow.worst_frame,
+        "warping_error_frame": int(flow.error.argmax()) + 1,
         "unexplained": float(flow.unexplained.mean()),
         "static": bool(static),
     }

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: argparse.Namespace) -> None:
     from vidgen_lab.metrics.basics import UNITS, evaluate_video_basics
 
     adherence = result = None
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int | None:
 
         record = result.to_dict() | ({"adherence": adherence.to_dict()} if adherence else {})
         print(json.dumps(record, indent=2))
-        return None
+        return
     if adherence:
         print(adherence.describe())
     if result:
@@ -41,4 +41,3 @@ def run(args: argparse.Namespace) -> int | None:
             if value is not None:
                 print(f"{name.replace('_', ' '):<18} {value:>10.3f}  {unit}")
         print("Verdicts: " + "; ".join(f"{name} {text}" for name, text in result.verdicts.items()))
-    return None

@@ -36,11 +36,6 @@ class FlowReport:
     error: np.ndarray
     unexplained: np.ndarray
 
-    @property
-    def worst_frame(self) -> int:
-        """Number of the frame that fits worst to the one before it."""
-        return int(self.error.argmax()) + 1
-
 
 def flow_magnitude(clip: Clip) -> np.ndarray:
     """Mean motion of each pair of neighbours, float64 [T-1], % of the picture width per second."""
@@ -102,12 +97,13 @@ def _measure(engine, now: np.ndarray, after: np.ndarray) -> tuple[float, float, 
     now, after = now.astype(np.float32), after.astype(np.float32)
     change, rest = after - now, _warp(after, flow) - now
 
-    believed = _agree(flow, back) & _explains(change, rest)
+    agree = _agree(flow, back)
+    believed = agree & _explains(change, rest)
     changed = np.abs(_smooth(change)) > _VISIBLE
     moving = flow * believed[..., None]
     camera = np.hypot(*np.median(moving.reshape(-1, 2), axis=0))
 
-    uncovered = changed & ~_agree(flow, back)
+    uncovered = changed & ~agree
     counted = ~uncovered if uncovered.mean() < 0.5 else np.ones_like(uncovered)
     error = np.abs(rest[counted]).mean()
     return _length(moving).mean(), camera, error, (changed & ~believed).mean()
@@ -129,22 +125,20 @@ def _agree(flow: np.ndarray, back: np.ndarray) -> np.ndarray:
     height, width = flow.shape[:2]
     returned = _warp(back, flow)
     slack = 0.01 * (_length(flow) ** 2 + _length(returned) ** 2) + 0.5
-    x, y = _grid(height, width)
-    x, y = x + flow[..., 0], y + flow[..., 1]
+    x, y = _target(flow)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     return inside & (_length(flow + returned) ** 2 <= slack)
 
 
 def _warp(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """image at x + flow(x), bilinear."""
-    x, y = _grid(*flow.shape[:2])
-    where = x + flow[..., 0], y + flow[..., 1]
-    return cv2.remap(image, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(image, *_target(flow), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    return x, y
+def _target(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x and y, float32 [H, W] each, of where the flow takes every pixel."""
+    y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
+    return x + flow[..., 0], y + flow[..., 1]
 
 
 def _length(flow: np.ndarray) -> np.ndarray:

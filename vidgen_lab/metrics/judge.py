@@ -48,21 +48,13 @@ class ToyJudge(nn.Module):
         self.unsure_below = unsure_below or dict.fromkeys(ATTRIBUTES, 0.0)
         frame = []
         for inside, outside in zip((3, *channels), channels, strict=False):
-            frame += [
-                nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outside),
-                nn.SiLU(),
-            ]
+            layer = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False)
+            frame += [layer, nn.BatchNorm2d(outside), nn.SiLU()]
         self.frame = nn.Sequential(*frame)
-        clip = []
-        for inside, outside, stride in zip(
-            (channels[-1], joint[0]), joint, ((1, 1, 1), (2, 1, 1)), strict=True
-        ):
-            clip += [
-                nn.Conv3d(inside, outside, 3, stride, padding=1, bias=False),
-                nn.BatchNorm3d(outside),
-                nn.SiLU(),
-            ]
+        clip, strides = [], ((1, 1, 1), (2, 1, 1))
+        for inside, outside, stride in zip((channels[-1], joint[0]), joint, strides, strict=True):
+            layer = nn.Conv3d(inside, outside, 3, stride, padding=1, bias=False)
+            clip += [layer, nn.BatchNorm3d(outside), nn.SiLU()]
         self.clip = nn.Sequential(*clip)
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * joint[-1], len(said)) for name, said in self.answers.items()}
@@ -109,11 +101,8 @@ def load_judge(folder: Path | None = None) -> ToyJudge:
 
 
 @torch.inference_mode()
-def judge_clips(
-    clips: list[Clip], judge: ToyJudge | None = None
-) -> list[dict[str, dict[str, float]]]:
+def judge_clips(clips: list[Clip], judge: ToyJudge) -> list[dict[str, dict[str, float]]]:
     """For each clip and attribute the probability of every answer, "none of these" among them."""
-    judge = judge or load_judge()
     results: list[dict[str, dict[str, float]]] = []
     for start in range(0, len(clips), 16):
         logits = judge(judge_input(clips[start : start + 16], judge.frames))

@@ -1,1 +1,1 @@
-"""What machine this is, and what fits on it: `hardware`, `weights`, `tiers`, `forecast`."""
+"""What machine this is, and what fits on it: `hardware`, `weights`, `tiers`, `runs`."""

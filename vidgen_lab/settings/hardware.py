@@ -55,11 +55,8 @@ class Probe:
         return ", ".join(parts)
 
 
-def probe(cache_dir: Path | None = None) -> Probe:
-    """Look at this machine. cache_dir: where weights would be downloaded to (default: hub cache).
-
-    Loads PyTorch, as nothing else knows which accelerator it was built for.
-    """
+def probe() -> Probe:
+    """Look at this machine; loads PyTorch, which alone knows what accelerator it was built for."""
     import psutil
     import torch
 
@@ -78,7 +75,7 @@ def probe(cache_dir: Path | None = None) -> Probe:
         capability=capability,
         vram_gib=round(vram, 2),
         ram_gib=round(ram / GIB, 2),
-        disk_gib=round(free_disk_gib(cache_dir or hub_cache_dir()), 1),
+        disk_gib=round(free_disk_gib(hub_cache_dir()), 1),
         cores=_usable_cores(),
     )
 
@@ -106,10 +103,7 @@ def _usable_cores() -> int:
 
 def _container_memory_limit() -> float:
     """The control group's memory limit in bytes; infinity where there is none."""
-    for path in (
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ):
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             return float(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # no such file, or the word "max"

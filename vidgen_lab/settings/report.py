@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidgen_lab.settings.hardware import Probe, free_disk_gib, probe
-from vidgen_lab.settings.tiers import lacking, load_models, load_tiers, weights_at_hand
+from vidgen_lab.settings.tiers import lacking, load_tiers, weights_at_hand
 
 EXTRAS = ("", "data", "workbook")  # the base, and what the chapters need on top of it
 
@@ -50,11 +50,8 @@ def package_versions() -> dict[str, dict[str, Any]]:
         except metadata.PackageNotFoundError:
             installed = None
         fits = installed is not None and requirement.specifier.contains(installed, prereleases=True)
-        found[requirement.name] = {
-            "installed": installed,
-            "required": str(requirement.specifier),
-            "ok": fits,
-        }
+        required = str(requirement.specifier)
+        found[requirement.name] = {"installed": installed, "required": required, "ok": fits}
     return found
 
 
@@ -72,20 +69,15 @@ def find_ffmpeg() -> dict[str, str] | None:
 
 
 def _tiers(machine: Probe) -> dict[str, dict[str, Any]]:
-    models = load_models()
     rows = {}
     for tier in load_tiers().values():
         here = weights_at_hand(tier.model)
-        fetch = 0.0 if here else models[tier.model].download_gib
+        fetch = 0.0 if here else tier.download_gib
         lacks = list(lacking(tier, machine, fetch))
         if not here and not fetch:
             lacks.append(f"the model {tier.model}, which belongs in data/models")
-        rows[tier.name] = {
-            "model": tier.model,
-            "weights_here": here,
-            "download_gib": fetch,
-            "lacks": lacks,
-        }
+        facts = {"model": tier.model, "weights_here": here, "download_gib": fetch}
+        rows[tier.name] = facts | {"lacks": lacks}
     return rows
 
 

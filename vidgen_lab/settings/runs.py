@@ -97,11 +97,9 @@ def load_runs(path: Path | None = None) -> list[Run]:
     return runs
 
 
-def record_run(run: Run, path: Path | None = None) -> None:
+def record_run(run: Run) -> None:
     """Append one measured run to the table."""
-    path = Path(path) if path else runs_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with runs_file().open("a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(run), ensure_ascii=False, sort_keys=True) + "\n")
 
 

@@ -83,6 +83,11 @@ class Tier:
         if self.dtype not in DTYPES:
             raise ValueError(f"tier {self.name!r}: dtype must be one of {DTYPES}")
 
+    @property
+    def download_gib(self) -> float:
+        """GiB to fetch for its model, if that is not here."""
+        return load_models()[self.model].download_gib
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -91,7 +96,6 @@ class Choice:
     lacks: what this machine misses of the tier's needs (only when it was asked for by name).
     download_gib: to be fetched before `tier` can run; 0 when its weights are here.
     larger: the largest tier that would fit as well but whose weights are not here, or None.
-    larger_download_gib: what `larger` would fetch.
     """
 
     tier: Tier
@@ -99,7 +103,6 @@ class Choice:
     lacks: tuple[str, ...] = ()
     download_gib: float = 0.0
     larger: Tier | None = None
-    larger_download_gib: float = 0.0
 
     def describe(self) -> str:
         """A few lines for people: the tier, the reason, what is missing, what would be larger."""
@@ -114,7 +117,7 @@ class Choice:
         if self.larger:
             lines.append(
                 f'Larger: tier="{self.larger.name}" fits this machine too and would download '
-                f"{self.larger_download_gib:g} GiB ({self.larger.model})."
+                f"{self.larger.download_gib:g} GiB ({self.larger.model})."
             )
         return "\n".join(lines)
 
@@ -125,12 +128,8 @@ class _File:
     tiers: dict[str, Tier]
 
 
-def _read(path: Path) -> _File:
-    return _read_once(path, path.stat().st_mtime_ns)
-
-
 @lru_cache
-def _read_once(path: Path, _changed: int) -> _File:
+def _read(path: Path) -> _File:
     raw = read_yaml(path)
     for group in ("models", "tiers"):
         for name, entry in raw.get(group, {}).items():
@@ -148,9 +147,9 @@ def load_tiers(path: Path = TIERS_FILE) -> dict[str, Tier]:
     return dict(_read(path).tiers)
 
 
-def load_models(path: Path = TIERS_FILE) -> dict[str, ModelFacts]:
+def load_models() -> dict[str, ModelFacts]:
     """Read what is known of the published models, by name."""
-    return dict(_read(path).models)
+    return dict(_read(TIERS_FILE).models)
 
 
 def model_facts(model: str) -> ModelFacts | None:
@@ -192,39 +191,25 @@ def lacking(tier: Tier, probe: Probe, download_gib: float = 0.0) -> tuple[str, .
     return tuple(missing)
 
 
-def choose_tier(
-    probe: Probe,
-    tiers: Mapping[str, Tier],
-    at_hand: Callable[[str], bool],
-) -> Choice:
+def choose_tier(probe: Probe, tiers: Mapping[str, Tier], at_hand: Callable[[str], bool]) -> Choice:
     """Take the largest tier that fits the machine and whose weights are on it.
 
     tiers: smallest first. at_hand(model): whether its weights are here. Raises RuntimeError when
     not even the smallest tier runs.
     """
-    best: Tier | None = None
-    larger: Tier | None = None
+    best = larger = None
     for tier in tiers.values():
-        if not tier.automatic:
-            continue
         here = at_hand(tier.model)
-        if lacking(tier, probe, 0.0 if here else _download_gib(tier.model)):
+        if not tier.automatic or lacking(tier, probe, 0.0 if here else tier.download_gib):
             continue
-        if here:
-            best, larger = tier, None
-        else:
-            larger = tier
+        best, larger = (tier, None) if here else (best, tier)
     if best is None:
         raise RuntimeError(
             "No tier runs on this machine without a download. "
             "`vidgen-lab tiers` shows what each one lacks; the embedded model may be missing."
         )
-    return Choice(
-        tier=best,
-        reason=f"the largest tier that runs here without a download ({probe.describe()})",
-        larger=larger,
-        larger_download_gib=_download_gib(larger.model) if larger else 0.0,
-    )
+    reason = f"the largest tier that runs here without a download ({probe.describe()})"
+    return Choice(best, reason, larger=larger)
 
 
 def resolve_tier(name: str = "auto", machine: Probe | None = None) -> Choice:
@@ -242,10 +227,5 @@ def resolve_tier(name: str = "auto", machine: Probe | None = None) -> Choice:
     if name == "auto":
         return choose_tier(machine, tiers, weights_at_hand)
     tier = tiers[name]
-    fetch = 0.0 if weights_at_hand(tier.model) else _download_gib(tier.model)
+    fetch = 0.0 if weights_at_hand(tier.model) else tier.download_gib
     return Choice(tier, "asked for by name", lacking(tier, machine, fetch), fetch)
-
-
-def _download_gib(model: str) -> float:
-    facts = model_facts(model)
-    return facts.download_gib if facts else 0.0

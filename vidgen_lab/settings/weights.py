@@ -3,7 +3,10 @@
 import json
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+
+from vidgen_lab.paths import model_dir
 
 MODEL_INDEX = "model_index.json"
 TEXT_TO_VIDEO, IMAGE_TO_VIDEO = "CogVideoXPipeline", "CogVideoXImageToVideoPipeline"
@@ -27,8 +30,6 @@ def find_model(model: str | Path, also_known_as: Iterable[str] = ()) -> Path | N
     Raises ModelNotFoundError for a folder or an embedded name that does not exist.
     A download that broke off counts as not there.
     """
-    from vidgen_lab.paths import model_dir
-
     name = str(model)
     if not name.strip():
         raise ModelNotFoundError(
@@ -37,7 +38,7 @@ def find_model(model: str | Path, also_known_as: Iterable[str] = ()) -> Path | N
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if isinstance(model, str) and is_hub_id(name):
+    if isinstance(model, str) and _HUB_ID.fullmatch(name):
         return _find_in_hub_cache((name, *also_known_as))
     if isinstance(model, Path) or len(folder.parts) > 1:
         raise ModelNotFoundError(
@@ -50,23 +51,15 @@ def find_model(model: str | Path, also_known_as: Iterable[str] = ()) -> Path | N
         raise ModelNotFoundError(str(error)) from None
 
 
-def is_hub_id(name: str) -> bool:
-    """Whether `name` reads "owner/name". A folder of that name, if it exists, is meant instead."""
-    return _HUB_ID.fullmatch(name) is not None
-
-
 def _find_in_hub_cache(names: Iterable[str]) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
         index = try_to_load_from_cache(name, MODEL_INDEX)
-        if not isinstance(index, str):
-            continue
-        try:
-            check_model_folder(Path(index).parent, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
-        except BrokenModelError:
-            continue
-        return Path(index).parent
+        if isinstance(index, str):
+            with suppress(BrokenModelError):  # a download that broke off
+                check_model_folder(Path(index).parent, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
+                return Path(index).parent
     return None
 
 
@@ -76,7 +69,6 @@ def check_model_folder(folder: Path, *pipelines: str) -> None:
     pipelines: classes it may be of; default TEXT_TO_VIDEO.
     Raises ModelNotFoundError or BrokenModelError that names the file at fault.
     """
-    folder = Path(folder)
     if not folder.is_dir():
         raise ModelNotFoundError(f"There is no model folder {str(folder)!r}.")
     if not (folder / MODEL_INDEX).is_file():
@@ -144,7 +136,6 @@ def check_safetensors(path: Path) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
     if not path.is_file():
         raise BrokenModelError(f"The weight file {path} is missing. Download the model again.")
     with path.open("rb") as file:

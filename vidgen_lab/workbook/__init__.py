@@ -1,1 +1,1 @@
-"""What only a notebook needs: panels, figures, progress, exercises, and the chapter runner."""
+"""What only a notebook needs: panels, figures, exercises, and the chapter runner."""

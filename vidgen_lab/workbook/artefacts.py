@@ -14,10 +14,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
-class ArtefactError(RuntimeError):
-    """An artefact is missing or degenerate; the message lists every one."""
-
-
 def declared_artefacts(notebook: dict) -> list[str]:
     """Return the globs that a notebook declares; ValueError when it declares none."""
     ours = notebook.get("metadata", {}).get("vidgen_lab")
@@ -30,25 +26,19 @@ def declared_artefacts(notebook: dict) -> list[str]:
     return list(globs)
 
 
-def check_artefacts(folder: Path, globs: Iterable[str]) -> tuple[Path, ...]:
-    """Return the files that match, all of them sound.
-
-    Raises ArtefactError with one line for every glob without a file and every degenerate file.
-    """
+def check_artefacts(folder: Path, globs: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """The files that match, and what is wrong: globs without a file, degenerate files."""
     files: list[Path] = []
-    faults = []
+    faults: list[str] = []
     for glob in globs:
         found = sorted(p for p in folder.glob(glob) if p.is_file())
         if not found:
             faults.append(f"{glob}: no such file")
         files += [p for p in found if p not in files]
     for path in files:
-        fault = artefact_fault(path)
-        if fault:
+        if fault := artefact_fault(path):
             faults.append(f"{path.relative_to(folder)}: {fault}")
-    if faults:
-        raise ArtefactError("; ".join(faults))
-    return tuple(files)
+    return files, faults
 
 
 def artefact_fault(path: Path) -> str | None:

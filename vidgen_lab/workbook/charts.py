@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vidgen_lab.workbook.show import CYCLE, GREY, INK, RED, Picture, figure
+from vidgen_lab.workbook.show import CYCLE, GREY, INK, RED, Picture, figure, plain_log
 
 Numbers = Mapping[str, Any] | pd.Series | pd.DataFrame
 
@@ -32,39 +32,28 @@ def lines(
     marks: matplotlib's format, for all or for each. level: a dashed line across. smooth: draw a
     running mean over so many, and the numbers faintly.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     panels, words = _panels(data), []
     with figure("", height, 1, len(panels), show=False, sharey="ylim" in options) as drawn:
         for axis, (title, named) in zip(np.atleast_1d(drawn.axes), panels.items(), strict=True):
             for i, (name, numbers) in enumerate(named.items()):
                 series = pd.Series(numbers)
-                colour, mark = (
-                    CYCLE[i % len(CYCLE)],
-                    marks if isinstance(marks, str) else marks[i],
-                )
+                colour = CYCLE[i % len(CYCLE)]
+                mark = marks if isinstance(marks, str) else marks[i]
                 look = {"color": colour, "ms": 13 if mark == "*" else 4, "drawstyle": drawstyle}
                 if smooth:
                     axis.plot(series.index, series, color=colour, alpha=0.25, lw=1)
                     series, mark = series.rolling(smooth, min_periods=1).mean(), "-"
                 axis.plot(series.index, series, mark, label=name, **look)
-                ends = f"{series.iloc[0]:.3g} to {series.iloc[-1]:.3g}"
-                least = (
-                    f", lowest {series.min():.3g}"
-                    if series.min() < series.iloc[[0, -1]].min()
-                    else ""
-                )
+                first, last, least = series.iloc[0], series.iloc[-1], series.min()
+                dip = f", lowest {least:.3g}" if least < series.iloc[[0, -1]].min() else ""
                 said = name if title == name else f"{title} {name}".strip()
-                words.append(f"{said} from {ends}{least}")
+                words.append(f"{said} from {first:.3g} to {last:.3g}{dip}")
             if level is not None:
                 axis.axhline(level, color=GREY, lw=0.9, ls="--")
             axis.set(**{"title": title} | options)
             for side in (axis.xaxis, axis.yaxis):
-                if side.get_scale() == "log":  # 0.2 and not 2×10⁻¹
-                    low, high = side.get_view_interval()
-                    side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
-                    side.set_major_formatter("{x:g}")
-                    side.set_minor_formatter(NullFormatter())
+                if side.get_scale() == "log":
+                    plain_log(side, 1e3)
         _legend(drawn, axis, max(map(len, panels.values())))
         return drawn.finish(alt, words)
 
@@ -83,10 +72,9 @@ def bars(
     data: name -> number; or a table: a row of names, a column for each kind of bar, side by side or
     `stacked`. limits: name -> a value to mark with a line. form: of the numbers.
     """
-    panels = {"": data} if isinstance(data, pd.DataFrame) else _panels(data)
     tables = {
-        t: d if isinstance(d, pd.DataFrame) else pd.Series(d).to_frame("")
-        for t, d in panels.items()
+        title: numbers if isinstance(numbers, pd.DataFrame) else pd.Series(numbers).to_frame("")
+        for title, numbers in _panels(data).items()
     }
     count = max(table.shape[0] * (1 if stacked else table.shape[1]) for table in tables.values())
     height, words = height or 0.75 + (0.36 if stacked else 0.3) * count, []

@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def run(args: argparse.Namespace) -> int | None:
+def run(args: argparse.Namespace) -> None:
     from vidgen_lab.config import read_yaml
     from vidgen_lab.workbook import recording, runner
+    from vidgen_lab.workbook.parameters import read_parameters
 
     try:
         notebook = runner.find_chapter(args.number)
@@ -45,8 +46,9 @@ def run(args: argparse.Namespace) -> int | None:
         if limit is not None and not 0 < limit < math.inf:
             raise ValueError(f"--limit must be a positive number of seconds, not {limit:g}")
         if args.list:
-            print("\n".join(map(str, runner.known_parameters(notebook).values())))
-            return None
+            known = read_parameters(runner.read_notebook(notebook))
+            print("\n".join(map(str, known.values())))
+            return
         given = dict(args.pairs) | ({"tier": args.tier} if args.tier is not None else {})
         given |= {"download": "true"} if args.download else {}
         parameters = runner.prepare(notebook, given, read_yaml(args.file) if args.file else None)
@@ -64,4 +66,3 @@ def run(args: argparse.Namespace) -> int | None:
         print(f"Exercises {counts}: {run.folder / runner.VERDICTS}")
     for video in run.videos:
         print(f"Video     {video}")
-    return None

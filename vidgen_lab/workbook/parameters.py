@@ -7,6 +7,7 @@ the reader of all settings (`vidgen_lab.config`).
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
@@ -14,13 +15,9 @@ from typing import Any
 
 import nbformat
 
-from vidgen_lab import config
+from vidgen_lab.config import ConfigError, load
 
 TAG = "parameters"
-
-
-class ParameterError(ValueError):
-    """The parameters cell cannot be read, or a value does not fit it."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +37,12 @@ class Parameter:
 def read_parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
     """Return the parameters by name, in the order of the one code cell tagged ``parameters``.
 
-    Raises ParameterError for a statement that is not ``name: type = literal``: papermill inserts
+    Raises ConfigError for a statement that is not ``name: type = literal``: papermill inserts
     overrides *after* the cell, so a value derived inside it would silently keep the default.
     """
     cells = [c for c in notebook.cells if TAG in c.get("metadata", {}).get("tags", [])]
     if len(cells) != 1 or cells[0].cell_type != "code":
-        raise ParameterError(
+        raise ConfigError(
             f"the notebook needs exactly one code cell tagged '{TAG}', found {len(cells)}; "
             "add the tag in JupyterLab: property inspector > cell tags"
         )
@@ -54,7 +51,7 @@ def read_parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
         statements = ast.parse(source).body
     except (SyntaxError, ValueError, tokenize.TokenError) as error:
-        raise ParameterError(f"the parameters cell is not Python: {error}") from None
+        raise ConfigError(f"the parameters cell is not Python: {error}") from None
     comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     found = {}
     for node in statements:
@@ -62,7 +59,7 @@ def read_parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
             name, default = target.id, ast.literal_eval(node.value)
         except (AttributeError, ValueError, TypeError):
-            raise ParameterError(
+            raise ConfigError(
                 "the parameters cell may hold only literals (name: type = value), not: "
                 f"{ast.unparse(node)!r}; derive other values in the next cell"
             ) from None
@@ -79,36 +76,27 @@ def check_parameters(
     """Return the given parameters, every value in its annotated type.
 
     from_file: values of a YAML file. typed: texts as on a command line, which win over them.
-    Raises ParameterError for an unknown name, with the nearest one, or a value that does not fit.
+    Raises ConfigError for an unknown name, with the nearest one, or a value that does not fit.
     """
     from_file, typed = from_file or {}, typed or {}
     fields = []
     for p in known.values():
         kind = _kind(p.annotation) if p.annotation else Any
         fields.append((p.name, kind, field(default_factory=lambda value=p.default: value)))
-    try:
-        schema = make_dataclass("Parameters", fields, frozen=True)
-        pairs = [f"{name}={value}" for name, value in typed.items()]
-        values = config.load(schema, from_file, pairs, "parameters")
-    except config.ConfigError as error:
-        raise ParameterError(str(error)) from None
+    schema = make_dataclass("Parameters", fields, frozen=True)
+    pairs = [f"{name}={value}" for name, value in typed.items()]
+    values = load(schema, from_file, pairs, "parameters")
     return {name: getattr(values, name) for name in known if name in from_file or name in typed}
 
 
 def _kind(annotation: str) -> Any:
     """The type that an annotation names; a notebook's own words are never run here."""
     known = {kind.__name__: kind for kind in (str, int, float, bool, list, dict)} | {"Any": Any}
-    tree = ast.parse(annotation, mode="eval")
-    for node in ast.walk(tree):
-        plain = isinstance(
-            node, (ast.Expression, ast.BinOp, ast.BitOr, ast.Subscript, ast.Tuple, ast.Load)
+    if not {*re.sub(r"[\[\], |]", " ", annotation).split()} <= {*known, "None"}:
+        raise ConfigError(
+            f"the annotation {annotation!r} is no type here; types: {', '.join(known)}, None"
         )
-        none = isinstance(node, ast.Constant) and node.value is None
-        if not (plain or none or isinstance(node, ast.Name) and node.id in known):
-            raise ParameterError(
-                f"the annotation {annotation!r} is no type here; types: {', '.join(known)}, None"
-            )
     try:
-        return eval(compile(tree, "<annotation>", "eval"), {"__builtins__": {}}, known)
+        return eval(annotation, {"__builtins__": {}}, known)
     except TypeError as error:  # such as int[str]
-        raise ParameterError(f"the annotation {annotation!r} is no type: {error}") from None
+        raise ConfigError(f"the annotation {annotation!r} is no type: {error}") from None

@@ -22,26 +22,16 @@ from typing import Any
 import nbformat
 
 from vidgen_lab.files import write_files
+from vidgen_lab.generation.loading import locate
 from vidgen_lab.generation.memory import peak_memory
-from vidgen_lab.generation.request import (
-    GenerationRequest,
-    check_text,
-    validate_request,
-    visible,
-)
+from vidgen_lab.generation.request import GenerationRequest, check_text, validate_request, visible
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.progress import Progress
 from vidgen_lab.settings.hardware import free_disk_gib
 from vidgen_lab.settings.tiers import resolve_tier, weights_at_hand
-from vidgen_lab.settings.weights import find_model
-from vidgen_lab.workbook.artefacts import ArtefactError, check_artefacts, declared_artefacts
+from vidgen_lab.workbook.artefacts import check_artefacts, declared_artefacts
 from vidgen_lab.workbook.exercises import results_in
-from vidgen_lab.workbook.parameters import (
-    Parameter,
-    ParameterError,
-    check_parameters,
-    read_parameters,
-)
+from vidgen_lab.workbook.parameters import Parameter, check_parameters, read_parameters
 
 OUT_DIR = "out_dir"
 VERDICTS = "exercises.json"
@@ -63,7 +53,7 @@ class ChapterRun:
     folder: Path
     notebook: Path
     html: Path
-    artefacts: tuple[Path, ...]
+    artefacts: list[Path]
     seconds: float
     peak_memory_gib: float
 
@@ -74,8 +64,8 @@ class ChapterRun:
         return dict(Counter(result["status"] for result in results))
 
     @property
-    def videos(self) -> tuple[Path, ...]:
-        return tuple(p for p in self.artefacts if p.suffix == ".mp4")
+    def videos(self) -> list[Path]:
+        return [p for p in self.artefacts if p.suffix == ".mp4"]
 
 
 def chapters() -> dict[int, Path]:
@@ -83,17 +73,17 @@ def chapters() -> dict[int, Path]:
     return {int(p.name[:2]): p for p in sorted(notebooks_dir().glob("[0-9][0-9]_*.ipynb"))}
 
 
-def find_chapter(number: int | str) -> Path:
+def find_chapter(number: str) -> Path:
     """Return the notebook of a chapter, or a reader's own copy named by its file.
 
     ValueError names the chapters there are; FileNotFoundError for a file that is not there.
     """
-    if str(number).endswith(".ipynb"):
+    if number.endswith(".ipynb"):
         if not Path(number).is_file():
             raise FileNotFoundError(f"There is no notebook {number}")
         return Path(number).absolute()
     known = chapters()
-    if str(number).isdecimal() and int(number) in known:
+    if number.isdecimal() and int(number) in known:
         return known[int(number)]
     listed = ", ".join(f"{n} ({path.stem})" for n, path in known.items()) or "none"
     raise ValueError(
@@ -113,18 +103,13 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     return node
 
 
-def known_parameters(notebook: Path) -> dict[str, Parameter]:
-    """Return the parameters of a chapter by name."""
-    return read_parameters(read_notebook(notebook))
-
-
 def prepare(
     notebook: Path, parameters: Mapping[str, Any], from_file: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Check the parameters for a notebook and return them in their annotated types.
 
     parameters: strings, as typed on a command line; they win over `from_file`, the content of a
-        YAML file. Raises ParameterError (a ValueError) before anything runs.
+        YAML file. Raises ValueError before anything runs.
     """
     node = read_notebook(notebook)
     declared_artefacts(node)
@@ -139,25 +124,18 @@ def prepare(
 def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
     """Refuse what a chapter would refuse minutes later: an unknown tier, empty words, a request
     that its model cannot meet."""
-    try:
-        for name, value in given.items():
-            if isinstance(value, str):
-                check_text(name, value)
-                default = known[name].default
-                if isinstance(default, str) and visible(default) and not visible(value):
-                    raise ParameterError(f"{name} is empty; leave it out for {default!r}")
-        choice = resolve_tier(given.get("tier", "auto"))
-        asked = {f.name for f in fields(GenerationRequest)} & set(given)
-        if not asked:
-            return
-        changes = {name: given[name] for name in asked if given[name] is not None}
-        request = GenerationRequest.for_tier(choice.tier, **{"prompt": "a clip"} | changes)
-        if {"num_frames", "height", "width"} & set(changes) and weights_at_hand(choice.tier.model):
-            validate_request(request, find_model(choice.tier.model))
-    except ParameterError:
-        raise
-    except ValueError as error:
-        raise ParameterError(str(error)) from None
+    for name, value in given.items():
+        if isinstance(value, str):
+            check_text(name, value)
+            default = known[name].default
+            if isinstance(default, str) and visible(default) and not visible(value):
+                raise ValueError(f"{name} is empty; leave it out for {default!r}")
+    tier = resolve_tier(given.get("tier", "auto")).tier
+    asked = {f.name for f in fields(GenerationRequest)}
+    changes = {name: v for name, v in given.items() if name in asked and v is not None}
+    request = GenerationRequest.for_tier(tier, **{"prompt": "a clip"} | changes)
+    if {"num_frames", "height", "width"} & set(changes) and weights_at_hand(tier.model):
+        validate_request(request, locate(tier.model))
 
 
 def run_notebook(
@@ -190,11 +168,10 @@ def run_notebook(
             _export(executed)
         raise
     html = _export(executed)
-    try:
-        globs = declared_artefacts(nbformat.read(notebook, as_version=4))
-        found = check_artefacts(artefacts, globs)
-    except ArtefactError as error:
-        raise ChapterError(f"{notebook.stem} ran, but: {error}. See {html}") from None
+    globs = declared_artefacts(nbformat.read(notebook, as_version=4))
+    found, faults = check_artefacts(artefacts, globs)
+    if faults:
+        raise ChapterError(f"{notebook.stem} ran, but: {'; '.join(faults)}. See {html}")
     return ChapterRun(folder, executed, html, found, time.perf_counter() - start, peak.gib)
 
 

@@ -18,7 +18,7 @@ from vidgen_lab.video.sheets import PAGE, film_strip
 STYLE = "vidgen_lab.workbook.figure"  # figure.mplstyle, in this folder
 CYCLE = ("#2f6fb0", "#e08a1e", "#2e9e6b", "#8a5fbf", "#cc4b4b", "#8d99a3")
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = CYCLE
-INK, PAPER = "#22303c", "#fbfaf6"
+INK = "#22303c"
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,20 @@ def figure(
         from IPython.display import display
 
         display(drawn.picture)
+
+
+def plain_log(side: Any, dense: float) -> None:
+    """Few and plain numbers on a logarithmic axis: 0.2 and not 2×10⁻¹.
+
+    dense: powers of ten alone, without twos and fives between, where it spans more than a factor
+    of so many.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = side.get_view_interval()
+    side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < dense * low else (1,)))
+    side.set_major_formatter("{x:g}")
+    side.set_minor_formatter(NullFormatter())
 
 
 def _encode(figure: Any, alt: str) -> Picture:

@@ -15,7 +15,8 @@ def test_it_forecasts_what_the_planner_does():
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_control_works(model):
-    panel = MemoryPanel(24, model=model)
+    panel = MemoryPanel(24)
+    panel.controls["model"].value = model
     small = panel.plan.training_peak
     panel.controls["checkpointing"].value = False
     assert panel.plan.training_peak > 1.5 * small

@@ -143,9 +143,9 @@ def test_rating_form_is_blind_and_counts_only_what_was_touched(pipe):
     panel.start()
     panel.wait(PATIENCE)
     clip = panel.history[0].clip
-    form = RatingPanel(
-        {"first": clip, "second": clip, "third": clip}, ["prompt", "motion"], "ann", 1
-    )
+    clips = {"first": clip, "second": clip, "third": clip}
+    form = RatingPanel(clips, ["prompt", "motion"], "ann")
+    assert sorted(form.names) == sorted(clips) and form.names != list(clips)
     assert form.table.empty and list(form.table) == ["rater", "clip", "question", "score"]
     shown = " ".join(
         w.value

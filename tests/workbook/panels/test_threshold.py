@@ -1,6 +1,7 @@
 import pytest
 
 from tests.pipeline.samples import blurred, moving, save
+from vidgen_lab.pipeline.select.gates import GateSettings
 from vidgen_lab.pipeline.select.quality import ScalableFilteringPipeline
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.workbook.panels.threshold import ThresholdPanel
@@ -19,12 +20,16 @@ def clips(tmp_path_factory):
     ]
 
 
+def opened(folder, rows, truth):
+    return ThresholdPanel(rows, folder, GateSettings(), truth, "min_edge_steepness")
+
+
 TRUTH = [Planted("soft.mp4", "blur", "rejected", "blurred", 0)]
 
 
 def test_the_panel_shows_what_is_kept_and_dropped_without_a_click(clips):
     folder, rows = clips
-    panel = ThresholdPanel(rows, folder, truth=TRUTH)
+    panel = opened(folder, rows, TRUTH)
     assert "keeps 3 of 4" in panel.summary()
     html = panel.view.value
     assert "just kept" in html and "just dropped" in html and ", blur" in html
@@ -36,7 +41,7 @@ def test_the_panel_shows_what_is_kept_and_dropped_without_a_click(clips):
 
 def test_moving_the_slider_changes_the_settings_and_the_picture(clips):
     folder, rows = clips
-    panel = ThresholdPanel(rows, folder, truth=TRUTH)
+    panel = opened(folder, rows, TRUTH)
     before = panel.view.value
     panel.slider.value = panel.slider.max
     assert panel.settings.min_edge_steepness == pytest.approx(panel.slider.max, abs=0.01)
@@ -46,7 +51,7 @@ def test_moving_the_slider_changes_the_settings_and_the_picture(clips):
 
 def test_another_gate_keeps_what_was_set_before(clips):
     folder, rows = clips
-    panel = ThresholdPanel(rows, folder)
+    panel = opened(folder, rows, [])
     panel.slider.value = panel.slider.min
     low = panel.settings.min_edge_steepness
     panel.gate_menu.value = "min_side"

@@ -35,16 +35,11 @@ class AttentionMaps:
 
 @torch.no_grad()
 def look(
-    model: Latte,
-    scheduler: NoiseScheduler,
-    latents: Tensor,
-    text: TextEmbedding,
-    timestep: int,
-    seed: int = 0,
+    model: Latte, scheduler: NoiseScheduler, latents: Tensor, text: TextEmbedding, timestep: int
 ) -> AttentionMaps:
     """Let the model denoise one clip's latents [1, C, T, h, w] at a timestep and keep where it
     looks."""
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([timestep])
     with capture_attention(model) as maps:
         model(scheduler.add_noise(latents, noise, t), t, text=text.embeddings, text_mask=text.mask)

@@ -53,9 +53,9 @@ def scenes(held_out: bool = False) -> list[Scene]:
     return [Scene(*words[n], "cartoon", layout) for layout in (1, 2) for n in chosen]
 
 
-def filmed(what: Sequence[Scene], width: int = WIDTH, height: int = HEIGHT) -> Tensor:
-    """Clips of these scenes, [B, 3, FRAMES, height, width] in -1 .. 1."""
-    return as_tensor([render(each, width, height, 3 * FRAMES).clip for each in what])[:, :, ::3]
+def filmed(what: Sequence[Scene]) -> Tensor:
+    """Clips of these scenes, [B, 3, FRAMES, HEIGHT, WIDTH] in -1 .. 1."""
+    return as_tensor([render(each, WIDTH, HEIGHT, 3 * FRAMES).clip for each in what])[:, :, ::3]
 
 
 def worded(what: Sequence[Scene]) -> Tensor:

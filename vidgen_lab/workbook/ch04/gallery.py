@@ -7,7 +7,7 @@ import numpy as np
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook.ch04.short_runs import Record
-from vidgen_lab.workbook.show import BLUE, GREY, INK, ORANGE, Picture, figure
+from vidgen_lab.workbook.show import BLUE, GREY, INK, ORANGE, Picture, figure, plain_log
 
 NAMES = {
     "loss": "training loss",
@@ -20,7 +20,7 @@ NAMES = {
 def diagnosis(run: Record, healthy: Record, title: str = "") -> Picture:
     """Four panels: training loss, gradient, loss on held-out and on known clips, samples."""
     name = title or run.name
-    with figure("", 2.3, 1, 4, show=False, width_ratios=(1, 1, 1, 1)) as drawn:
+    with figure("", 2.3, 1, 4, show=False) as drawn:
         *curves, measured, pictures = drawn.axes
         for axis, curve in zip(curves, ("loss", "grad_norm"), strict=True):
             _curve(axis, healthy.curve(curve), GREY, "healthy")
@@ -31,14 +31,13 @@ def diagnosis(run: Record, healthy: Record, title: str = "") -> Picture:
         _curve(measured, run.curve("held_out"), BLUE, "held out", "o--")
         _finish(measured, "at fixed noise")
         _samples(pictures, run.clips)
-        words = f"{name}: training loss ends at {_last(run, 'loss'):.3g}, the gradient's norm at "
-        words += f"{_last(run, 'grad_norm'):.3g}, loss on held-out clips at "
-        words += f"{_last(run, 'held_out'):.3g}, on known clips at {_last(run, 'seen'):.3g}; the "
-        words += (
-            f"healthy run's at {_last(healthy, 'loss'):.3g}, {_last(healthy, 'grad_norm'):.3g}, "
+        mine, its = ({curve: _last(one, curve) for curve in NAMES} for one in (run, healthy))
+        return drawn.finish(
+            f"{name}: training loss ends at {mine['loss']}, the gradient's norm at "
+            f"{mine['grad_norm']}, loss on held-out clips at {mine['held_out']}, on known clips "
+            f"at {mine['seen']}; the healthy run's at {its['loss']}, {its['grad_norm']}, "
+            f"{its['held_out']}. Samples beside."
         )
-        words += f"{_last(healthy, 'held_out'):.3g}. Samples beside."
-        return drawn.finish(words)
 
 
 def side_by_side(
@@ -46,18 +45,17 @@ def side_by_side(
     curves: Sequence[str],
     alt: str,
     samples: bool = False,
-    height: float = 2.4,
     titles: Sequence[str] = (),
 ) -> Picture:
     """Curves of several runs, a panel for each kind; and one strip of samples for each run."""
     titles = titles or [run.name for run in runs]
     count = len(curves) + (len(runs) if samples else 0)
-    with figure("", height, 1, count, show=False) as drawn:
+    with figure("", 2.4, 1, count, show=False) as drawn:
         axes, words = list(np.atleast_1d(drawn.axes)), []
         for axis, curve in zip(axes, curves, strict=False):
             for run, title, colour in zip(runs, titles, (BLUE, ORANGE, GREY, INK), strict=False):
                 _curve(axis, run.curve(curve), colour, title, "o-" if curve == "held_out" else "-")
-                words.append(f"{title}, {NAMES[curve]}: ends at {_last(run, curve):.3g}")
+                words.append(f"{title}, {NAMES[curve]}: ends at {_last(run, curve)}")
             _finish(axis, NAMES[curve])
         for axis, run, title in zip(axes[len(curves) :], runs, titles, strict=False):
             _samples(axis, run.clips)
@@ -71,14 +69,8 @@ def _curve(axis: Any, numbers: dict[int, float], colour: str, label: str, mark: 
 
 
 def _finish(axis: Any, title: str) -> None:
-    """A logarithmic axis with few, plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     axis.set(title=title, xlabel="step", yscale="log")
-    low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 50 * low else (1.0, 2.0, 5.0)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    plain_log(axis.yaxis, 50)
     axis.legend(fontsize=7.5)
 
 
@@ -90,5 +82,5 @@ def _samples(axis: Any, clips: Sequence[Clip]) -> None:
     axis.grid(False)
 
 
-def _last(run: Record, name: str) -> float:
-    return list(run.curve(name).values())[-1]
+def _last(run: Record, name: str) -> str:
+    return f"{list(run.curve(name).values())[-1]:.3g}"

@@ -30,7 +30,7 @@ from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.monitor import TIMING
-from vidgen_lab.training.objectives import DiffusionObjective, ObjectiveConfig, predict_latte
+from vidgen_lab.training.objectives import ObjectiveConfig, predict_latte
 from vidgen_lab.training.optim import EMA, OptimizerConfig
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.training.trainer import VideoModelTrainer
@@ -57,10 +57,13 @@ LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 class ShortRun:
     """One training. The defaults are the healthy run; every other one changes a thing or two.
 
-    clips: to learn from. fault: "" or one of FAULTS. space: "mosaic" or "pixels", which a narrow
-    Latte reads in patches of 16x16. attention: "" for `SmallNet`, "alternating" or "joint" for a
-    Latte on the mosaic.
+    clips: to learn from. space: "mosaic" or "pixels", which a narrow Latte reads in patches of
+    16x16. attention: "" for `SmallNet`, "alternating" or "joint" for a Latte on the mosaic.
     small_until: up to this step the clips have half the height and width (of a Latte).
+    fault: "" or one in the data or the loop: "zero_grad" (gradients are never set back to zero),
+    "unscaled" (latents are 1/0.18215 times too large, the factor of Stable Diffusion forgotten),
+    "captions" (every clip with that of another), "slow_ema" (decay 0.9999 from the first step on),
+    "timestep" (t/1000 is told in training, t in sampling), "leak" (held-out clips are trained on).
     """
 
     steps: int = 300
@@ -91,15 +94,6 @@ def _rate(**changes: Any) -> OptimizerConfig:
     return replace(_HEALTHY.optimizer, **changes)
 
 
-# Faults that lie in the data or in the loop, and what each does.
-FAULTS = {
-    "zero_grad": "gradients are never set back to zero",
-    "unscaled": "latents are 1/0.18215 times too large, the factor of Stable Diffusion forgotten",
-    "captions": "every clip is shown with the caption of another",
-    "slow_ema": "an average of decay 0.9999 from the first step on",
-    "timestep": "the model is told t/1000 in training and t in sampling",
-    "leak": "the clips of the held-out loss are trained on as well",
-}
 _UNCLIPPED = {"max_grad_norm": 0.0}
 _PIXELS = ShortRun(space="pixels", batch=8, objective=_objective(prediction="x0"))
 RUNS: dict[str, ShortRun] = {
@@ -138,11 +132,8 @@ RUNS: dict[str, ShortRun] = {
     "small first": ShortRun(attention="alternating", steps=760, small_until=420),
 }
 SHOWN = 3  # prompts whose samples are kept
-_LEFT_OUT = (
-    *TIMING,
-    "learning_rate",
-    "mse",
-)  # of the log: what no two runs share, or no cell shows
+# Of the log: what no two runs share, or no cell shows.
+_LEFT_OUT = (*TIMING, "learning_rate", "mse")
 
 
 # a run ------------------------------------------------------------------------------------------
@@ -182,13 +173,6 @@ def build_model(run: ShortRun) -> nn.Module:
     return model
 
 
-def build_objective(run: ShortRun) -> DiffusionObjective:
-    def predict(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
-        return predict_latte(model, noisy, t / 1000 if run.fault == "timestep" else t, batch)
-
-    return run.objective.build(predict, seen_by_the_judge if run.objective.alignment else None)
-
-
 def seen_by_the_judge(pixels: Tensor) -> Tensor:
     """The judge's features [B, D] of clips of the space "pixels"."""
     judge = load_judge().requires_grad_(False)
@@ -199,8 +183,13 @@ def seen_by_the_judge(pixels: Tensor) -> Tensor:
 
 def build_trainer(run: ShortRun, folder: Path, until: int | None = None) -> VideoModelTrainer:
     """The whole of a run, ready for `fit()`, which may end early: at the step `until`."""
-    objective, held = build_objective(run), _measured(run, held_out=True)
-    known = _measured(run, held_out=False)
+    held, known = _measured(run, held_out=True), _measured(run, held_out=False)
+
+    def predict(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        return predict_latte(model, noisy, t / 1000 if run.fault == "timestep" else t, batch)
+
+    align = seen_by_the_judge if run.objective.alignment else None
+    objective = run.objective.build(predict, align)
 
     def data(number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((run.seed, number))
@@ -283,18 +272,18 @@ def clean_errors(model: nn.Module, run: ShortRun) -> dict[str, float]:
 
 
 @torch.no_grad()
-def samples(model: nn.Module, run: ShortRun, steps: int = 12, guidance: float = 2.0) -> list[Clip]:
-    """A clip of each of PROMPTS, from the same noise in every run."""
+def samples(model: nn.Module, run: ShortRun) -> list[Clip]:
+    """A clip of each of PROMPTS in twelve steps, from the same noise in every run."""
     words = worded(PROMPTS)
     shape = (len(words), *corner(run.space)[0].shape[1:])
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(11))
     mask = torch.ones(words.shape[:2]).bool()
     told = {"text": words, "text_mask": mask}
-    guided = Guidance(model, told, {"text": 0 * words, "text_mask": mask}, guidance)
+    guided = Guidance(model, told, {"text": 0 * words, "text_mask": mask}, 2.0)
     if run.objective.prediction == "flow":
-        sampler = FlowEulerSampler(run.objective.path(), steps)
+        sampler = FlowEulerSampler(run.objective.path(), 12)
     else:
-        sampler = DDIMSampler(run.objective.scheduler(), steps, spacing="trailing")
+        sampler = DDIMSampler(run.objective.scheduler(), 12, spacing="trailing")
     latents = sample(guided, sampler, noise)
     pixels = decode(latents / _too_large(run), run.space).clamp(-1, 1)
     return [as_clip(video, fps=4) for video in pixels.nan_to_num()]
@@ -335,13 +324,9 @@ def make(name: str, until: int | None = None) -> Record:
     return Record(name, run, history, errors, words_found(clips), seconds, clips[:SHOWN])
 
 
-def folder() -> Path:
-    return data_dir() / "runs" / "chapter04"
-
-
 def file_of(name: str, kind: str) -> Path:
     """Where a run's numbers ("json") or samples ("png") are kept."""
-    return folder() / f"{name.replace(' ', '_')}.{kind}"
+    return data_dir() / "runs" / "chapter04" / f"{name.replace(' ', '_')}.{kind}"
 
 
 def recorded(name: str, rerun: bool = False, until: int | None = None) -> Record:
@@ -351,10 +336,8 @@ def recorded(name: str, rerun: bool = False, until: int | None = None) -> Record
     if rerun:
         return make(name, until)
     said = json.loads(file_of(name, "json").read_text(encoding="utf-8"))
-    clips = _from_sheet(file_of(name, "png"))
-    return Record(
-        name, RUNS[name], said["history"], said["errors"], said["adherence"], said["seconds"], clips
-    )
+    measured = (said[key] for key in ("history", "errors", "adherence", "seconds"))
+    return Record(name, RUNS[name], *measured, _from_sheet(file_of(name, "png")))
 
 
 def write(made: Record) -> None:
@@ -363,8 +346,8 @@ def write(made: Record) -> None:
 
     from PIL import Image
 
-    history = [{n: float(f"{v:.4g}") for n, v in row.items() if n not in _LEFT_OUT}
-               for row in made.history]  # fmt: skip
+    shown = [{n: v for n, v in row.items() if n not in _LEFT_OUT} for row in made.history]
+    history = [{n: float(f"{v:.4g}") for n, v in row.items()} for row in shown]
     said = {
         "command": f"python -m vidgen_lab.workbook.ch04.short_runs {json.dumps(made.name)}",
         "torch": torch.__version__,
@@ -378,11 +361,7 @@ def write(made: Record) -> None:
     sheet = np.concatenate([np.concatenate(list(clip.frames), 1) for clip in made.clips])
     packed = io.BytesIO()
     Image.fromarray(sheet).save(packed, "png", optimize=True)
-    folder().mkdir(parents=True, exist_ok=True)
-    write_files({
-        file_of(made.name, "json"): text,
-        file_of(made.name, "png"): packed.getvalue(),
-    })  # fmt: skip
+    write_files({file_of(made.name, "json"): text, file_of(made.name, "png"): packed.getvalue()})
 
 
 def _from_sheet(path: Path) -> list[Clip]:

@@ -10,7 +10,6 @@ explains what is wrong with an answer and never shows the right one.
 import html
 import importlib
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -173,10 +172,8 @@ def results_in(notebook: dict) -> list[dict[str, str]]:
     found = {}
     for cell in notebook.get("cells", []):
         for output in cell.get("outputs", []):
-            stored = output.get("data", {}).get(MIME)
-            if stored:
-                stored = json.loads(stored) if isinstance(stored, str) else dict(stored)
-                found[stored["id"]] = stored
+            if stored := output.get("data", {}).get(MIME):
+                found[stored["id"]] = dict(stored)
     return list(found.values())
 
 

@@ -222,7 +222,8 @@ def exercise_2_8(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
     clips = [{"clip": f"c{n}", "source": f"film{n // 3}", "group": f"g{n}"} for n in range(60)]
     clips[4]["group"] = clips[40]["group"]  # a shot of one film is a copy of a shot of another
     shuffled = [clips[i] for i in rng.permutation(len(clips))]
-    sides = {c["clip"]: answer(shuffled)[c["clip"]] for c in clips}
+    given = answer(shuffled)
+    sides = {c["clip"]: given[c["clip"]] for c in clips}
     if set(sides.values()) != {"train", "val"}:
         raise Wrong(f"both 'train' and 'val' must occur; found {sorted(set(sides.values()))}")
     for name, word in (("source", "shots of one film"), ("group", "copies of one clip")):
@@ -232,6 +233,6 @@ def exercise_2_8(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
     share = np.mean([side == "val" for side in sides.values()])
     if not 0.02 <= share <= 0.5:
         raise Wrong(f"{share:.0%} of the clips are for validation; about a tenth will do")
-    if answer(clips) != {name: sides[name] for name in sides}:
+    if answer(clips) != sides:
         raise Wrong("another order of the same clips gives another split; do not count, hash")
     return f"right: {share:.0%} held out and nothing shared"

@@ -32,12 +32,13 @@ def exercise_4_1(answer: str) -> str:
     )
 
 
-def _line(rate: float, steps: int = 60) -> float:
+def _line(rate: float) -> float:
+    """The last loss of sixty steps."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         line, xs = nn.Linear(3, 1), torch.randn(64, 3)
     optimizer = torch.optim.AdamW(line.parameters(), lr=rate)
-    for _ in range(steps):
+    for _ in range(60):
         loss = (line(xs) - xs.sum(1, keepdim=True)).square().mean()
         optimizer.zero_grad()
         loss.backward()

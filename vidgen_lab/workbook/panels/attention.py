@@ -66,16 +66,24 @@ class AttentionPanel(Panel):
         return values | {"head": None if values["head"] == ALL else values["head"]}
 
     def picture(self) -> Picture:
-        """The current view as a still image with alt text: the token's three views."""
+        """The current view as a still image: where the token looks, drawn and in words."""
         chosen = self.choice
         maps = self.levels[chosen.pop("level")]
         space, time, text = pick(maps, **chosen)
+        row, col = divmod(int(space.argmax()), maps.cols)
+        word = self.words[int(text[: len(self.words)].argmax())]
+        alt = (
+            f"The token at row {chosen['row'] + 1}, column {chosen['col'] + 1} of frame "
+            f"{chosen['frame'] + 1} looks most at row {row + 1}, column {col + 1} of its frame "
+            f"({space.max():.0%}), at frame {int(time.argmax()) + 1} of its place "
+            f"({time.max():.0%}) and at the word {word!r} ({text.max():.0%})."
+        )
         cell = self.clip.height // maps.rows
         heat = np.kron(space / space.max(), np.ones((cell, cell)))[..., None]
         grey = self.clip.frames[chosen["frame"]].mean(-1, keepdims=True) * 0.35 / 255
         glow = 0.35 * grey + 0.75 * np.array([1.0, 0.62, 0.12])
         options = {"columns": 3, "width_ratios": [1.35, 1.15, 1]}
-        with figure(self.summary(), 2.5, show=False, **options) as drawn:
+        with figure(alt, 2.5, show=False, **options) as drawn:
             left, middle, right = drawn.axes
             left.imshow(np.clip(grey * (1 - heat) + heat * glow, 0, 1))
             edges = np.array([[0, 1, 1, 0, 0], [0, 0, 1, 1, 0]]) * cell - 0.5
@@ -94,19 +102,9 @@ class AttentionPanel(Panel):
 
     def summary(self) -> str:
         """Where the chosen token looks most, in words."""
-        chosen = self.choice
-        maps = self.levels[chosen.pop("level")]
-        space, time, text = pick(maps, **chosen)
-        row, col = divmod(int(space.argmax()), maps.cols)
-        word = self.words[int(text[: len(self.words)].argmax())]
-        return (
-            f"The token at row {chosen['row'] + 1}, column {chosen['col'] + 1} of frame "
-            f"{chosen['frame'] + 1} looks most at row {row + 1}, column {col + 1} of its frame "
-            f"({space.max():.0%}), at frame {int(time.argmax()) + 1} of its place "
-            f"({time.max():.0%}) and at the word {word!r} ({text.max():.0%})."
-        )
+        return self._shown.alt
 
     def _update(self, _: Any = None) -> None:
-        shown = self.picture()
-        self.view.value = shown.data
-        self.text.value = html.escape(shown.alt)
+        self._shown = self.picture()
+        self.view.value = self._shown.data
+        self.text.value = html.escape(self._shown.alt)

@@ -1,6 +1,6 @@
 """A calculator: what a fine-tuning takes on the reader's own GPU, and what would fit."""
 
-from typing import Any, Literal
+from typing import Any
 
 import ipywidgets as w
 import pandas as pd
@@ -18,18 +18,12 @@ class MemoryPanel(Panel):
     memory_gib: of one card. Attribute: `plan` (the forecast for what the controls say now).
     """
 
-    def __init__(
-        self,
-        memory_gib: float = 24.0,
-        gpus: int = 1,
-        model: str = "CogVideoX-2B",
-        method: Literal["lora", "sft"] = "lora",
-    ) -> None:
+    def __init__(self, memory_gib: float) -> None:
         menus = {  # label, choices, the one to begin with
-            "model": ("model", MODELS, model),
-            "method": ("method", ["lora", "sft"], method),
+            "model": ("model", MODELS, "CogVideoX-2B"),
+            "method": ("method", ["lora", "sft"], "lora"),
             "rank": ("rank of LoRA", [4, 16, 64, 128, 256], 128),
-            "gpus": ("GPUs", [1, 2, 4, 8], gpus),
+            "gpus": ("GPUs", [1, 2, 4, 8], 1),
         }
         self.controls: dict[str, Any] = {
             name: control(w.Dropdown, label, options=choices, value=value)

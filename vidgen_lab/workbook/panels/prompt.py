@@ -38,10 +38,7 @@ class PromptPanel(Panel):
     """
 
     def __init__(
-        self,
-        pipe: "CogVideoXPipeline",
-        request: GenerationRequest,
-        ideas: Sequence[str] = (),
+        self, pipe: "CogVideoXPipeline", request: GenerationRequest, ideas: Sequence[str] = ()
     ) -> None:
         self.pipe = pipe
         self.history: list[Generation] = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import ipywidgets as w
 import numpy as np
 
@@ -29,9 +30,8 @@ def histogram(rows: Sequence[Row], gate: Gate, truth: Sequence[Planted] = ()) ->
     if bad.any():
         parts, names = [values[~bad], values[bad]], ["fine", f"planted: {gate.reason}"]
         hits = int((dropped & bad).sum())
-        if dropped.any():  # nothing dropped has no precision
-            words += f"; precision {hits / dropped.sum():.2f}"
-        words += f", recall {hits / bad.sum():.2f}" if dropped.any() else "; recall 0.00"
+        precise = f"precision {hits / dropped.sum():.2f}, " if dropped.any() else ""
+        words += f"; {precise}recall {hits / bad.sum():.2f}"
     with figure(f"Histogram of {gate.metric}: {words}.", 2.3, show=False) as drawn:
         axis, edges = drawn.axes, np.histogram_bin_edges(values, bins=48)
         axis.hist(parts, edges, stacked=True, color=[BLUE, RED][: len(parts)], label=names)
@@ -50,22 +50,21 @@ class ThresholdPanel(Panel):
 
     rows: scored clips (stage "quality" or "scenes"). folder: where their sources are. settings:
     the thresholds to start from. truth: what was planted, if that is known; then precision and
-    recall are shown as well.
+    recall are shown as well. gate: to begin with.
     Attributes: `settings` (the thresholds as the sliders say now).
     """
 
     def __init__(
         self,
         rows: Sequence[Row],
-        folder: str | Path,
-        settings: GateSettings | None = None,
-        truth: Sequence[Planted] = (),
-        gate: str = "min_edge_steepness",
+        folder: Path,
+        settings: GateSettings,
+        truth: Sequence[Planted],
+        gate: str,
     ) -> None:
-        self.rows, self.folder = list(rows), Path(folder)
-        self.settings = settings = settings or GateSettings()
+        self.rows, self.folder, self.settings = rows, folder, settings
         self.truth = {p.file: p for p in truth}
-        self._pictures: dict[tuple[str, str], np.ndarray] = {}
+        self._pictures: dict[tuple[str, str], str] = {}  # of clips, as JPEG in base64
         names = [n for n in settings.by_name() if self._values(n)]
         gate = gate if gate in names else names[0]
         self.gate_menu = control(w.Dropdown, "gate", options=names, value=gate)
@@ -131,19 +130,14 @@ class ThresholdPanel(Panel):
         value = row.metrics[self.gate.metric]
         kind = f", {self.truth[row.source].kind}" if row.source in self.truth else ""
         words = html.escape(f"{value:.3g}{kind}")
-        data = base64.b64encode(self._jpeg(row)).decode()
-        return (
-            f'<figure style="margin: 0"><img alt="a clip with {words}" width="120" '
-            f'src="data:image/jpeg;base64,{data}"><figcaption>{words}</figcaption></figure>'
-        )
-
-    def _jpeg(self, row: Row) -> bytes:
-        import cv2
-
         if row.identity not in self._pictures:
             frame = middle_frame(self.folder / row.source, row.frames)
-            scale = 120 / frame.shape[1]
-            size = (120, max(1, round(frame.shape[0] * scale)))
-            self._pictures[row.identity] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-        _, packed = cv2.imencode(".jpg", self._pictures[row.identity][..., ::-1])
-        return packed.tobytes()
+            size = 120, max(1, round(frame.shape[0] * 120 / frame.shape[1]))
+            small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+            _, packed = cv2.imencode(".jpg", small[..., ::-1])
+            self._pictures[row.identity] = base64.b64encode(packed).decode()
+        return (
+            f'<figure style="margin: 0"><img alt="a clip with {words}" width="120" '
+            f'src="data:image/jpeg;base64,{self._pictures[row.identity]}">'
+            f"<figcaption>{words}</figcaption></figure>"
+        )
