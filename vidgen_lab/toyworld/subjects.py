@@ -51,6 +51,10 @@ def poly(*points: tuple[float, float]) -> np.ndarray:
     return np.array(points, dtype=float)
 
 
+def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return poly((left, top), (right, top), (right, bottom), (left, bottom))
+
+
 def limb(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
     """A straight limb from (x0, y0) to (x1, y1) as a quadrilateral."""
     along = np.array([x1 - x0, y1 - y0])
@@ -231,7 +235,7 @@ def lighthouse(t: float) -> list[Part]:
         Part(band(-0.72, -0.3), "main"),
         Part(band(0.02, 0.44), "main"),
         Part(band(0.72, 1.05), "main"),
-        Part(poly((-0.2, -1.12), (0.2, -1.12), (0.2, -0.82), (-0.2, -0.82)), FLAME),
+        Part(box(-0.2, -1.12, 0.2, -0.82), FLAME),
         Part(poly((-0.3, -1.1), (0.3, -1.1), (0, -1.42)), "shade"),
     ]
 
@@ -272,8 +276,8 @@ def coffee(t: float) -> list[Part]:
 
 def robot(t: float) -> list[Part]:
     stride = 0.16 * np.sin(5 * np.pi * t)
-    square = poly((-0.55, -0.12), (0.55, -0.12), (0.5, 0.58), (-0.5, 0.58))
-    head = poly((-0.42, -0.82), (0.42, -0.82), (0.42, -0.22), (-0.42, -0.22))
+    body = poly((-0.55, -0.12), (0.55, -0.12), (0.5, 0.58), (-0.5, 0.58))
+    head = box(-0.42, -0.82, 0.42, -0.22)
     return [
         Part(limb(0, -0.82, 0, -1.12, 0.1), INK),
         Part(ellipse(0, -1.14, 0.12, n=14), FLAME),
@@ -281,13 +285,13 @@ def robot(t: float) -> list[Part]:
         Part(limb(0.28, 0.55, 0.28 - stride, 1.02, 0.26), "shade"),
         Part(limb(-0.6, 0.0, -0.86, 0.4 + stride, 0.22), "shade"),
         Part(limb(0.6, 0.0, 0.86, 0.4 - stride, 0.22), "shade"),
-        Part(square, "main"),
+        Part(body, "main"),
         Part(head, "main"),
         Part(ellipse(-0.08, -0.54, 0.13, n=14), CREAM),
         Part(ellipse(0.26, -0.54, 0.13, n=14), CREAM),
         Part(ellipse(-0.05, -0.54, 0.06, n=10), INK),
         Part(ellipse(0.29, -0.54, 0.06, n=10), INK),
-        Part(poly((-0.28, 0.08), (0.28, 0.08), (0.28, 0.36), (-0.28, 0.36)), GLASS),
+        Part(box(-0.28, 0.08, 0.28, 0.36), GLASS),
     ]
 
 
