@@ -15,24 +15,22 @@ from tests.latte.references import randomise, small_vae, tiny_text_pair
 from tests.workbook.test_built import built
 from vidgen_lab.latte import (
     DDIMSampler,
-    Guidance,
     Latte,
     LatteConfig,
-    LatteInputError,
     NoiseScheduler,
     TextEncoder,
     VideoGenerator,
-    VideoPatchEmbed,
     count_parameters,
     latte_config,
-    sample,
 )
 from vidgen_lab.latte.attention import CrossAttention, SelfAttention, naive_attention
 from vidgen_lab.latte.blocks import LatteTransformerBlock
 from vidgen_lab.latte.diffusion.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.samplers import Guidance, sample
 from vidgen_lab.latte.measure import attention_cost, attention_memory
 from vidgen_lab.latte.text import MAX_TOKENS, drop_prompts
 from vidgen_lab.latte.tokens import (
+    VideoPatchEmbed,
     patchify,
     sincos_1d,
     sincos_2d,
@@ -159,7 +157,7 @@ def test_e29_train_and_generate_end_to_end():
     losses = []
     for _ in range(15):
         dropped = drop_prompts(text, encoder.null(), 0.1)
-        noise, t = torch.randn_like(latents), scheduler.sample_timesteps(4)
+        noise, t = torch.randn_like(latents), torch.randint(1000, (4,))
         x_t = scheduler.add_noise(latents, noise, t)
         output = model(x_t, t, text=dropped.embeddings, text_mask=dropped.mask)
         loss = diffusion_loss(scheduler, output, latents, noise, x_t, t)
@@ -300,9 +298,6 @@ def test_e65_prompt_length_is_the_models_choice():
     for name, length in MAX_TOKENS.items():
         real = int(TextEncoder(tokenizer, model, length).encode(prompt).mask.sum())
         assert real == min(length, 99), name
-    cut = TextEncoder(tokenizer, model, MAX_TOKENS["clip"])
-    with pytest.raises(LatteInputError, match="at most 77 tokens, given 99"):
-        cut.encode(prompt, strict=True)
 
 
 # ----- E76: "strong early, subtle late"

@@ -40,6 +40,15 @@ _BLOCK = {
     "ff.net.2": "mlp.down",
 }
 
+# the settings of diffusers that our model has built in
+_FIXED = {
+    "norm_type": "ada_norm_single",
+    "activation_fn": "gelu-approximate",
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+    "dropout": 0.0,
+}
+
 
 def _name_pairs(config: LatteConfig, keys: set[str]) -> list[tuple[str, tuple[str, ...]]]:
     """(our key, diffusers keys joined in it) for every weight our model has."""
@@ -67,20 +76,14 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
     error.
     """
     hidden = config["num_attention_heads"] * config["attention_head_dim"]
-    fixed = {
-        "norm_type": "ada_norm_single",
-        "activation_fn": "gelu-approximate",
-        "norm_elementwise_affine": False,
-        "norm_eps": 1e-6,
-        "dropout": 0.0,
-    }
-    for key, expected in fixed.items():
+    for key, expected in _FIXED.items():
         require(config[key] == expected, f"diffusers setting {key}", expected, config[key])
-    out_channels = config["out_channels"] or config["in_channels"]
+    channels = config["in_channels"]
+    out_channels = config["out_channels"] or channels
     require(
-        out_channels in (config["in_channels"], 2 * config["in_channels"]),
+        out_channels in (channels, 2 * channels),
         "diffusers setting out_channels",
-        f"{config['in_channels']} or {2 * config['in_channels']}",
+        f"{channels} or {2 * channels}",
         out_channels,
     )
     cross = config["cross_attention_dim"]
@@ -90,7 +93,7 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
     return LatteConfig(
         sample_size=config["sample_size"],
         num_frames=config["video_length"],
-        in_channels=config["in_channels"],
+        in_channels=channels,
         patch_size=config["patch_size"],
         hidden_size=hidden,
         depth=2 * config["num_layers"],
@@ -98,7 +101,7 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
         modulation="single",
         condition="none" if cross is None else "text",
         text_dim=config["caption_channels"],
-        learn_sigma=out_channels == 2 * config["in_channels"],
+        learn_sigma=out_channels == 2 * channels,
         qkv_bias=config["attention_bias"],
     )
 
@@ -129,14 +132,11 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
         "attention_bias": config.qkv_bias,
         "sample_size": config.sample_size,
         "patch_size": config.patch_size,
-        "activation_fn": "gelu-approximate",
         "num_embeds_ada_norm": 1000,
-        "norm_type": "ada_norm_single",
-        "norm_elementwise_affine": False,
-        "norm_eps": 1e-6,
         # diffusers builds a text projection even where nothing reads it; 1 is the smallest
         "caption_channels": config.text_dim or 1,
         "video_length": config.num_frames,
+        **_FIXED,
     }
 
 
@@ -145,8 +145,7 @@ def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) 
     if isinstance(model, (str, Path)):
         from diffusers import LatteTransformer3DModel
 
-        folder = require_folder(model, "folder of a Latte")
-        folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+        folder = require_folder(model, "folder of a Latte", "transformer")
         model = LatteTransformer3DModel.from_pretrained(
             folder, use_safetensors=True, local_files_only=True
         )
@@ -179,6 +178,4 @@ def to_diffusers(latte: nn.Module) -> "LatteTransformer3DModel":
         weights |= {k: torch.zeros_like(v) for k, v in dead.items()}
     model.load_state_dict(weights, strict=True)
     first = next(latte.parameters())
-    if (first.device.type, first.dtype) != ("cpu", torch.float32):
-        model = model.to(device=first.device, dtype=first.dtype)
-    return model.train(latte.training)
+    return model.to(device=first.device, dtype=first.dtype).train(latte.training)

@@ -15,11 +15,8 @@ from vidgen_lab.latte.config import LatteConfig
 
 @dataclass(frozen=True)
 class AttentionCost:
-    """Of one attention layer: score entries per head, FLOPs of its two products, bytes of scores if
-    stored.
-    """
+    """Of a layer: score entries per head, FLOPs of its two products, bytes of stored scores."""
 
-    kind: str
     score_entries: int
     flops: int
     score_bytes: int
@@ -49,7 +46,7 @@ def attention_cost(
     }
     # Q K^T and A V: each 2 * d FLOPs per score and head, heads * d = dim
     return {
-        kind: AttentionCost(kind, e, 4 * e * dim, e * heads * bytes_per_value)
+        kind: AttentionCost(e, 4 * e * dim, e * heads * bytes_per_value)
         for kind, e in entries.items()
     }
 

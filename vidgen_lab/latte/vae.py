@@ -145,28 +145,28 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 class FrameVAE(nn.Module):
     """A video VAE that treats a clip as pictures. `encode`, `decode`, `moments` as in `VideoVAE`.
 
-    vae: the picture VAE. chunk: frames that go through at once; memory grows with it, the result
-    does not change.
+    vae: the picture VAE.
     """
 
-    def __init__(self, vae: "AutoencoderKL", chunk: int = 14) -> None:
+    chunk = 14  # frames that go through at once: memory grows with it, the result does not change
+
+    def __init__(self, vae: "AutoencoderKL") -> None:
         super().__init__()
         require(vae.config.shift_factor is None, "shift_factor", None, vae.config.shift_factor)
-        self.vae, self.config, self.chunk = vae, vae.config, chunk
+        self.vae, self.config = vae, vae.config
         self.spatial_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @classmethod
-    def from_diffusers(cls, model: "AutoencoderKL | str | Path", chunk: int = 14) -> "FrameVAE":
+    def from_diffusers(cls, model: "AutoencoderKL | str | Path") -> "FrameVAE":
         """An AutoencoderKL: the object, its folder, or a pipeline's folder with `vae/` inside."""
         if isinstance(model, str | Path):
             from diffusers import AutoencoderKL
 
-            folder = require_folder(model, "folder of a VAE")
-            folder = folder / "vae" if (folder / "vae").is_dir() else folder
+            folder = require_folder(model, "folder of a VAE", "vae")
             model = AutoencoderKL.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True
             )
-        return cls(model, chunk)
+        return cls(model)
 
     def _framewise(self, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
         require_rank(x, "B C T H W", what)
@@ -193,10 +193,6 @@ class FrameVAE(nn.Module):
         """Scaled latents -> clip in about -1 .. 1."""
         z = latents / self.config.scaling_factor
         return self._framewise(lambda part: self.vae.decode(part).sample, z, "latents")
-
-    def to_diffusers(self) -> "AutoencoderKL":
-        """The picture VAE itself."""
-        return self.vae
 
 
 class PatchPCA:

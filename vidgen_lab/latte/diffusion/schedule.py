@@ -54,20 +54,21 @@ def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: f
 
 
 def cosine_abar(u: float, offset: float = 0.008) -> float:
-    """Signal fraction of the cosine schedule at u = t/T in 0 .. 1, before division by its value at
-    0.
-    """
+    """Signal of the cosine schedule at u = t/T in 0 .. 1, before division by its value at 0."""
     return math.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
 
 
 def rescale_to_zero_snr(betas: Tensor) -> Tensor:
-    """Shift and scale sqrt(abar) so that the last step holds no signal (Lin et al. 2023, algorithm
-    1).
-    """
+    """No signal in the last step: sqrt(abar) shifted and scaled (Lin et al. 2023, algorithm 1)."""
     root = (1 - betas).cumprod(0).sqrt()
     first, last = root[0].clone(), root[-1].clone()
     abar = ((root - last) * (first / (first - last))) ** 2
     return 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])
+
+
+def _per_sample(values: Tensor, x: Tensor) -> Tensor:
+    """[B] -> [B, 1, ..., 1], beside x of any rank."""
+    return values.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 class NoiseScheduler(nn.Module):
@@ -127,10 +128,8 @@ class NoiseScheduler(nn.Module):
         missing = needed - set(c) if isinstance(c, dict) else needed
         require(not missing, str(file), "settings of a scheduler", f"none for {sorted(missing)}")
         schedule, prediction = c["beta_schedule"], c["prediction_type"]
-        require(schedule in _DIFFUSERS, "beta_schedule", f"one of {set(_DIFFUSERS)}", schedule)
-        require(
-            prediction in _DIFFUSERS, "prediction_type", f"one of {set(_DIFFUSERS)}", prediction
-        )
+        for name, given in (("beta_schedule", schedule), ("prediction_type", prediction)):
+            require(given in _DIFFUSERS, name, f"one of {set(_DIFFUSERS)}", given)
         return cls(
             c["num_train_timesteps"],
             _DIFFUSERS[schedule],
@@ -141,13 +140,10 @@ class NoiseScheduler(nn.Module):
         )
 
     def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(sqrt(abar_t), sqrt(1 - abar_t)), shaped to multiply x: [B, 1, ..., 1], in float32 at
-        least.
-        """
+        """sqrt(abar_t) and sqrt(1 - abar_t) as [B, 1, ..., 1] beside x, in float32 at least."""
         require(t.ndim == 0 or t.shape == x.shape[:1], "timesteps", [x.shape[0]], list(t.shape))
         require(not t.dtype.is_floating_point, "dtype of timesteps", "integers", t.dtype)
-        abar = self.alphas_cumprod[t.to(self.alphas_cumprod.device)].to(x.device)
-        abar = abar.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, ..., 1], whatever the rank of x
+        abar = _per_sample(self.alphas_cumprod[t.to(self.alphas_cumprod.device)], x)
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -188,26 +184,20 @@ class NoiseScheduler(nn.Module):
         abar = self.alphas_cumprod if t is None else self.alphas_cumprod[t]
         return abar / (1 - abar)
 
-    def sample_timesteps(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """[batch] timesteps, every level equally likely."""
-        device = self.betas.device
-        return torch.randint(0, self.num_timesteps, (batch,), generator=generator, device=device)
-
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t.
 
         The variance of the very last step is zero; its logarithm takes the second step's (improved
         DDPM).
         """
-        shape = (-1, *[1] * (x_t.ndim - 1))
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
         variance = beta * (1 - before) / (1 - abar)
         log_variance = variance.clone()
         log_variance[0] = variance[1]
-        c0 = (beta * before.sqrt() / (1 - abar))[t].view(shape)
-        ct = ((1 - before) * (1 - beta).sqrt() / (1 - abar))[t].view(shape)
-        return c0 * x0 + ct * x_t, log_variance.log()[t].view(shape)
+        c0 = _per_sample((beta * before.sqrt() / (1 - abar))[t], x_t)
+        ct = _per_sample(((1 - before) * (1 - beta).sqrt() / (1 - abar))[t], x_t)
+        return c0 * x0 + ct * x_t, _per_sample(log_variance.log()[t], x_t)
 
     def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
         """The network's variance channels (in -1 .. 1) as a log-variance between the posterior's
@@ -217,9 +207,8 @@ class NoiseScheduler(nn.Module):
 
         Both ends are bounds: the true reverse step lies between them (improved DDPM, equation 15).
         """
-        shape = (-1, *[1] * (output.ndim - 1))
         low = self.posterior(output, output, t)[1]
-        high = self.betas.log()[t].view(shape)
+        high = _per_sample(self.betas.log()[t], output)
         f = (output + 1) / 2
         return f * high + (1 - f) * low
 
@@ -240,18 +229,15 @@ class FlowMatchingPath:
     def warp(self, s: Tensor) -> Tensor:
         return self.shift * s / (1 + (self.shift - 1) * s)
 
-    def _level(self, s: Tensor, x: Tensor) -> Tensor:
-        return s.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
-
     def add_noise(self, x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
-        s = self._level(s, x0)
+        s = _per_sample(s, x0)
         return (1 - s) * x0 + s * noise
 
-    def target(self, x0: Tensor, noise: Tensor, s: Tensor | None = None) -> Tensor:
+    def target(self, x0: Tensor, noise: Tensor) -> Tensor:
         return noise - x0
 
     def to_x0(self, output: Tensor, x_s: Tensor, s: Tensor) -> Tensor:
-        return x_s - self._level(s, x_s) * output
+        return x_s - _per_sample(s, x_s) * output
 
     def timestep(self, s: Tensor) -> Tensor:
         """What the network is told."""
