@@ -3,6 +3,7 @@
 Loading is strict: a missing or unknown key is an error, never a warning.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.latte.checks import LatteInputError, require, require_folder
+from vidgen_lab.latte.checks import require, require_folder
 from vidgen_lab.latte.config import LatteConfig
 
 if TYPE_CHECKING:
@@ -18,28 +19,24 @@ if TYPE_CHECKING:
 
 Build = Callable[[LatteConfig], nn.Module]  # the class Latte: this module is below it
 
-# diffusers -> ours, outside the blocks
-_TOP = {
+# parts of the names of weights: diffusers -> ours
+_NAMES = {
     "pos_embed.proj": "patch_embed.proj",
-    "adaln_single.emb.timestep_embedder.linear_1": "time_embed.linear_1",
-    "adaln_single.emb.timestep_embedder.linear_2": "time_embed.linear_2",
+    "adaln_single.emb.timestep_embedder": "time_embed",
     "adaln_single.linear": "shared_modulation",
-    "caption_projection.linear_1": "text_embed.linear_1",
-    "caption_projection.linear_2": "text_embed.linear_2",
+    "caption_projection": "text_embed",
     "proj_out": "final.proj",
-}
-# diffusers -> ours, inside a block (attn2 has its key and value joined on our side)
-_BLOCK = {
     "attn1.to_q": "attention.q",
     "attn1.to_k": "attention.k",
     "attn1.to_v": "attention.v",
     "attn1.to_out.0": "attention.out",
     "attn2.to_q": "cross.q",
+    "attn2.to_k": "cross.kv",  # joined on our side, the key first
+    "attn2.to_v": "cross.kv",
     "attn2.to_out.0": "cross.out",
     "ff.net.0.proj": "mlp.up",
     "ff.net.2": "mlp.down",
 }
-
 # the settings of diffusers that our model has built in
 _FIXED = {
     "norm_type": "ada_norm_single",
@@ -50,31 +47,23 @@ _FIXED = {
 }
 
 
-def _name_pairs(config: LatteConfig, keys: set[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """(our key, diffusers keys joined in it) for every weight our model has."""
-    pairs = [("final.table", ("scale_shift_table",))]
-    for theirs, ours in _TOP.items():
-        pairs += [(f"{ours}.{kind}", (f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
-    for i in range(config.pairs):
-        for their_list, half in (
-            ("transformer_blocks", "spatial"),
-            ("temporal_transformer_blocks", "temporal"),
-        ):
-            ours, theirs = f"blocks.{i}.{half}", f"{their_list}.{i}"
-            pairs.append((f"{ours}.modulation.table", (f"{theirs}.scale_shift_table",)))
-            for kind in ("weight", "bias"):
-                pairs += [
-                    (f"{ours}.{o}.{kind}", (f"{theirs}.{t}.{kind}",)) for t, o in _BLOCK.items()
-                ]
-                kv = tuple(f"{theirs}.attn2.to_{x}.{kind}" for x in "kv")
-                pairs.append((f"{ours}.cross.kv.{kind}", kv))
-    return [pair for pair in pairs if pair[0] in keys]
+def _our_name(theirs: str) -> str:
+    name = re.sub(r"^temporal_transformer_blocks\.(\d+)", r"blocks.\1.temporal", theirs)
+    name = re.sub(r"^transformer_blocks\.(\d+)", r"blocks.\1.spatial", name)
+    table = "modulation.table" if name.startswith("blocks.") else "final.table"
+    name = name.replace("scale_shift_table", table)
+    for part, ours in _NAMES.items():
+        name = name.replace(part, ours)
+    return name
+
+
+def _unread(name: str, config: LatteConfig) -> bool:
+    """diffusers carries a text projection even where nothing reads it."""
+    return config.condition == "none" and name.startswith("caption_projection.")
 
 
 def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
-    """Our settings for a LatteTransformer3DModel's; a setting that our model cannot honour is an
-    error.
-    """
+    """Our settings for a LatteTransformer3DModel's. Those that we cannot honour are an error."""
     hidden = config["num_attention_heads"] * config["attention_head_dim"]
     for key, expected in _FIXED.items():
         require(config[key] == expected, f"diffusers setting {key}", expected, config[key])
@@ -133,7 +122,7 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
         "sample_size": config.sample_size,
         "patch_size": config.patch_size,
         "num_embeds_ada_norm": 1000,
-        # diffusers builds a text projection even where nothing reads it; 1 is the smallest
+        # of a text projection that nothing reads, 1 is the smallest
         "caption_channels": config.text_dim or 1,
         "video_length": config.num_frames,
         **_FIXED,
@@ -150,16 +139,12 @@ def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) 
             folder, use_safetensors=True, local_files_only=True
         )
     config = config_from_diffusers(dict(model.config))
-    theirs = dict(model.state_dict())
     latte = build(config)
-    weights = {
-        ours: torch.cat([theirs.pop(n) for n in names])
-        for ours, names in _name_pairs(config, set(latte.state_dict()))
-    }
-    if config.condition == "none":  # diffusers carries a text projection that nothing reads
-        theirs = {k: v for k, v in theirs.items() if not k.startswith("caption_projection.")}
-    if theirs:
-        raise LatteInputError(f"diffusers weights: expected no other keys, given {sorted(theirs)}.")
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, weight in model.state_dict().items():
+        if not _unread(name, config):
+            parts.setdefault(_our_name(name), []).append(weight)
+    weights = {name: torch.cat(joined) for name, joined in parts.items()}
     latte.load_state_dict(weights, strict=True, assign=True)
     return latte.train(model.training)
 
@@ -170,12 +155,16 @@ def to_diffusers(latte: nn.Module) -> "LatteTransformer3DModel":
 
     model = LatteTransformer3DModel(**config_to_diffusers(latte.config))
     ours, weights = latte.state_dict(), {}
-    for key, names in _name_pairs(latte.config, set(ours)):
-        for name, part in zip(names, ours[key].chunk(len(names)), strict=True):
-            weights[name] = part.clone()
-    if latte.config.condition == "none":
-        dead = {k: v for k, v in model.state_dict().items() if k.startswith("caption_projection.")}
-        weights |= {k: torch.zeros_like(v) for k, v in dead.items()}
+    for name, fresh in model.state_dict().items():
+        if _unread(name, latte.config):
+            weights[name] = torch.zeros_like(fresh)
+        elif ".cross.kv." in _our_name(name):
+            key, value = ours[_our_name(name)].chunk(2)
+            weights[name] = key if ".to_k." in name else value
+        else:
+            weights[name] = ours[_our_name(name)]
     model.load_state_dict(weights, strict=True)
     first = next(latte.parameters())
-    return model.to(device=first.device, dtype=first.dtype).train(latte.training)
+    if (first.device.type, first.dtype) != ("cpu", torch.float32):  # `to` warns even where it rests
+        model = model.to(device=first.device, dtype=first.dtype)
+    return model.train(latte.training)

@@ -41,11 +41,7 @@ _ZEROS = (
 
 
 class Latte(nn.Module):
-    """The whole model. See `LatteConfig` for the settings.
-
-    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` takes
-    over trained weights, `to_diffusers()` gives them back.
-    """
+    """The whole model. See `LatteConfig` for the settings."""
 
     def __init__(self, config: LatteConfig) -> None:
         super().__init__()
@@ -137,7 +133,7 @@ class Latte(nn.Module):
         text: Tensor | None,
         text_mask: Tensor | None,
     ) -> Tensor:
-        """Refuse what the model cannot take, in words; returns the timesteps as [B]."""
+        """Refuse what the model cannot take, in words. Returns the timesteps as [B]."""
         c, batch = self.config, x.shape[:1]
         require_rank(x, "B C T H W", "latents")
         require(
@@ -176,20 +172,14 @@ class Latte(nn.Module):
     # ----- in and out
     @classmethod
     def from_name(cls, name: str, **overrides: Any) -> "Latte":
-        """A published size with fresh weights: `Latte.from_name("S/2", num_frames=8,
-        condition="class", ...)`.
-        """
+        """A published size with fresh weights, and settings: `Latte.from_name("S/2", ...)`."""
         return cls(latte_config(name, **overrides))
 
     @classmethod
     def from_diffusers(cls, model: "LatteTransformer3DModel | str | Path") -> "Latte":
-        """Take over a diffusers LatteTransformer3DModel: an object, its folder, or a pipeline's
-        folder.
-        """
+        """Take over a LatteTransformer3DModel: an object, its folder, or a pipeline's folder."""
         return interop.from_diffusers(model, cls)
 
     def to_diffusers(self) -> "LatteTransformer3DModel":
-        """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs
-        modulation "single".
-        """
+        """A LatteTransformer3DModel with these weights, which need modulation "single"."""
         return interop.to_diffusers(self)

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """latents [B, C, T, h, w] (scaled, as the model made them); frames [B, 3, T, H, W] in 0 .. 1,
-    float32.
-    """
+    """latents [B, C, T, h, w], scaled; frames [B, 3, T, H, W] in 0 .. 1, float32."""
 
     latents: Tensor
     frames: Tensor

@@ -131,15 +131,14 @@ def rocket(t: float) -> list[Part]:
 
 
 def car(t: float) -> list[Part]:
-    wheels = [(-0.58, 0.38), (0.58, 0.38)]
     parts = [
         Part(poly((-0.62, -0.12), (-0.36, -0.58), (0.34, -0.58), (0.66, -0.12)), "shade"),
         Part(poly((-0.42, -0.14), (-0.26, -0.46), (0.0, -0.46), (0.0, -0.14)), GLASS),
         Part(poly((0.08, -0.14), (0.08, -0.46), (0.27, -0.46), (0.46, -0.14)), GLASS),
         Part(poly((-1.08, -0.14), (0.95, -0.14), (1.1, 0.06), (1.1, 0.38), (-1.1, 0.38)), "main"),
     ]
-    for x, y in wheels:
-        parts += [Part(ellipse(x, y, 0.28), INK), Part(ellipse(x, y, 0.12, n=12), CREAM)]
+    for x in (-0.58, 0.58):
+        parts += [Part(ellipse(x, 0.38, 0.28), INK), Part(ellipse(x, 0.38, 0.12, n=12), CREAM)]
     return parts
 
 
@@ -262,7 +261,7 @@ def coffee(t: float) -> list[Part]:
     sway = 0.1 * np.sin(2 * np.pi * t)
     level = 0.5 - 0.72 * t
     half = 0.55 + 0.15 * (0.5 - level) / 0.75
-    parts = [
+    return [
         Part(ellipse(0, 0.86, 1.02, 0.17), "shade"),
         Part(ellipse(0.82, 0.22, 0.32, 0.32), "shade"),
         Part(ellipse(0.82, 0.22, 0.15, 0.15, n=14), CREAM),
@@ -271,7 +270,6 @@ def coffee(t: float) -> list[Part]:
         Part(poly((-half + 0.09, level), (half - 0.09, level), (0.46, 0.6), (-0.46, 0.6)), COFFEE),
         Part(limb(0.02 * sway, -2.2, sway * 0.3, level + 0.05, 0.16), COFFEE, effect=True),
     ]
-    return parts
 
 
 def robot(t: float) -> list[Part]:

@@ -1,7 +1,6 @@
 """From noise to a clip: DDPM, DDIM and Euler steps, and classifier-free guidance.
 
-Each `step` equals diffusers' scheduler of the same name, step by step
-(tests/latte/test_samplers.py).
+Each `step` equals that of diffusers' scheduler of the same name.
 """
 
 from collections.abc import Callable, Iterator
@@ -178,9 +177,7 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise, drawn where the generator lives: a CPU seed means the same clip on
-    every device.
-    """
+    """Normal noise, drawn where the generator lives: on a CPU the same for every device."""
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 

@@ -1,10 +1,8 @@
 """How noise is mixed in, and every way of naming what the network should say about it.
 
-    q(x_t | x_0):   x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps          abar_t = prod_{s<=t} (1 -
-    beta_s)
+    x_t = a_t x_0 + s_t eps,   a_t^2 = abar_t = prod_{s<=t} (1 - beta_s),   s_t^2 = 1 - abar_t
 
-The three usual targets are three views of one line; with a_t = sqrt(abar_t), s_t = sqrt(1 -
-abar_t):
+The three usual targets are three views of one line:
 
     epsilon: eps            x0: x_0            v: a_t eps - s_t x_0
 """
@@ -147,10 +145,9 @@ class NoiseScheduler(nn.Module):
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """q(x_t | x_0): sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, computed in float32, returned in
-        x0's dtype.
+        """A sample of q(x_t | x_0), in x0's dtype. x0, noise: [B, ...]; t: [B] integers.
 
-        x0, noise: [B, ...]; t: [B] integers. (A bfloat16 coefficient would turn 0.9995 into 1.)
+        Computed in float32: a bfloat16 coefficient would turn 0.9995 into 1.
         """
         require(noise.shape == x0.shape, "noise", list(x0.shape), list(noise.shape))
         a, s = self.coefficients(t, x0)
@@ -187,8 +184,7 @@ class NoiseScheduler(nn.Module):
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t.
 
-        The variance of the very last step is zero; its logarithm takes the second step's (improved
-        DDPM).
+        The variance of the last step, t = 0, is zero; it gets its neighbour's (improved DDPM).
         """
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
@@ -200,12 +196,11 @@ class NoiseScheduler(nn.Module):
         return c0 * x0 + ct * x_t, _per_sample(log_variance.log()[t], x_t)
 
     def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
-        """The network's variance channels (in -1 .. 1) as a log-variance between the posterior's
-        and beta_t.
+        """The network's variance channels (in -1 .. 1) as a log-variance.
 
             log sigma^2 = f log beta_t + (1 - f) log beta~_t,     f = (output + 1) / 2
 
-        Both ends are bounds: the true reverse step lies between them (improved DDPM, equation 15).
+        beta_t and the posterior's beta~_t bound the true reverse step (improved DDPM, equation 15).
         """
         low = self.posterior(output, output, t)[1]
         high = _per_sample(self.betas.log()[t], output)
@@ -214,12 +209,10 @@ class NoiseScheduler(nn.Module):
 
 
 class FlowMatchingPath:
-    """A straight line from clip to noise: x_s = (1 - s) x_0 + s noise, s in 0 .. 1 (1 is noise, as
-    in diffusers).
+    """A straight line from clip to noise, x_s = (1 - s) x_0 + s noise, s in 0 .. 1.
 
     The network predicts the velocity dx/ds = noise - x_0. `shift` > 1 moves the levels towards
-    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s). The network is given s *
-    num_timesteps as its timestep.
+    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s).
     """
 
     def __init__(self, num_timesteps: int = 1000, shift: float = 1.0) -> None:
@@ -240,5 +233,5 @@ class FlowMatchingPath:
         return x_s - _per_sample(s, x_s) * output
 
     def timestep(self, s: Tensor) -> Tensor:
-        """What the network is told."""
+        """What the network is told of the level: [B] in 0 .. num_timesteps."""
         return s * self.num_timesteps
