@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vidgen_lab.latte.checks import LatteInputError, require
+from vidgen_lab.latte.checks import require
 from vidgen_lab.latte.conditioning import FREQUENCIES
 
 
@@ -69,11 +69,9 @@ SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 
 def latte_config(name: str, **overrides) -> LatteConfig:
     """Settings of a published size, "S/2", "B/2", "L/2" or "XL/2", or of another patch: "S/4"."""
     size, _, patch = name.partition("/")
-    if size not in SIZES or not patch.isdigit() or int(patch) < 1:
-        raise LatteInputError(
-            f"Latte size: expected one of {', '.join(f'{s}/2' for s in SIZES)} "
-            f"(or another patch size after the slash), given {name!r}."
-        )
+    known = size in SIZES and patch.isdigit() and int(patch) > 0
+    sizes = f"one of {', '.join(f'{s}/2' for s in SIZES)} (or another patch size after the slash)"
+    require(known, "Latte size", sizes, repr(name))
     depth, hidden_size, num_heads = SIZES[size]
     named = {"depth": depth, "hidden_size": hidden_size, "num_heads": num_heads}
     return LatteConfig(**(named | {"patch_size": int(patch)} | overrides))

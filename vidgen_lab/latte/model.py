@@ -24,7 +24,7 @@ from vidgen_lab.latte.checks import (
 )
 from vidgen_lab.latte.conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
 from vidgen_lab.latte.config import LatteConfig, latte_config
-from vidgen_lab.latte.tokens import VideoPatchEmbed, temporal_positions, unpatchify
+from vidgen_lab.latte.tokens import VideoPatchEmbed, sincos_1d, unpatchify
 
 if TYPE_CHECKING:
     from diffusers import LatteTransformer3DModel
@@ -55,7 +55,7 @@ class Latte(nn.Module):
         self.shared_modulation = nn.Linear(dim, 6 * dim) if c.modulation == "single" else None
         self.blocks = nn.ModuleList(LatteTransformerBlock(c) for _ in range(c.pairs))
         self.final = FinalLayer(c)
-        positions = temporal_positions(dim, c.num_frames)
+        positions = sincos_1d(dim, torch.arange(c.num_frames)).float()  # [T, D]
         self.register_buffer("frame_positions", positions, persistent=False)
         self.initialize()
 

@@ -182,18 +182,18 @@ class NoiseScheduler(nn.Module):
         return abar / (1 - abar)
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t.
-
-        The variance of the last step, t = 0, is zero; it gets its neighbour's (improved DDPM).
-        """
+        """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t."""
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
-        variance = beta * (1 - before) / (1 - abar)
-        log_variance = variance.clone()
-        log_variance[0] = variance[1]
         c0 = _per_sample((beta * before.sqrt() / (1 - abar))[t], x_t)
         ct = _per_sample(((1 - before) * (1 - beta).sqrt() / (1 - abar))[t], x_t)
-        return c0 * x0 + ct * x_t, _per_sample(log_variance.log()[t], x_t)
+        return c0 * x0 + ct * x_t, self._posterior_log_variance(t, x_t)
+
+    def _posterior_log_variance(self, t: Tensor, x: Tensor) -> Tensor:
+        """log beta~_t; at t = 0, where beta~ is zero, its neighbour's (improved DDPM)."""
+        t = t.clamp(min=1)
+        abar, before = self.alphas_cumprod[t], self.alphas_cumprod[t - 1]
+        return _per_sample((self.betas[t] * (1 - before) / (1 - abar)).log(), x)
 
     def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
         """The network's variance channels (in -1 .. 1) as a log-variance.
@@ -202,7 +202,7 @@ class NoiseScheduler(nn.Module):
 
         beta_t and the posterior's beta~_t bound the true reverse step (improved DDPM, equation 15).
         """
-        low = self.posterior(output, output, t)[1]
+        low = self._posterior_log_variance(t, output)
         high = _per_sample(self.betas.log()[t], output)
         f = (output + 1) / 2
         return f * high + (1 - f) * low
