@@ -7,13 +7,7 @@ from diffusers.models.embeddings import (
 )
 
 from vidgen_lab.latte.checks import LatteInputError
-from vidgen_lab.latte.tokens import (
-    VideoPatchEmbed,
-    patchify,
-    sincos_1d,
-    sincos_2d,
-    unpatchify,
-)
+from vidgen_lab.latte.tokens import VideoPatchEmbed, patchify, sincos_1d, sincos_2d, unpatchify
 
 
 @pytest.mark.parametrize(

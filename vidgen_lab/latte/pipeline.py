@@ -61,14 +61,12 @@ class VideoGenerator:
         device: str | torch.device = "cpu",
         text_dtype: torch.dtype = torch.float32,
     ) -> "VideoGenerator":
-        """Our own parts with the weights of a saved text-to-video LattePipeline: the toy world's,
-        or Latte-1 with its T5-XXL.
+        """Our parts with the weights of a saved LattePipeline: toy-latte, or Latte-1 with its T5.
 
         A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
         scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
 
-        text_dtype: of the text encoder alone; Latte and VAE stay in float32, in which the sampler
-            calculates.
+        text_dtype: of the text encoder alone; Latte and VAE stay in float32, like the sampler.
         """
         folder = require_folder(folder, "folder of a LattePipeline")
         encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype)
@@ -111,9 +109,9 @@ class VideoGenerator:
         scale: float,
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1."""
-        kind, none = self.model.config.condition, text is None and labels is None
+        kind, told_nothing = self.model.config.condition, text is None and labels is None
         if kind == "none":
-            require(none, "condition of an unconditional model", "none", "one")
+            require(told_nothing, "condition of an unconditional model", "none", "one")
             return self.model
         if kind == "class":
             name = "labels of a class-conditional model"
@@ -126,8 +124,8 @@ class VideoGenerator:
             null = text  # nothing reads it
         elif null is None:
             encoder = self.text_encoder
-            missing = "null=... or a text encoder"
-            require(encoder is not None, "empty prompt for guidance", missing, "neither")
+            wanted = "null=... or a text encoder"
+            require(encoder is not None, "empty prompt for guidance", wanted, "neither")
             null = encoder.null().repeat(batch)
         cond, empty = ({"text": t.embeddings, "text_mask": t.mask} for t in (text, null))
         return Guidance(self.model, cond, empty, scale)
@@ -156,7 +154,7 @@ class VideoGenerator:
         Args:
             prompt: one or several; None with text=... or for an unconditional model.
             seed: the same one gives the same noise on any device.
-            null: takes the empty prompt's place in guidance.
+            null: takes the empty prompt's place in guidance, one for each prompt.
             size: height and width in pixels.
         """
         if prompt is not None:
