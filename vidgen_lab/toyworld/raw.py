@@ -81,8 +81,8 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
         for _ in range(number):
             maker.make(kind)
     lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
-    write_files({folder / "truth.jsonl": lines})
     building.rename(folder / "videos")
+    write_files({folder / "truth.jsonl": lines})  # last: whoever finds it finds a whole collection
     return folder
 
 
