@@ -93,17 +93,15 @@ class TextEncoder:
             padding="max_length",
             max_length=self.max_length,
             truncation=True,
-            return_attention_mask=True,
-            add_special_tokens=True,
             return_tensors="pt",
         )
         device = next(self.model.parameters()).device
         ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
         return TextEmbedding(self.model(ids, attention_mask=mask)[0], mask.bool())
 
-    def null(self, count: int = 1) -> TextEmbedding:
-        """The empty prompt, `count` times: its end-of-sequence token alone is real."""
-        return self.encode([""] * count)
+    def null(self) -> TextEmbedding:
+        """The empty prompt: its end-of-sequence token alone is real."""
+        return self.encode("")
 
 
 def drop_prompts(
