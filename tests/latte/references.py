@@ -10,7 +10,8 @@ import torch
 from diffusers import LatteTransformer3DModel
 from torch import Tensor, nn
 
-from vidgen_lab.latte import Latte, LatteConfig, VideoVAEDecoder, VideoVAEEncoder
+from vidgen_lab.latte import Latte, LatteConfig
+from vidgen_lab.latte.vae import VideoVAEDecoder, VideoVAEEncoder
 
 BASE = dict(
     num_attention_heads=2,

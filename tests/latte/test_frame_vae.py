@@ -31,7 +31,8 @@ def reference(layout="three levels"):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_equal_to_autoencoder_kl_frame_by_frame(layout):
     theirs = reference(layout)
-    ours = FrameVAE.from_diffusers(theirs, chunk=2)
+    ours = FrameVAE.from_diffusers(theirs)
+    ours.chunk = 2
     x = torch.randn(2, 3, 5, 16, 24)
     with torch.no_grad():
         frames = x.transpose(1, 2).flatten(0, 1)

@@ -7,14 +7,7 @@ from diffusers.models.embeddings import (
 )
 
 from vidgen_lab.latte.checks import LatteInputError
-from vidgen_lab.latte.tokens import (
-    VideoPatchEmbed,
-    patchify,
-    sincos_1d,
-    sincos_2d,
-    temporal_positions,
-    unpatchify,
-)
+from vidgen_lab.latte.tokens import VideoPatchEmbed, patchify, sincos_1d, sincos_2d, unpatchify
 
 
 @pytest.mark.parametrize(
@@ -30,7 +23,7 @@ def test_2d_positions_equal_diffusers_to_the_last_bit(rows, cols, base, scale):
 
 def test_1d_positions_equal_diffusers_to_the_last_bit():
     expected = get_1d_sincos_pos_embed_from_grid(32, torch.arange(17), output_type="pt").float()
-    assert torch.equal(temporal_positions(32, 17), expected)
+    assert torch.equal(sincos_1d(32, torch.arange(17)).float(), expected)
 
 
 def test_first_half_of_the_channels_is_the_column():

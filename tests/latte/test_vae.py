@@ -3,8 +3,8 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from tests.latte.references import small_vae
-from vidgen_lab.latte import LatteInputError, VideoVAEDecoder, VideoVAEEncoder
-from vidgen_lab.latte.vae import PatchPCA, reparameterize
+from vidgen_lab.latte import LatteInputError
+from vidgen_lab.latte.vae import PatchPCA, VideoVAEDecoder, VideoVAEEncoder, reparameterize
 from vidgen_lab.latte.vae import kl_divergence as our_kl
 
 

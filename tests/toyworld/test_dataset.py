@@ -5,8 +5,9 @@ import json
 import cv2
 import numpy as np
 
-from vidgen_lab.toyworld import SUBJECTS, Scene, parse_prompt, render
+from vidgen_lab.toyworld import Scene, parse_prompt, render
 from vidgen_lab.toyworld.dataset import write_dataset, write_world_sheet
+from vidgen_lab.toyworld.world import SUBJECTS
 from vidgen_lab.video.reader import read_clip
 
 

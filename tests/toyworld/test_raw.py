@@ -79,6 +79,18 @@ def test_the_shots_of_a_film_are_in_different_places_and_no_scene_is_shown_twice
     assert len(set(looks)) == len(looks)
 
 
+def test_there_is_no_truth_without_its_files(tmp_path, monkeypatch):
+    """Chapter 2 takes a truth.jsonl for a sign that the collection is complete."""
+
+    def interrupted(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(raw.Path, "rename", interrupted)
+    with pytest.raises(OSError, match="gone"):
+        raw.write_raw(tmp_path, count=len(raw.SHARES))
+    assert not (tmp_path / "truth.jsonl").exists()
+
+
 def test_shares_fill_any_size():
     for count in (len(raw.SHARES), 60, 226, 1000):
         numbers = raw._numbers(count)

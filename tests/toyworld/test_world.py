@@ -7,17 +7,17 @@ from vidgen_lab.toyworld import (
     ATTRIBUTES,
     BACKGROUNDS,
     COLOURS,
-    MOTIONS,
-    STYLES,
-    SUBJECTS,
     Scene,
     is_held_out,
     sample_scene,
 )
 from vidgen_lab.toyworld.world import (
     LEGAL_MOTIONS,
+    MOTIONS,
     RESERVED_STYLES,
     RESERVED_SUBJECTS,
+    STYLES,
+    SUBJECTS,
     legal_backgrounds,
 )
 

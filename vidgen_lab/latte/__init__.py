@@ -1,7 +1,8 @@
 """Latte from scratch: a video diffusion transformer, its noise schedule, samplers, VAE and pipeline
 (chapter 3).
 
-Names are loaded when first used, so that importing the package costs nothing.
+What is used as a whole has its name here, loaded when first used, so that importing the package
+costs nothing; the parts are in their modules.
 """
 
 from importlib import import_module
@@ -12,26 +13,13 @@ _HOME = {
     "LatteConfig": "config",
     "latte_config": "config",
     "count_parameters": "config",
-    "VideoPatchEmbed": "tokens",
-    "SelfAttention": "attention",
-    "CrossAttention": "attention",
     "capture_attention": "attention",
-    "SpatialAttentionBlock": "blocks",
-    "TemporalAttentionBlock": "blocks",
-    "LatteTransformerBlock": "blocks",
-    "AdaLN": "conditioning",
-    "AdaLNZero": "conditioning",
-    "AdaLNSingle": "conditioning",
-    "VideoVAEEncoder": "vae",
-    "VideoVAEDecoder": "vae",
     "FrameVAE": "vae",
     "NoiseScheduler": "diffusion.schedule",
     "FlowMatchingPath": "diffusion.schedule",
     "DDPMSampler": "diffusion.samplers",
     "DDIMSampler": "diffusion.samplers",
     "FlowEulerSampler": "diffusion.samplers",
-    "Guidance": "diffusion.samplers",
-    "sample": "diffusion.samplers",
     "TextEncoder": "text",
     "LatteInputError": "checks",
     "VideoGenerator": "pipeline",

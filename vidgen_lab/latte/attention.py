@@ -43,16 +43,12 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """[B, heads, L, d] -> [B, L, heads*d]. The transpose comes first: without it heads and tokens
-    are shuffled.
-    """
+    """[B, heads, L, d] -> [B, L, heads*d]. Without the transpose heads and tokens are shuffled."""
     return x.transpose(1, 2).flatten(2)
 
 
 class AttentionCore(nn.Module):
-    """What self- and cross-attention share: which implementation runs, and whether the weights are
-    kept.
-    """
+    """What both attentions share: which implementation runs, and whether the weights are kept."""
 
     def __init__(self, dim: int, num_heads: int, implementation: str = "fused") -> None:
         super().__init__()

@@ -32,8 +32,7 @@ class Mlp(nn.Module):
 
 
 class SpatialAttentionBlock(nn.Module):
-    """Patches of a frame look at one another; then each reads the text, if there is one; then each
-    thinks for itself.
+    """Patches of a frame look at one another, each reads the text, if any, and thinks for itself.
 
     cond is [B, D] with modulation "block" (AdaLN-Zero) and [B, 6D] with "single".
     """
@@ -64,9 +63,7 @@ class SpatialAttentionBlock(nn.Module):
 
 
 class TemporalAttentionBlock(SpatialAttentionBlock):
-    """The same block looking along time: one place in the picture, all its frames (book listing
-    3.L03). It reads no text.
-    """
+    """The same block along time: one place, all its frames (book listing 3.L03); without text."""
 
     along = "time"
 

@@ -20,8 +20,9 @@ def require(condition: bool, what: str, expected: object, given: object, hint: s
         )
 
 
-def require_folder(folder: str | Path, what: str) -> Path:
-    """A folder on this machine: a hub id is never fetched unasked."""
+def require_folder(folder: str | Path, what: str, part: str = "") -> Path:
+    """A folder on this machine, or the `part` of a pipeline in it: a hub id is never fetched
+    unasked."""
     require(
         Path(folder).is_dir(),
         what,
@@ -29,7 +30,8 @@ def require_folder(folder: str | Path, what: str) -> Path:
         repr(str(folder)),
         "A hub model is fetched first: huggingface_hub.snapshot_download(name) returns its folder.",
     )
-    return Path(folder)
+    inside = Path(folder) / part
+    return inside if inside.is_dir() else Path(folder)
 
 
 def require_rank(x: Tensor, names: str, what: str) -> None:
@@ -79,6 +81,16 @@ def check_labels(labels: Tensor, batch: torch.Size, classes: int) -> None:
         require(low >= 0 and high <= classes, "class labels", expected, f"{low} .. {high}")
 
 
+def require_mask(mask: Tensor, text: Tensor) -> None:
+    """The mask of text [B, L, D] must be [B, L] bool."""
+    require(
+        mask.shape == text.shape[:2] and mask.dtype == torch.bool,
+        "text mask",
+        f"{torch.bool} [B, L] = {list(text.shape[:2])}, True where a token is real",
+        f"{mask.dtype} {list(mask.shape)}",
+    )
+
+
 def check_text(text: Tensor, text_mask: Tensor | None, batch: int, width: int) -> None:
     """Text must be [B, L, width], its mask [B, L] bool with at least one True in every row."""
     require_rank(text, "B L D", "text embeddings")
@@ -90,19 +102,7 @@ def check_text(text: Tensor, text_mask: Tensor | None, batch: int, width: int) -
     )
     if text_mask is None:
         return
-    require(
-        text_mask.ndim == 2,
-        "text mask",
-        f"2 axes [B, L] = {list(text.shape[:2])}, True where a token is real",
-        f"{text_mask.ndim} axes {list(text_mask.shape)}",
-    )
-    require(
-        text_mask.shape == text.shape[:2],
-        "text mask",
-        list(text.shape[:2]),
-        list(text_mask.shape),
-    )
-    require(text_mask.dtype == torch.bool, "dtype of the text mask", torch.bool, text_mask.dtype)
+    require_mask(text_mask, text)
     if text_mask.device.type == "cpu" and not torch.compiler.is_compiling():
         require(
             bool(text_mask.any(dim=1).all()),

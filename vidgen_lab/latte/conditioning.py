@@ -36,13 +36,10 @@ class TimestepEmbedder(nn.Module):
 
 
 class LabelEmbedder(nn.Module):
-    """Class number to a vector; the last row of the table means "no class" (classifier-free
-    guidance).
-    """
+    """Class number to a vector; the last row means "no class" (classifier-free guidance)."""
 
     def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
-        self.null_class = num_classes
         self.table = nn.Embedding(num_classes + 1, dim)
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -84,8 +81,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class AdaLN(nn.Module):
-    """Adaptive layer norm: the condition sets scale and shift of a norm (book listing 3.L09,
-    repaired).
+    """Adaptive layer norm: the condition sets scale and shift (book listing 3.L09, repaired).
 
         AdaLN(x, c) = LN(x) * (1 + scale(c)) + shift(c)
 
@@ -105,8 +101,7 @@ class AdaLN(nn.Module):
 
 
 class AdaLNZero(nn.Module):
-    """Shift, scale and gate for both branches of a block, from a matrix of the block's own (DiT,
-    Latte's paper).
+    """Shift, scale and gate for both branches, from a matrix of the block's own (DiT, Latte).
 
     The matrix starts at zero, hence all gates do, hence every block starts as the identity.
     """
@@ -120,8 +115,7 @@ class AdaLNZero(nn.Module):
 
 
 class AdaLNSingle(nn.Module):
-    """The same six vectors from one matrix shared by all blocks plus a small table per block
-    (PixArt, diffusers).
+    """The same six vectors from one matrix of all blocks and a table per block (PixArt, diffusers).
 
     `cond` is the shared matrix's output [B, 6*D], computed once by the model. A third of a block's
     weights is saved.

@@ -1,8 +1,8 @@
 """Settings of a Latte, the four published sizes, and their parameters counted by formula."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from vidgen_lab.latte.checks import LatteInputError, require
+from vidgen_lab.latte.checks import require
 from vidgen_lab.latte.conditioning import FREQUENCIES
 
 
@@ -67,20 +67,14 @@ SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 
 
 
 def latte_config(name: str, **overrides) -> LatteConfig:
-    """Settings of a published size: "S/2", "B/2", "L/2", "XL/2", or another patch size, as in
-    "S/4".
-    """
+    """Settings of a published size, "S/2", "B/2", "L/2" or "XL/2", or of another patch: "S/4"."""
     size, _, patch = name.partition("/")
-    if size not in SIZES or not patch.isdigit() or int(patch) < 1:
-        raise LatteInputError(
-            f"Latte size: expected one of {', '.join(f'{s}/2' for s in SIZES)} "
-            f"(or another patch size after the slash), given {name!r}."
-        )
+    known = size in SIZES and patch.isdigit() and int(patch) > 0
+    sizes = f"one of {', '.join(f'{s}/2' for s in SIZES)} (or another patch size after the slash)"
+    require(known, "Latte size", sizes, repr(name))
     depth, hidden_size, num_heads = SIZES[size]
-    config = LatteConfig(
-        depth=depth, hidden_size=hidden_size, num_heads=num_heads, patch_size=int(patch)
-    )
-    return replace(config, **overrides)
+    named = {"depth": depth, "hidden_size": hidden_size, "num_heads": num_heads}
+    return LatteConfig(**(named | {"patch_size": int(patch)} | overrides))
 
 
 def count_parameters(config: LatteConfig) -> int:
@@ -97,21 +91,18 @@ def count_parameters(config: LatteConfig) -> int:
     def linear(inputs: int, outputs: int, bias: bool = True) -> int:
         return inputs * outputs + (outputs if bias else 0)
 
-    block = 3 * linear(h, h, config.qkv_bias) + linear(h, h)  # attention
-    block += linear(h, 4 * h) + linear(4 * h, h)  # MLP
+    attention = 3 * linear(h, h, config.qkv_bias) + linear(h, h)
+    block = attention + linear(h, 4 * h) + linear(4 * h, h)  # MLP
     block += 6 * h if single else linear(h, 6 * h)  # modulation
     total = config.depth * block
     total += linear(patch * config.in_channels, h)  # patch embedding
     total += linear(FREQUENCIES, h) + linear(h, h)  # timestep
-    total += (
-        (linear(h, 6 * h) + 2 * h) if single else linear(h, 2 * h)
-    )  # shared matrix, final layer's modulation
+    # the shared matrix and the final layer's table, or that layer's own matrix
+    total += linear(h, 6 * h) + 2 * h if single else linear(h, 2 * h)
     total += linear(h, patch * config.out_channels)  # out
     if config.condition == "class":
         total += (config.num_classes + 1) * h
     if config.condition == "text":
         total += linear(config.text_dim, h) + linear(h, h)
-        total += config.pairs * (
-            3 * linear(h, h, config.qkv_bias) + linear(h, h)
-        )  # cross-attention
+        total += config.pairs * attention  # cross-attention
     return total

@@ -3,6 +3,7 @@
 Loading is strict: a missing or unknown key is an error, never a warning.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.latte.checks import LatteInputError, require, require_folder
+from vidgen_lab.latte.checks import require, require_folder
 from vidgen_lab.latte.config import LatteConfig
 
 if TYPE_CHECKING:
@@ -18,69 +19,60 @@ if TYPE_CHECKING:
 
 Build = Callable[[LatteConfig], nn.Module]  # the class Latte: this module is below it
 
-# diffusers -> ours, outside the blocks
-_TOP = {
+# parts of the names of weights: diffusers -> ours
+_NAMES = {
     "pos_embed.proj": "patch_embed.proj",
-    "adaln_single.emb.timestep_embedder.linear_1": "time_embed.linear_1",
-    "adaln_single.emb.timestep_embedder.linear_2": "time_embed.linear_2",
+    "adaln_single.emb.timestep_embedder": "time_embed",
     "adaln_single.linear": "shared_modulation",
-    "caption_projection.linear_1": "text_embed.linear_1",
-    "caption_projection.linear_2": "text_embed.linear_2",
+    "caption_projection": "text_embed",
     "proj_out": "final.proj",
-}
-# diffusers -> ours, inside a block (attn2 has its key and value joined on our side)
-_BLOCK = {
     "attn1.to_q": "attention.q",
     "attn1.to_k": "attention.k",
     "attn1.to_v": "attention.v",
     "attn1.to_out.0": "attention.out",
     "attn2.to_q": "cross.q",
+    "attn2.to_k": "cross.kv",  # joined on our side, the key first
+    "attn2.to_v": "cross.kv",
     "attn2.to_out.0": "cross.out",
     "ff.net.0.proj": "mlp.up",
     "ff.net.2": "mlp.down",
 }
+# the settings of diffusers that our model has built in
+_FIXED = {
+    "norm_type": "ada_norm_single",
+    "activation_fn": "gelu-approximate",
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+    "dropout": 0.0,
+}
 
 
-def _name_pairs(config: LatteConfig, keys: set[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """(our key, diffusers keys joined in it) for every weight our model has."""
-    pairs = [("final.table", ("scale_shift_table",))]
-    for theirs, ours in _TOP.items():
-        pairs += [(f"{ours}.{kind}", (f"{theirs}.{kind}",)) for kind in ("weight", "bias")]
-    for i in range(config.pairs):
-        for their_list, half in (
-            ("transformer_blocks", "spatial"),
-            ("temporal_transformer_blocks", "temporal"),
-        ):
-            ours, theirs = f"blocks.{i}.{half}", f"{their_list}.{i}"
-            pairs.append((f"{ours}.modulation.table", (f"{theirs}.scale_shift_table",)))
-            for kind in ("weight", "bias"):
-                pairs += [
-                    (f"{ours}.{o}.{kind}", (f"{theirs}.{t}.{kind}",)) for t, o in _BLOCK.items()
-                ]
-                kv = tuple(f"{theirs}.attn2.to_{x}.{kind}" for x in "kv")
-                pairs.append((f"{ours}.cross.kv.{kind}", kv))
-    return [pair for pair in pairs if pair[0] in keys]
+def _our_name(theirs: str) -> str:
+    name = re.sub(r"^temporal_transformer_blocks\.(\d+)", r"blocks.\1.temporal", theirs)
+    name = re.sub(r"^transformer_blocks\.(\d+)", r"blocks.\1.spatial", name)
+    table = "modulation.table" if name.startswith("blocks.") else "final.table"
+    name = name.replace("scale_shift_table", table)
+    for part, ours in _NAMES.items():
+        name = name.replace(part, ours)
+    return name
+
+
+def _unread(name: str, config: LatteConfig) -> bool:
+    """diffusers carries a text projection even where nothing reads it."""
+    return config.condition == "none" and name.startswith("caption_projection.")
 
 
 def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
-    """Our settings for a LatteTransformer3DModel's; a setting that our model cannot honour is an
-    error.
-    """
+    """Our settings for a LatteTransformer3DModel's. Those that we cannot honour are an error."""
     hidden = config["num_attention_heads"] * config["attention_head_dim"]
-    fixed = {
-        "norm_type": "ada_norm_single",
-        "activation_fn": "gelu-approximate",
-        "norm_elementwise_affine": False,
-        "norm_eps": 1e-6,
-        "dropout": 0.0,
-    }
-    for key, expected in fixed.items():
+    for key, expected in _FIXED.items():
         require(config[key] == expected, f"diffusers setting {key}", expected, config[key])
-    out_channels = config["out_channels"] or config["in_channels"]
+    channels = config["in_channels"]
+    out_channels = config["out_channels"] or channels
     require(
-        out_channels in (config["in_channels"], 2 * config["in_channels"]),
+        out_channels in (channels, 2 * channels),
         "diffusers setting out_channels",
-        f"{config['in_channels']} or {2 * config['in_channels']}",
+        f"{channels} or {2 * channels}",
         out_channels,
     )
     cross = config["cross_attention_dim"]
@@ -90,7 +82,7 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
     return LatteConfig(
         sample_size=config["sample_size"],
         num_frames=config["video_length"],
-        in_channels=config["in_channels"],
+        in_channels=channels,
         patch_size=config["patch_size"],
         hidden_size=hidden,
         depth=2 * config["num_layers"],
@@ -98,7 +90,7 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
         modulation="single",
         condition="none" if cross is None else "text",
         text_dim=config["caption_channels"],
-        learn_sigma=out_channels == 2 * config["in_channels"],
+        learn_sigma=out_channels == 2 * channels,
         qkv_bias=config["attention_bias"],
     )
 
@@ -129,14 +121,11 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
         "attention_bias": config.qkv_bias,
         "sample_size": config.sample_size,
         "patch_size": config.patch_size,
-        "activation_fn": "gelu-approximate",
         "num_embeds_ada_norm": 1000,
-        "norm_type": "ada_norm_single",
-        "norm_elementwise_affine": False,
-        "norm_eps": 1e-6,
-        # diffusers builds a text projection even where nothing reads it; 1 is the smallest
+        # of a text projection that nothing reads, 1 is the smallest
         "caption_channels": config.text_dim or 1,
         "video_length": config.num_frames,
+        **_FIXED,
     }
 
 
@@ -145,22 +134,17 @@ def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) 
     if isinstance(model, (str, Path)):
         from diffusers import LatteTransformer3DModel
 
-        folder = require_folder(model, "folder of a Latte")
-        folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+        folder = require_folder(model, "folder of a Latte", "transformer")
         model = LatteTransformer3DModel.from_pretrained(
             folder, use_safetensors=True, local_files_only=True
         )
     config = config_from_diffusers(dict(model.config))
-    theirs = dict(model.state_dict())
     latte = build(config)
-    weights = {
-        ours: torch.cat([theirs.pop(n) for n in names])
-        for ours, names in _name_pairs(config, set(latte.state_dict()))
-    }
-    if config.condition == "none":  # diffusers carries a text projection that nothing reads
-        theirs = {k: v for k, v in theirs.items() if not k.startswith("caption_projection.")}
-    if theirs:
-        raise LatteInputError(f"diffusers weights: expected no other keys, given {sorted(theirs)}.")
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, weight in model.state_dict().items():
+        if not _unread(name, config):
+            parts.setdefault(_our_name(name), []).append(weight)
+    weights = {name: torch.cat(joined) for name, joined in parts.items()}
     latte.load_state_dict(weights, strict=True, assign=True)
     return latte.train(model.training)
 
@@ -171,14 +155,16 @@ def to_diffusers(latte: nn.Module) -> "LatteTransformer3DModel":
 
     model = LatteTransformer3DModel(**config_to_diffusers(latte.config))
     ours, weights = latte.state_dict(), {}
-    for key, names in _name_pairs(latte.config, set(ours)):
-        for name, part in zip(names, ours[key].chunk(len(names)), strict=True):
-            weights[name] = part.clone()
-    if latte.config.condition == "none":
-        dead = {k: v for k, v in model.state_dict().items() if k.startswith("caption_projection.")}
-        weights |= {k: torch.zeros_like(v) for k, v in dead.items()}
+    for name, fresh in model.state_dict().items():
+        if _unread(name, latte.config):
+            weights[name] = torch.zeros_like(fresh)
+        elif ".cross.kv." in _our_name(name):
+            key, value = ours[_our_name(name)].chunk(2)
+            weights[name] = key if ".to_k." in name else value
+        else:
+            weights[name] = ours[_our_name(name)]
     model.load_state_dict(weights, strict=True)
     first = next(latte.parameters())
-    if (first.device.type, first.dtype) != ("cpu", torch.float32):
+    if (first.device.type, first.dtype) != ("cpu", torch.float32):  # `to` warns even where it rests
         model = model.to(device=first.device, dtype=first.dtype)
     return model.train(latte.training)

@@ -15,11 +15,8 @@ from vidgen_lab.latte.config import LatteConfig
 
 @dataclass(frozen=True)
 class AttentionCost:
-    """Of one attention layer: score entries per head, FLOPs of its two products, bytes of scores if
-    stored.
-    """
+    """Of a layer: score entries per head, FLOPs of its two products, bytes of stored scores."""
 
-    kind: str
     score_entries: int
     flops: int
     score_bytes: int
@@ -33,8 +30,7 @@ def attention_cost(
     text_tokens: int = 120,
     bytes_per_value: int = 4,
 ) -> dict[str, AttentionCost]:
-    """Cost of every kind of attention over `num_frames` x `patches` tokens. Counted in tokens, not
-    in pixels.
+    """Cost of every kind of attention over `num_frames` x `patches` tokens.
 
     spatial T N^2, temporal N T^2, alternating their sum, full (T N)^2, cross T N L. Full over
     alternating is N T / (N + T), which never exceeds T: 15.06 for 16 frames of 256 patches.
@@ -49,17 +45,13 @@ def attention_cost(
     }
     # Q K^T and A V: each 2 * d FLOPs per score and head, heads * d = dim
     return {
-        kind: AttentionCost(kind, e, 4 * e * dim, e * heads * bytes_per_value)
+        kind: AttentionCost(e, 4 * e * dim, e * heads * bytes_per_value)
         for kind, e in entries.items()
     }
 
 
 def forward_flops(config: LatteConfig, height: int, width: int, text_tokens: int = 0) -> int:
-    """FLOPs of one clip's forward pass in matrix products, by formula (tested against PyTorch's
-    counter).
-
-    height, width: of the latents.
-    """
+    """FLOPs of one clip's forward pass in matrix products; height and width are the latents'."""
     h, t = config.hidden_size, config.num_frames
     n = (height // config.patch_size) * (width // config.patch_size)
     tokens, patch = t * n, config.patch_size**2
@@ -77,9 +69,8 @@ def forward_flops(config: LatteConfig, height: int, width: int, text_tokens: int
 
 
 def count_flops(function: Callable[[], object]) -> int:
-    """FLOPs that PyTorch counts while `function` runs: matrix products, convolutions, attention;
-    the backward pass too if the function does one.
-    """
+    """FLOPs that PyTorch counts while `function` runs, in matrix products, convolutions and
+    attention, forward and backward."""
     from torch.utils.flop_counter import (
         FlopCounterMode,
         sdpa_backward_flop_count,
@@ -103,9 +94,7 @@ def count_flops(function: Callable[[], object]) -> int:
 
 
 def saved_bytes(function: Callable[[], Tensor], model: nn.Module | None = None) -> int:
-    """Bytes that autograd keeps between forward and backward, each storage once, parameters of
-    `model` excluded.
-    """
+    """Bytes that autograd keeps for the backward pass, without the parameters of `model`."""
     ignore = {p.untyped_storage().data_ptr() for p in model.parameters()} if model else set()
     kept: dict[int, int] = {}
     hold = []  # a storage freed early could lend its address to another

@@ -24,18 +24,24 @@ from vidgen_lab.latte.checks import (
 )
 from vidgen_lab.latte.conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
 from vidgen_lab.latte.config import LatteConfig, latte_config
-from vidgen_lab.latte.tokens import VideoPatchEmbed, temporal_positions, unpatchify
+from vidgen_lab.latte.tokens import VideoPatchEmbed, sincos_1d, unpatchify
 
 if TYPE_CHECKING:
     from diffusers import LatteTransformer3DModel
 
+# Conditions start small beside the tokens (DiT: normal, 0.02).
+_CONDITIONS = ("time_embed.", "label_embed.", "text_embed.")
+# Every gate starts at zero, so every block starts as the identity and a deep stack trains from step
+# one (the tables of "single" are made as zeros). Cross-attention has no gate, so its last matrix is
+# one. And the first prediction is zero noise: a loss of 1, with no accidental structure to unlearn.
+_ZEROS = (
+    "modulation.linear.weight", "shared_modulation.weight", "cross.out.weight",
+    "final.linear.weight", "final.proj.weight",
+)  # fmt: skip
+
 
 class Latte(nn.Module):
-    """The whole model. See `LatteConfig` for the settings.
-
-    `Latte.from_name("XL/2")` builds a published size, `Latte.from_diffusers(...)` takes
-    over trained weights, `to_diffusers()` gives them back.
-    """
+    """The whole model. See `LatteConfig` for the settings."""
 
     def __init__(self, config: LatteConfig) -> None:
         super().__init__()
@@ -49,12 +55,12 @@ class Latte(nn.Module):
         self.shared_modulation = nn.Linear(dim, 6 * dim) if c.modulation == "single" else None
         self.blocks = nn.ModuleList(LatteTransformerBlock(c) for _ in range(c.pairs))
         self.final = FinalLayer(c)
-        positions = temporal_positions(dim, c.num_frames)
+        positions = sincos_1d(dim, torch.arange(c.num_frames)).float()  # [T, D]
         self.register_buffer("frame_positions", positions, persistent=False)
         self.initialize()
 
     def initialize(self) -> None:
-        """All initial values of the model, group by group."""
+        """All initial values of the model."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 # keeps the variance of a signal through the layer, forward and backward
@@ -64,28 +70,13 @@ class Latte(nn.Module):
         # the patch convolution is a matrix in disguise: same rule, on its flat form
         nn.init.xavier_uniform_(self.patch_embed.proj.weight.view(self.config.hidden_size, -1))
         nn.init.zeros_(self.patch_embed.proj.bias)
-        # conditions start small beside the tokens (DiT: normal, 0.02)
-        for linear in (self.time_embed.linear_1, self.time_embed.linear_2):
-            nn.init.normal_(linear.weight, std=0.02)
-        if self.label_embed is not None:
-            nn.init.normal_(self.label_embed.table.weight, std=0.02)
-        if self.text_embed is not None:
-            for linear in (self.text_embed.linear_1, self.text_embed.linear_2):
-                nn.init.normal_(linear.weight, std=0.02)
-        # every gate starts at zero, so every block starts as the identity and a deep stack trains
-        # from step one (the tables of "single" are made as zeros)
-        if self.shared_modulation is not None:
-            nn.init.zeros_(self.shared_modulation.weight)
-        for block in self.blocks:
-            for half in (block.spatial, block.temporal):
-                if self.config.modulation == "block":
-                    nn.init.zeros_(half.modulation.linear.weight)
-            if block.spatial.cross is not None:  # it has no gate, so its last matrix is one
-                nn.init.zeros_(block.spatial.cross.out.weight)
-        if self.config.modulation == "block":
-            nn.init.zeros_(self.final.linear.weight)
-        # the first prediction is zero noise: a loss of 1, with no accidental structure to unlearn
-        nn.init.zeros_(self.final.proj.weight)
+        for name, weight in self.named_parameters():
+            if not name.endswith("weight"):
+                continue
+            if name.startswith(_CONDITIONS):
+                nn.init.normal_(weight, std=0.02)
+            elif name.endswith(_ZEROS):
+                nn.init.zeros_(weight)
 
     def forward(
         self,
@@ -142,7 +133,7 @@ class Latte(nn.Module):
         text: Tensor | None,
         text_mask: Tensor | None,
     ) -> Tensor:
-        """Refuse what the model cannot take, in words; returns the timesteps as [B]."""
+        """Refuse what the model cannot take, in words. Returns the timesteps as [B]."""
         c, batch = self.config, x.shape[:1]
         require_rank(x, "B C T H W", "latents")
         require(
@@ -159,8 +150,8 @@ class Latte(nn.Module):
         t = t.expand(batch) if t.ndim == 0 else t
         require(t.shape == batch, "timesteps", list(batch), list(t.shape))
         require_finite(t, "timesteps", self.training)
-        for name, given in (("labels", labels), ("text", text)):
-            wanted = c.condition == {"labels": "class", "text": "text"}[name]
+        for name, given, kind in (("labels", labels, "class"), ("text", text, "text")):
+            wanted = c.condition == kind
             require(
                 (given is not None) == wanted,
                 f"{name} for a model with condition {c.condition!r}",
@@ -181,20 +172,14 @@ class Latte(nn.Module):
     # ----- in and out
     @classmethod
     def from_name(cls, name: str, **overrides: Any) -> "Latte":
-        """A published size with fresh weights: `Latte.from_name("S/2", num_frames=8,
-        condition="class", ...)`.
-        """
+        """A published size with fresh weights, and settings: `Latte.from_name("S/2", ...)`."""
         return cls(latte_config(name, **overrides))
 
     @classmethod
     def from_diffusers(cls, model: "LatteTransformer3DModel | str | Path") -> "Latte":
-        """Take over a diffusers LatteTransformer3DModel: an object, its folder, or a pipeline's
-        folder.
-        """
+        """Take over a LatteTransformer3DModel: an object, its folder, or a pipeline's folder."""
         return interop.from_diffusers(model, cls)
 
     def to_diffusers(self) -> "LatteTransformer3DModel":
-        """A LatteTransformer3DModel with these weights; stock LattePipeline samples it. Needs
-        modulation "single".
-        """
+        """A LatteTransformer3DModel with these weights, which need modulation "single"."""
         return interop.to_diffusers(self)

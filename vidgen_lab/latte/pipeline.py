@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from vidgen_lab.latte.checks import (
     require_folder,
     require_multiple,
 )
-from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
+from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """latents [B, C, T, h, w] (scaled, as the model made them); frames [B, 3, T, H, W] in 0 .. 1,
-    float32.
-    """
+    """latents [B, C, T, h, w], scaled; frames [B, 3, T, H, W] in 0 .. 1, float32."""
 
     latents: Tensor
     frames: Tensor
@@ -37,8 +35,8 @@ class Generated:
         """One Clip per sample, uint8."""
         from vidgen_lab.video.clip import Clip
 
-        pixels = (self.frames * 255).round().to(torch.uint8).permute(0, 2, 3, 4, 1).cpu().numpy()
-        return [Clip(frames, fps=fps) for frames in pixels]
+        videos = self.frames.permute(0, 2, 3, 4, 1).cpu().numpy()
+        return [Clip.from_float(video, fps) for video in videos]
 
 
 class VideoGenerator:
@@ -63,14 +61,12 @@ class VideoGenerator:
         device: str | torch.device = "cpu",
         text_dtype: torch.dtype = torch.float32,
     ) -> "VideoGenerator":
-        """Our own parts with the weights of a saved text-to-video LattePipeline: the toy world's,
-        or Latte-1 with its T5-XXL.
+        """Our parts with the weights of a saved LattePipeline: toy-latte, or Latte-1 with its T5.
 
         A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
         scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
 
-        text_dtype: of the text encoder alone; Latte and VAE stay in float32, in which the sampler
-            calculates.
+        text_dtype: of the text encoder alone; Latte and VAE stay in float32, like the sampler.
         """
         folder = require_folder(folder, "folder of a LattePipeline")
         encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype)
@@ -94,17 +90,14 @@ class VideoGenerator:
         generator: torch.Generator | None = None,
         height: int | None = None,
         width: int | None = None,
-        num_frames: int | None = None,
     ) -> Tensor:
-        """Standard normal latents [batch, C, T, h, w] for a clip of height x width pixels (default:
-        the model's).
-        """
+        """Standard normal latents [batch, C, T, h, w] for clips of height x width pixels (or of the
+        model's size)."""
         c, factor = self.model.config, self.vae.spatial_factor
         height, width = height or c.sample_size * factor, width or c.sample_size * factor
         require_multiple((height, width), factor * c.patch_size, "clip in pixels")
-        frames, size = num_frames or c.num_frames, (height // factor, width // factor)
-        empty = next(self.model.parameters()).new_empty((batch, c.in_channels, frames, *size))
-        return noise_like(empty, generator)
+        shape = batch, c.in_channels, c.num_frames, height // factor, width // factor
+        return noise_like(next(self.model.parameters()).new_empty(shape), generator)
 
     # 3. guidance
     def guide(
@@ -114,42 +107,28 @@ class VideoGenerator:
         null: TextEmbedding | None,
         labels: Tensor | None,
         scale: float,
-        rescale: float = 0.0,
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1."""
-        kind = self.model.config.condition
+        kind, told_nothing = self.model.config.condition, text is None and labels is None
         if kind == "none":
-            require(
-                text is None and labels is None,
-                "condition of an unconditional model",
-                "none",
-                "one",
-            )
+            require(told_nothing, "condition of an unconditional model", "none", "one")
             return self.model
         if kind == "class":
-            require(
-                labels is not None,
-                "labels of a class-conditional model",
-                f"[{batch}] numbers",
-                "none",
-            )
+            name = "labels of a class-conditional model"
+            require(labels is not None, name, f"[{batch}] numbers", "none")
             empty = torch.full_like(labels, self.model.config.num_classes)
-            return Guidance(self.model, {"labels": labels}, {"labels": empty}, scale, rescale)
-        require(
-            text is not None, "prompt of a text-conditional model", "a prompt or text=...", "none"
-        )
-        if scale != 1 and null is None:
-            null = self.text_encoder.null() if self.text_encoder else None
-            require(
-                null is not None,
-                "empty prompt for guidance",
-                "null=... or a text encoder",
-                "neither",
-            )
-            null = null.repeat(batch)
-        cond = {"text": text.embeddings, "text_mask": text.mask}
-        empty = cond if null is None else {"text": null.embeddings, "text_mask": null.mask}
-        return Guidance(self.model, cond, empty, scale, rescale)
+            return Guidance(self.model, {"labels": labels}, {"labels": empty}, scale)
+        name = "prompt of a text-conditional model"
+        require(text is not None, name, "a prompt or text=...", "none")
+        if scale == 1:
+            null = text  # nothing reads it
+        elif null is None:
+            encoder = self.text_encoder
+            wanted = "null=... or a text encoder"
+            require(encoder is not None, "empty prompt for guidance", wanted, "neither")
+            null = encoder.null().repeat(batch)
+        cond, empty = ({"text": t.embeddings, "text_mask": t.mask} for t in (text, null))
+        return Guidance(self.model, cond, empty, scale)
 
     # 4. decode
     @torch.no_grad()
@@ -165,39 +144,25 @@ class VideoGenerator:
         prompt: str | Sequence[str] | None,
         sampler: Sampler,
         guidance_scale: float = 7.0,
-        seed: int | torch.Generator = 0,
-        negative_prompt: str | None = None,
+        seed: int = 0,
         text: TextEmbedding | None = None,
         null: TextEmbedding | None = None,
-        labels: Tensor | None = None,
-        batch: int = 1,
-        on_step: Callable[[int, Step], None] | None = None,
-        rescale: float = 0.0,
-        **size: Any,
+        **size: int,
     ) -> Generated:
-        """Make clips.
+        """Make clips. (Of a model of classes: `guide` with labels, then `sample`.)
 
         Args:
-            prompt: one or several; None with text=..., labels=... or for an unconditional model
-                (`batch` clips).
-            seed: an integer, or a generator; the same seed on a CPU generator gives the same clip
-                on any device.
-            negative_prompt: takes the empty prompt's place in guidance.
-            size: height, width (pixels) and num_frames.
+            prompt: one or several; None with text=... or for an unconditional model.
+            seed: the same one gives the same noise on any device.
+            null: takes the empty prompt's place in guidance, one for each prompt.
+            size: height and width in pixels.
         """
         if prompt is not None:
             require(text is None, "prompt", "either prompt or text", "both")
             text = self.encode_prompt(prompt)  # 1. words to vectors
-        if text is not None:
-            batch = len(text.mask)
-        elif labels is not None:
-            batch = len(labels)
-        if negative_prompt is not None:
-            null = self.encode_prompt([negative_prompt] * batch)
-        generator = (
-            seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-        )
+        batch = 1 if text is None else len(text.mask)
+        generator = torch.Generator().manual_seed(seed)
         noise = self.initial_noise(batch, generator, **size)  # 2. where the way begins
-        denoiser = self.guide(batch, text, null, labels, guidance_scale, rescale)  # 3. who leads
-        latents = sample(denoiser, sampler, noise, generator, on_step)  # 4. noise to latents
+        denoiser = self.guide(batch, text, null, None, guidance_scale)  # 3. who leads
+        latents = sample(denoiser, sampler, noise, generator)  # 4. noise to latents
         return Generated(latents, self.decode(latents))  # 5. latents to frames

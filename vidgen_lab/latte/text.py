@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import LatteInputError, require, require_folder
+from vidgen_lab.latte.checks import require, require_folder, require_mask
 
 MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
 
@@ -26,12 +26,7 @@ class TextEmbedding:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        require(
-            self.mask.shape == self.embeddings.shape[:2] and self.mask.dtype == torch.bool,
-            "text mask",
-            f"bool {list(self.embeddings.shape[:2])}",
-            f"{self.mask.dtype} {list(self.mask.shape)}",
-        )
+        require_mask(self.mask, self.embeddings)
 
     def to(self, *args: Any) -> "TextEmbedding":
         """Move, or change the precision of the embeddings (the mask stays bool)."""
@@ -51,8 +46,7 @@ class TextEncoder:
     Args:
         tokenizer, model: any pair with the interface of transformers (real T5, or the toy world's
             small one).
-        max_length: tokens of a prompt, end-of-sequence included; what is beyond is cut, and
-            `encode` says so.
+        max_length: tokens of a prompt, end-of-sequence included; what is beyond is cut.
 
     Prompts are put into lower case without outer blanks first, as LattePipeline does.
     """
@@ -90,41 +84,24 @@ class TextEncoder:
         return cls(tokenizer, encoder.to(device), length)
 
     @torch.no_grad()
-    def encode(self, prompts: str | Sequence[str], strict: bool = False) -> TextEmbedding:
-        """Prompts to embeddings [B, max_length, D] and mask [B, max_length].
-
-        strict: a prompt that does not fit is an error instead of a cut.
-        """
+    def encode(self, prompts: str | Sequence[str]) -> TextEmbedding:
+        """Prompts to embeddings [B, max_length, D] and mask [B, max_length]."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         require(len(prompts) > 0, "prompts", "at least one", "none")
-        prompts = [p.lower().strip() for p in prompts]
-        if strict:
-            self._require_fit(prompts)
         batch = self.tokenizer(
-            prompts,
+            [p.lower().strip() for p in prompts],
             padding="max_length",
             max_length=self.max_length,
             truncation=True,
-            return_attention_mask=True,
-            add_special_tokens=True,
             return_tensors="pt",
         )
         device = next(self.model.parameters()).device
         ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
         return TextEmbedding(self.model(ids, attention_mask=mask)[0], mask.bool())
 
-    def _require_fit(self, prompts: list[str]) -> None:
-        for prompt in prompts:
-            count = len(self.tokenizer(prompt, add_special_tokens=True).input_ids)
-            if count > self.max_length:
-                raise LatteInputError(
-                    f"prompt: expected at most {self.max_length} tokens, given {count}. "
-                    "Shorten it, or raise max_length if the model was trained with more."
-                )
-
-    def null(self, count: int = 1) -> TextEmbedding:
-        """The empty prompt, `count` times: its end-of-sequence token alone is real."""
-        return self.encode([""] * count)
+    def null(self) -> TextEmbedding:
+        """The empty prompt: its end-of-sequence token alone is real."""
+        return self.encode("")
 
 
 def drop_prompts(

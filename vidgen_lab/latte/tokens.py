@@ -57,11 +57,6 @@ def sincos_2d(
     return torch.cat([code_x, code_y], dim=1).float()  # [rows*cols, dim]
 
 
-def temporal_positions(dim: int, num_frames: int) -> Tensor:
-    """Codes of the frame numbers 0 .. num_frames-1: [num_frames, dim] float32."""
-    return sincos_1d(dim, torch.arange(num_frames)).float()
-
-
 # ----- patches
 def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
     """Cut frames into patches: [B, C, T, H, W] -> [B, T, N, p*p*C], N = (H/p)(W/p), row by row.
@@ -97,10 +92,9 @@ class VideoPatchEmbed(nn.Module):
     decays them or saves them.
 
     Args:
-        patch_size: side p of a patch, in latent pixels.
-        in_channels: C of the latents.
+        patch_size: side of a patch, sample_size: side of the frames that the positions are laid
+            out for, both in latent pixels.
         embed_dim: width D of a token.
-        sample_size: latent side the positions are laid out for.
     """
 
     def __init__(

@@ -58,22 +58,17 @@ def same(inputs: int, outputs: int) -> nn.Conv3d:
 
 
 def halve(inputs: int, outputs: int) -> nn.Conv3d:
-    """Halves height and width. A kernel of 4 at stride 2 weighs every pixel equally often; 3 would
-    not.
-    """
+    """Halves height and width. A kernel of 4 at stride 2 weighs all pixels alike; 3 would not."""
     return nn.Conv3d(inputs, outputs, (1, 4, 4), stride=(1, 2, 2), padding=(0, 1, 1))
 
 
 def double(inputs: int, outputs: int) -> nn.Module:
-    """Doubles height and width: repeat pixels, then smooth (a transposed convolution leaves a
-    checkerboard).
-    """
+    """Doubles height and width. (A transposed convolution would leave a checkerboard.)"""
     return nn.Sequential(nn.Upsample(scale_factor=(1, 2, 2)), same(inputs, outputs))
 
 
 class VideoVAEEncoder(nn.Module):
-    """Clip to latent distribution, 8 times smaller a side (book listing 3.L01, normalised per
-    frame).
+    """Clip to latents, 8 times smaller a side (book listing 3.L01, normalised per frame).
 
     [B, in_channels, T, H, W] -> z, mu, logvar, each [B, latent_channels, T, H/8, W/8].
     """
@@ -143,30 +138,27 @@ def kl_divergence(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 class FrameVAE(nn.Module):
-    """A video VAE that treats a clip as pictures. `encode`, `decode`, `moments` as in `VideoVAE`.
+    """A picture VAE as a video VAE: every frame by itself."""
 
-    vae: the picture VAE. chunk: frames that go through at once; memory grows with it, the result
-    does not change.
-    """
+    chunk = 14  # frames that go through at once: memory grows with it, the result does not change
 
-    def __init__(self, vae: "AutoencoderKL", chunk: int = 14) -> None:
+    def __init__(self, vae: "AutoencoderKL") -> None:
         super().__init__()
         require(vae.config.shift_factor is None, "shift_factor", None, vae.config.shift_factor)
-        self.vae, self.config, self.chunk = vae, vae.config, chunk
+        self.vae, self.config = vae, vae.config
         self.spatial_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @classmethod
-    def from_diffusers(cls, model: "AutoencoderKL | str | Path", chunk: int = 14) -> "FrameVAE":
+    def from_diffusers(cls, model: "AutoencoderKL | str | Path") -> "FrameVAE":
         """An AutoencoderKL: the object, its folder, or a pipeline's folder with `vae/` inside."""
         if isinstance(model, str | Path):
             from diffusers import AutoencoderKL
 
-            folder = require_folder(model, "folder of a VAE")
-            folder = folder / "vae" if (folder / "vae").is_dir() else folder
+            folder = require_folder(model, "folder of a VAE", "vae")
             model = AutoencoderKL.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True
             )
-        return cls(model, chunk)
+        return cls(model)
 
     def _framewise(self, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
         require_rank(x, "B C T H W", what)
@@ -193,10 +185,6 @@ class FrameVAE(nn.Module):
         """Scaled latents -> clip in about -1 .. 1."""
         z = latents / self.config.scaling_factor
         return self._framewise(lambda part: self.vae.decode(part).sample, z, "latents")
-
-    def to_diffusers(self) -> "AutoencoderKL":
-        """The picture VAE itself."""
-        return self.vae
 
 
 class PatchPCA:
@@ -229,7 +217,6 @@ class PatchPCA:
 
     def decode(self, z: Tensor) -> Tensor:
         """[B, components, T, h, w] -> [B, 3, T, h*p, w*p]."""
-        require(self.basis is not None, "PatchPCA", "fit(clips) first", "no basis")
         rows, cols = z.shape[-2:]
         codes = z.permute(0, 2, 3, 4, 1).flatten(2, 3).double()  # [B, T, N, components]
         return unpatchify((codes @ self.basis.T + self.mean).to(z.dtype), self.patch, rows, cols)

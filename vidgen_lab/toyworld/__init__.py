@@ -7,9 +7,6 @@ from vidgen_lab.toyworld.world import (
     ATTRIBUTES,
     BACKGROUNDS,
     COLOURS,
-    MOTIONS,
-    STYLES,
-    SUBJECTS,
     Scene,
     is_held_out,
     sample_scene,
@@ -19,10 +16,6 @@ __all__ = [
     "ATTRIBUTES",
     "BACKGROUNDS",
     "COLOURS",
-    "MOTIONS",
-    "STYLES",
-    "SUBJECTS",
-    "Rendered",
     "Scene",
     "caption",
     "is_held_out",
@@ -34,8 +27,8 @@ __all__ = [
 
 def __getattr__(name: str):
     # The renderer needs OpenCV; the grammar does not. Load it only for those who draw.
-    if name in {"render", "Rendered"}:
-        from vidgen_lab.toyworld import renderer
+    if name == "render":
+        from vidgen_lab.toyworld.renderer import render
 
-        return getattr(renderer, name)
+        return render
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

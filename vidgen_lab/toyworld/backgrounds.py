@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidgen_lab.toyworld.subjects import ellipse, poly
+from vidgen_lab.toyworld.subjects import box, ellipse, poly
 
 RGB = tuple[int, int, int]
 
@@ -69,22 +69,13 @@ def desert(aspect: float, rng: np.random.Generator) -> Backdrop:
     shift, sun = _phase(rng), _side(rng) * aspect
     x = _side(rng, 0.12, 0.88) * aspect
     cactus = (84, 138, 92)
+    arm = poly((-0.11, 0.58), (-0.07, 0.58), (-0.07, 0.68), (0, 0.68), (0, 0.72), (-0.11, 0.72))
     still = [
         (ellipse(sun, 0.2, 0.09), (255, 240, 190)),
         (_hill(aspect, 0.66, 0.05, 0.8, shift), (226, 176, 112)),
         (_hill(aspect, 0.8, 0.05, 1.2, shift + 2.4), (208, 152, 90)),
-        (poly((x - 0.03, 0.5), (x + 0.03, 0.5), (x + 0.03, 0.84), (x - 0.03, 0.84)), cactus),
-        (
-            poly(
-                (x - 0.11, 0.58),
-                (x - 0.07, 0.58),
-                (x - 0.07, 0.68),
-                (x, 0.68),
-                (x, 0.72),
-                (x - 0.11, 0.72),
-            ),
-            cactus,
-        ),
+        (box(x - 0.03, 0.5, x + 0.03, 0.84), cactus),
+        (arm + (x, 0), cactus),
     ]
     return Backdrop(((250, 204, 150), (255, 236, 200)), still)
 
@@ -139,13 +130,12 @@ def city(aspect: float, rng: np.random.Generator) -> Backdrop:
     still, x = [], 0.0
     while x < aspect:
         w, top = rng.choice((0.19, 0.25)), rng.choice((0.28, 0.4, 0.52)) + rng.uniform(-0.02, 0.02)
-        still.append((poly((x, top), (x + w, top), (x + w, 0.9), (x, 0.9)), (92, 84, 118)))
+        still.append((box(x, top, x + w, 0.9), (92, 84, 118)))
         for wy in np.arange(top + 0.06, 0.8, 0.13):
             for wx in (x + 0.03, x + w - 0.08):
-                window = poly((wx, wy), (wx + 0.05, wy), (wx + 0.05, wy + 0.06), (wx, wy + 0.06))
-                still.append((window, (250, 216, 140)))
+                still.append((box(wx, wy, wx + 0.05, wy + 0.06), (250, 216, 140)))
         x += w + 0.015
-    still.append((poly((0, 0.88), (aspect, 0.88), (aspect, 1.01), (0, 1.01)), (70, 66, 84)))
+    still.append((box(0, 0.88, aspect, 1.01), (70, 66, 84)))
     return Backdrop(((250, 176, 156), (252, 220, 190)), still)
 
 
@@ -153,12 +143,7 @@ def forest(aspect: float, rng: np.random.Generator) -> Backdrop:
     still = [(_hill(aspect, 0.5, 0.03, 1.6, _phase(rng)), (124, 168, 128))]
     for x in np.linspace(0.05, 0.95, 6) * aspect + rng.uniform(-0.02, 0.02, 6):
         size = rng.uniform(0.4, 0.52)
-        still.append(
-            (
-                poly((x - 0.03, 0.65), (x + 0.03, 0.65), (x + 0.03, 0.86), (x - 0.03, 0.86)),
-                (96, 70, 52),
-            )
-        )
+        still.append((box(x - 0.03, 0.65, x + 0.03, 0.86), (96, 70, 52)))
         still += [(piece, (46, 110, 76)) for piece in _fir(x, 0.82, size)]
     still.append((_hill(aspect, 0.85, 0.02, 1.2, _phase(rng)), (78, 126, 74)))
     return Backdrop(((196, 226, 206), (226, 240, 220)), still)

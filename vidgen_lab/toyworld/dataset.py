@@ -8,7 +8,7 @@ import numpy as np
 
 from vidgen_lab.files import replacing, write_files
 from vidgen_lab.toyworld.language import REGISTERS, caption
-from vidgen_lab.toyworld.renderer import Rendered, render
+from vidgen_lab.toyworld.renderer import render
 from vidgen_lab.toyworld.world import (
     BACKGROUNDS,
     COLOURS,
@@ -19,7 +19,6 @@ from vidgen_lab.toyworld.world import (
     legal_backgrounds,
     sample_scene,
 )
-from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.sheets import film_strip, write_png
 from vidgen_lab.video.writer import write_clip
 
@@ -31,8 +30,7 @@ def write_dataset(
     width: int = 96,
     height: int = 64,
     num_frames: int = 17,
-    fps: float = 8,
-    held_out: bool | None = False,
+    held_out: bool = False,
 ) -> Path:
     """Render `count` captioned clips into `folder`, readable by three kinds of trainers at once.
 
@@ -49,10 +47,12 @@ def write_dataset(
     rows = []
     for number in range(count):
         scene = sample_scene(rng, held_out)
-        rendered = render(scene, width, height, num_frames, fps)
+        rendered = render(scene, width, height, num_frames)
         name = f"{number:05d}_{scene.colour}_{scene.subject}_{scene.motion}"
         write_clip(rendered.clip, folder / "videos" / f"{name}.mp4")
-        write_truth(rendered, folder / "truth" / f"{name}.npz")
+        truth = {part: getattr(rendered, part) for part in ("centers", "boxes", "masks")}
+        with replacing(folder / "truth" / f"{name}.npz") as file:
+            np.savez_compressed(file, **truth)
         text = caption(scene, REGISTERS[number % len(REGISTERS)], rng)
         rows.append({"file_name": f"videos/{name}.mp4", "text": text} | asdict(scene))
     lists = {
@@ -64,17 +64,10 @@ def write_dataset(
     return folder
 
 
-def write_truth(rendered: Rendered, path: Path) -> None:
-    """Centres, boxes and masks as one compressed .npz."""
-    with replacing(path) as part:
-        np.savez_compressed(
-            part, centers=rendered.centers, boxes=rendered.boxes, masks=rendered.masks
-        )
-
-
-def world_clips() -> list[tuple[str, Clip]]:
-    """One clip per subject, walking through all colours, motions, backgrounds and styles."""
-    clips = []
+def write_world_sheet(path: Path) -> Path:
+    """Every subject at three moments, captioned, as PNG; all colours, motions, backgrounds and
+    styles take their turn."""
+    clips, texts = [], []
     for i, subject in enumerate(SUBJECTS):
         motions, places = LEGAL_MOTIONS[subject], legal_backgrounds(subject)
         preferred = BACKGROUNDS[i % len(BACKGROUNDS)]
@@ -86,12 +79,6 @@ def world_clips() -> list[tuple[str, Clip]]:
             style=STYLES[(i // 3) % len(STYLES)],
             seed=i,
         )
-        text = caption(scene, "minimal", np.random.default_rng(i))
-        clips.append((text, render(scene, 144, 96).clip))
-    return clips
-
-
-def write_world_sheet(path: Path) -> Path:
-    """Every subject at three moments, captioned, as PNG."""
-    texts, clips = zip(*world_clips(), strict=True)
+        texts.append(caption(scene, "minimal", np.random.default_rng(i)))
+        clips.append(render(scene, 144, 96).clip)
     return write_png(film_strip(clips, texts, 3), path)

@@ -159,12 +159,8 @@ MOODS = (
     "cheerful", "poetic", "mysterious", "colorful", "colourful",
 )  # fmt: skip
 OPENINGS = (
-    "a poem in motion :",
-    "fantasy scene :",
-    "a cinematic shot of",
-    "imagine",
-    "once upon a time ,",
-)
+    "a poem in motion :", "fantasy scene :", "a cinematic shot of", "imagine", "once upon a time ,",
+)  # fmt: skip
 
 # Words of their own that name an attribute without a full phrase; longest match wins.
 EXTRA_WORDS = {
@@ -235,30 +231,14 @@ def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float =
 
 def vocabulary() -> list[str]:
     """Every word (lower case, punctuation apart) that captions or the parser know, sorted."""
-    tables = [
-        SUBJECT_NOUNS,
-        COLOUR_WORDS,
-        MOTION_PHRASES,
-        SPECIAL_MOTIONS,
-        BACKGROUND_PHRASES,
-        STYLE_PHRASES,
-    ]
-    phrases = [
-        phrase
-        for table in [*tables, *EXTRA_WORDS.values()]
-        for group in table.values()
-        for phrase in group
-    ]
+    tables = [SUBJECT_NOUNS, COLOUR_WORDS, MOTION_PHRASES, SPECIAL_MOTIONS, BACKGROUND_PHRASES]
+    tables += [STYLE_PHRASES, *EXTRA_WORDS.values()]
     fillers = (
         "a an the of in on over at with and to , . : ; ! - video clip scene showing time lapse"
     )
-    return sorted(
-        {
-            word
-            for text in [*phrases, *QUALITIES, *MOODS, *OPENINGS, fillers]
-            for word in split_words(text)
-        }
-    )
+    texts = [phrase for table in tables for group in table.values() for phrase in group]
+    texts += [*QUALITIES, *MOODS, *OPENINGS, fillers]
+    return sorted({word for text in texts for word in split_words(text)})
 
 
 def split_words(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 from vidgen_lab.toyworld.language import (
@@ -52,8 +52,8 @@ class Reading:
     """
 
     named: dict[str, str]
-    unjudged: list[str] = field(default_factory=list)
-    ignored: dict[str, str | None] = field(default_factory=dict)
+    unjudged: list[str]
+    ignored: dict[str, str | None]
 
 
 def parse_prompt(text: str) -> dict[str, str]:
@@ -88,7 +88,9 @@ def read_prompt(text: str) -> Reading:
 def _read(text: str) -> tuple[dict[str, str], list[str]]:
     """What a sentence names, and what no attribute holds."""
     words = split_words(text)
-    whole = re.sub(r"\w+n ['’] t(?!\w)", "not", _singular(words))  # doesn't, can't
+    # several of a subject are that subject; "stars" are left alone, they are a place
+    whole = " ".join(_plurals().get(word, word) for word in words)
+    whole = re.sub(r"\w+n ['’] t(?!\w)", "not", whole)  # doesn't, can't
     unjudged = [f"negation ({' '.join(m.group().split())})" for m in _NEGATED.finditer(whole)]
     numbers = re.findall(rf"(?<!\w)(?:{_NUMBER})(?!\w)", whole)
     unjudged += [f"number ({w})" for w in numbers or [w for w in words if w in _plurals()]]
@@ -99,11 +101,12 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
     if not subjects:
         return {}, unjudged
     subject = subjects[0]
-    unjudged += [f"second subject ({key})" for key in _others(subjects)]
+    others = dict.fromkeys(key for *_, key in subjects if key != subject[2])
+    unjudged += [f"second subject ({key})" for key in others]
     # "a star" is a subject, "under the stars" a place, so the subject's own word is left out.
     outside = text[: subject[0]] + " " * (subject[1] - subject[0]) + text[subject[1] :]
     motion = _motion(text, subject[2])
-    if not motion and (verb := _any_motion(text)):
+    if not motion and (verb := _first(text, {phrase: (phrase,) for phrase in _motion_words()})):
         unjudged.append(f"motion ({verb}: a {subject[2]} does not do that here)")
     found = {
         "subject": subject[2],
@@ -127,27 +130,18 @@ def word_list() -> str:
         "Backgrounds": BACKGROUND_PHRASES,
         "Styles": STYLE_PHRASES,
     }
+    special: dict[str, dict[str, None]] = {}
+    for (subject, _), phrases in SPECIAL_MOTIONS.items():
+        special.setdefault(subject, {}).update(dict.fromkeys(phrases))
     lines = []
     for title, table in tables.items():
-        lines += [
-            title,
-            *(
-                f"  {key.replace('_', ' '):<12} {', '.join(table[key])}{reserved.get(key, '')}"
-                for key in table
-            ),
-        ]
-    special: dict[str, list[str]] = {}
-    for (subject, _), phrases in SPECIAL_MOTIONS.items():
-        special.setdefault(subject, []).extend(phrases)
+        lines.append(title)
+        for key, phrases in table.items():
+            note = reserved.get(key, "")
+            lines.append(f"  {key.replace('_', ' '):<12} {', '.join(phrases)}{note}")
     lines.append("Motions of some subjects")
-    lines += [
-        f"  {subject:<12} {', '.join(dict.fromkeys(words))}" for subject, words in special.items()
-    ]
+    lines += [f"  {subject:<12} {', '.join(phrases)}" for subject, phrases in special.items()]
     return "\n".join(lines)
-
-
-def _others(subjects: list[Hit]) -> list[str]:
-    return [key for key in dict.fromkeys(key for *_, key in subjects) if key != subjects[0][2]]
 
 
 def _colour(text: str, subject: Hit) -> str | None:
@@ -177,10 +171,15 @@ def _other_nouns() -> str:
     return "|".join(sorted((words | {"sky"}) - set(_ADJECTIVES), key=len, reverse=True))
 
 
+def _motion_words() -> list[str]:
+    """The words of every motion that some subject of the world does."""
+    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
+    return [phrase for group in groups for phrase in group]
+
+
 @cache
 def _verbs() -> str:
-    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
-    return "|".join(sorted({phrase.split()[0] for group in groups for phrase in group}))
+    return "|".join(sorted({phrase.split()[0] for phrase in _motion_words()}))
 
 
 def _background(text: str) -> str | None:
@@ -191,36 +190,22 @@ def _background(text: str) -> str | None:
         for key, phrases in BACKGROUND_PHRASES.items()
     }
     adjectives = {key: tuple(w for w in words[key] if w in _ADJECTIVES) for key in words}
-    hits = _find(text, places) or _find(text, adjectives)
-    return hits[0][2] if hits else None
+    return _first(text, places) or _first(text, adjectives)
 
 
 def _style(text: str) -> str | None:
     styles = {key: STYLE_PHRASES[key] + EXTRA_WORDS["style"][key] for key in STYLE_PHRASES}
-    hits = _find(re.sub(r"\b(starry )?night sky\b", " ", text), styles)
-    return hits[0][2] if hits else None
+    return _first(re.sub(r"\b(starry )?night sky\b", " ", text), styles)
 
 
 def _motion(text: str, subject: str) -> str | None:
     legal = {motion: motion_phrases(subject, motion) for motion in LEGAL_MOTIONS[subject]}
-    if found := _find(text, legal):
-        return found[0][2]
+    if found := _first(text, legal):
+        return found
     for motion in ("left", "right", "up", "down"):
         if motion in legal and re.search(rf"\b{motion}(wards?)?\b", text):
             return motion
     return None
-
-
-def _any_motion(text: str) -> str | None:
-    """The words of a motion that some subject of the world does."""
-    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
-    hits = _find(text, {phrase: (phrase,) for group in groups for phrase in group})
-    return hits[0][2] if hits else None
-
-
-def _singular(words: list[str]) -> str:
-    """Several of a subject are that subject; "stars" are left alone, they are a place."""
-    return " ".join(_plurals().get(word, word) for word in words)
 
 
 @cache
@@ -235,6 +220,11 @@ def _find(text: str, table: Table) -> list[Hit]:
     """Every phrase of `table` in `text`, longest first at one place, no overlaps."""
     pattern, keys = _search(tuple(table.items()))
     return [(*m.span(), keys[m.group()]) for m in pattern.finditer(text)]
+
+
+def _first(text: str, table: Table) -> str | None:
+    """The key of the first phrase of `table` in `text`."""
+    return next((key for *_, key in _find(text, table)), None)
 
 
 @lru_cache(maxsize=128)

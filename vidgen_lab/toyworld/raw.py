@@ -7,7 +7,7 @@ precision and recall of a gate, of scene cuts and of duplicate groups are number
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from vidgen_lab.files import write_files
 from vidgen_lab.toyworld.language import caption
 from vidgen_lab.toyworld.renderer import render
 from vidgen_lab.toyworld.world import Scene, sample_scene
@@ -80,9 +81,8 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
         for _ in range(number):
             maker.make(kind)
     lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
-    (folder / "truth.jsonl.part").write_text(lines, encoding="utf-8")
-    os.replace(folder / "truth.jsonl.part", folder / "truth.jsonl")
-    os.replace(building, folder / "videos")
+    building.rename(folder / "videos")
+    write_files({folder / "truth.jsonl": lines})  # last: whoever finds it finds a whole collection
     return folder
 
 
@@ -118,26 +118,23 @@ class _Maker:
         self.planted: list[Planted] = []
         self._originals: list[tuple[Planted, Clip]] = []
         self._shown: set[tuple[str, ...]] = set()
-        self._names = self._free_names()
 
     def make(self, kind: str) -> None:
         if kind in _SPOILERS:
-            spoil, reason = _SPOILERS[kind]
+            spoil, end = _SPOILERS[kind]
             scene, clip = self._shot()
-            expected = "rejected" if reason else "kept"
-            self._write(kind, spoil(clip, self.rng), scene, expected, reason)
+            self._write(kind, spoil(clip.frames, self.rng), scene, end)
         elif kind in _COPIES:
             change, crf = _COPIES[kind]
             of, clip = self._original()
-            clip = change(clip, self.rng)
-            path = write_clip(clip, self.folder / f"{next(self._names)}.mp4", crf)
-            self._note(path, kind, "rejected", "duplicate", of)
+            copy = Clip(change(clip.frames, self.rng), FPS)
+            self._note(kind, write_clip(copy, self._path(), crf), None, "duplicate", of)
         else:
             getattr(self, f"_{kind}")()
 
     def _clean(self) -> None:
         scene, clip = self._shot()
-        self._originals.append((self._write("clean", clip, scene), clip))
+        self._originals.append((self._write("clean", clip.frames, scene), clip))
 
     def _film(self) -> None:
         """Two to five shots with hard cuts, each long enough to be a clip of its own and in another
@@ -146,25 +143,26 @@ class _Maker:
         for _ in range(int(self.rng.integers(2, 6))):
             shots.append(self._shot(elsewhere=shots[-1][0].background if shots else ""))
         lengths = [clip.num_frames for _, clip in shots]
-        film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
+        film = np.concatenate([clip.frames for _, clip in shots])
         self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
 
     def _exact_duplicate(self) -> None:
         of, _ = self._original()
-        name = next(self._names)
-        path = self.folder / "copies" / f"{name}.mp4"
+        path = self.folder / "copies" / self._path().name
         path.parent.mkdir(exist_ok=True)
         shutil.copyfile(self.folder / of.file, path)
-        self._note(path, "exact_duplicate", "rejected", "duplicate", of)
+        self._note("exact_duplicate", path, None, "duplicate", of)
 
     def _truncated(self) -> None:
         """An upload that broke off: the index at the front promises more than the file holds."""
         scene, clip = self._shot()
         data = encode_clip(clip)
-        self._bytes("truncated", data[: int(len(data) * self.rng.uniform(0.5, 0.8))], ".mp4", scene)
+        data = data[: int(len(data) * self.rng.uniform(0.5, 0.8))]
+        self._bytes("truncated", data, ".mp4", scene, "error")
 
     def _text(self) -> None:
-        self._bytes("text", b"<html><body>404 Not Found</body></html>\n" * 40, ".mp4", None)
+        page = b"<html><body>404 Not Found</body></html>\n" * 40
+        self._bytes("text", page, ".mp4", None, "error")
 
     def _wrong_extension(self) -> None:
         scene, clip = self._shot()
@@ -180,20 +178,16 @@ class _Maker:
         self._converted("variable_rate", ".mp4", (), ("-vf", half, "-fps_mode", "vfr"))
 
     def _odd_sound(self) -> None:
-        number = sum(p.kind == "odd_sound" for p in self.planted)
-        suffix, codec = _SOUNDS[number % len(_SOUNDS)]
+        suffix, codec = _SOUNDS[self._made("odd_sound") % len(_SOUNDS)]
         tone = ("-f", "lavfi", "-t", 2, "-i", "sine=440")
-        self._converted(
-            "odd_sound", suffix, (), (*tone, "-map", "0:v", "-map", "1:a", "-c:a", codec)
-        )
+        maps = ("-map", "0:v", "-map", "1:a", "-c:a", codec)
+        self._converted("odd_sound", suffix, (), (*tone, *maps))
 
     def _hostile_name(self) -> None:
-        number = sum(p.kind == "hostile_name" for p in self.planted)
         scene, clip = self._shot()
-        name = HOSTILE_NAMES[number % len(HOSTILE_NAMES)]
-        path = self.folder / f"odd {number // len(HOSTILE_NAMES)}" / name
-        write_clip(clip, path)
-        self._note(path, "hostile_name", "kept", "", None, scene)
+        lap, number = divmod(self._made("hostile_name"), len(HOSTILE_NAMES))
+        path = self.folder / f"odd {lap}" / HOSTILE_NAMES[number]
+        self._note("hostile_name", write_clip(clip, path), scene)
 
     # helpers -----------------------------------------------------------------------------------
 
@@ -215,37 +209,43 @@ class _Maker:
     def _original(self) -> tuple[Planted, Clip]:
         return self._originals[int(self.rng.integers(len(self._originals)))]
 
+    def _made(self, kind: str) -> int:
+        return sum(planted.kind == kind for planted in self.planted)
+
+    def _path(self, suffix: str = ".mp4") -> Path:
+        """A new file with a random name, so that nothing can be guessed from the alphabet."""
+        return self.folder / f"clip_{int(self.rng.integers(16**8)):08x}{suffix}"
+
     def _converted(self, kind: str, suffix: str, before: tuple, after: tuple) -> None:
         scene, clip = self._shot()
-        source = write_clip(clip, self.folder / ".source.mp4")
-        path = self.folder / f"{next(self._names)}{suffix}"
+        source, path = write_clip(clip, self.folder / ".source.mp4"), self._path(suffix)
         run_ffmpeg(*before, "-i", local(source), *after, local(path))
         source.unlink()
-        self._note(path, kind, "kept", "", None, scene)
+        self._note(kind, path, scene)
+
+    def _bytes(self, kind: str, data: bytes, suffix: str, scene: Scene | None, end: str) -> None:
+        path = self._path(suffix)
+        path.write_bytes(data)
+        self._note(kind, path, scene, end)
 
     def _write(
-        self, kind: str, clip: Clip, scene: Scene, expected: str = "kept", reason: str = "",
+        self, kind: str, frames: np.ndarray, scene: Scene, end: str = "kept",
         cuts: tuple[int, ...] = (),
     ) -> Planted:  # fmt: skip
-        path = write_clip(clip, self.folder / f"{next(self._names)}.mp4")
-        return self._note(path, kind, expected, reason, None, scene, cuts)
-
-    def _bytes(
-        self, kind: str, data: bytes, suffix: str, scene: Scene | None, expected: str = "error"
-    ) -> None:
-        path = self.folder / f"{next(self._names)}{suffix}"
-        path.write_bytes(data)
-        self._note(path, kind, expected, "", None, scene)
+        path = write_clip(Clip(frames, FPS), self._path())
+        return self._note(kind, path, scene, end, cuts=cuts)
 
     def _note(
-        self, path: Path, kind: str, expected: str, reason: str, of: Planted | None,
-        scene: Scene | None = None, cuts: tuple[int, ...] = (),
+        self, kind: str, path: Path, scene: Scene | None, end: str = "kept",
+        of: Planted | None = None, cuts: tuple[int, ...] = (),
     ) -> Planted:  # fmt: skip
+        """Write down what is true of a file. end: "kept", "error" or the reason of a rejection."""
+        rejected = end not in ("kept", "error")
         planted = Planted(
             file=path.relative_to(self.folder).as_posix(),
             kind=kind,
-            expected=expected,
-            reason=reason,
+            expected="rejected" if rejected else end,
+            reason=end if rejected else "",
             group=of.group if of else len(self.planted),
             cuts=cuts,
             text=caption(scene, "minimal", self.rng) if scene else (of.text if of else ""),
@@ -254,64 +254,62 @@ class _Maker:
         self.planted.append(planted)
         return planted
 
-    def _free_names(self) -> Iterator[str]:
-        """Names in random order, so that nothing can be guessed from the alphabet."""
-        while True:
-            yield f"clip_{int(self.rng.integers(16**8)):08x}"
+
+# What spoils a clip: functions of its frames [T, H, W, 3].
 
 
-def _blur(clip: Clip, rng: np.random.Generator) -> Clip:
+def _blur(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     sigma = rng.uniform(2.5, 4.0)
-    return Clip(np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in clip.frames]), clip.fps)
+    return np.stack([cv2.GaussianBlur(frame, (0, 0), sigma) for frame in frames])
 
 
-def _grainy_blur(clip: Clip, rng: np.random.Generator) -> Clip:
+def _freeze(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.repeat(frames[:1], len(frames), axis=0)
+
+
+def _grainy_blur(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blur under grain: a sharp-looking number for many a measure."""
-    noise = rng.normal(0, 5, clip.frames.shape[:3])[..., None]
-    frames = np.clip(_blur(clip, rng).frames + noise, 0, 255)
-    return Clip(np.rint(frames).astype(np.uint8), clip.fps)
+    grain = rng.normal(0, 5, frames.shape[:3])
+    return _with_grain(_blur(frames, rng), grain)
 
 
-def _freeze(clip: Clip, rng: np.random.Generator) -> Clip:
-    return Clip(np.repeat(clip.frames[:1], clip.num_frames, axis=0), clip.fps)
-
-
-def _grainy_still(clip: Clip, rng: np.random.Generator) -> Clip:
+def _grainy_still(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A photograph of a screen, so to speak: every frame differs from the last, nothing happens."""
-    noise = rng.normal(0, rng.uniform(3, 6), clip.frames.shape[:3])[..., None]
-    frames = np.clip(_freeze(clip, rng).frames + noise, 0, 255)
-    return Clip(np.rint(frames).astype(np.uint8), clip.fps)
+    grain = rng.normal(0, rng.uniform(3, 6), frames.shape[:3])
+    return _with_grain(_freeze(frames, rng), grain)
 
 
-def _resized(clip: Clip, size: tuple[int, int]) -> Clip:
-    frames = [cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in clip.frames]
-    return Clip(np.stack(frames), clip.fps)
+def _with_grain(frames: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(frames + grain[..., None], 0, 255)).astype(np.uint8)
 
 
-def _trim(clip: Clip, rng: np.random.Generator) -> Clip:
+def _resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
+
+
+def _trim(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     start, end = int(rng.integers(1, 4)), int(rng.integers(1, 4))
-    return Clip(clip.frames[start:-end], clip.fps)
+    return frames[start:-end]
 
 
-def _shorten(clip: Clip, rng: np.random.Generator) -> Clip:
-    return Clip(clip.frames[: int(rng.integers(4, 9))], clip.fps)
+def _shorten(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return frames[: int(rng.integers(4, 9))]
 
 
-def _barred(clip: Clip, rng: np.random.Generator) -> Clip:
+def _barred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Bars above and below are no reason to lose a film: they are cut off."""
-    frames, bar = clip.frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
+    frames, bar = frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
     frames[:, :bar] = frames[:, -bar:] = 0
-    return Clip(frames, clip.fps)
+    return frames
 
 
-def _over_expose(clip: Clip, rng: np.random.Generator) -> Clip:
+def _over_expose(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Opened up until half to four fifths of the picture is burnt out. A gain alone would leave a
     night dark and call it over-exposed."""
-    share, first, gain = rng.uniform(0.5, 0.8), clip.frames[0].astype(np.float32), 1.0
-    while (_exposed(first, gain).min(axis=-1) < 255).mean() > 1 - share:
+    share, light, gain = rng.uniform(0.5, 0.8), frames.astype(np.float32), 1.0
+    while (_exposed(light[0], gain).min(axis=-1) < 255).mean() > 1 - share:
         gain *= 1.1
-    frames = _exposed(clip.frames.astype(np.float32), gain)
-    return Clip(frames.astype(np.uint8), clip.fps)
+    return _exposed(light, gain).astype(np.uint8)
 
 
 def _exposed(frames: np.ndarray, gain: float) -> np.ndarray:
@@ -319,25 +317,26 @@ def _exposed(frames: np.ndarray, gain: float) -> np.ndarray:
     return np.clip(frames * gain + 60 * (gain - 1), 0, 255)
 
 
-def _darken(clip: Clip, rng: np.random.Generator) -> Clip:
-    return Clip((clip.frames * rng.uniform(0.02, 0.05)).astype(np.uint8), clip.fps)
+def _darken(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return (frames * rng.uniform(0.02, 0.05)).astype(np.uint8)
 
 
-_SPOILERS: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], str]] = {
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+_SPOILERS: dict[str, tuple[Change, str]] = {
     "blur": (_blur, "blurred"),
     "grainy_blur": (_grainy_blur, "blurred"),
     "frozen": (_freeze, "frozen"),
     "grainy_still": (_grainy_still, "static"),
-    "tiny": (lambda clip, rng: _resized(clip, (64, 38)), "too_small"),
-    "letterbox": (_barred, ""),
+    "tiny": (lambda frames, rng: _resized(frames, (64, 38)), "too_small"),
+    "letterbox": (_barred, "kept"),
     "short": (_shorten, "too_short"),
     "over_exposed": (_over_expose, "over_exposed"),
     "dark": (_darken, "under_exposed"),
 }
 # What becomes of a copy of a clip, and how much of it the coding spares.
 _SMALLER = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
-_COPIES: dict[str, tuple[Callable[[Clip, np.random.Generator], Clip], int]] = {
-    "reencoded": (lambda clip, rng: clip, 34),
-    "resized": (lambda clip, rng: _resized(clip, _SMALLER), 23),
+_COPIES: dict[str, tuple[Change, int]] = {
+    "reencoded": (lambda frames, rng: frames, 34),
+    "resized": (lambda frames, rng: _resized(frames, _SMALLER), 23),
     "trimmed": (_trim, 23),
 }

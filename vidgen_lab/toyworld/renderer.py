@@ -23,9 +23,10 @@ PALETTE = {
     "white": (248, 248, 250),
 }
 
+_SUPERSAMPLE = 2  # painted so many times as large
 _SUB_PIXEL_BITS = 4
 _OUTLINE = 0.02  # of the frame height
-_PAPER = (250, 240, 222)
+_PAPER = (250, 240, 222)  # what the ground of a cut-out is bleached with
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,6 @@ def render(
     height: int = 64,
     num_frames: int = 17,
     fps: float = 8,
-    supersample: int = 2,
     drawing: Drawing | None = None,
 ) -> Rendered:
     """Render `scene`; the same arguments give the same bytes on one machine.
@@ -64,10 +64,10 @@ def render(
             "at least 1 frame of 16 pixels a side"
         )
     rng = np.random.default_rng(scene.seed)
-    aspect, scale = width / height, height * supersample
+    aspect, scale = width / height, height * _SUPERSAMPLE
     backdrop = BACKDROPS[scene.background](aspect, rng)
     path = poses(scene, num_frames, aspect, rng)
-    still = _gradient(backdrop.sky, width * supersample, scale)
+    still = _gradient(backdrop.sky, width * _SUPERSAMPLE, scale)
     for points, colour in backdrop.still:
         _fill(still, points, colour, scale)
 
@@ -79,7 +79,7 @@ def render(
         if scene.style == "neon":
             canvas = _darken(canvas)
         elif scene.style == "papercut":
-            canvas = _bleach(canvas)
+            canvas = cv2.addWeighted(canvas, 0.45, np.full_like(canvas, _PAPER), 0.55, 0)
         parts = (drawing or DRAWINGS[scene.subject])(pose.phase)
         mask = _draw_subject(canvas, scene, parts, pose, scale)
         if scene.style == "neon":
@@ -91,8 +91,7 @@ def render(
         video = _vintage(video, rng)
     masks = np.stack(masks)
     centers = np.array([(p.x * height, p.y * height) for p in path])
-    clip = Clip(video, fps=fps)
-    return Rendered(clip, scene, centers, boxes_of(masks), masks)
+    return Rendered(Clip(video, fps), scene, centers, boxes_of(masks), masks)
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
@@ -126,12 +125,9 @@ def _draw_subject(
         edge = WHITE if paper else INK
         cv2.polylines(canvas, outlines, True, edge, thickness, cv2.LINE_AA, _SUB_PIXEL_BITS)
     for part in parts:
-        _fill(canvas, part.points, _rgb(part, tones), scale)
+        tone = tones[part.paint] if isinstance(part.paint, str) else part.paint
+        _fill(canvas, part.points, [int(v) for v in tone], scale)
     return mask
-
-
-def _rgb(part: Part, tones: dict[str, np.ndarray]) -> tuple[int, ...]:
-    return tuple(int(v) for v in (tones[part.paint] if isinstance(part.paint, str) else part.paint))
 
 
 def _place(points: np.ndarray, pose: Pose) -> np.ndarray:
@@ -154,12 +150,6 @@ def _gradient(sky: tuple, width: int, height: int) -> np.ndarray:
     return np.ascontiguousarray(
         np.broadcast_to(np.round(column), (height, width, 3)).astype(np.uint8)
     )
-
-
-def _bleach(canvas: np.ndarray) -> np.ndarray:
-    """Coloured paper: halfway to cream."""
-    paper = np.full_like(canvas, _PAPER)
-    return cv2.addWeighted(canvas, 0.45, paper, 0.55, 0)
 
 
 def _shadow(canvas: np.ndarray, mask: np.ndarray, scale: int) -> None:

@@ -51,6 +51,10 @@ def poly(*points: tuple[float, float]) -> np.ndarray:
     return np.array(points, dtype=float)
 
 
+def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return poly((left, top), (right, top), (right, bottom), (left, bottom))
+
+
 def limb(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
     """A straight limb from (x0, y0) to (x1, y1) as a quadrilateral."""
     along = np.array([x1 - x0, y1 - y0])
@@ -127,15 +131,14 @@ def rocket(t: float) -> list[Part]:
 
 
 def car(t: float) -> list[Part]:
-    wheels = [(-0.58, 0.38), (0.58, 0.38)]
     parts = [
         Part(poly((-0.62, -0.12), (-0.36, -0.58), (0.34, -0.58), (0.66, -0.12)), "shade"),
         Part(poly((-0.42, -0.14), (-0.26, -0.46), (0.0, -0.46), (0.0, -0.14)), GLASS),
         Part(poly((0.08, -0.14), (0.08, -0.46), (0.27, -0.46), (0.46, -0.14)), GLASS),
         Part(poly((-1.08, -0.14), (0.95, -0.14), (1.1, 0.06), (1.1, 0.38), (-1.1, 0.38)), "main"),
     ]
-    for x, y in wheels:
-        parts += [Part(ellipse(x, y, 0.28), INK), Part(ellipse(x, y, 0.12, n=12), CREAM)]
+    for x in (-0.58, 0.58):
+        parts += [Part(ellipse(x, 0.38, 0.28), INK), Part(ellipse(x, 0.38, 0.12, n=12), CREAM)]
     return parts
 
 
@@ -231,7 +234,7 @@ def lighthouse(t: float) -> list[Part]:
         Part(band(-0.72, -0.3), "main"),
         Part(band(0.02, 0.44), "main"),
         Part(band(0.72, 1.05), "main"),
-        Part(poly((-0.2, -1.12), (0.2, -1.12), (0.2, -0.82), (-0.2, -0.82)), FLAME),
+        Part(box(-0.2, -1.12, 0.2, -0.82), FLAME),
         Part(poly((-0.3, -1.1), (0.3, -1.1), (0, -1.42)), "shade"),
     ]
 
@@ -258,7 +261,7 @@ def coffee(t: float) -> list[Part]:
     sway = 0.1 * np.sin(2 * np.pi * t)
     level = 0.5 - 0.72 * t
     half = 0.55 + 0.15 * (0.5 - level) / 0.75
-    parts = [
+    return [
         Part(ellipse(0, 0.86, 1.02, 0.17), "shade"),
         Part(ellipse(0.82, 0.22, 0.32, 0.32), "shade"),
         Part(ellipse(0.82, 0.22, 0.15, 0.15, n=14), CREAM),
@@ -267,13 +270,12 @@ def coffee(t: float) -> list[Part]:
         Part(poly((-half + 0.09, level), (half - 0.09, level), (0.46, 0.6), (-0.46, 0.6)), COFFEE),
         Part(limb(0.02 * sway, -2.2, sway * 0.3, level + 0.05, 0.16), COFFEE, effect=True),
     ]
-    return parts
 
 
 def robot(t: float) -> list[Part]:
     stride = 0.16 * np.sin(5 * np.pi * t)
-    square = poly((-0.55, -0.12), (0.55, -0.12), (0.5, 0.58), (-0.5, 0.58))
-    head = poly((-0.42, -0.82), (0.42, -0.82), (0.42, -0.22), (-0.42, -0.22))
+    body = poly((-0.55, -0.12), (0.55, -0.12), (0.5, 0.58), (-0.5, 0.58))
+    head = box(-0.42, -0.82, 0.42, -0.22)
     return [
         Part(limb(0, -0.82, 0, -1.12, 0.1), INK),
         Part(ellipse(0, -1.14, 0.12, n=14), FLAME),
@@ -281,13 +283,13 @@ def robot(t: float) -> list[Part]:
         Part(limb(0.28, 0.55, 0.28 - stride, 1.02, 0.26), "shade"),
         Part(limb(-0.6, 0.0, -0.86, 0.4 + stride, 0.22), "shade"),
         Part(limb(0.6, 0.0, 0.86, 0.4 - stride, 0.22), "shade"),
-        Part(square, "main"),
+        Part(body, "main"),
         Part(head, "main"),
         Part(ellipse(-0.08, -0.54, 0.13, n=14), CREAM),
         Part(ellipse(0.26, -0.54, 0.13, n=14), CREAM),
         Part(ellipse(-0.05, -0.54, 0.06, n=10), INK),
         Part(ellipse(0.29, -0.54, 0.06, n=10), INK),
-        Part(poly((-0.28, 0.08), (0.28, 0.08), (0.28, 0.36), (-0.28, 0.36)), GLASS),
+        Part(box(-0.28, 0.08, 0.28, 0.36), GLASS),
     ]
 
 

@@ -1,7 +1,6 @@
 """From noise to a clip: DDPM, DDIM and Euler steps, and classifier-free guidance.
 
-Each `step` equals diffusers' scheduler of the same name, step by step
-(tests/latte/test_samplers.py).
+Each `step` equals that of diffusers' scheduler of the same name.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,27 +33,17 @@ class Sampler(Protocol):
 def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading") -> Tensor:
     """The training timesteps that a short sampler visits, noisiest first: [num_steps] integers.
 
-    leading: 0, k, 2k, ...; linspace: both ends; trailing: T-1, T-1-k, ..., which starts at pure
-    noise, as schedules with zero terminal SNR need. Table 2 of Lin et al. 2023.
+    leading: 0, k, 2k, ...; trailing: T-1, T-1-k, ..., which starts at pure noise, as schedules with
+    zero terminal SNR need. Table 2 of Lin et al. 2023.
     """
     require(1 <= num_steps <= num_timesteps, "sampling steps", f"1 .. {num_timesteps}", num_steps)
-    require(
-        spacing in ("leading", "trailing", "linspace"),
-        "timestep spacing",
-        "'leading', 'trailing' or 'linspace'",
-        repr(spacing),
-    )
+    known = spacing in ("leading", "trailing")
+    require(known, "timestep spacing", "'leading' or 'trailing'", repr(spacing))
     if spacing == "leading":
         return (torch.arange(num_steps) * (num_timesteps // num_steps)).flip(0)
-    if spacing == "trailing":
-        ratio = num_timesteps / num_steps
-        down = torch.tensor(
-            [num_timesteps - i * ratio for i in range(num_steps)], dtype=torch.float64
-        )
-        return down.round().long() - 1
-    return (
-        torch.linspace(0, num_timesteps - 1, num_steps, dtype=torch.float64).round().long().flip(0)
-    )
+    ratio = num_timesteps / num_steps
+    down = [num_timesteps - i * ratio for i in range(num_steps)]
+    return torch.tensor(down, dtype=torch.float64).round().long() - 1
 
 
 class DDPMSampler:
@@ -62,8 +51,8 @@ class DDPMSampler:
 
         x_{t-1} = mean of q(x_{t-1} | x_t, x_0 predicted) + sigma_t z
 
-    variance: "fixed_small" (the posterior's), "fixed_large" (beta_t) or "learned_range" (the
-    network's own, from the second half of its output channels).
+    variance: "fixed_small" (the posterior's) or "learned_range" (the network's own, from the second
+    half of its output channels).
     """
 
     def __init__(
@@ -73,7 +62,7 @@ class DDPMSampler:
         variance: str = "fixed_small",
         spacing: str = "leading",
     ) -> None:
-        kinds = ("fixed_small", "fixed_large", "learned_range")
+        kinds = ("fixed_small", "learned_range")
         require(variance in kinds, "variance", f"one of {kinds}", repr(variance))
         total = scheduler.num_timesteps
         self.scheduler, self.variance = scheduler, variance
@@ -107,7 +96,7 @@ class DDPMSampler:
             f = (extra + 1) / 2
             sigma = (0.5 * (f * beta.log() + (1 - f) * small.log())).exp()
         else:
-            sigma = (small if self.variance == "fixed_small" else beta).sqrt()
+            sigma = small.sqrt()
         return Step(mean + sigma * noise_like(x, generator), x0)
 
 
@@ -115,8 +104,8 @@ class DDIMSampler:
     """Few, large steps along one path; with eta = 0 the noise decides everything (Song et al. 2021,
     equation 12).
 
-        x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z,   sigma = eta *
-        sigma_DDPM
+        x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z
+        sigma = eta * sigma_DDPM
 
     The last step lands on the clean clip.
     """
@@ -188,9 +177,7 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise, drawn where the generator lives: a CPU seed means the same clip on
-    every device.
-    """
+    """Normal noise, drawn where the generator lives: on a CPU the same for every device."""
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 
@@ -270,12 +257,9 @@ def sample(
     sampler: Sampler,
     noise: Tensor,
     generator: torch.Generator | None = None,
-    on_step: Callable[[int, Step], None] | None = None,
 ) -> Tensor:
     """Denoise to the end: the latents of a clip, [B, C, ...]."""
     latents = noise
-    for index, step in enumerate(trajectory(denoiser, sampler, noise, generator)):
+    for step in trajectory(denoiser, sampler, noise, generator):
         latents = step.latents
-        if on_step is not None:
-            on_step(index, step)
     return latents

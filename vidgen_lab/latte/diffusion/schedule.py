@@ -1,10 +1,8 @@
 """How noise is mixed in, and every way of naming what the network should say about it.
 
-    q(x_t | x_0):   x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps          abar_t = prod_{s<=t} (1 -
-    beta_s)
+    x_t = a_t x_0 + s_t eps,   a_t^2 = abar_t = prod_{s<=t} (1 - beta_s),   s_t^2 = 1 - abar_t
 
-The three usual targets are three views of one line; with a_t = sqrt(abar_t), s_t = sqrt(1 -
-abar_t):
+The three usual targets are three views of one line:
 
     epsilon: eps            x0: x_0            v: a_t eps - s_t x_0
 """
@@ -54,20 +52,21 @@ def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: f
 
 
 def cosine_abar(u: float, offset: float = 0.008) -> float:
-    """Signal fraction of the cosine schedule at u = t/T in 0 .. 1, before division by its value at
-    0.
-    """
+    """Signal of the cosine schedule at u = t/T in 0 .. 1, before division by its value at 0."""
     return math.cos((u + offset) / (1 + offset) * math.pi / 2) ** 2
 
 
 def rescale_to_zero_snr(betas: Tensor) -> Tensor:
-    """Shift and scale sqrt(abar) so that the last step holds no signal (Lin et al. 2023, algorithm
-    1).
-    """
+    """No signal in the last step: sqrt(abar) shifted and scaled (Lin et al. 2023, algorithm 1)."""
     root = (1 - betas).cumprod(0).sqrt()
     first, last = root[0].clone(), root[-1].clone()
     abar = ((root - last) * (first / (first - last))) ** 2
     return 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])
+
+
+def _per_sample(values: Tensor, x: Tensor) -> Tensor:
+    """[B] -> [B, 1, ..., 1], beside x of any rank."""
+    return values.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 class NoiseScheduler(nn.Module):
@@ -127,10 +126,8 @@ class NoiseScheduler(nn.Module):
         missing = needed - set(c) if isinstance(c, dict) else needed
         require(not missing, str(file), "settings of a scheduler", f"none for {sorted(missing)}")
         schedule, prediction = c["beta_schedule"], c["prediction_type"]
-        require(schedule in _DIFFUSERS, "beta_schedule", f"one of {set(_DIFFUSERS)}", schedule)
-        require(
-            prediction in _DIFFUSERS, "prediction_type", f"one of {set(_DIFFUSERS)}", prediction
-        )
+        for name, given in (("beta_schedule", schedule), ("prediction_type", prediction)):
+            require(given in _DIFFUSERS, name, f"one of {set(_DIFFUSERS)}", given)
         return cls(
             c["num_train_timesteps"],
             _DIFFUSERS[schedule],
@@ -141,20 +138,16 @@ class NoiseScheduler(nn.Module):
         )
 
     def coefficients(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(sqrt(abar_t), sqrt(1 - abar_t)), shaped to multiply x: [B, 1, ..., 1], in float32 at
-        least.
-        """
+        """sqrt(abar_t) and sqrt(1 - abar_t) as [B, 1, ..., 1] beside x, in float32 at least."""
         require(t.ndim == 0 or t.shape == x.shape[:1], "timesteps", [x.shape[0]], list(t.shape))
         require(not t.dtype.is_floating_point, "dtype of timesteps", "integers", t.dtype)
-        abar = self.alphas_cumprod[t.to(self.alphas_cumprod.device)].to(x.device)
-        abar = abar.reshape(-1, *[1] * (x.ndim - 1))  # [B, 1, ..., 1], whatever the rank of x
+        abar = _per_sample(self.alphas_cumprod[t.to(self.alphas_cumprod.device)], x)
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """q(x_t | x_0): sqrt(abar_t) x0 + sqrt(1 - abar_t) noise, computed in float32, returned in
-        x0's dtype.
+        """A sample of q(x_t | x_0), in x0's dtype. x0, noise: [B, ...]; t: [B] integers.
 
-        x0, noise: [B, ...]; t: [B] integers. (A bfloat16 coefficient would turn 0.9995 into 1.)
+        Computed in float32: a bfloat16 coefficient would turn 0.9995 into 1.
         """
         require(noise.shape == x0.shape, "noise", list(x0.shape), list(noise.shape))
         a, s = self.coefficients(t, x0)
@@ -188,49 +181,38 @@ class NoiseScheduler(nn.Module):
         abar = self.alphas_cumprod if t is None else self.alphas_cumprod[t]
         return abar / (1 - abar)
 
-    def sample_timesteps(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
-        """[batch] timesteps, every level equally likely."""
-        device = self.betas.device
-        return torch.randint(0, self.num_timesteps, (batch,), generator=generator, device=device)
-
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t.
-
-        The variance of the very last step is zero; its logarithm takes the second step's (improved
-        DDPM).
-        """
-        shape = (-1, *[1] * (x_t.ndim - 1))
+        """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t."""
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
-        variance = beta * (1 - before) / (1 - abar)
-        log_variance = variance.clone()
-        log_variance[0] = variance[1]
-        c0 = (beta * before.sqrt() / (1 - abar))[t].view(shape)
-        ct = ((1 - before) * (1 - beta).sqrt() / (1 - abar))[t].view(shape)
-        return c0 * x0 + ct * x_t, log_variance.log()[t].view(shape)
+        c0 = _per_sample((beta * before.sqrt() / (1 - abar))[t], x_t)
+        ct = _per_sample(((1 - before) * (1 - beta).sqrt() / (1 - abar))[t], x_t)
+        return c0 * x0 + ct * x_t, self._posterior_log_variance(t, x_t)
+
+    def _posterior_log_variance(self, t: Tensor, x: Tensor) -> Tensor:
+        """log beta~_t; at t = 0, where beta~ is zero, its neighbour's (improved DDPM)."""
+        t = t.clamp(min=1)
+        abar, before = self.alphas_cumprod[t], self.alphas_cumprod[t - 1]
+        return _per_sample((self.betas[t] * (1 - before) / (1 - abar)).log(), x)
 
     def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
-        """The network's variance channels (in -1 .. 1) as a log-variance between the posterior's
-        and beta_t.
+        """The network's variance channels (in -1 .. 1) as a log-variance.
 
             log sigma^2 = f log beta_t + (1 - f) log beta~_t,     f = (output + 1) / 2
 
-        Both ends are bounds: the true reverse step lies between them (improved DDPM, equation 15).
+        beta_t and the posterior's beta~_t bound the true reverse step (improved DDPM, equation 15).
         """
-        shape = (-1, *[1] * (output.ndim - 1))
-        low = self.posterior(output, output, t)[1]
-        high = self.betas.log()[t].view(shape)
+        low = self._posterior_log_variance(t, output)
+        high = _per_sample(self.betas.log()[t], output)
         f = (output + 1) / 2
         return f * high + (1 - f) * low
 
 
 class FlowMatchingPath:
-    """A straight line from clip to noise: x_s = (1 - s) x_0 + s noise, s in 0 .. 1 (1 is noise, as
-    in diffusers).
+    """A straight line from clip to noise, x_s = (1 - s) x_0 + s noise, s in 0 .. 1.
 
     The network predicts the velocity dx/ds = noise - x_0. `shift` > 1 moves the levels towards
-    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s). The network is given s *
-    num_timesteps as its timestep.
+    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s).
     """
 
     def __init__(self, num_timesteps: int = 1000, shift: float = 1.0) -> None:
@@ -240,19 +222,16 @@ class FlowMatchingPath:
     def warp(self, s: Tensor) -> Tensor:
         return self.shift * s / (1 + (self.shift - 1) * s)
 
-    def _level(self, s: Tensor, x: Tensor) -> Tensor:
-        return s.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
-
     def add_noise(self, x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
-        s = self._level(s, x0)
+        s = _per_sample(s, x0)
         return (1 - s) * x0 + s * noise
 
-    def target(self, x0: Tensor, noise: Tensor, s: Tensor | None = None) -> Tensor:
+    def target(self, x0: Tensor, noise: Tensor) -> Tensor:
         return noise - x0
 
     def to_x0(self, output: Tensor, x_s: Tensor, s: Tensor) -> Tensor:
-        return x_s - self._level(s, x_s) * output
+        return x_s - _per_sample(s, x_s) * output
 
     def timestep(self, s: Tensor) -> Tensor:
-        """What the network is told."""
+        """What the network is told of the level: [B] in 0 .. num_timesteps."""
         return s * self.num_timesteps
