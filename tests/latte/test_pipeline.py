@@ -17,7 +17,6 @@ from vidgen_lab.latte import (
     TextEncoder,
     VideoGenerator,
 )
-from vidgen_lab.latte.diffusion.samplers import sample
 from vidgen_lab.latte.text import TextEmbedding, stock_pair
 
 NO_WORDS = TextEmbedding(torch.zeros(1, 1, 12), torch.ones(1, 1, dtype=torch.bool))
@@ -158,12 +157,13 @@ def test_prompt_changes_the_clip_and_the_seed_fixes_it():
     assert a.min() >= 0 and a.max() <= 1 and a.dtype == torch.float32
 
 
-def test_another_prompt_may_take_the_empty_ones_place():
+def test_negative_prompt_takes_the_empty_ones_place():
     make = tiny()
-    run = lambda null: make("a red ball", ddim(), 5.0, null=null).latents  # noqa: E731
-    empty = run(None)
-    assert torch.equal(empty, run(make.encode_prompt("")))
-    assert not torch.equal(empty, run(make.encode_prompt("blue star")))
+    run = lambda **told: make("a red ball", ddim(), 5.0, **told).latents  # noqa: E731
+    empty, other = run(), run(negative_prompt="blue star")
+    assert torch.equal(empty, run(negative_prompt=""))
+    assert not torch.equal(empty, other)
+    assert torch.equal(other, run(null=make.encode_prompt("blue star")))
 
 
 def test_batch_and_single_prompts_agree():
@@ -191,21 +191,22 @@ def test_generating_never_encodes():
 
 def test_class_conditional_generation():
     make = tiny("class")
-    noise = make.initial_noise(2, torch.manual_seed(0))
-
-    def run(*labels):
-        leader = make.guide(2, None, None, torch.tensor(labels), 4.0)
-        return sample(leader, ddim(), noise)
-
-    a, b = run(0, 3), run(0, 1)
-    assert make.decode(a).shape == (2, 3, 3, 32, 32)
-    torch.testing.assert_close(a[0], b[0])
-    assert not torch.allclose(a[1], b[1])
+    a = make(None, ddim(), 4.0, labels=torch.tensor([0, 3]))
+    assert a.frames.shape[0] == 2
+    b = make(None, ddim(), 4.0, labels=torch.tensor([0, 1]))
+    torch.testing.assert_close(a.latents[0], b.latents[0])
+    assert not torch.allclose(a.latents[1], b.latents[1])
 
 
-def test_unconditional_generation_of_another_size():
-    out = tiny("none")(None, ddim(), height=64, width=32)
-    assert out.frames.shape == (1, 3, 3, 64, 32)
+def test_unconditional_generation_of_several_clips():
+    out = tiny("none")(None, ddim(), batch=3, height=64, width=32)
+    assert out.frames.shape == (3, 3, 3, 64, 32)
+
+
+def test_steps_are_visible():
+    seen = []
+    tiny()("a ball", ddim(5), on_step=lambda i, s: seen.append((i, s.x0.shape)))
+    assert [i for i, _ in seen] == [0, 1, 2, 3, 4] and seen[0][1] == (1, 4, 3, 4, 4)
 
 
 def test_clips():
@@ -229,6 +230,7 @@ def test_half_precision_breakage_is_named():
     [
         ("none", {"prompt": "a ball"}, "text encoder: expected a TextEncoder"),
         ("none", {"text": NO_WORDS}, "condition of an unconditional model"),
+        ("none", {"labels": torch.zeros(1).long()}, "condition of an unconditional model"),
         ("class", {}, "labels of a class-conditional model"),
         ("text", {}, "prompt of a text-conditional model"),
         ("text", {"prompt": "a ball", "height": 40}, "multiples of 16, given 40x32"),

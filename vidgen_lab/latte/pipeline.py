@@ -15,7 +15,7 @@ from vidgen_lab.latte.checks import (
     require_folder,
     require_multiple,
 )
-from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, noise_like, sample
+from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
@@ -107,6 +107,7 @@ class VideoGenerator:
         null: TextEmbedding | None,
         labels: Tensor | None,
         scale: float,
+        rescale: float = 0.0,
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1."""
         kind, told_nothing = self.model.config.condition, text is None and labels is None
@@ -117,7 +118,7 @@ class VideoGenerator:
             name = "labels of a class-conditional model"
             require(labels is not None, name, f"[{batch}] numbers", "none")
             empty = torch.full_like(labels, self.model.config.num_classes)
-            return Guidance(self.model, {"labels": labels}, {"labels": empty}, scale)
+            return Guidance(self.model, {"labels": labels}, {"labels": empty}, scale, rescale)
         name = "prompt of a text-conditional model"
         require(text is not None, name, "a prompt or text=...", "none")
         if scale == 1:
@@ -128,7 +129,7 @@ class VideoGenerator:
             require(encoder is not None, "empty prompt for guidance", wanted, "neither")
             null = encoder.null().repeat(batch)
         cond, empty = ({"text": t.embeddings, "text_mask": t.mask} for t in (text, null))
-        return Guidance(self.model, cond, empty, scale)
+        return Guidance(self.model, cond, empty, scale, rescale)
 
     # 4. decode
     @torch.no_grad()
@@ -145,24 +146,34 @@ class VideoGenerator:
         sampler: Sampler,
         guidance_scale: float = 7.0,
         seed: int = 0,
+        negative_prompt: str | None = None,
         text: TextEmbedding | None = None,
         null: TextEmbedding | None = None,
+        labels: Tensor | None = None,
+        batch: int = 1,
+        on_step: Callable[[int, Step], None] | None = None,
+        rescale: float = 0.0,
         **size: int,
     ) -> Generated:
-        """Make clips. (Of a model of classes: `guide` with labels, then `sample`.)
+        """Make clips.
 
         Args:
-            prompt: one or several; None with text=... or for an unconditional model.
+            prompt: one or several; None with text=..., labels=... or for an unconditional model
+                (`batch` clips).
             seed: the same one gives the same noise on any device.
-            null: takes the empty prompt's place in guidance, one for each prompt.
+            negative_prompt: takes the empty prompt's place in guidance, as null=... does.
+            on_step: called with the number and the result of every step.
             size: height and width in pixels.
         """
         if prompt is not None:
             require(text is None, "prompt", "either prompt or text", "both")
             text = self.encode_prompt(prompt)  # 1. words to vectors
-        batch = 1 if text is None else len(text.mask)
+        told = labels if text is None else text.mask
+        batch = batch if told is None else len(told)
+        if negative_prompt is not None:
+            null = self.encode_prompt([negative_prompt] * batch)
         generator = torch.Generator().manual_seed(seed)
         noise = self.initial_noise(batch, generator, **size)  # 2. where the way begins
-        denoiser = self.guide(batch, text, null, None, guidance_scale)  # 3. who leads
-        latents = sample(denoiser, sampler, noise, generator)  # 4. noise to latents
+        denoiser = self.guide(batch, text, null, labels, guidance_scale, rescale)  # 3. who leads
+        latents = sample(denoiser, sampler, noise, generator, on_step)  # 4. noise to latents
         return Generated(latents, self.decode(latents))  # 5. latents to frames

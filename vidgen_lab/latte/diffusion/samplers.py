@@ -257,9 +257,12 @@ def sample(
     sampler: Sampler,
     noise: Tensor,
     generator: torch.Generator | None = None,
+    on_step: Callable[[int, Step], None] | None = None,
 ) -> Tensor:
     """Denoise to the end: the latents of a clip, [B, C, ...]."""
     latents = noise
-    for step in trajectory(denoiser, sampler, noise, generator):
+    for index, step in enumerate(trajectory(denoiser, sampler, noise, generator)):
         latents = step.latents
+        if on_step is not None:
+            on_step(index, step)
     return latents
