@@ -1,6 +1,7 @@
 """What a run tells about itself: losses, speed, memory, disk, samples; and being asked to stop."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +120,8 @@ def peak_memory(device: torch.device) -> int:
         import resource
     except ImportError:  # Windows
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype | None, side: int = 1024) -> float:

@@ -78,5 +78,5 @@ def lacks_its_end(path: Path, container: str) -> bool:
         end = file.read()
     if container.startswith("gif"):
         return not end.rstrip(b"\0").endswith(b";")
-    page = end.rfind(b"OggS")
-    return page < 0 or not end[page + 5] & 4
+    _, page, header = end.rpartition(b"OggS")
+    return not page or len(header) < 2 or not header[1] & 4  # a page may be cut in its header
