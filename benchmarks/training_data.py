@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
@@ -43,6 +45,26 @@ def textured(count: int, folder: Path, frames: int = 49) -> list[ClipRecord]:
     return records
 
 
+class Hdf5Cache:
+    """The book's way: a clip is decoded once and kept as HDF5."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(
+        self, record: ClipRecord, bucket: Bucket, frames: range, decode: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        path = self.folder / f"{record.id}.h5"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with h5py.File(path, "w") as file:
+                video = decode().numpy()
+                file.create_dataset("video", data=video, chunks=(3, 1, *video.shape[2:]))
+        with h5py.File(path) as file:
+            window = file["video"][:, frames.start : frames.stop : frames.step]
+            return torch.from_numpy(window)
+
+
 def seconds_per_clip(dataset: VideoDataset, epoch: int, clock: Callable[[], float]) -> float:
     """Of one epoch, until the clips lie together in batches as the device gets them."""
     batches = BucketBatchSampler(dataset.clips, 4).batches(epoch)
@@ -57,8 +79,8 @@ def compare(
 ) -> None:
     clips = assign(records, [bucket]).clips
     kinds = {"decoded": VideoDataset(clips)}
-    for layout in ("npy", "hdf5"):
-        cache = PixelCache(place / f"{layout}-{bucket}".replace("/", "-"), layout)
+    for layout, kind in (("npy", PixelCache), ("hdf5", Hdf5Cache)):
+        cache = kind(place / f"{layout}-{bucket}".replace("/", "-"))
         kinds[layout] = VideoDataset(clips, cache=cache)
         first = seconds_per_clip(kinds[layout], 0, clock)
         print(f"  {bucket}, {layout}: first epoch {first * 1e3:.1f} ms a clip")

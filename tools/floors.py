@@ -61,6 +61,7 @@ CALLED = {
     "pytest-timeout": "pytest",
     "datasets": "tests, if installed",
     "webdataset": "tests, if installed",
+    "h5py": "benchmarks/training_data.py",
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 Data = DataLoader | Iterable[Any] | Callable[[int], Any]
 
@@ -135,7 +135,8 @@ class BatchStream:
         self.epoch, self.place = 0, 0  # what all processes have had of this epoch
         self.position = 0  # what all processes have had
         self._length = 0  # batches in this epoch, once known
-        self._order = _Order(data, seed) if _has_order(data) else None
+        ordered = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
+        self._order = _Order(data, seed) if ordered else None
         self._batches: Iterator[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -155,11 +156,23 @@ class BatchStream:
 
     def _open(self) -> Iterator[Any]:
         if self._order is not None:
-            order = _Endless(self._order, self.epoch, self.place + self.rank, self.world)
-            return iter(_loader_in_order(self.data, order, self.seed))
+            return iter(_loader_in_order(self.data, self._keys(), self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
             return self._called()
         return self._repeated()
+
+    def _keys(self) -> Iterator[Any]:
+        """This process's batches of keys from here on, each key with what seeds its item."""
+        epoch, place = self.epoch, self.place + self.rank
+        while True:
+            while place >= len(keys := self._order.keys(epoch)):
+                epoch, place = epoch + 1, place - len(keys)
+            batch, at = keys[place], (epoch, place)
+            if isinstance(batch, list | tuple):
+                yield [(key, (*at, n)) for n, key in enumerate(batch)]
+            else:
+                yield batch, (*at, 0)
+            place += self.world
 
     def _called(self) -> Iterator[Any]:
         number = self.position + self.rank
@@ -195,10 +208,6 @@ class BatchStream:
         self._batches = None
 
 
-def _has_order(data: Data) -> bool:
-    return isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
-
-
 class _Order:
     """The keys of a loader's batches, epoch by epoch."""
 
@@ -232,26 +241,6 @@ class _Order:
         return own() if own else {"number of items": self.size, "seed": self.seed}
 
 
-class _Endless(Sampler):
-    """Every stride-th batch of keys from a place on, each key with what seeds its item."""
-
-    def __init__(self, order: _Order, epoch: int, place: int, stride: int) -> None:
-        self.order, self.epoch, self.place, self.stride = order, epoch, place, stride
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch, place = self.epoch, self.place
-        while True:
-            while place >= len(keys := self.order.keys(epoch)):
-                epoch, place = epoch + 1, place - len(keys)
-            batch, at = keys[place], (epoch, place)
-            yield (
-                [(key, (*at, n)) for n, key in enumerate(batch)]
-                if isinstance(batch, list | tuple)
-                else (batch, (*at, 0))
-            )
-            place += self.stride
-
-
 class _SeededItems(Dataset):
     """A data set whose items draw on their own randomness, in whichever process they are made."""
 
@@ -263,7 +252,7 @@ class _SeededItems(Dataset):
             return self.dataset[key[0]]
 
 
-def _loader_in_order(loader: DataLoader, order: _Endless, seed: int) -> DataLoader:
+def _loader_in_order(loader: DataLoader, order: Iterator[Any], seed: int) -> DataLoader:
     """The same loader, but for the order of its keys."""
     names = ("num_workers", "collate_fn", "pin_memory", "timeout")
     options = {name: getattr(loader, name) for name in names}

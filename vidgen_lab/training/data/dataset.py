@@ -138,11 +138,9 @@ class VideoDataset(Dataset):
 
     def _video(self, record: ClipRecord, bucket: Bucket, window: Sequence[int]) -> torch.Tensor:
         """These frames at the bucket's size, uint8 [3, T, H, W]."""
-        if self.cache is not None:
-            found = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
-            if found is not None:
-                return found
-        return self._decode(record, bucket, window)
+        if self.cache is None:
+            return self._decode(record, bucket, window)
+        return self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
 
     def _decode(
         self, record: ClipRecord, bucket: Bucket, window: Sequence[int] | None = None
