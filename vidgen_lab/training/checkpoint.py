@@ -140,8 +140,8 @@ class RunFolder:
         step: int,
         tensors: Mapping[str, Mapping[str, torch.Tensor]],
         states: Mapping[str, Any],
-        keep_last: int = 3,
-    ) -> Path:
+        keep_last: int,
+    ) -> None:
         """Write the checkpoint of a step and remove old ones; by the main process alone.
 
         tensors: become NAME.safetensors. states: of tensors and plain values, become NAME.pt. A
@@ -167,7 +167,6 @@ class RunFolder:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._remove_old(keep_last)
-        return final
 
     def latest(self) -> "Checkpoint | None":
         """The newest whole checkpoint of this run; warns of every newer one that is not."""

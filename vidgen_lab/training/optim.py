@@ -147,18 +147,6 @@ class OptimizerConfig:
         return made
 
 
-def built(
-    optimizers: Any, model: nn.Module, schedule: Schedule | None, steps: int
-) -> tuple[Optimizers, Schedule]:
-    """Optimizers by name, and the share of their learning rates by step."""
-    if isinstance(optimizers, OptimizerConfig):
-        return optimizers.build(model), schedule or optimizers.factor(steps)
-    if isinstance(optimizers, Optimizer):
-        optimizers = {"optimizer": optimizers}
-    made = optimizers if isinstance(optimizers, Mapping) else optimizers(model)
-    return dict(made), schedule or (lambda step: 1.0)
-
-
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: matrices and kernels, which decay, and all others.
 

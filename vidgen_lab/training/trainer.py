@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from accelerate.utils import find_batch_size, send_to_device
 from torch import nn
-from torch.optim import Optimizer
 
 from vidgen_lab.training import distributed, monitor
 from vidgen_lab.training.checkpoint import (
@@ -41,7 +40,6 @@ from vidgen_lab.training.optim import (
     OptimizerConfig,
     Optimizers,
     Schedule,
-    built,
     compute_dtype,
     enable_checkpointing,
     learnt_state,
@@ -70,9 +68,8 @@ class VideoModelTrainer:
         loss: (model, batch, draw) -> a mean, or better one loss per sample [B], or a pair of it and
             other numbers for the log. Called under autocast, with the batch on the device.
         data: a DataLoader, a function that gives micro-batch n, or any iterable of batches.
-        optimizers: a configuration, a function of the model that builds one or several by name, or
-            the optimizers themselves (those of an unsharded model). schedule: share of every
-            learning rate by step; the configuration's own, else 1.
+        optimizers: a configuration, or a function of the model that builds one or several by name.
+            schedule: share of every learning rate by step; the configuration's own, else 1.
         held_out: batches never trained on. Their loss is measured at fixed noise levels with fixed
             noise, from step 0 on, on the averaged weights.
         evaluate: (model) -> numbers for the log, whenever the held-out loss is measured.
@@ -92,10 +89,7 @@ class VideoModelTrainer:
         folder: str | Path,
         config: TrainingConfig | None = None,
         *,
-        optimizers: OptimizerConfig
-        | Optimizer
-        | Optimizers
-        | Callable[[nn.Module], Optimizers] = OptimizerConfig(),  # noqa: B008 it is frozen
+        optimizers: OptimizerConfig | Callable[[nn.Module], Optimizers] = OptimizerConfig(),  # noqa: B008 it is frozen
         schedule: Schedule | None = None,
         held_out: Iterable[Any] | None = None,
         evaluate: Callable[[nn.Module], Numbers] | None = None,
@@ -115,7 +109,10 @@ class VideoModelTrainer:
             model.compile()
         self.task = Task(model, loss)
         self.parallel = distributed.parallel(self.task, self.accelerator, self.config.strategy)
-        self.optimizers, self.factor = built(optimizers, model, schedule, self.config.steps)
+        if isinstance(optimizers, OptimizerConfig):
+            schedule = schedule or optimizers.factor(self.config.steps)
+            optimizers = optimizers.build
+        self.optimizers, self.factor = optimizers(model), schedule or (lambda step: 1.0)
         self._learning = list(trainable(model).values())
         self.dtype = compute_dtype(self.config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
@@ -281,7 +278,7 @@ class VideoModelTrainer:
             row["loss_scale"] = self.scaler.get_scale()
         self._write(row | self._meter.row(self.step, self.config.steps))
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> None:
         """Log the held-out loss at every noise level, and what `evaluate` says; keep the best."""
         row: dict[str, float] = {"step": self.step}
         try:
@@ -293,9 +290,8 @@ class VideoModelTrainer:
                     row |= {n: float(torch.as_tensor(v)) for n, v in numbers.items()}
         except torch.OutOfMemoryError as error:
             self._say(f"step {self.step}: no memory for validation ({error}); training goes on")
-            return row
+            return
         self._write(row)
-        return row
 
     def _held_out_loss(self) -> dict[str, float]:
         """Means over samples at each level and over levels; the same clips and noise every time."""

@@ -19,9 +19,17 @@ from typing import Literal
 GIB = 2**30
 SPARE = 1.0  # GiB of a card that the driver and fragmentation take
 
-# Parameters in billions, hidden width of the transformer: counted on the meta device.
-MODELS = {"CogVideoX-2B": (1.694, 1920), "CogVideoX-5B": (5.570, 3072)}
-TEXT_ENCODER, VAE = 4.762, 0.216
+# Layers, width, heads, parameters: counted on the meta device.
+TRANSFORMERS = {
+    "CogVideoX-2B": (30, 1920, 30, 1.694e9),
+    "CogVideoX-5B": (42, 3072, 48, 5.570e9),
+    "Latte-S/2": (12, 384, 6, 32.5e6),
+    "Latte-B/2": (12, 768, 12, 129.5e6),
+    "Latte-L/2": (24, 1024, 16, 456.8e6),
+    "Latte-XL/2": (28, 1152, 16, 673.7e6),
+}
+COGVIDEOX = ("CogVideoX-2B", "CogVideoX-5B")
+TEXT_ENCODER, VAE = 4.762e9, 0.216e9  # parameters, beside those of CogVideoX
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 # Live tensors at the peak, in units of one activation. A transformer block holds about fourteen
@@ -77,20 +85,21 @@ def plan(
     guidance: classifier-free guidance doubles the transformer's batch. Activations stay at two
     bytes when the weights are int8. Raises ValueError for an unknown model, dtype or offload.
     """
-    if model not in MODELS or dtype not in BYTES or offload not in ("none", "model", "sequential"):
+    modes = ("none", "model", "sequential")
+    if model not in COGVIDEOX or dtype not in BYTES or offload not in modes:
         raise ValueError(
             f"unknown model, dtype or offload: {model!r}, {dtype!r}, {offload!r}; "
-            f"models: {', '.join(MODELS)}; dtypes: {', '.join(BYTES)}"
+            f"models: {', '.join(COGVIDEOX)}; dtypes: {', '.join(BYTES)}"
         )
-    billions, hidden = MODELS[model]
+    _, hidden, _, parameters = TRANSFORMERS[model]
     size, number = BYTES[dtype], max(BYTES[dtype], 2)
     weights = {
-        "text encoder": TEXT_ENCODER * 1e9 * size / GIB,
-        "transformer": billions * 1e9 * size / GIB,
-        "decoder": VAE * 1e9 * size / GIB,
+        "text encoder": TEXT_ENCODER * size / GIB,
+        "transformer": parameters * size / GIB,
+        "decoder": VAE * size / GIB,
     }
-    tokens = ((num_frames - 1) // 4 + 1) * (height // 16) * (width // 16) + 226
-    activation = (1 + guidance) * tokens * hidden * number / GIB
+    tokens = (1 + guidance) * _tokens(model, height, width, num_frames)
+    activation = tokens * hidden * number / GIB
     work = {
         "text encoder": 0.1,
         "transformer": activation * TRANSFORMER_TENSORS,
@@ -111,15 +120,6 @@ def plan(
 # autocast, as float32 weights are trained, norms and residuals stay float32 and copies of the
 # weights are kept: what fits the peaks that an H200 measured (tests/training/test_plan.py).
 BLOCK_VALUES, BLOCKS_AT_WORK, AUTOCAST_VALUES = 20.5, 4.0, 26.0
-# layers, width, heads, parameters
-TRANSFORMERS = {
-    "CogVideoX-2B": (30, 1920, 30, 1.694e9),
-    "CogVideoX-5B": (42, 3072, 48, 5.570e9),
-    "Latte-S/2": (12, 384, 6, 32.5e6),
-    "Latte-B/2": (12, 768, 12, 129.5e6),
-    "Latte-L/2": (24, 1024, 16, 456.8e6),
-    "Latte-XL/2": (28, 1152, 16, 673.7e6),
-}
 STRATEGIES = ("ddp", "zero2", "fsdp2", "tensor", "pipeline", "context")
 Strategy = Literal["ddp", "zero2", "fsdp2", "tensor", "pipeline", "context"]
 
@@ -217,9 +217,9 @@ def plan_training(
         ),
     }
     train = {name: size / GIB for name, size in train.items()}
-    train["VAE"] = VAE * 1e9 * 2 / GIB if model in MODELS else 0.2
+    train["VAE"] = VAE * 2 / GIB if model in COGVIDEOX else 0.2
     kept = {name: train[name] for name in ("weights", "optimizer", "average", "VAE")}
-    frames = min(num_frames, DECODER_FRAMES if model in MODELS else LATTE_FRAMES)
+    frames = min(num_frames, DECODER_FRAMES if model in COGVIDEOX else LATTE_FRAMES)
     kept["decoding"] = _decoding(height, width, frames, 2, tiling)
     return TrainingPlan(model, strategy, gpus, train, kept)
 
@@ -233,7 +233,7 @@ def _decoding(height: int, width: int, frames: int, number: int, tiling: bool) -
 def _tokens(model: str, height: int, width: int, num_frames: int) -> int:
     """Of one clip: 16x16 pixels each; CogVideoX takes four frames together, and 226 of text."""
     spatial = math.ceil(height / 16) * math.ceil(width / 16)
-    if model in MODELS:
+    if model in COGVIDEOX:
         return ((num_frames - 1) // 4 + 1) * spatial + 226
     return num_frames * spatial
 
