@@ -77,6 +77,8 @@ def build_dataset(
     The run's `folder` gets placement.csv, which says where every clip went or why it was left out,
     and preview.mp4, which shows what will be trained on.
     """
+    import pandas
+
     bucket = Bucket(config.num_frames, config.height, config.width, config.stride)
     records = read_clips(config.folder)
     if config.held_out:
@@ -92,7 +94,9 @@ def build_dataset(
         records = [records[n] for n in sorted(order[config.held_out_clips :])]
     found = assign(records, [bucket], config.max_upscale)
     fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
-    _write_placement(found, folder / "placement.csv")
+    folder.mkdir(parents=True, exist_ok=True)
+    pandas.DataFrame(found.rows()).to_csv(folder / "placement.csv", index=False)
+    print(found)
     dataset = VideoDataset(found.clips, seed, config.sampling)
     write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
     texts = _texts(parts.text, [c for c, _ in (*found.clips, *fitting.clips)])
@@ -127,14 +131,6 @@ def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any
         made |= dict(zip(words[start : start + 64], zip(text.embeddings, text.mask, strict=True),
                          strict=True))  # fmt: skip
     return {clip: made[caption] for clip, caption in captions.items()}
-
-
-def _write_placement(found: Assignment, file: Path) -> None:
-    import pandas
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pandas.DataFrame(found.rows()).to_csv(file, index=False)
-    print(found)
 
 
 def build_trainer(

@@ -93,9 +93,8 @@ class Draw:
             self.levels = torch.full((count,), self.level, device=device)
         else:
             order = torch.randperm(count, generator=self.generator, device=device)
-            self.levels = (
-                order + torch.rand(count, generator=self.generator, device=device)
-            ) / count
+            within = torch.rand(count, generator=self.generator, device=device)
+            self.levels = (order + within) / count
         return self.levels
 
     def noise(self, like: Tensor) -> Tensor:

@@ -99,7 +99,11 @@ class VideoDataset(Dataset):
 
     def _item(self, index: int, epoch: int) -> dict[str, Any]:
         record, bucket = self.clips[index]
-        video = self._video(record, bucket, self.window(index, epoch))
+        window = self.window(index, epoch)
+        if self.cache is None:
+            video = self._decode(record, bucket, window)
+        else:
+            video = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
         if self.augment is not None:
             video = self._augmented(video, record, epoch)
         return {"video": video, "caption": record.caption, "id": record.id}
@@ -136,16 +140,10 @@ class VideoDataset(Dataset):
             state = str(record.path)
         return self.quarantine / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.json"
 
-    def _video(self, record: ClipRecord, bucket: Bucket, window: Sequence[int]) -> torch.Tensor:
-        """These frames at the bucket's size, uint8 [3, T, H, W]."""
-        if self.cache is None:
-            return self._decode(record, bucket, window)
-        return self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
-
     def _decode(
         self, record: ClipRecord, bucket: Bucket, window: Sequence[int] | None = None
     ) -> torch.Tensor:
-        """From the file, [3, T, H, W]; the whole clip without a window."""
+        """From the file, uint8 [3, T, H, W]; the whole clip without a window."""
         reader = VideoReader(record.path)
         found = reader.info.num_frames, reader.info.height, reader.info.width
         if found != (record.num_frames, record.height, record.width):

@@ -77,13 +77,12 @@ def plan(
     dtype: str = "float16",
     offload: str = "none",
     tiling: bool = False,
-    guidance: bool = True,
 ) -> Plan:
     """Estimate the peak memory of one generation.
 
     offload: "none", "model" or "sequential". tiling: decode a quarter of the frame at a time.
-    guidance: classifier-free guidance doubles the transformer's batch. Activations stay at two
-    bytes when the weights are int8. Raises ValueError for an unknown model, dtype or offload.
+    Classifier-free guidance doubles the transformer's batch. Activations stay at two bytes when the
+    weights are int8. Raises ValueError for an unknown model, dtype or offload.
     """
     modes = ("none", "model", "sequential")
     if model not in COGVIDEOX or dtype not in BYTES or offload not in modes:
@@ -98,8 +97,7 @@ def plan(
         "transformer": parameters * size / GIB,
         "decoder": VAE * size / GIB,
     }
-    tokens = (1 + guidance) * _tokens(model, height, width, num_frames)
-    activation = tokens * hidden * number / GIB
+    activation = 2 * _tokens(model, height, width, num_frames) * hidden * number / GIB
     work = {
         "text encoder": 0.1,
         "transformer": activation * TRANSFORMER_TENSORS,
@@ -202,19 +200,21 @@ def plan_training(
     weights = parameters * bytes_each / cut + (learnt * 4 if rank else 0) / cut
     if strategy == "fsdp2":  # the block at work is whole, and the next one on its way
         weights += 2 * parameters / layers * bytes_each
+    if checkpointing:  # the input of each block, and what the one at work needs
+        waiting = layers + BLOCKS_AT_WORK * BLOCK_VALUES
+    else:  # in a pipeline 1/n of the layers, n micro-batches
+        waiting = layers * (BLOCK_VALUES if bytes_each <= 2 else AUTOCAST_VALUES)
+    unit = batch * _tokens(model, height, width, num_frames) * channels * 2
+    if strategy == "context":
+        unit /= gpus
+    if strategy == "tensor":  # norms and residuals are whole everywhere: about a third
+        unit *= 1 / 3 + 2 / 3 / gpus
     train = {
         "weights": weights,
         "gradients": learnt * (4 if rank else bytes_each) / states,
         "optimizer": learnt * optimizer_bytes / states,
         "average": 4 * learnt / states if ema else 0.0,
-        "activations": _activations(
-            model,
-            batch * _tokens(model, height, width, num_frames),
-            checkpointing,
-            strategy,
-            gpus,
-            BLOCK_VALUES if bytes_each <= 2 else AUTOCAST_VALUES,
-        ),
+        "activations": waiting * unit,
     }
     train = {name: size / GIB for name, size in train.items()}
     train["VAE"] = VAE * 2 / GIB if model in COGVIDEOX else 0.2
@@ -236,21 +236,6 @@ def _tokens(model: str, height: int, width: int, num_frames: int) -> int:
     if model in COGVIDEOX:
         return ((num_frames - 1) // 4 + 1) * spatial + 226
     return num_frames * spatial
-
-
-def _activations(
-    model: str, tokens: int, checkpointing: bool, strategy: str, gpus: int, values: float
-) -> float:
-    """Bytes that wait for the backward pass: `values` of two bytes a block, token and channel."""
-    layers, channels, _, _ = TRANSFORMERS[model]
-    unit = tokens * channels * 2
-    if strategy == "context":
-        unit /= gpus
-    if strategy == "tensor":  # norms and residuals are whole everywhere: about a third
-        unit *= 1 / 3 + 2 / 3 / gpus
-    if checkpointing:  # the input of each block, and what the one at work needs
-        return (layers + BLOCKS_AT_WORK * BLOCK_VALUES) * unit
-    return layers * values * unit  # in a pipeline 1/n of the layers, n micro-batches
 
 
 def options(vram_gib: float, gpus: int = 1, **settings) -> list[TrainingPlan]:
