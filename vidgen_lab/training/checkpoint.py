@@ -227,9 +227,6 @@ class Checkpoint:
         """What was saved as NAME.pt, on the CPU."""
         return torch.load(self.path / f"{name}.pt", map_location="cpu", weights_only=True)
 
-    def __contains__(self, name: str) -> bool:
-        return bool({f"{name}.pt", f"{name}.safetensors"} & set(self.files))
-
 
 def difference(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:
     """{dotted name: (before, now)} of every leaf in which two nested settings differ."""

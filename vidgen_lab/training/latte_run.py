@@ -133,9 +133,7 @@ def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any
     return {clip: made[caption] for clip, caption in captions.items()}
 
 
-def build_trainer(
-    config: RunConfig, on_log: Callable[[dict[str, float]], None] | None = None
-) -> VideoModelTrainer:
+def build_trainer(config: RunConfig) -> VideoModelTrainer:
     """Everything of a run, ready for `fit()`. Encodes what is not in the cache yet."""
     torch.manual_seed(config.training.seed)
     processes = accelerator(config.training.device)
@@ -154,7 +152,7 @@ def build_trainer(
         model, config.diffusion.build(), loader, folder, config.training,
         optimizers=config.optimizer, held_out=held_out or None,
         sample=_sampler(config, parts) if config.logging.prompts else None,
-        settings=settings, on_log=on_log,
+        settings=settings,
     )  # fmt: skip
 
 

@@ -224,15 +224,13 @@ class EMA:
         self.decay, self.warm, self.updates = decay, warm, 0
         self.shadow = {n: _precise(p).clone() for n, p in trainable(model).items()}
 
-    def decay_at(self, updates: int) -> float:
-        """d of the update with this number."""
-        return min(self.decay, (1 + updates) / (10 + updates)) if self.warm else self.decay
-
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Once for every step of the optimizer."""
         weights = [_precise(p) for p in trainable(model).values()]
-        decay = self.decay_at(self.updates)
+        decay, n = self.decay, self.updates
+        if self.warm:
+            decay = min(decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - decay)
         self.updates += 1
 

@@ -382,7 +382,7 @@ class VideoModelTrainer:
             raise CheckpointError(f"{checkpoint.path} is of another model: {', '.join(other[:5])}")
         distributed.load_full(own, weights)
         if self.ema:  # a run that keeps an average only from now on begins with the weights
-            kept = checkpoint.tensors("ema" if "ema" in checkpoint else "model")
+            kept = checkpoint.tensors("ema" if "ema.safetensors" in checkpoint.files else "model")
             distributed.load_full(self.ema.shadow, kept)
         for name, optimizer in self.optimizers.items():
             distributed.load_optimizer(optimizer, checkpoint.state(f"optimizer_{name}"))
