@@ -5,6 +5,7 @@ if nothing had happened. Here a batch depends on (seed, its number) alone: not o
 workers or processes, nor on how often the run was stopped.
 """
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -133,7 +134,6 @@ class BatchStream:
         self.data, self.seed, self.rank, self.world = data, seed, rank, world
         self.epoch, self.place = 0, 0  # what all processes have had of this epoch
         self.position = 0  # what all processes have had
-        self._length = 0  # batches in this epoch, once known
         ordered = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
         self._order = _Order(data, seed) if ordered else None
         self._batches: Iterator[Any] | None = None
@@ -157,7 +157,7 @@ class BatchStream:
         if self._order is not None:
             return iter(_loader_in_order(self.data, self._keys(), self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
-            return self._called()
+            return map(self.data, itertools.count(self.position + self.rank, self.world))
         return self._repeated()
 
     def _keys(self) -> Iterator[Any]:
@@ -172,12 +172,6 @@ class BatchStream:
             else:
                 yield batch, (*at, 0)
             place += self.world
-
-    def _called(self) -> Iterator[Any]:
-        number = self.position + self.rank
-        while True:
-            yield self.data(number)
-            number += self.world
 
     def _repeated(self) -> Iterator[Any]:
         number, first = 0, self.position + self.rank
