@@ -118,7 +118,7 @@ class VideoModelTrainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.ema = EMA(model, self.config.ema_decay) if self.config.ema_decay else None
         self.stream = BatchStream(data, self.config.seed, self.rank, self.world)
-        self.run = RunFolder(folder, main=self.rank == 0)
+        self.run = RunFolder(folder)
         self.settings = {"training": asdict(self.config), **(settings or {})}
         self.settings["micro_batches"] = self.config.accumulation * self.world
         self.step = self.updates = self.skipped = 0
@@ -137,7 +137,8 @@ class VideoModelTrainer:
         ValueError for changed settings, FloatingPointError for a gradient that is not finite.
         """
         self._stop = False
-        with self.run.held(), explaining_dead_workers(), monitor.interruptions() as asked:
+        held = nullcontext() if self.rank else self.run.held()
+        with held, explaining_dead_workers(), monitor.interruptions() as asked:
             begun = self._begin(allow)
             board = self.config.tensorboard and self.rank == 0
             self._writer = monitor.board(self.run.folder, begun) if board else None
@@ -413,7 +414,8 @@ class VideoModelTrainer:
         size = 4 * sum(p.numel() for p in self._learning) * (3 + bool(self.ema))
         self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
-        self.run.forget_after(begun if checkpoint else -1)
+        if self.rank == 0:
+            self.run.forget_after(begun if checkpoint else -1)
         measured = distributed.gathered(self.run.was_measured(begun))[0]  # in the log as it is now
         if self._due("validate_every", begun == self.config.steps) and not measured:
             self.validate()  # step 0, or the run was killed while it measured
