@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 Optimizers = dict[str, Optimizer]
+Builder = Callable[[nn.Module], Optimizers]
 Schedule = Callable[[int], float]
 
 

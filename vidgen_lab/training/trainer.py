@@ -37,8 +37,8 @@ from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss, Numbers, Task
 from vidgen_lab.training.optim import (
     EMA,
+    Builder,
     OptimizerConfig,
-    Optimizers,
     Schedule,
     compute_dtype,
     enable_checkpointing,
@@ -89,7 +89,7 @@ class VideoModelTrainer:
         folder: str | Path,
         config: TrainingConfig | None = None,
         *,
-        optimizers: OptimizerConfig | Callable[[nn.Module], Optimizers] = OptimizerConfig(),  # noqa: B008 it is frozen
+        optimizers: OptimizerConfig | Builder = OptimizerConfig(),  # noqa: B008 it is frozen
         schedule: Schedule | None = None,
         held_out: Iterable[Any] | None = None,
         evaluate: Callable[[nn.Module], Numbers] | None = None,
