@@ -142,9 +142,9 @@ def build_trainer(config: RunConfig) -> VideoModelTrainer:
     with processes.main_process_first():  # the others find everything encoded
         loader, held_out = build_dataset(data, parts, folder, config.training.seed)
     model = build_model(config.model, data, parts)
-    if config.diffusion.expert_boundary:
+    if boundary := config.diffusion.expert_boundary:
         low = build_model(config.model, data, parts)
-        model = TwoExperts(model, low, config.diffusion.expert_boundary)
+        model = TwoExperts(model, low, boundary, config.diffusion.num_timesteps)
     settings = asdict(config)
     settings.pop("training")
     settings["dataset"].pop("workers")
