@@ -382,15 +382,14 @@ class VideoModelTrainer:
             other = sorted(weights.keys() ^ own.keys()) or ["shapes"]
             raise CheckpointError(f"{checkpoint.path} is of another model: {', '.join(other[:5])}")
         distributed.load_full(own, weights)
+        state, processes = checkpoint.state("trainer"), checkpoint.state("processes")
         if self.ema:  # a run that keeps an average only from now on begins with the weights
             kept = checkpoint.tensors("ema" if "ema.safetensors" in checkpoint.files else "model")
             distributed.load_full(self.ema.shadow, kept)
+            self.ema.updates = state["ema_updates"]
         for name, optimizer in self.optimizers.items():
             distributed.load_optimizer(optimizer, checkpoint.state(f"optimizer_{name}"))
-        state, processes = checkpoint.state("trainer"), checkpoint.state("processes")
         self.step, self.updates, self.skipped = checkpoint.step, state["updates"], state["skipped"]
-        if self.ema:
-            self.ema.updates = state["ema_updates"]
         self.scaler.load_state_dict(state["scaler"])
         self.stream.load_state_dict(state["stream"])
         if len(processes) == self.world:

@@ -14,7 +14,7 @@ against the published figures.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 GIB = 2**30
 SPARE = 1.0  # GiB of a card that the driver and fragmentation take
@@ -118,8 +118,8 @@ def plan(
 # autocast, as float32 weights are trained, norms and residuals stay float32 and copies of the
 # weights are kept: what fits the peaks that an H200 measured (tests/training/test_plan.py).
 BLOCK_VALUES, BLOCKS_AT_WORK, AUTOCAST_VALUES = 20.5, 4.0, 26.0
-STRATEGIES = ("ddp", "zero2", "fsdp2", "tensor", "pipeline", "context")
 Strategy = Literal["ddp", "zero2", "fsdp2", "tensor", "pipeline", "context"]
+STRATEGIES = get_args(Strategy)
 
 
 @dataclass(frozen=True)
