@@ -7,6 +7,7 @@ with 5 % of broken files is gone through three times, and every attempt to open 
 """
 
 import argparse
+import io
 import resource
 import statistics
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from vidgen_lab.files import write_files
 from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset
@@ -44,21 +46,19 @@ def textured(count: int, folder: Path, frames: int = 49) -> list[ClipRecord]:
     return records
 
 
-class Hdf5Cache:
-    """The book's way: a clip is decoded once and kept as HDF5."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+class Hdf5Cache(PixelCache):
+    """The book's way: the same entries as HDF5."""
 
     def read(
         self, record: ClipRecord, bucket: Bucket, frames: range, decode: Callable[[], torch.Tensor]
     ) -> torch.Tensor:
-        path = self.folder / f"{record.id}.h5"
+        path = self._path(record, bucket).with_suffix(".h5")
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with h5py.File(path, "w") as file:
-                video = decode().numpy()
+            video, buffer = decode().contiguous().numpy(), io.BytesIO()
+            with h5py.File(buffer, "w") as file:
                 file.create_dataset("video", data=video, chunks=(3, 1, *video.shape[2:]))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_files({path: buffer.getvalue()})
         with h5py.File(path) as file:
             window = file["video"][:, frames.start : frames.stop : frames.step]
             return torch.from_numpy(window)
