@@ -7,7 +7,7 @@ with 5 % of broken files is gone through three times, and every attempt to open 
 """
 
 import argparse
-import io
+import json
 import resource
 import statistics
 import sys
@@ -16,12 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
-import torch
 from torch.utils.data import DataLoader
 
-from vidgen_lab.files import write_files
 from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset
@@ -46,24 +43,6 @@ def textured(count: int, folder: Path, frames: int = 49) -> list[ClipRecord]:
     return records
 
 
-class Hdf5Cache(PixelCache):
-    """The book's way: the same entries as HDF5."""
-
-    def read(
-        self, record: ClipRecord, bucket: Bucket, frames: range, decode: Callable[[], torch.Tensor]
-    ) -> torch.Tensor:
-        path = self._path(record, bucket).with_suffix(".h5")
-        if not path.exists():
-            video, buffer = decode().contiguous().numpy(), io.BytesIO()
-            with h5py.File(buffer, "w") as file:
-                file.create_dataset("video", data=video, chunks=(3, 1, *video.shape[2:]))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_files({path: buffer.getvalue()})
-        with h5py.File(path) as file:
-            window = file["video"][:, frames.start : frames.stop : frames.step]
-            return torch.from_numpy(window)
-
-
 def seconds_per_clip(dataset: VideoDataset, epoch: int, clock: Callable[[], float]) -> float:
     """Of one epoch, until the clips lie together in batches as the device gets them."""
     batches = BucketBatchSampler(dataset.clips, 4).batches(epoch)
@@ -78,8 +57,8 @@ def compare(
 ) -> None:
     clips = assign(records, [bucket]).clips
     kinds = {"decoded": VideoDataset(clips)}
-    for layout, kind in (("npy", PixelCache), ("hdf5", Hdf5Cache)):
-        cache = kind(place / f"{layout}-{bucket}".replace("/", "-"))
+    for layout in ("npy", "hdf5"):
+        cache = PixelCache(place / f"{layout}-{bucket}".replace("/", "-"), layout)
         kinds[layout] = VideoDataset(clips, cache=cache)
         first = seconds_per_clip(kinds[layout], 0, clock)
         print(f"  {bucket}, {layout}: first epoch {first * 1e3:.1f} ms a clip")
@@ -121,15 +100,14 @@ def broken(records: list[ClipRecord], place: Path, workers: int) -> None:
         for _ in range(len(loader.batch_sampler)):
             shown += next(stream)["id"]
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-    notes = [note.read_text("utf-8") for note in (place / "quarantine").iterdir()]
     names = {record.id for record in bad}
     attempts = [name for name in tried.read_text().split() if name in names]
     print(
         f"  {workers} workers: {len(bad)} of {len(records)} files broken, {len(attempts)} attempts "
-        f"in 3 epochs, {len(notes)} reported, {len(shown)} items shown, "
+        f"in 3 epochs, {len(dataset.report())} reported, {len(shown)} items shown, "
         f"peak memory by epoch {', '.join(f'{p:.2f}' for p in peaks)} GiB"
     )
-    print("  " + notes[0][:160])
+    print("  " + json.dumps(dataset.report()[0])[:160])
 
 
 def main() -> int:

@@ -61,7 +61,6 @@ CALLED = {
     "pytest-timeout": "pytest",
     "datasets": "tests, if installed",
     "webdataset": "tests, if installed",
-    "h5py": "benchmarks/training_data.py",
 }
 
 

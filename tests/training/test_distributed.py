@@ -14,7 +14,12 @@ from torch import nn
 from tests.training import killable
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
-from vidgen_lab.training.parallel.context import cut_sequence, ulysses_attention, whole_sequence
+from vidgen_lab.training.parallel.context import (
+    cut_sequence,
+    ring_attention,
+    ulysses_attention,
+    whole_sequence,
+)
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 CONFIG = TrainingConfig(
@@ -93,7 +98,8 @@ def work(folder, rank, port, world):
     }  # fmt: skip
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     dist.init_process_group("gloo")
-    found = {"attention": gradients_of(ulysses_attention, cut=True)}
+    kinds = {"ulysses": ulysses_attention, "ring": ring_attention}
+    found = {name: gradients_of(attend, cut=True) for name, attend in kinds.items()}
     found["losses"] = trained(folder / "fsdp", strategy="fsdp")
     if rank == 0:
         torch.save(found, folder / "found.pt")
@@ -110,9 +116,11 @@ def two(tmp_path_factory):
     return folder, torch.load(folder / "found.pt")
 
 
-def test_attention_over_a_cut_sequence_is_attention(two):
-    whole = gradients_of(F.scaled_dot_product_attention, False)
-    for one, other in zip(two[1]["attention"], whole, strict=True):
+@pytest.mark.parametrize("kind", ["ulysses", "ring"])
+def test_attention_over_a_cut_sequence_is_attention(two, kind):
+    for one, other in zip(
+        two[1][kind], gradients_of(F.scaled_dot_product_attention, False), strict=True
+    ):
         assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)
 
 

@@ -155,6 +155,7 @@ def test_each_sample_goes_to_the_expert_of_its_level():
 def test_what_does_not_go_together_is_refused():
     for wrong, said in (
         (ObjectiveConfig(prediction="flow", weighting="min_snr"), "not a flow"),
+        (ObjectiveConfig(prediction="epsilon", weighting="cogvideox"), "belongs to prediction=v"),
         (ObjectiveConfig(alignment=1.0), "needs features"),
         (ObjectiveConfig(prediction="epsilon", zero_terminal_snr=True), "zero terminal SNR"),
     ):

@@ -22,6 +22,7 @@ from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
 from vidgen_lab.training.stream import Draw
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
+Weight = Callable[[Tensor, str, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class ObjectiveConfig:
     """A loss in words.
 
     prediction: "epsilon", "x0", "v", or "flow": the velocity noise - x0 on a straight line.
-    weighting: "none", which on v is CogVideoX's (see `cogvideox_loss`), or "min_snr" (arXiv
-        2303.09556, with min_snr_gamma).
+    weighting: "none"; "min_snr" (arXiv 2303.09556, with min_snr_gamma); "cogvideox": the squared
+        error of x0 over 1 - abar, as CogVideoX's code has it, which is "none" on v.
     levels: "uniform", or "logit_normal" (more of the middle; Stable Diffusion 3). shift: > 1 moves
         the levels of a flow towards noise, as larger videos need.
     schedule .. zero_terminal_snr: of `NoiseScheduler`; unused by a flow.
@@ -41,7 +42,7 @@ class ObjectiveConfig:
     """
 
     prediction: Literal["epsilon", "x0", "v", "flow"] = "v"
-    weighting: Literal["none", "min_snr"] = "none"
+    weighting: Literal["none", "min_snr", "cogvideox"] = "none"
     min_snr_gamma: float = 5.0
     levels: Literal["uniform", "logit_normal"] = "uniform"
     shift: float = 1.0
@@ -73,7 +74,9 @@ class ObjectiveConfig:
         """The loss. predict: how the model is called, Latte's way if None. features: of latents
         [B, C, T, h, w], differentiable [B, D]; needed for `alignment`."""
         if self.prediction == "flow" and self.weighting != "none":
-            raise ValueError("min_snr weighs discrete schedules, not a flow")
+            raise ValueError("min_snr and cogvideox weigh discrete schedules, not a flow")
+        if self.weighting == "cogvideox" and self.prediction != "v":
+            raise ValueError("the weighting of CogVideoX belongs to prediction=v")
         if self.alignment and features is None:
             raise ValueError("alignment needs features: pass those of a judge")
         kind = FlowObjective if self.prediction == "flow" else DiffusionObjective
@@ -110,10 +113,8 @@ class DiffusionObjective:
         parts = diffusion_loss(
             self.scheduler, output, clean, noise, noisy, t, self.config.vlb_weight
         )
-        loss, numbers = parts.mse, {"mse": parts.mse}
-        if self.config.weighting == "min_snr":
-            snr, gamma = self.scheduler.snr(t), self.config.min_snr_gamma
-            loss = loss * min_snr_weight(snr, self.config.prediction, gamma)
+        loss = parts.mse * self._weight(t, output, clean, noisy)
+        numbers = {"mse": parts.mse}
         if parts.vlb is not None:
             loss = loss + self.config.vlb_weight * parts.vlb
             numbers["vlb"] = parts.vlb
@@ -129,6 +130,12 @@ class DiffusionObjective:
             # through the inverse of the normal distribution: one from each part, as before
             draw.levels = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
         return draw.levels
+
+    def _weight(self, t: Tensor, output: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
+        snr = self.scheduler.snr(t)
+        if self.config.weighting == "min_snr":
+            return min_snr_weight(snr, self.config.prediction, self.config.min_snr_gamma)
+        return torch.ones_like(snr)  # "cogvideox" is the same: see cogvideox_loss
 
     def _with_terms(
         self, loss: Tensor, numbers: dict[str, Tensor], estimate: Tensor, clean: Tensor,

@@ -82,6 +82,17 @@ def test_every_batch_is_from_one_bucket_and_every_clip_is_seen_once():
     assert batches != BucketBatchSampler(table, 3, seed=1).batches(0)
 
 
+def test_batch_sizes_may_differ():
+    table = pretended({WIDE: 7, TALL: 5})
+    batches = BucketBatchSampler(table, {WIDE: 3, TALL: 2}).batches(0)
+    sizes = sorted((str(table[batch[0][0]][1]), len(batch)) for batch in batches)
+    assert sizes == sorted(
+        [*[(str(WIDE), n) for n in (3, 3, 1)], *[(str(TALL), n) for n in (2, 2, 1)]]
+    )
+    with pytest.raises(ValueError, match="5x48x32 needs a batch size of at least 1"):
+        BucketBatchSampler(table, {WIDE: 3})
+
+
 def test_balanced_epochs_draw_each_clip_by_its_weight():
     table = [(record(str(n), weight=w), WIDE) for n, w in enumerate((0.0, 0.25, 1.0, 2.5))]
     sampler = BucketBatchSampler(table, 2, balanced=True)
@@ -90,5 +101,3 @@ def test_balanced_epochs_draw_each_clip_by_its_weight():
     assert drawn[1] == pytest.approx(100, abs=30) and drawn[3] == pytest.approx(1000, abs=40)
     with pytest.raises(ValueError, match="epoch 0 has no batch"):
         BucketBatchSampler(table[:1], 2, balanced=True)
-    with pytest.raises(ValueError, match="at least 1 clip, not 0"):
-        BucketBatchSampler(table, 0)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from tests.training.samples import WIDE
 from vidgen_lab.pipeline.deliver.augment import AugmentSettings, VideoAugmentationPipeline
-from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
+from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, Curriculum, assign
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
 from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset, cover, preview
 from vidgen_lab.training.data.pixel_cache import PixelCache
@@ -178,8 +178,9 @@ def test_motion_is_looked_for_where_it_is(tmp_path, folder):
 # caches -----------------------------------------------------------------------------------------
 
 
-def test_a_cache_gives_what_decoding_gives_and_nothing_stale(tmp_path, clips):
-    cache = PixelCache(tmp_path / "cache")
+@pytest.mark.parametrize("layout", ["npy", "hdf5"])
+def test_a_cache_gives_what_decoding_gives_and_nothing_stale(tmp_path, clips, layout):
+    cache = PixelCache(tmp_path / "cache", layout)
     plain, cached = VideoDataset(clips, seed=1), VideoDataset(clips, seed=1, cache=cache)
     for epoch in (0, 1, 2):
         for n in range(len(clips)):
@@ -199,6 +200,13 @@ def test_a_cache_gives_what_decoding_gives_and_nothing_stale(tmp_path, clips):
     assert torch.equal(changed, VideoDataset(one)[0]["video"])
 
 
+def test_a_cache_stays_within_its_size(tmp_path, clips):
+    cache = PixelCache(tmp_path, max_gib=2.5 * 16 * 32 * 48 * 3 / 2**30)
+    data, plain = VideoDataset(clips, cache=cache), VideoDataset(clips)
+    assert all(torch.equal(data[n]["video"], plain[n]["video"]) for n in range(4))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 # what cannot be read ----------------------------------------------------------------------------
 
 
@@ -215,9 +223,8 @@ def test_a_broken_clip_is_tried_once_and_replaced_by_any_of_its_bucket(tmp_path,
     data = VideoDataset(table, quarantine=tmp_path / "a")
     shown = {data[4, epoch]["id"] for epoch in range(25)}
     assert shown == {f"{n}.mp4" for n in range(4)}  # evenly, not always its neighbour
-    (note,) = (tmp_path / "a").iterdir()
-    said = json.loads(note.read_text("utf-8"))
-    assert said["id"] == "broken.mp4" and "broken.mp4" in said["reason"]
+    assert [row["id"] for row in data.report()] == ["broken.mp4"]
+    assert "broken.mp4" in data.report()[0]["reason"]
     fresh = VideoDataset(table, quarantine=tmp_path / "b")
     decode, tried = fresh._decode, []
     fresh._decode = lambda record, *rest: (tried.append(record.id), decode(record, *rest))[1]
@@ -237,6 +244,21 @@ def test_a_mended_clip_gets_another_chance(tmp_path, clips):
 
 
 # what will be trained on ------------------------------------------------------------------------
+
+
+def test_a_curriculum_moves_from_stage_to_stage(folder):
+    records = read_clips(folder)
+    small, large = (assign(records, [Bucket(5, *size)]).clips for size in ((16, 24), (32, 48)))
+    stages = [(2, BucketBatchSampler(small, 2)), (1, BucketBatchSampler(large, 3))]
+    order = Curriculum(stages)
+    counts = [len(order.batches(epoch)) for epoch in range(4)]
+    stream = BatchStream(DataLoader(VideoDataset(order.clips), batch_sampler=order))
+    shapes = [tuple(next(stream)["video"].shape[-2:]) for _ in range(sum(counts))]
+    first = counts[0] + counts[1]
+    assert set(shapes[:first]) == {(16, 24)} and set(shapes[first:]) == {(32, 48)}
+    assert stream.epoch == 4
+    with pytest.raises(ValueError, match="at least one epoch"):
+        Curriculum([(0, stages[0][1]), stages[1]])
 
 
 def test_the_preview_shows_the_very_items(clips):

@@ -6,7 +6,7 @@ often the run was stopped and resumed.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -145,29 +145,47 @@ def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) ->
     return max(fitting, key=worth)
 
 
-class BucketBatchSampler:
+class EpochBatches:
+    """An order of batches that is a function of the epoch; a DataLoader sees the first epoch's.
+
+    `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
+    """
+
+    def batches(self, epoch: int) -> list[list[Key]]:
+        """All batches of an epoch."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches(0))
+
+    def __len__(self) -> int:
+        return len(self.batches(0))
+
+
+class BucketBatchSampler(EpochBatches):
     """Batches of keys (index, epoch) for `VideoDataset`, each from one bucket, in shuffled order.
 
-    A DataLoader sees the first epoch's; `stream.BatchStream` asks for `batches(epoch)` itself, and
-    keeps the place in them. The last batch of a bucket may be smaller than batch_size. balanced:
-    draw each clip `weight` times in an epoch, on average, instead of once.
+    batch_size: one number, or one for each bucket, whose last batch may be smaller. balanced: draw
+    each clip `weight` times in an epoch, on average, instead of once.
     Raises ValueError for a batch size below 1.
     """
 
     def __init__(
         self,
         clips: Sequence[tuple[ClipRecord, Bucket]],
-        batch_size: int,
+        batch_size: int | Mapping[Bucket, int],
         seed: int = 0,
         balanced: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"a batch needs at least 1 clip, not {batch_size}")
-        self.clips, self.batch_size = tuple(clips), batch_size
-        self.seed, self.balanced = seed, balanced
+        self.clips, self.seed, self.balanced = tuple(clips), seed, balanced
         self._members: dict[Bucket, list[int]] = {}
         for index, (_, bucket) in enumerate(self.clips):
             self._members.setdefault(bucket, []).append(index)
+        given = isinstance(batch_size, Mapping)
+        self._sizes = {b: batch_size.get(b, 0) if given else batch_size for b in self._members}
+        for bucket, size in self._sizes.items():
+            if size < 1:
+                raise ValueError(f"bucket {bucket} needs a batch size of at least 1, not {size}")
         self.batches(0)  # refuses an empty data set now, not in an hour
 
     def batches(self, epoch: int) -> list[list[Key]]:
@@ -179,18 +197,12 @@ class BucketBatchSampler:
             if self.balanced:
                 weights = np.array([self.clips[index][0].weight for index in chosen])
                 chosen = chosen.repeat(np.floor(weights + rng.random(len(chosen))).astype(int))
-            chosen, size = rng.permutation(chosen).tolist(), self.batch_size
+            chosen, size = rng.permutation(chosen).tolist(), self._sizes[bucket]
             groups = (chosen[at : at + size] for at in range(0, len(chosen), size))
             out += [[(index, epoch) for index in group] for group in groups]
         if not out:
             raise ValueError(f"epoch {epoch} has no batch: {len(self.clips)} clips, all left out")
         return [out[place] for place in rng.permutation(len(out))]
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches(0))
-
-    def __len__(self) -> int:
-        return len(self.batches(0))
 
     def identity(self) -> dict[str, Any]:
         """What fixes the order, in plain values: a run resumes with the same alone."""
@@ -199,7 +211,37 @@ class BucketBatchSampler:
             digest.update(f"{clip.id}\n{clip.num_frames} {clip.weight} {bucket}\n".encode())
         return {
             "clips": digest.hexdigest(),
-            "batch_size": {str(bucket): self.batch_size for bucket in sorted(self._members)},
+            "batch_size": {str(bucket): size for bucket, size in sorted(self._sizes.items())},
             "seed": self.seed,
             "balanced": self.balanced,
         }
+
+
+class Curriculum(EpochBatches):
+    """Several data sets one after the other, as if they were one: small clips first, say.
+
+    stages: (epochs, clips with buckets, sampler) in turn; the last one has all epochs that follow.
+    `clips` are those of all stages, for one `VideoDataset`; `batches` says which are used when.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, BucketBatchSampler]]) -> None:
+        if not stages or any(epochs < 1 for epochs, _ in stages[:-1]):
+            raise ValueError("a curriculum needs stages of at least one epoch")
+        self.stages = tuple(stages)
+        self.clips = tuple(clip for _, sampler in stages for clip in sampler.clips)
+
+    def batches(self, epoch: int) -> list[list[Key]]:
+        """All batches of an epoch, from its stage."""
+        offset, begun = 0, 0
+        for epochs, sampler in self.stages[:-1]:
+            if epoch < begun + epochs:
+                break
+            begun, offset = begun + epochs, offset + len(sampler.clips)
+        else:
+            sampler = self.stages[-1][1]
+        return [[(n + offset, e) for n, e in batch] for batch in sampler.batches(epoch)]
+
+    def identity(self) -> dict[str, Any]:
+        """What fixes the order."""
+        stages = ((epochs, sampler.identity()) for epochs, sampler in self.stages)
+        return {f"stage {n}": [epochs, said] for n, (epochs, said) in enumerate(stages)}

@@ -50,9 +50,9 @@ class VideoDataset(Dataset):
     augment: crops, mirrors and colours, one draw for all frames of a clip; what the caption forbids
         is left out. Changes of time are for the pipeline: here the bucket sets the frames.
     cache: decoded clips, for all epochs after the first.
-    quarantine: folder that remembers clips which cannot be read, each in a file {"id", "path",
-        "reason"}. In their place comes another one of their bucket, drawn evenly; each is tried
-        once a run, by whichever worker meets it first. Without it such a clip raises VideoError.
+    quarantine: folder that remembers clips which cannot be read. In their place comes another one
+        of their bucket, drawn evenly; each is tried once a run, by whichever worker meets it first.
+        Without it such a clip raises VideoError.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class VideoDataset(Dataset):
 
     def _item(self, index: int, epoch: int) -> dict[str, Any]:
         record, bucket = self.clips[index]
-        window = self.window(index, epoch)
-        if self.cache is None:
-            video = self._decode(record, bucket, window)
-        else:
+        window, video = self.window(index, epoch), None
+        if self.cache is not None:
             video = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
+        if video is None:  # no cache, or no room in it
+            video = self._decode(record, bucket, window)
         if self.augment is not None:
             video = self._augmented(video, record, epoch)
         return {"video": video, "caption": record.caption, "id": record.id}
@@ -126,6 +126,11 @@ class VideoDataset(Dataset):
         else:
             start = int(draw.integers(places))
         return range(start, start + bucket.span, bucket.stride)
+
+    def report(self) -> list[dict[str, str]]:
+        """The clips that could not be read, with the reason: {"id", "path", "reason"} each."""
+        notes = sorted(self.quarantine.glob("*.json")) if self.quarantine else ()
+        return [json.loads(note.read_text("utf-8")) for note in notes]
 
     def _note(self, record: ClipRecord) -> Path:
         """Where it is noted that this file, as it is now, cannot be read."""
