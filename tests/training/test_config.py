@@ -12,6 +12,7 @@ from vidgen_lab.cli import main
 from vidgen_lab.config import ConfigError
 from vidgen_lab.training import config as config_module
 from vidgen_lab.training.config import RunConfig, listed, load_run, sweep
+from vidgen_lab.training.latte_run import build_trainer
 from vidgen_lab.training.optim import OptimizerConfig
 
 
@@ -112,3 +113,13 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     assert "has 8 clips, and dataset.held_out_clips=8 keeps all" in capsys.readouterr().err
     assert main([*line[:2], "dataset.folder=nowhere"]) == 1
     assert "no folder nowhere" in capsys.readouterr().err
+
+
+def test_two_experts_part_where_the_schedule_has_their_level(tmp_path):
+    clips = tmp_path / "clips"
+    size = ["--width", "32", "--height", "16", "--frames", "4"]
+    assert main(["toyworld", str(clips), "--count", "4", *size]) == 0
+    pairs = [f"dataset.folder={clips}", f"output={tmp_path / 'run'}", "dataset.held_out_clips=1"]
+    pairs += ["dataset.height=16", "dataset.width=32", "training.tensorboard=false"]
+    pairs += ["diffusion.num_timesteps=200", "diffusion.expert_boundary=0.75"]
+    assert build_trainer(load_run("tiny", pairs)).model.boundary == 150

@@ -27,7 +27,6 @@ def test_each_option_saves_and_longer_costs_more():
     plain, parts, layers = (plan(offload=mode).peak for mode in ("none", "model", "sequential"))
     assert plain > parts > layers
     assert plan(num_frames=9).work["transformer"] < plan(num_frames=49).work["transformer"]
-    assert plan(guidance=False).work["transformer"] == plan().work["transformer"] / 2
     assert plan(dtype="float32").weights["transformer"] == 2 * plan().weights["transformer"]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.video.conftest import ffmpeg, numbered_clip
+from vidgen_lab.video.damage import lacks_its_end
 from vidgen_lab.video.reader import VideoError, VideoReader, read_clip
 from vidgen_lab.video.writer import write_clip
 
@@ -57,6 +58,15 @@ def test_a_missing_end_is_noticed(master, tmp_path, name):
         assert "cut off after" in str(error)
     else:
         assert not pictures[-1].whole and pictures[30].whole
+
+
+def test_an_ogg_file_that_breaks_off_anywhere_in_a_page_lacks_its_end(tmp_path):
+    path, page = tmp_path / "cut.ogv", b"OggS\0\x04" + bytes(21)  # 4: the last of its stream
+    path.write_bytes(bytes(100) + page)
+    assert not lacks_its_end(path, "ogg")
+    for size in (0, 50, 100, *range(104, 106)):
+        path.write_bytes((bytes(100) + page)[:size])
+        assert lacks_its_end(path, "ogg")
 
 
 def test_reading_a_damaged_place_names_it_and_other_places_read(master, tmp_path):

@@ -21,16 +21,17 @@ def test_a_sheet_of_clips_runs_on_at_one_rate_and_waits_at_the_end():
 
 def test_contact_sheet_runs_from_the_first_to_the_last_frame():
     clip = numbered_clip(17)
-    sheet = contact_sheet(clip, num=8, columns=4, scale=1)
-    assert sheet.shape == (2 * 64 + 4, 4 * 96 + 3 * 4, 3) and sheet.dtype == np.uint8
-    assert np.array_equal(sheet[:64, :96], clip.frames[0])
-    assert np.array_equal(sheet[-64:, -96:], clip.frames[-1])
-    assert contact_sheet(clip, num=2).shape == (128, 2 * 192 + 4, 3)  # doubled on its own
+    doubled = clip.frames.repeat(2, axis=1).repeat(2, axis=2)
+    sheet = contact_sheet(clip, num=8, columns=4)
+    assert sheet.shape == (2 * 128 + 4, 4 * 192 + 3 * 4, 3) and sheet.dtype == np.uint8
+    assert np.array_equal(sheet[:128, :192], doubled[0])
+    assert np.array_equal(sheet[-128:, -192:], doubled[-1])
+    assert contact_sheet(clip, num=2).shape == (128, 2 * 192 + 4, 3)
     assert contact_sheet(clip, num=6, columns=6).shape[1] == 6 * 96 + 5 * 4  # a page is no wider
-    few = contact_sheet(numbered_clip(3), num=8, columns=4, scale=1)
-    assert few.shape == (64, 3 * 96 + 2 * 4, 3)
-    filled = contact_sheet(clip, num=5, columns=4, scale=1)
-    assert (filled[-64:, -96:] == 255).all()  # the empty places are white
+    few = contact_sheet(numbered_clip(3), num=8, columns=4)
+    assert few.shape == (128, 3 * 192 + 2 * 4, 3)
+    filled = contact_sheet(clip, num=5, columns=4)
+    assert (filled[-128:, -192:] == 255).all()  # the empty places are white
 
 
 def test_film_strip_has_a_titled_row_per_clip():
@@ -54,7 +55,6 @@ def test_sizes_that_show_nothing_are_named(number):
         (lambda: clip_sheet([clip], columns=number), "columns"),
         (lambda: contact_sheet(clip, columns=number), "columns"),
         (lambda: contact_sheet(clip, num=number), "at least one frame"),
-        (lambda: contact_sheet(clip, scale=number), "scale"),
         (lambda: film_strip([clip], scale=number), "scale"),
     ):
         with pytest.raises(ValueError, match=name):

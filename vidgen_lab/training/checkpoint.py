@@ -29,6 +29,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from vidgen_lab import __version__
 from vidgen_lab.files import write_files
 from vidgen_lab.paths import code_version
 
@@ -53,10 +54,10 @@ class TrainingResult:
 
 
 class RunFolder:
-    """The folder of one run. main: whether this process writes; all may read."""
+    """The folder of one run. Of several processes all may read; the first alone writes."""
 
-    def __init__(self, folder: str | Path, main: bool = True) -> None:
-        self.folder, self.main = Path(folder), main
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
         self.log_file = self.folder / "log.jsonl"
         self.checkpoints = self.folder / "checkpoints"
         self.id = ""
@@ -66,9 +67,6 @@ class RunFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other runs out, as long as this process lives; RuntimeError if one is in."""
-        if not self.main:
-            yield
-            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as lock:
             _lock(lock, self.folder)
@@ -97,21 +95,17 @@ class RunFolder:
                     f"{self.folder} holds a run with other settings:\n{lines}\nSet them back, take "
                     f"another folder, or go on all the same with allow=({names},)"
                 )
-        if self.main:
-            from vidgen_lab import __version__
-
-            about = {"id": self.id, "version": __version__, "code": code_version()}
-            about |= {"torch": torch.__version__}
-            write_files({file: json.dumps(about | {"settings": plain}, indent=2) + "\n"})
+        about = {"id": self.id, "version": __version__, "code": code_version()}
+        about |= {"torch": torch.__version__, "settings": plain}
+        write_files({file: json.dumps(about, indent=2) + "\n"})
         return changed
 
     # log ------------------------------------------------------------------------------------
 
     def log(self, row: Mapping[str, float]) -> None:
         """Append one line."""
-        if self.main:
-            with self.log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def history(self) -> list[dict[str, float]]:
         """All lines of the log; a last one that a kill cut short is left out."""
@@ -129,7 +123,7 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that will be written again."""
-        if self.main and self.log_file.exists():
+        if self.log_file.exists():
             kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
             write_files({self.log_file: "".join(kept)})
 
@@ -140,9 +134,9 @@ class RunFolder:
         step: int,
         tensors: Mapping[str, Mapping[str, torch.Tensor]],
         states: Mapping[str, Any],
-        keep_last: int = 3,
-    ) -> Path:
-        """Write the checkpoint of a step and remove old ones; by the main process alone.
+        keep_last: int,
+    ) -> None:
+        """Write the checkpoint of a step and remove old ones.
 
         tensors: become NAME.safetensors. states: of tensors and plain values, become NAME.pt. A
         kill or an error in between leaves the checkpoints as they were. Raises CheckpointError.
@@ -167,7 +161,6 @@ class RunFolder:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._remove_old(keep_last)
-        return final
 
     def latest(self) -> "Checkpoint | None":
         """The newest whole checkpoint of this run; warns of every newer one that is not."""
@@ -227,9 +220,6 @@ class Checkpoint:
     def state(self, name: str) -> Any:
         """What was saved as NAME.pt, on the CPU."""
         return torch.load(self.path / f"{name}.pt", map_location="cpu", weights_only=True)
-
-    def __contains__(self, name: str) -> bool:
-        return bool({f"{name}.pt", f"{name}.safetensors"} & set(self.files))
 
 
 def difference(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:

@@ -77,6 +77,8 @@ def build_dataset(
     The run's `folder` gets placement.csv, which says where every clip went or why it was left out,
     and preview.mp4, which shows what will be trained on.
     """
+    import pandas
+
     bucket = Bucket(config.num_frames, config.height, config.width, config.stride)
     records = read_clips(config.folder)
     if config.held_out:
@@ -92,7 +94,9 @@ def build_dataset(
         records = [records[n] for n in sorted(order[config.held_out_clips :])]
     found = assign(records, [bucket], config.max_upscale)
     fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
-    _write_placement(found, folder / "placement.csv")
+    folder.mkdir(parents=True, exist_ok=True)
+    pandas.DataFrame(found.rows()).to_csv(folder / "placement.csv", index=False)
+    print(found)
     dataset = VideoDataset(found.clips, seed, config.sampling)
     write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
     texts = _texts(parts.text, [c for c, _ in (*found.clips, *fitting.clips)])
@@ -129,17 +133,7 @@ def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any
     return {clip: made[caption] for clip, caption in captions.items()}
 
 
-def _write_placement(found: Assignment, file: Path) -> None:
-    import pandas
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pandas.DataFrame(found.rows()).to_csv(file, index=False)
-    print(found)
-
-
-def build_trainer(
-    config: RunConfig, on_log: Callable[[dict[str, float]], None] | None = None
-) -> VideoModelTrainer:
+def build_trainer(config: RunConfig) -> VideoModelTrainer:
     """Everything of a run, ready for `fit()`. Encodes what is not in the cache yet."""
     torch.manual_seed(config.training.seed)
     processes = accelerator(config.training.device)
@@ -148,9 +142,9 @@ def build_trainer(
     with processes.main_process_first():  # the others find everything encoded
         loader, held_out = build_dataset(data, parts, folder, config.training.seed)
     model = build_model(config.model, data, parts)
-    if config.diffusion.expert_boundary:
+    if boundary := config.diffusion.expert_boundary:
         low = build_model(config.model, data, parts)
-        model = TwoExperts(model, low, config.diffusion.expert_boundary)
+        model = TwoExperts(model, low, boundary, config.diffusion.num_timesteps)
     settings = asdict(config)
     settings.pop("training")
     settings["dataset"].pop("workers")
@@ -158,7 +152,7 @@ def build_trainer(
         model, config.diffusion.build(), loader, folder, config.training,
         optimizers=config.optimizer, held_out=held_out or None,
         sample=_sampler(config, parts) if config.logging.prompts else None,
-        settings=settings, on_log=on_log,
+        settings=settings,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What a run tells about itself: losses, speed, memory, disk, samples; and being asked to stop."""
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -119,12 +120,13 @@ def peak_memory(device: torch.device) -> int:
         import resource
     except ImportError:  # Windows
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype | None, side: int = 1024) -> float:
-    """FLOP/s of a product of two square matrices: the best of a few. A larger side on a GPU."""
-    side = 8192 if device.type == "cuda" else side
+def matmul_rate(device: torch.device, dtype: torch.dtype | None) -> float:
+    """FLOP/s of a product of two square matrices: the best of a few."""
+    side = 8192 if device.type == "cuda" else 1024
     a = torch.ones(side, side, device=device, dtype=dtype or torch.float32)
     best = float("inf")
     for _ in range(4):
@@ -160,19 +162,15 @@ def board(folder: Path, step: int) -> Any:
     return SummaryWriter(folder / "tensorboard", purge_step=step + 1)
 
 
-def write_samples(clips: Sequence[Any], folder: Path, step: int, writer: Any = None) -> list[Path]:
-    """Clips as folder/step_00001000_0.mp4 and in TensorBoard; returns the files."""
+def write_samples(clips: Sequence[Any], folder: Path, step: int, writer: Any) -> None:
+    """Clips as folder/step_00001000_0.mp4, and in TensorBoard unless the writer is None."""
     from vidgen_lab.video.writer import write_clip
 
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
     for number, clip in enumerate(clips):
-        files.append(folder / f"step_{step:08d}_{number}.mp4")
-        write_clip(clip, files[-1])
+        write_clip(clip, folder / f"step_{step:08d}_{number}.mp4")
         if writer is not None:
             shown = clip.frames[[0, len(clip.frames) // 2, -1]]
             writer.add_images(f"samples/{number}", shown, step, dataformats="NHWC")
-    return files
 
 
 @contextmanager

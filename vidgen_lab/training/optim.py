@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 Optimizers = dict[str, Optimizer]
+Builder = Callable[[nn.Module], Optimizers]
 Schedule = Callable[[int], float]
 
 
@@ -147,18 +148,6 @@ class OptimizerConfig:
         return made
 
 
-def built(
-    optimizers: Any, model: nn.Module, schedule: Schedule | None, steps: int
-) -> tuple[Optimizers, Schedule]:
-    """Optimizers by name, and the share of their learning rates by step."""
-    if isinstance(optimizers, OptimizerConfig):
-        return optimizers.build(model), schedule or optimizers.factor(steps)
-    if isinstance(optimizers, Optimizer):
-        optimizers = {"optimizer": optimizers}
-    made = optimizers if isinstance(optimizers, Mapping) else optimizers(model)
-    return dict(made), schedule or (lambda step: 1.0)
-
-
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: matrices and kernels, which decay, and all others.
 
@@ -236,15 +225,13 @@ class EMA:
         self.decay, self.warm, self.updates = decay, warm, 0
         self.shadow = {n: _precise(p).clone() for n, p in trainable(model).items()}
 
-    def decay_at(self, updates: int) -> float:
-        """d of the update with this number."""
-        return min(self.decay, (1 + updates) / (10 + updates)) if self.warm else self.decay
-
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Once for every step of the optimizer."""
         weights = [_precise(p) for p in trainable(model).values()]
-        decay = self.decay_at(self.updates)
+        decay, n = self.decay, self.updates
+        if self.warm:
+            decay = min(decay, (1 + n) / (10 + n))
         torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - decay)
         self.updates += 1
 

@@ -5,6 +5,7 @@ if nothing had happened. Here a batch depends on (seed, its number) alone: not o
 workers or processes, nor on how often the run was stopped.
 """
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 Data = DataLoader | Iterable[Any] | Callable[[int], Any]
 
@@ -93,9 +94,8 @@ class Draw:
             self.levels = torch.full((count,), self.level, device=device)
         else:
             order = torch.randperm(count, generator=self.generator, device=device)
-            self.levels = (
-                order + torch.rand(count, generator=self.generator, device=device)
-            ) / count
+            within = torch.rand(count, generator=self.generator, device=device)
+            self.levels = (order + within) / count
         return self.levels
 
     def noise(self, like: Tensor) -> Tensor:
@@ -134,8 +134,8 @@ class BatchStream:
         self.data, self.seed, self.rank, self.world = data, seed, rank, world
         self.epoch, self.place = 0, 0  # what all processes have had of this epoch
         self.position = 0  # what all processes have had
-        self._length = 0  # batches in this epoch, once known
-        self._order = _Order(data, seed) if _has_order(data) else None
+        ordered = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
+        self._order = _Order(data, seed) if ordered else None
         self._batches: Iterator[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
@@ -155,17 +155,23 @@ class BatchStream:
 
     def _open(self) -> Iterator[Any]:
         if self._order is not None:
-            order = _Endless(self._order, self.epoch, self.place + self.rank, self.world)
-            return iter(_loader_in_order(self.data, order, self.seed))
+            return iter(_loader_in_order(self.data, self._keys(), self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
-            return self._called()
+            return map(self.data, itertools.count(self.position + self.rank, self.world))
         return self._repeated()
 
-    def _called(self) -> Iterator[Any]:
-        number = self.position + self.rank
+    def _keys(self) -> Iterator[Any]:
+        """This process's batches of keys from here on, each key with what seeds its item."""
+        epoch, place = self.epoch, self.place + self.rank
         while True:
-            yield self.data(number)
-            number += self.world
+            while place >= len(keys := self._order.keys(epoch)):
+                epoch, place = epoch + 1, place - len(keys)
+            batch, at = keys[place], (epoch, place)
+            if isinstance(batch, list | tuple):
+                yield [(key, (*at, n)) for n, key in enumerate(batch)]
+            else:
+                yield batch, (*at, 0)
+            place += self.world
 
     def _repeated(self) -> Iterator[Any]:
         number, first = 0, self.position + self.rank
@@ -193,10 +199,6 @@ class BatchStream:
             )
         self.position, self.epoch, self.place = state["position"], state["epoch"], state["place"]
         self._batches = None
-
-
-def _has_order(data: Data) -> bool:
-    return isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
 
 
 class _Order:
@@ -232,26 +234,6 @@ class _Order:
         return own() if own else {"number of items": self.size, "seed": self.seed}
 
 
-class _Endless(Sampler):
-    """Every stride-th batch of keys from a place on, each key with what seeds its item."""
-
-    def __init__(self, order: _Order, epoch: int, place: int, stride: int) -> None:
-        self.order, self.epoch, self.place, self.stride = order, epoch, place, stride
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch, place = self.epoch, self.place
-        while True:
-            while place >= len(keys := self.order.keys(epoch)):
-                epoch, place = epoch + 1, place - len(keys)
-            batch, at = keys[place], (epoch, place)
-            yield (
-                [(key, (*at, n)) for n, key in enumerate(batch)]
-                if isinstance(batch, list | tuple)
-                else (batch, (*at, 0))
-            )
-            place += self.stride
-
-
 class _SeededItems(Dataset):
     """A data set whose items draw on their own randomness, in whichever process they are made."""
 
@@ -263,7 +245,7 @@ class _SeededItems(Dataset):
             return self.dataset[key[0]]
 
 
-def _loader_in_order(loader: DataLoader, order: _Endless, seed: int) -> DataLoader:
+def _loader_in_order(loader: DataLoader, order: Iterator[Any], seed: int) -> DataLoader:
     """The same loader, but for the order of its keys."""
     names = ("num_workers", "collate_fn", "pin_memory", "timeout")
     options = {name: getattr(loader, name) for name in names}

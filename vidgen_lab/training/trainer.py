@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from accelerate.utils import find_batch_size, send_to_device
 from torch import nn
-from torch.optim import Optimizer
 
 from vidgen_lab.training import distributed, monitor
 from vidgen_lab.training.checkpoint import (
@@ -38,10 +37,9 @@ from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss, Numbers, Task
 from vidgen_lab.training.optim import (
     EMA,
+    Builder,
     OptimizerConfig,
-    Optimizers,
     Schedule,
-    built,
     compute_dtype,
     enable_checkpointing,
     learnt_state,
@@ -70,9 +68,8 @@ class VideoModelTrainer:
         loss: (model, batch, draw) -> a mean, or better one loss per sample [B], or a pair of it and
             other numbers for the log. Called under autocast, with the batch on the device.
         data: a DataLoader, a function that gives micro-batch n, or any iterable of batches.
-        optimizers: a configuration, a function of the model that builds one or several by name, or
-            the optimizers themselves (those of an unsharded model). schedule: share of every
-            learning rate by step; the configuration's own, else 1.
+        optimizers: a configuration, or a function of the model that builds one or several by name.
+            schedule: share of every learning rate by step; the configuration's own, else 1.
         held_out: batches never trained on. Their loss is measured at fixed noise levels with fixed
             noise, from step 0 on, on the averaged weights.
         evaluate: (model) -> numbers for the log, whenever the held-out loss is measured.
@@ -92,10 +89,7 @@ class VideoModelTrainer:
         folder: str | Path,
         config: TrainingConfig | None = None,
         *,
-        optimizers: OptimizerConfig
-        | Optimizer
-        | Optimizers
-        | Callable[[nn.Module], Optimizers] = OptimizerConfig(),  # noqa: B008 it is frozen
+        optimizers: OptimizerConfig | Builder = OptimizerConfig(),  # noqa: B008 it is frozen
         schedule: Schedule | None = None,
         held_out: Iterable[Any] | None = None,
         evaluate: Callable[[nn.Module], Numbers] | None = None,
@@ -115,13 +109,16 @@ class VideoModelTrainer:
             model.compile()
         self.task = Task(model, loss)
         self.parallel = distributed.parallel(self.task, self.accelerator, self.config.strategy)
-        self.optimizers, self.factor = built(optimizers, model, schedule, self.config.steps)
+        if isinstance(optimizers, OptimizerConfig):
+            schedule = schedule or optimizers.factor(self.config.steps)
+            optimizers = optimizers.build
+        self.optimizers, self.factor = optimizers(model), schedule or (lambda step: 1.0)
         self._learning = list(trainable(model).values())
         self.dtype = compute_dtype(self.config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.ema = EMA(model, self.config.ema_decay) if self.config.ema_decay else None
         self.stream = BatchStream(data, self.config.seed, self.rank, self.world)
-        self.run = RunFolder(folder, main=self.rank == 0)
+        self.run = RunFolder(folder)
         self.settings = {"training": asdict(self.config), **(settings or {})}
         self.settings["micro_batches"] = self.config.accumulation * self.world
         self.step = self.updates = self.skipped = 0
@@ -140,7 +137,8 @@ class VideoModelTrainer:
         ValueError for changed settings, FloatingPointError for a gradient that is not finite.
         """
         self._stop = False
-        with self.run.held(), explaining_dead_workers(), monitor.interruptions() as asked:
+        held = nullcontext() if self.rank else self.run.held()
+        with held, explaining_dead_workers(), monitor.interruptions() as asked:
             begun = self._begin(allow)
             board = self.config.tensorboard and self.rank == 0
             self._writer = monitor.board(self.run.folder, begun) if board else None
@@ -281,7 +279,7 @@ class VideoModelTrainer:
             row["loss_scale"] = self.scaler.get_scale()
         self._write(row | self._meter.row(self.step, self.config.steps))
 
-    def validate(self) -> dict[str, float]:
+    def validate(self) -> None:
         """Log the held-out loss at every noise level, and what `evaluate` says; keep the best."""
         row: dict[str, float] = {"step": self.step}
         try:
@@ -293,9 +291,8 @@ class VideoModelTrainer:
                     row |= {n: float(torch.as_tensor(v)) for n, v in numbers.items()}
         except torch.OutOfMemoryError as error:
             self._say(f"step {self.step}: no memory for validation ({error}); training goes on")
-            return row
+            return
         self._write(row)
-        return row
 
     def _held_out_loss(self) -> dict[str, float]:
         """Means over samples at each level and over levels; the same clips and noise every time."""
@@ -385,15 +382,14 @@ class VideoModelTrainer:
             other = sorted(weights.keys() ^ own.keys()) or ["shapes"]
             raise CheckpointError(f"{checkpoint.path} is of another model: {', '.join(other[:5])}")
         distributed.load_full(own, weights)
+        state, processes = checkpoint.state("trainer"), checkpoint.state("processes")
         if self.ema:  # a run that keeps an average only from now on begins with the weights
-            kept = checkpoint.tensors("ema" if "ema" in checkpoint else "model")
+            kept = checkpoint.tensors("ema" if "ema.safetensors" in checkpoint.files else "model")
             distributed.load_full(self.ema.shadow, kept)
+            self.ema.updates = state["ema_updates"]
         for name, optimizer in self.optimizers.items():
             distributed.load_optimizer(optimizer, checkpoint.state(f"optimizer_{name}"))
-        state, processes = checkpoint.state("trainer"), checkpoint.state("processes")
         self.step, self.updates, self.skipped = checkpoint.step, state["updates"], state["skipped"]
-        if self.ema:
-            self.ema.updates = state["ema_updates"]
         self.scaler.load_state_dict(state["scaler"])
         self.stream.load_state_dict(state["stream"])
         if len(processes) == self.world:
@@ -417,7 +413,8 @@ class VideoModelTrainer:
         size = 4 * sum(p.numel() for p in self._learning) * (3 + bool(self.ema))
         self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
-        self.run.forget_after(begun if checkpoint else -1)
+        if self.rank == 0:
+            self.run.forget_after(begun if checkpoint else -1)
         measured = distributed.gathered(self.run.was_measured(begun))[0]  # in the log as it is now
         if self._due("validate_every", begun == self.config.steps) and not measured:
             self.validate()  # step 0, or the run was killed while it measured

@@ -21,14 +21,11 @@ _DENSE = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "theora", "wmv
 
 
 @contextmanager
-def complaints(listen: bool) -> Iterator[list[tuple]]:
-    """What FFmpeg complains of in this thread, as it comes; not listening, the list stays empty.
+def complaints() -> Iterator[list[tuple]]:
+    """What FFmpeg complains of in this thread, as it comes.
 
     FFmpeg has one log a process: while one listens, others write theirs to Python's `logging`.
     """
-    if not listen:
-        yield []
-        return
     before, skipping = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
     av.logging.set_skip_repeated(False)
@@ -78,5 +75,5 @@ def lacks_its_end(path: Path, container: str) -> bool:
         end = file.read()
     if container.startswith("gif"):
         return not end.rstrip(b"\0").endswith(b";")
-    page = end.rfind(b"OggS")
-    return page < 0 or not end[page + 5] & 4
+    _, page, header = end.rpartition(b"OggS")
+    return not page or len(header) < 2 or not header[1] & 4  # a page may be cut in its header

@@ -9,22 +9,24 @@ class FfmpegError(RuntimeError):
     """ffmpeg said no, or took too long; the message is its last words."""
 
 
-@lru_cache(maxsize=1)
-def ffmpeg_program() -> str:
-    """Path of ffmpeg: IMAGEIO_FFMPEG_EXE, the bundled one, or the system's."""
-    import imageio_ffmpeg
-
-    return imageio_ffmpeg.get_ffmpeg_exe()
-
-
 def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
-    """Run ffmpeg with these arguments; returns what it wrote to standard output.
+    """Run ffmpeg (IMAGEIO_FFMPEG_EXE, the bundled one, or the system's) with these arguments;
+    returns what it wrote to standard output.
 
     limit: seconds, after which it is killed. Existing outputs are overwritten, so name a temporary
     file. Exit code 0 is not a verdict: ffmpeg writes empty and shortened files with a smile.
     Raises FfmpegError.
     """
-    command = [ffmpeg_program(), "-v", "error", "-nostdin", "-y", *map(str, arguments)]
+    import imageio_ffmpeg
+
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-v",
+        "error",
+        "-nostdin",
+        "-y",
+        *map(str, arguments),
+    ]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False

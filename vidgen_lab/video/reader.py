@@ -8,6 +8,7 @@ its place and never passed off as a picture.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -287,7 +288,8 @@ class VideoReader:
         begins in the middle of a stream cannot be decoded there yet."""
         places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
         number, hurt = -1, None  # hurt: the first frame since the damage
-        with open_video(self.path) as container, complaints(careful) as heard:
+        listening = complaints() if careful else nullcontext([])
+        with open_video(self.path) as container, listening as heard:
             stream = container.streams.best("video")
             codec = stream.codec_context.name
             kind = container.format.name

@@ -53,15 +53,13 @@ def clip_sheet(
     return Clip(_join(rows, axis=1), fps)
 
 
-def contact_sheet(
-    clip: Clip, num: int = 8, columns: int = 4, scale: float | None = None
-) -> np.ndarray:
+def contact_sheet(clip: Clip, num: int = 8, columns: int = 4) -> np.ndarray:
     """`num` frames evenly spread from first to last, in rows -> uint8 [H, W, 3] on white.
 
-    scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
+    Toy clips are enlarged by a whole number, large ones reduced.
     """
     at_least_one("columns", columns)
-    tiles = _tiles(clip, num, scale, columns)
+    tiles = _tiles(clip, num, None, columns)
     columns = min(columns, len(tiles))
     blank = np.full_like(tiles[0], 255)
     tiles = [*tiles, *[blank] * (-len(tiles) % columns)]

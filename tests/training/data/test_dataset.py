@@ -171,6 +171,8 @@ def test_motion_is_looked_for_where_it_is(tmp_path, folder):
     cache.motion(record, WIDE, still_then_wild)
     starts = [data.window(0, epoch).start for epoch in range(200)]
     assert sum(start >= 7 for start in starts) > 120 and min(starts) < 6
+    single = VideoDataset([(record, Bucket(1, 32, 48))], sampling="motion", cache=cache)
+    assert {single.window(0, epoch).start for epoch in range(200)} == set(range(16))
 
 
 # caches -----------------------------------------------------------------------------------------

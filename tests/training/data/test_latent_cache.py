@@ -12,7 +12,7 @@ from vidgen_lab.training.data.buckets import Bucket
 from vidgen_lab.training.data.clip_encoding import ClipSpan, spans_of, vae_identity
 from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.dataset import VideoDataset
-from vidgen_lab.training.data.latent_cache import CorruptEntry, EncodingError, LatentCache
+from vidgen_lab.training.data.latent_cache import CorruptEntry, LatentCache
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import read_clip
 from vidgen_lab.video.tensors import to_model_range
@@ -339,7 +339,7 @@ def test_a_file_exchanged_while_it_is_read_leaves_no_entry(clips, tmp_path, monk
         return encode(vae, video)
 
     monkeypatch.setattr(latent_cache, "encode_moments", exchange)
-    with pytest.raises(EncodingError, match="changed while"):
+    with pytest.raises(RuntimeError, match="changed while"):
         cache.encode(clips[:1])
     assert state(cache) == {}
 
@@ -355,11 +355,15 @@ def test_clips_that_cannot_be_read_are_named_and_the_others_encoded(clips, tmp_p
         ClipSpan(clips[0].path, range(4, 13), 16, 24),
     ]
     cache = LatentCache(tmp_path / "cache", video_vae())
-    with pytest.raises(EncodingError, match="3 of 6 clips") as caught:
+    with pytest.raises(RuntimeError, match="3 of 6 clips") as caught:
         cache.encode([*bad, *clips])
-    assert set(caught.value.failed) == set(bad)
-    assert "not a readable video" in caught.value.failed[bad[0]]
-    assert "has 9 frames" in caught.value.failed[bad[2]]
+    named = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    by_path = {
+        clip.path: [said for said in named if said.startswith(f"{clip.path}: ")] for clip in bad
+    }
+    assert len(named) == 3 and [len(said) for said in by_path.values()] == [1, 1, 1]
+    assert "not a readable video" in by_path[bad[0].path][0]
+    assert "has 9 frames" in by_path[bad[2].path][0]
     assert len(state(cache)) == 3
 
 
@@ -374,7 +378,7 @@ def test_a_vae_that_overflows_leaves_no_entry(clips, tmp_path):
     vae = video_vae()
     vae.encoder.conv_out.conv.bias.data[0] = 1e6
     cache = LatentCache(tmp_path / "cache", vae, torch.float16)
-    with pytest.raises(EncodingError, match="NaN or infinity in torch.float16"):
+    with pytest.raises(RuntimeError, match="NaN or infinity in torch.float16"):
         cache.encode(clips[:1])
     assert state(cache) == {}
 

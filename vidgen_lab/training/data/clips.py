@@ -65,11 +65,20 @@ def read_clips(folder: str | Path) -> list[ClipRecord]:
     rows = _read_rows(listing)
     if not rows:
         raise ValueError(f"{listing} lists no clip")
-    paths = [listing.parent / _cell(row, _VIDEO, listing, n) for n, row in enumerate(rows, 1)]
-    captions = [_cell(row, _CAPTION, listing, n, "") for n, row in enumerate(rows, 1)]
-    _check(listing, paths, captions)
+    entries = [_entry(listing, number, row) for number, row in enumerate(rows, 1)]
+    missing = [str(path) for path, _ in entries if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(rows)} videos in {listing} are not there: {_some(missing)}"
+        )
+    empty = [str(path) for path, caption in entries if not caption]
+    if empty:
+        raise ValueError(
+            f"{len(empty)} of {len(rows)} clips in {listing} have an empty caption: "
+            f"{_some(empty)}; caption them, or take them out of the list"
+        )
     records, broken = [], []
-    for path, caption, row in zip(paths, captions, rows, strict=True):
+    for (path, caption), row in zip(entries, rows, strict=True):
         try:
             records.append(_record(listing.parent, path, caption, row))
         except VideoError as err:
@@ -89,10 +98,9 @@ def problems_in(folder: str | Path) -> list[str]:
     """
     listing, found = _find_list(Path(folder)), []
     for number, row in enumerate(_read_rows(listing), 1):
-        video = next((row[name] for name in _VIDEO if row.get(name) is not None), "?")
+        video = _first(row, _VIDEO, "?")
         try:
-            path = listing.parent / _cell(row, _VIDEO, listing, number)
-            caption = _cell(row, _CAPTION, listing, number, "")
+            path, caption = _entry(listing, number, row)
             if not path.is_file():
                 raise ValueError("there is no such file")
             if not caption:
@@ -184,7 +192,7 @@ def _json_object(listing: Path, number: int, line: str) -> dict[str, Any]:
 
 def _implausible(root: Path, row: Mapping[str, Any]) -> str | None:
     """What a line of VideoFolder cannot say: a video outside the folder, half a frame."""
-    video = next((str(row[name]) for name in _VIDEO if row.get(name) is not None), "")
+    video = str(_first(row, _VIDEO, ""))
     top = os.path.abspath(root)
     whole = os.path.join(os.path.normpath(os.path.join(top, video)), "")
     if not whole.startswith(os.path.join(top, "")) or "\0" in video:
@@ -200,32 +208,22 @@ def _is_count(number: float) -> bool:
     return number.is_integer() and number < 2**31
 
 
-def _cell(
-    row: Mapping[str, Any], names: Sequence[str], listing: Path, number: int, missing: Any = None
-) -> str:
-    """The first of the named columns that is there, on one line."""
-    value = next((row[name] for name in names if row.get(name) is not None), missing)
-    if value is None or not set(names) & set(row):
-        raise ValueError(
-            f"{listing}, entry {number} names no {' or '.join(names)}; "
-            f"its fields are {', '.join(map(str, row)) or 'none'}"
-        )
+def _entry(listing: Path, number: int, row: Mapping[str, Any]) -> tuple[Path, str]:
+    """(path of the video, caption on one line or "")."""
+    video, caption = _first(row, _VIDEO, None), _first(row, _CAPTION, "")
+    for value, names in ((video, _VIDEO), (caption, _CAPTION)):
+        if value is None or not set(names) & set(row):
+            raise ValueError(
+                f"{listing}, entry {number} names no {' or '.join(names)}; "
+                f"its fields are {', '.join(map(str, row)) or 'none'}"
+            )
     # White space in a caption is layout; in a file name it is part of the name.
-    return " ".join(str(value).split()) if names is _CAPTION else str(value)
+    return listing.parent / str(video), " ".join(str(caption).split())
 
 
-def _check(listing: Path, paths: list[Path], captions: list[str]) -> None:
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} videos in {listing} are not there: {_some(missing)}"
-        )
-    empty = [str(path) for path, text in zip(paths, captions, strict=True) if not text]
-    if empty:
-        raise ValueError(
-            f"{len(empty)} of {len(paths)} clips in {listing} have an empty caption: "
-            f"{_some(empty)}; caption them, or take them out of the list"
-        )
+def _first(row: Mapping[str, Any], names: Sequence[str], missing: Any) -> Any:
+    """The first of the named columns that is there."""
+    return next((row[name] for name in names if row.get(name) is not None), missing)
 
 
 def _record(root: Path, path: Path, caption: str, row: Mapping[str, Any]) -> ClipRecord:

@@ -99,7 +99,11 @@ class VideoDataset(Dataset):
 
     def _item(self, index: int, epoch: int) -> dict[str, Any]:
         record, bucket = self.clips[index]
-        video = self._video(record, bucket, self.window(index, epoch))
+        window, video = self.window(index, epoch), None
+        if self.cache is not None:
+            video = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
+        if video is None:  # no cache, or no room in it
+            video = self._decode(record, bucket, window)
         if self.augment is not None:
             video = self._augmented(video, record, epoch)
         return {"video": video, "caption": record.caption, "id": record.id}
@@ -115,7 +119,8 @@ class VideoDataset(Dataset):
             start = 0
         elif self.sampling == "motion":
             moved = self.cache.motion(record, bucket, lambda: self._decode(record, bucket))
-            within = np.convolve(moved[1:], np.ones(max(1, bucket.span - 1)), "valid")[:places]
+            total = np.cumsum(moved, dtype=float)
+            within = total[bucket.span - 1 :] - total[:places]  # from each place to its last frame
             chances = within + 1e-3 + 0.1 * within.mean()  # what stands still is seen now and then
             start = int(draw.choice(len(within), p=chances / chances.sum()))
         else:
@@ -136,18 +141,10 @@ class VideoDataset(Dataset):
             state = str(record.path)
         return self.quarantine / f"{hashlib.sha256(state.encode()).hexdigest()[:24]}.json"
 
-    def _video(self, record: ClipRecord, bucket: Bucket, window: Sequence[int]) -> torch.Tensor:
-        """These frames at the bucket's size, uint8 [3, T, H, W]."""
-        if self.cache is not None:
-            found = self.cache.read(record, bucket, window, lambda: self._decode(record, bucket))
-            if found is not None:
-                return found
-        return self._decode(record, bucket, window)
-
     def _decode(
         self, record: ClipRecord, bucket: Bucket, window: Sequence[int] | None = None
     ) -> torch.Tensor:
-        """From the file, [3, T, H, W]; the whole clip without a window."""
+        """From the file, uint8 [3, T, H, W]; the whole clip without a window."""
         reader = VideoReader(record.path)
         found = reader.info.num_frames, reader.info.height, reader.info.width
         if found != (record.num_frames, record.height, record.width):

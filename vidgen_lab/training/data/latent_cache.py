@@ -10,7 +10,7 @@ re-ordering clips costs nothing either, and whatever changed is simply not there
 
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,21 +41,6 @@ _RECIPE = 1  # raise it when the same clip and VAE would give other latents than
 
 class CorruptEntry(ValueError):
     """A file of the cache is cut off or altered."""
-
-
-class EncodingError(RuntimeError):
-    """Some clips could not be encoded; all others are in the cache.
-
-    failed: the reason by clip.
-    """
-
-    def __init__(self, failed: Mapping[ClipSpan, str], total: int) -> None:
-        clip, reason = next(iter(failed.items()))
-        super().__init__(
-            f"{len(failed)} of {total} clips could not be encoded, the others are in the cache. "
-            f"Leave out those in `failed`, or mend them; the first is {clip.path}: {reason}"
-        )
-        self.failed = dict(failed)
 
 
 class LatentCache:
@@ -100,7 +85,8 @@ class LatentCache:
         batch: clips of one shape that go through the VAE together; it changes results by rounding
         at most. Every entry appears when it is complete, so a killed run goes on where it was.
         Raises ValueError at once for a shape that the VAE does not take, RuntimeError if the VAE is
-        not here or was changed, and EncodingError, after all others, if clips could not be encoded.
+        not here or was changed and, when all others are in the cache, for clips that could not be
+        encoded, naming each with the reason.
         """
         if self.vae is None or vae_identity(self.vae) != self.vae_id:
             raise RuntimeError("the VAE is not here or was changed: make a new LatentCache with it")
@@ -124,7 +110,11 @@ class LatentCache:
                         failed[clip] = problem
                 bar.update(len(group))
         if failed:
-            raise EncodingError(failed, len(keys.keys() | failed.keys()))
+            reasons = "\n".join(f"  {clip.path}: {reason}" for clip, reason in failed.items())
+            raise RuntimeError(
+                f"{len(failed)} of {len(keys.keys() | failed.keys())} clips could not be encoded, "
+                f"the others are in the cache. Leave these out, or mend them:\n{reasons}"
+            )
         return [keys[clip] for clip in clips]
 
     def moments(self, key: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -14,14 +14,22 @@ against the published figures.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 GIB = 2**30
 SPARE = 1.0  # GiB of a card that the driver and fragmentation take
 
-# Parameters in billions, hidden width of the transformer: counted on the meta device.
-MODELS = {"CogVideoX-2B": (1.694, 1920), "CogVideoX-5B": (5.570, 3072)}
-TEXT_ENCODER, VAE = 4.762, 0.216
+# Layers, width, heads, parameters: counted on the meta device.
+TRANSFORMERS = {
+    "CogVideoX-2B": (30, 1920, 30, 1.694e9),
+    "CogVideoX-5B": (42, 3072, 48, 5.570e9),
+    "Latte-S/2": (12, 384, 6, 32.5e6),
+    "Latte-B/2": (12, 768, 12, 129.5e6),
+    "Latte-L/2": (24, 1024, 16, 456.8e6),
+    "Latte-XL/2": (28, 1152, 16, 673.7e6),
+}
+COGVIDEOX = ("CogVideoX-2B", "CogVideoX-5B")
+TEXT_ENCODER, VAE = 4.762e9, 0.216e9  # parameters, beside those of CogVideoX
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 # Live tensors at the peak, in units of one activation. A transformer block holds about fourteen
@@ -69,28 +77,27 @@ def plan(
     dtype: str = "float16",
     offload: str = "none",
     tiling: bool = False,
-    guidance: bool = True,
 ) -> Plan:
     """Estimate the peak memory of one generation.
 
     offload: "none", "model" or "sequential". tiling: decode a quarter of the frame at a time.
-    guidance: classifier-free guidance doubles the transformer's batch. Activations stay at two
-    bytes when the weights are int8. Raises ValueError for an unknown model, dtype or offload.
+    Classifier-free guidance doubles the transformer's batch. Activations stay at two bytes when the
+    weights are int8. Raises ValueError for an unknown model, dtype or offload.
     """
-    if model not in MODELS or dtype not in BYTES or offload not in ("none", "model", "sequential"):
+    modes = ("none", "model", "sequential")
+    if model not in COGVIDEOX or dtype not in BYTES or offload not in modes:
         raise ValueError(
             f"unknown model, dtype or offload: {model!r}, {dtype!r}, {offload!r}; "
-            f"models: {', '.join(MODELS)}; dtypes: {', '.join(BYTES)}"
+            f"models: {', '.join(COGVIDEOX)}; dtypes: {', '.join(BYTES)}"
         )
-    billions, hidden = MODELS[model]
+    _, hidden, _, parameters = TRANSFORMERS[model]
     size, number = BYTES[dtype], max(BYTES[dtype], 2)
     weights = {
-        "text encoder": TEXT_ENCODER * 1e9 * size / GIB,
-        "transformer": billions * 1e9 * size / GIB,
-        "decoder": VAE * 1e9 * size / GIB,
+        "text encoder": TEXT_ENCODER * size / GIB,
+        "transformer": parameters * size / GIB,
+        "decoder": VAE * size / GIB,
     }
-    tokens = ((num_frames - 1) // 4 + 1) * (height // 16) * (width // 16) + 226
-    activation = (1 + guidance) * tokens * hidden * number / GIB
+    activation = 2 * _tokens(model, height, width, num_frames) * hidden * number / GIB
     work = {
         "text encoder": 0.1,
         "transformer": activation * TRANSFORMER_TENSORS,
@@ -111,17 +118,8 @@ def plan(
 # autocast, as float32 weights are trained, norms and residuals stay float32 and copies of the
 # weights are kept: what fits the peaks that an H200 measured (tests/training/test_plan.py).
 BLOCK_VALUES, BLOCKS_AT_WORK, AUTOCAST_VALUES = 20.5, 4.0, 26.0
-# layers, width, heads, parameters
-TRANSFORMERS = {
-    "CogVideoX-2B": (30, 1920, 30, 1.694e9),
-    "CogVideoX-5B": (42, 3072, 48, 5.570e9),
-    "Latte-S/2": (12, 384, 6, 32.5e6),
-    "Latte-B/2": (12, 768, 12, 129.5e6),
-    "Latte-L/2": (24, 1024, 16, 456.8e6),
-    "Latte-XL/2": (28, 1152, 16, 673.7e6),
-}
-STRATEGIES = ("ddp", "zero2", "fsdp2", "tensor", "pipeline", "context")
 Strategy = Literal["ddp", "zero2", "fsdp2", "tensor", "pipeline", "context"]
+STRATEGIES = get_args(Strategy)
 
 
 @dataclass(frozen=True)
@@ -202,24 +200,26 @@ def plan_training(
     weights = parameters * bytes_each / cut + (learnt * 4 if rank else 0) / cut
     if strategy == "fsdp2":  # the block at work is whole, and the next one on its way
         weights += 2 * parameters / layers * bytes_each
+    if checkpointing:  # the input of each block, and what the one at work needs
+        waiting = layers + BLOCKS_AT_WORK * BLOCK_VALUES
+    else:  # in a pipeline 1/n of the layers, n micro-batches
+        waiting = layers * (BLOCK_VALUES if bytes_each <= 2 else AUTOCAST_VALUES)
+    unit = batch * _tokens(model, height, width, num_frames) * channels * 2
+    if strategy == "context":
+        unit /= gpus
+    if strategy == "tensor":  # norms and residuals are whole everywhere: about a third
+        unit *= 1 / 3 + 2 / 3 / gpus
     train = {
         "weights": weights,
         "gradients": learnt * (4 if rank else bytes_each) / states,
         "optimizer": learnt * optimizer_bytes / states,
         "average": 4 * learnt / states if ema else 0.0,
-        "activations": _activations(
-            model,
-            batch * _tokens(model, height, width, num_frames),
-            checkpointing,
-            strategy,
-            gpus,
-            BLOCK_VALUES if bytes_each <= 2 else AUTOCAST_VALUES,
-        ),
+        "activations": waiting * unit,
     }
     train = {name: size / GIB for name, size in train.items()}
-    train["VAE"] = VAE * 1e9 * 2 / GIB if model in MODELS else 0.2
+    train["VAE"] = VAE * 2 / GIB if model in COGVIDEOX else 0.2
     kept = {name: train[name] for name in ("weights", "optimizer", "average", "VAE")}
-    frames = min(num_frames, DECODER_FRAMES if model in MODELS else LATTE_FRAMES)
+    frames = min(num_frames, DECODER_FRAMES if model in COGVIDEOX else LATTE_FRAMES)
     kept["decoding"] = _decoding(height, width, frames, 2, tiling)
     return TrainingPlan(model, strategy, gpus, train, kept)
 
@@ -233,24 +233,9 @@ def _decoding(height: int, width: int, frames: int, number: int, tiling: bool) -
 def _tokens(model: str, height: int, width: int, num_frames: int) -> int:
     """Of one clip: 16x16 pixels each; CogVideoX takes four frames together, and 226 of text."""
     spatial = math.ceil(height / 16) * math.ceil(width / 16)
-    if model in MODELS:
+    if model in COGVIDEOX:
         return ((num_frames - 1) // 4 + 1) * spatial + 226
     return num_frames * spatial
-
-
-def _activations(
-    model: str, tokens: int, checkpointing: bool, strategy: str, gpus: int, values: float
-) -> float:
-    """Bytes that wait for the backward pass: `values` of two bytes a block, token and channel."""
-    layers, channels, _, _ = TRANSFORMERS[model]
-    unit = tokens * channels * 2
-    if strategy == "context":
-        unit /= gpus
-    if strategy == "tensor":  # norms and residuals are whole everywhere: about a third
-        unit *= 1 / 3 + 2 / 3 / gpus
-    if checkpointing:  # the input of each block, and what the one at work needs
-        return (layers + BLOCKS_AT_WORK * BLOCK_VALUES) * unit
-    return layers * values * unit  # in a pipeline 1/n of the layers, n micro-batches
 
 
 def options(vram_gib: float, gpus: int = 1, **settings) -> list[TrainingPlan]:
