@@ -10,7 +10,7 @@ from tests.video.conftest import numbered_clip, show_all
 from vidgen_lab.video import writer
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import probe_video, read_clip
-from vidgen_lab.video.writer import write_clip
+from vidgen_lab.video.writer import encode_clip, write_clip
 
 
 def test_round_trip_keeps_frames_rate_and_picture(tmp_path):
@@ -152,3 +152,9 @@ def test_a_side_that_no_file_holds_is_refused_first(tmp_path):
     clip = Clip(np.zeros((1, 16, 20_000, 3), np.uint8), 8)
     with pytest.raises(ValueError, match="20000x16 is more than H.264 holds"):
         write_clip(clip, tmp_path / "a.mp4")
+
+
+def test_the_same_clip_is_written_as_the_same_bytes():
+    noise = np.random.default_rng(0).integers(0, 256, (16, 8, 12, 3), np.uint8)
+    clip = Clip(noise.repeat(8, 1).repeat(8, 2), 8)
+    assert len({encode_clip(clip) for _ in range(12)}) == 1
