@@ -209,6 +209,14 @@ def test_a_name_that_is_no_text_stops_nobody(single, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 5  # a line a stage, no note of a failure
 
 
+def test_a_reason_names_no_folder_of_this_machine(single):
+    videos, out = single
+    (videos / "two  blanks.mp4").write_bytes(b"no video at all")
+    table = prepare(videos, out, execution=SERIAL, score_only=True)
+    (lost,) = last(table, "two  blanks.mp4")
+    assert lost.reason.startswith("the file is not a readable video")
+
+
 def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
     def embed(task):
         if not task["download"]:

@@ -152,8 +152,7 @@ def _key(stage: str, content: str, task: Task) -> str:
 
 def plain_reason(error: str, task: Task) -> str:
     """The reason without names of this machine's folders, so that it is the same everywhere."""
-    text = " ".join(error.split())
     for name in ("out", "path"):
         if name in task:
-            text = text.replace(task[name], "the file")
-    return re.sub("^VideoError: ", "", text)
+            error = error.replace(task[name], "the file")
+    return re.sub("^VideoError: ", "", " ".join(error.split()))
