@@ -31,14 +31,12 @@ class ScalableAnnotationPipeline:
         detector: Detector | None = None,
         actor: ActionRecognizer | None = None,
         captioner: Captioner | None = None,
-        scenes: SceneDetector | None = None,
     ) -> None:
         self.annotators = (
             detector or MotionDetector(),
             actor or FlowActions(),
             captioner or TemplateCaptioner(),
         )
-        self.scenes = scenes or SceneDetector()
 
     def annotate_single_video(self, path: str | Path) -> dict[str, Any]:
         """{file, scenes: [{frames, span, objects, actions, caption, annotators}]}.
@@ -47,7 +45,7 @@ class ScalableAnnotationPipeline:
         """
         path, scenes = Path(path), []
         reader = VideoReader(path)
-        for span in self.scenes.detect_scenes(path):
+        for span in SceneDetector().detect_scenes(path):
             stride = max(1, -(-span.num_frames // _SAMPLES))
             clip = reader.read(span.first, len(range(span.first, span.end, stride)), stride)
             found = annotate_clip(clip, *self.annotators)
