@@ -6,7 +6,7 @@ and another one in every epoch.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -46,7 +46,7 @@ class Augmented:
     """clip: the new clip. applied: every draw by name, enough to do it again."""
 
     clip: Clip
-    applied: dict[str, Any] = field(default_factory=dict)
+    applied: dict[str, Any]
 
 
 class VideoAugmentationPipeline:

@@ -106,7 +106,6 @@ def cut_clip(
     out: str | Path,
     frames: tuple[int, int],
     settings: MediaSettings = MediaSettings(),
-    limit: float = 600.0,
     crop: Crop | None = None,
 ) -> Facts:
     """Write frames [first, end) of a video as MP4 and return the facts of the file.
@@ -115,7 +114,7 @@ def cut_clip(
     HDR is tone-mapped. crop: (x, y, width, height) in pixels as shown, to be kept; None: all.
     Raises ValueError for an empty or impossible span, VideoError, FfmpegError, OutputError.
     """
-    (done,) = cut_clips(path, [Cut(Path(out), *frames, crop)], settings, limit)
+    (done,) = cut_clips(path, [Cut(Path(out), *frames, crop)], settings)
     if isinstance(done, Exception):
         raise done
     return done
@@ -168,15 +167,7 @@ def _cut_together(
         for cut, part in zip(cuts, parts, strict=True):
             outputs += reader.output(cut, facts, settings, part)
         before = reader.before(min(cut.first for cut in cuts))
-        try:
-            run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
-        except FfmpegError as error:  # its message should not name files that nobody will ever see
-            text = str(error)
-            for cut, part in zip(cuts, parts, strict=True):
-                text = text.replace(str(part), str(cut.out))
-            for part in parts:
-                part.unlink(missing_ok=True)
-            raise FfmpegError(text) from None
+        run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
         checked = zip(cuts, parts, strict=True)
         return [_checked(cut, part, reader, settings) for cut, part in checked]
 
@@ -186,7 +177,10 @@ def _part(out: Path) -> Iterator[Path]:
     """A temporary name; if something stands there at the end it takes the place of `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError), replacing(out) as part:
-        yield part
+        try:
+            yield part
+        except FfmpegError as error:  # its message should not name a file that nobody will ever see
+            raise FfmpegError(str(error).replace(str(part), str(out))) from None
 
 
 def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) -> Facts | Exception:
@@ -224,8 +218,10 @@ class _Timed(VideoReader):
             trim = f"atrim=start={start:.6f}:end={stop:.6f},asetpts=PTS-STARTPTS"
             sound = ("-map", "0:a:0", "-af", trim, "-c:a", "aac", "-b:a", "128k")
         return [
-            *("-map", f"0:{self.track}", "-vf", ",".join(filter(None, filters)) or "null"),
-            *(*sound, *encoder(settings)),
+            *("-map", f"0:{self.track}", "-vf", ",".join(filter(None, filters)) or "null", *sound),
+            # What every player shows and can be read at random places.
+            *("-c:v", "libx264", "-crf", settings.crf, "-preset", settings.preset, "-threads", 1),
+            *("-g", settings.gop, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-sn", "-dn"),
             *("-fps_mode", "passthrough", local(target)),
         ]
 
@@ -274,14 +270,6 @@ class _Timed(VideoReader):
         return f"trim=start={low:.6f}:end={high:.6f}"
 
 
-def encoder(settings: MediaSettings) -> tuple:
-    """ffmpeg options of a file that every player shows and that can be read at random places."""
-    return (
-        *("-c:v", "libx264", "-crf", settings.crf, "-preset", settings.preset, "-threads", 1),
-        *("-g", settings.gop, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-sn", "-dn"),
-    )
-
-
 def verify(
     path: str | Path, num_frames: int, slack: int = 0, size: tuple[int, int] | None = None
 ) -> Facts:
@@ -297,18 +285,6 @@ def verify(
     if size is not None and (facts.width, facts.height) != tuple(size):
         raise OutputError(f"written at {facts.width}x{facts.height}, not {size[0]}x{size[1]}")
     return facts
-
-
-@contextmanager
-def temporary_file(out: str | Path) -> Iterator[Path]:
-    """A name beside `out`; renamed to it when the block ends well, removed when not."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
-        try:
-            yield temporary
-        except FfmpegError as error:  # its message should not name a file that nobody will ever see
-            raise FfmpegError(str(error).replace(str(temporary), str(out))) from None
 
 
 class FFmpegExporter:
@@ -341,12 +317,12 @@ class FFmpegExporter:
         """Write the first sound track as 16-bit WAV. Raises OutputError when there is none."""
         if not probe_file(video_path).audio_codec:
             raise OutputError(f"{video_path} has no sound")
-        with temporary_file(out_path) as temporary:
-            sound = ("-map", "0:a:0", "-c:a", "pcm_s16le", local(temporary))
-            run_ffmpeg("-i", local(video_path), *sound)
-            if temporary.stat().st_size <= 44:
+        out = Path(out_path)
+        with _part(out) as part:
+            run_ffmpeg("-i", local(video_path), "-map", "0:a:0", "-c:a", "pcm_s16le", local(part))
+            if part.stat().st_size <= 44:
                 raise OutputError("empty output: a sound file without sound")
-        return Path(out_path)
+        return out
 
 
 def standardize_resolution(
