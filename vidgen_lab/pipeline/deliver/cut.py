@@ -179,7 +179,9 @@ def _part(out: Path) -> Iterator[Path]:
     with suppress(FileNotFoundError), replacing(out) as part:
         try:
             yield part
-        except FfmpegError as error:  # its message should not name a file that nobody will ever see
+        # No message should name a file that nobody will ever see; and only for the renaming is it
+        # all right that there is none.
+        except (FfmpegError, FileNotFoundError) as error:
             raise FfmpegError(str(error).replace(str(part), str(out))) from None
 
 
