@@ -20,7 +20,6 @@ from vidgen_lab.pipeline.select.nearby import near_pairs
 from vidgen_lab.pipeline.select.sameness import DuplicateSettings, Proposal, same
 from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
 
-STAGE = "duplicates"
 _ASKED = 6  # looks of a clip that are searched for among all looks of all others
 _WAVE = 2048  # pairs between two looks at who is joined already
 _CROWD = 32  # clips with one hash beyond which not every pair is compared
@@ -268,13 +267,15 @@ def drop_duplicates(
 
     `info` names the group (the keeper's clip id) and its size on all of them.
     """
-    out: list[Row] = [row.to(STAGE, group=row.clip_id, group_size=1) for row in rows]
+    out: list[Row] = [row.to("duplicates", group=row.clip_id, group_size=1) for row in rows]
     for numbers, level in find_groups(rows, signatures, settings, embeddings, verdicts):
         best = keeper(rows[n] for n in numbers)
         for n in numbers:
-            row = rows[n].to(STAGE, group=best.clip_id, group_size=len(numbers), level=level)
+            row = rows[n].to("duplicates", group=best.clip_id, group_size=len(numbers), level=level)
             if rows[n].identity != best.identity:
-                row = row.rejected(STAGE, f"duplicate: of {best.source}", "copies", len(numbers), 1)
+                row = row.rejected(
+                    "duplicates", f"duplicate: of {best.source}", "copies", len(numbers), 1
+                )
             out[n] = row
     return out
 

@@ -8,7 +8,6 @@ import numpy as np
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.read.pictures import laplacian_variance
 from vidgen_lab.pipeline.read.probing import probe_file
-from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.gates import GateSettings, judge
 from vidgen_lab.pipeline.select.scoring import score_video
 from vidgen_lab.video.clip import evenly_spaced
@@ -60,17 +59,14 @@ class ScalableFilteringPipeline:
     It is the middle of `prepare.prepare` for a few files, without journal or workers.
     """
 
-    def __init__(
-        self, gates: GateSettings | None = None, scenes: SceneSettings | None = None
-    ) -> None:
+    def __init__(self, gates: GateSettings | None = None) -> None:
         self.gates = (gates or GateSettings()).gates()
-        self.scenes = scenes or SceneSettings()
 
     def run(self, video_path: str | Path) -> list[Row]:
         """One row a scene, kept or rejected with metric, value and threshold; or one error."""
         path = Path(video_path)
         try:
-            scored = score_video(path, self.scenes)
+            scored = score_video(path)
         except (VideoError, OSError) as error:
             return [Row(path.name, "", "read", "error", reason=str(error))]
         return [
