@@ -12,11 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from vidgen_lab.journal import Journal
 from vidgen_lab.pipeline.prepare import StoredSignatures
+from vidgen_lab.pipeline.read.pictures import THUMB
 from vidgen_lab.pipeline.runner import Results
+from vidgen_lab.pipeline.select.signatures import PARTS, Signature
 
 
 class Clip:
@@ -31,8 +34,9 @@ def gib() -> float:
 
 
 def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
-    scene = {"hashes": ["0" * 16] * thumbnails, "thumbs": ["7f" * 432] * thumbnails, "step": 0.25}
-    value = json.dumps({"value": {"clips": [scene]}})
+    hashes = np.zeros((thumbnails, len(PARTS)), np.uint64)
+    thumbs = np.full((thumbnails, THUMB[1], THUMB[0], 3), 127, np.uint8)
+    value = json.dumps({"value": {"clips": [Signature(hashes, thumbs, 0.25).plain()]}})
     keys = [f"{number:032x}" for number in range(clips)]
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "0-of-1.jsonl").open("w") as file:
