@@ -22,13 +22,6 @@ from vidgen_lab.pipeline.runner import Results
 from vidgen_lab.pipeline.select.signatures import PARTS, Signature
 
 
-class Clip:
-    """What `StoredSignatures` asks of a row."""
-
-    def __init__(self, number: int) -> None:
-        self.identity = number
-
-
 def gib() -> float:
     return psutil.Process().memory_info().rss / 2**30
 
@@ -48,8 +41,7 @@ def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
         print(f"{gib() - before:.2f} GiB in memory, opened in {time.perf_counter() - began:.1f} s")
         before, began = gib(), time.perf_counter()
         scores = Results(keys, journal, {})
-        places = {number: (number, 0) for number in range(clips)}
-        signatures = StoredSignatures(scores, places).of([Clip(n) for n in range(clips)])
+        signatures = StoredSignatures(scores, [(number, 0) for number in range(clips)])
         for number in range(0, clips, max(1, clips // 20_000)):
             assert len(signatures[number].thumbs) == thumbnails
         print(f"thumbnails   {len(signatures):,}: {gib() - before:.2f} GiB in memory, ", end="")

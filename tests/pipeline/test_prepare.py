@@ -19,7 +19,6 @@ from vidgen_lab.pipeline.prepare import NothingLeft, prepare
 from vidgen_lab.pipeline.read.probing import probe_file
 from vidgen_lab.pipeline.runner import Execution
 from vidgen_lab.pipeline.select.gates import GateSettings
-from vidgen_lab.pipeline.workers import Outcome
 from vidgen_lab.video.clip import Clip
 
 SERIAL = Execution("serial")
@@ -232,7 +231,7 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
 
 def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypatch):
     def lost(function, todo, *how):
-        return ((n, Outcome(error="killed: signal 9")) for n in range(len(todo)))
+        return ((n, {"error": "killed: signal 9"}) for n in range(len(todo)))
 
     with monkeypatch.context() as patch:
         patch.setattr("vidgen_lab.pipeline.runner.run_tasks", lost)

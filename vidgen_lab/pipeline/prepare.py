@@ -42,6 +42,7 @@ from vidgen_lab.pipeline.workers import Task
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
 Identity = tuple[str, str]
+Place = tuple[int, int]  # of a scene: number of the file's result, number of the scene in it
 
 
 class NothingLeft(RuntimeError):
@@ -81,13 +82,13 @@ def prepare(
     runner = TaskRunner(out / "work", execution, config.limit, shard)
     run = _Run(config, runner, output, {s.name: s.path for s in found})
 
-    read, clips, signatures = run.read(found, rights)
+    read, clips, scores, places = run.read(found, rights)
     if shard is not None:
         return read
     quality = [judge(row, config.gates.gates()) for row in kept(clips)]
     table = [*read, *clips, *quality]
     if not score_only:
-        later, vectors = run.select_and_deliver(kept(quality), signatures)
+        later, vectors = run.select_and_deliver(kept(quality), scores, places)
         table += later
     check_funnel(table, "quality" if score_only else "split")
     check_worth(table, out / MANIFEST, score_only)
@@ -133,8 +134,8 @@ class _Run:
 
     def read(
         self, found: Sequence[Source], rights: Mapping[str, Mapping[str, str]]
-    ) -> tuple[list[Row], list[Row], "StoredSignatures"]:
-        """One row a file, one row a scene, and what tells scenes apart."""
+    ) -> tuple[list[Row], list[Row], Results, dict[Identity, Place]]:
+        """One row a file, one row a scene, the scores, and where in them each scene is found."""
         how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
         rows, todo = [], []
         used = versions()
@@ -166,10 +167,10 @@ class _Run:
                 clips.append(row)
                 places[row.identity] = number, scene
             rows[n] = rows[n].to("read", facts=result["value"]["facts"])
-        return rows, clips, StoredSignatures(results, places)
+        return rows, clips, results, places
 
     def select_and_deliver(
-        self, good: list[Row], signatures: "StoredSignatures"
+        self, good: list[Row], scores: Results, places: Mapping[Identity, Place]
     ) -> tuple[list[Row], dict[str, list[float]]]:
         """The rows of the later stages, and by id the vectors of all that passed the gates."""
         vectors, failed = self.embed(good)
@@ -178,7 +179,8 @@ class _Run:
             return np.array([vectors[row.identity] for row in rows])
 
         seen = [row for row in good if row.identity in vectors]
-        unique = self.unique(seen, signatures.of(seen), matrix(seen)) + failed
+        signatures = StoredSignatures(scores, [places[row.identity] for row in seen])
+        unique = self.unique(seen, signatures, matrix(seen)) + failed
         single, config = kept(unique), self.config
         balanced = []
         if single:
@@ -204,7 +206,7 @@ class _Run:
         return vectors, failed
 
     def unique(
-        self, rows: list[Row], signatures: "StoredSignatures", vectors: np.ndarray
+        self, rows: list[Row], signatures: Sequence[Signature], vectors: np.ndarray
     ) -> list[Row]:
         """Verdicts on pairs are kept, so that a new clip costs its own pairs only."""
         settings = self.config.duplicates
@@ -292,22 +294,15 @@ class StoredSignatures(Sequence[Signature]):
     """Signatures of some clips in their order, each read from the disk when it is looked at: a
     million of them would not fit into memory."""
 
-    def __init__(
-        self, scores: Results, places: Mapping[Identity, tuple[int, int]], rows: Sequence[Row] = ()
-    ) -> None:
+    def __init__(self, scores: Results, places: Sequence[Place]) -> None:
         self._scores, self._places = scores, places
-        self._rows = [places[row.identity] for row in rows]
         self._load = lru_cache(maxsize=512)(self._read)
 
-    def of(self, rows: Sequence[Row]) -> "StoredSignatures":
-        """Those of these rows."""
-        return StoredSignatures(self._scores, self._places, rows)
-
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def __getitem__(self, number: int) -> Signature:
-        return self._load(*self._rows[number])
+        return self._load(*self._places[number])
 
     def _read(self, result: int, scene: int) -> Signature:
         return Signature.of(self._scores[result]["value"]["clips"][scene])

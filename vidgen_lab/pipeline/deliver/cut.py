@@ -80,18 +80,15 @@ def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit")
     would turn into coarse ones.
     """
     true_width = facts.width * facts.sample_aspect
-    width, height = size or (true_width, facts.height)
     if size is None:
-        even = max(2, round(width / 2) * 2), max(2, height // 2 * 2)
+        even = max(2, round(true_width / 2) * 2), max(2, facts.height // 2 * 2)
         same = even == (facts.width, facts.height) and facts.sample_aspect == 1
         return "" if same else f"scale={even[0]}:{even[1]}:flags=area,setsar=1"
-    ratios = width / true_width, height / facts.height
-    ratio = max(ratios) if mode == "crop" else min(ratios)
-    inner = [max(2, round(s * ratio / 2) * 2) for s in (true_width, facts.height)]
-    if mode == "crop":  # rounding must not leave a gap
-        inner = [max(inner[0], width), max(inner[1], height)]
-    else:
-        inner = [min(inner[0], width), min(inner[1], height)]
+    width, height = size
+    reach = max if mode == "crop" else min  # rounding must not leave a gap, nor stick out
+    ratio = reach(width / true_width, height / facts.height)
+    sides = (true_width, width), (facts.height, height)
+    inner = [reach(max(2, round(side * ratio / 2) * 2), wanted) for side, wanted in sides]
     flags = "area" if ratio < 1 else "bicubic"
     steps = [f"scale={inner[0]}:{inner[1]}:flags={flags}", "setsar=1"]
     if mode == "crop":

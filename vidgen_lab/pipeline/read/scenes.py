@@ -109,10 +109,9 @@ class CutFinder:
 
     def cuts(self) -> list[int]:
         """Frame numbers at which shots begin, without 0; call it when all frames are in."""
-        if self._number:
-            last = self._timecode(self._number - 1, fps=25.0)
-            for detector, cuts in zip(self._detectors, self._cuts, strict=True):
-                cuts |= {cut.frame_num for cut in detector.post_process(last)}
+        last = self._timecode(self._number - 1, fps=25.0)
+        for detector, cuts in zip(self._detectors, self._cuts, strict=True):
+            cuts |= {cut.frame_num for cut in detector.post_process(last)}
         cuts, *on_grey = ({c for c in found if 0 < c < self._number} for found in self._cuts)
         for cut in sorted(set().union(*on_grey)):
             in_grey = self._is_grey[cut - 1] and self._is_grey[cut]
@@ -124,14 +123,8 @@ class CutFinder:
 def _make_detector(settings: SceneSettings, min_frames: int, **options: bool):
     from scenedetect import detectors
 
-    classes = {
-        "adaptive": (detectors.AdaptiveDetector, "adaptive_threshold"),
-        "content": (detectors.ContentDetector, "threshold"),
-        "threshold": (detectors.ThresholdDetector, "threshold"),
-        "hash": (detectors.HashDetector, "threshold"),
-        "histogram": (detectors.HistogramDetector, "threshold"),
-    }
-    kind, name = classes[settings.detector]
+    kind = getattr(detectors, f"{settings.detector.capitalize()}Detector")
+    name = "adaptive_threshold" if settings.detector == "adaptive" else "threshold"
     threshold = {} if settings.threshold is None else {name: settings.threshold}
     return kind(min_scene_len=min_frames, **threshold, **options)
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from vidgen_lab.pipeline.manifest import Row
-from vidgen_lab.pipeline.select.nearby import near_pairs
+from vidgen_lab.pipeline.select.nearby import near_pairs, within
 from vidgen_lab.pipeline.select.sameness import DuplicateSettings, Proposal, same
 from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
 
@@ -87,8 +87,8 @@ class Shelves:
 
 def _spread(clips: np.ndarray, most: int) -> np.ndarray:
     """bool: about `most` evenly spaced entries of each clip, the first and the last among them."""
-    count = np.bincount(clips)[clips] if len(clips) else clips
-    number = np.arange(len(clips)) - (np.cumsum(np.bincount(clips)) - np.bincount(clips))[clips]
+    counts = np.bincount(clips)
+    count, number = counts[clips], within(counts)
     return (count <= most) | (number * (most - 1) % np.maximum(count - 1, 1) < most - 1)
 
 
@@ -123,12 +123,8 @@ def _products(
     wide, deep = ours[query + 1] - ours[query], theirs[near + 1] - theirs[near]
     count = wide * deep
     which = np.repeat(np.arange(len(query)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return (
-        ours[query][which] + within // deep[which],
-        theirs[near][which] + within % deep[which],
-        which,
-    )
+    row, column = np.divmod(within(count), deep[which])
+    return ours[query][which] + row, theirs[near][which] + column, which
 
 
 def _best(a: np.ndarray, b: np.ndarray, part: np.ndarray, bits: np.ndarray) -> Proposal:
@@ -183,9 +179,8 @@ def _waves(pairs: Proposal) -> Iterator[Proposal]:
     """The best proposal of every clip first, then the second best, ...: who is joined by then need
     not be compared again."""
     order = np.argsort(pairs.b, kind="stable")
-    starts = np.flatnonzero(np.diff(pairs.b[order], prepend=-1))
     rank = np.empty(len(pairs), int)
-    rank[order] = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.append(starts, len(pairs))))
+    rank[order] = within(np.bincount(pairs.b))
     order = np.argsort(rank, kind="stable")
     ends = np.cumsum(np.bincount(rank)) if len(pairs) else []
     for start, end in zip([0, *ends], ends, strict=False):

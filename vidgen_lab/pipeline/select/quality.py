@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.read.pictures import laplacian_variance
 from vidgen_lab.pipeline.read.probing import probe_file
@@ -33,8 +35,6 @@ class OpenCVQualityAssessor:
 
     def sharpness(self, video_path: str | Path, indices: Sequence[int]) -> float:
         """Mean variance of the Laplacian at these frames, at full size, as in the book."""
-        import cv2
-
         reader = VideoReader(video_path)
         frames = (reader.read(int(i), 1).frames[0] for i in indices)
         return float(
@@ -43,8 +43,6 @@ class OpenCVQualityAssessor:
 
     def motion(self, video_path: str | Path, indices: Sequence[int]) -> float:
         """Mean motion from these frames to the next, % of the width per second."""
-        from vidgen_lab.metrics.flow import flow_magnitude
-
         reader = VideoReader(video_path)
         last = reader.info.num_frames - 2
         starts = sorted({min(int(i), last) for i in indices})
