@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vidgen_lab.files import plain
 
 Status = Literal["kept", "rejected", "error"]
-STATUSES = ("kept", "rejected", "error")
+STATUSES = get_args(Status)
 _FORMERLY = {"sharpness": "edge_steepness", "motion": "flow_speed"}  # measures in older manifests
 _NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8
 STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annotate", "split")

@@ -290,9 +290,8 @@ class FFmpegExporter:
     """The book's exporter (2.L09): builds a command, runs it and checks what it wrote."""
 
     def trim(
-        self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path,
-        crf: int = 23, preset: str = "veryfast",
-    ) -> Facts:  # fmt: skip
+        self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path
+    ) -> Facts:
         """Write the frames shown in [start_s, end_s) seconds, with sound if there is any."""
         if not 0 <= start_s < end_s < float("inf"):
             raise ValueError(f"no span from {start_s} s to {end_s} s")
@@ -300,7 +299,7 @@ class FFmpegExporter:
         first, end = (int(np.searchsorted(times, t - 1e-6)) for t in (start_s, end_s))
         if first == end:
             raise ValueError(f"no frame is shown from {start_s} s to {end_s} s in {video_path}")
-        settings = MediaSettings(crf=crf, preset=preset, audio=True, gop=250)
+        settings = MediaSettings(crf=23, audio=True, gop=250)
         return cut_clip(video_path, out_path, (first, end), settings)
 
     def transcode_resize(

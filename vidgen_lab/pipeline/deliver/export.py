@@ -201,15 +201,14 @@ def _write_tables(rows: Sequence[Row], output: Output) -> None:
         replace(row, source=_readable(row.source), reason=_readable(row.reason))
         for row in sort_rows(rows)
     )
-    lines = [json.loads(row.to_json()) for row in named]
-    tables = {"manifest.parquet": pd.json_normalize(lines, max_level=1)}
+    lines = (json.loads(row.to_json()) for row in named)
+    parquet = {"engine": "pyarrow", "index": False}  # pandas says so where pyarrow is missing
+    with output.replacing("manifest.parquet") as path:
+        pd.json_normalize(list(lines), max_level=1).to_parquet(path, **parquet)
     if (vectors := output.folder / "embeddings.npz").exists():
-        with np.load(vectors) as saved:
+        with np.load(vectors) as saved, output.replacing("embeddings.parquet") as path:
             columns = {"id": saved["ids"].tolist(), "embedding": saved["vectors"].tolist()}
-        tables["embeddings.parquet"] = pd.DataFrame(columns)
-    for name, table in tables.items():
-        with output.replacing(name) as path:
-            table.to_parquet(path, engine="pyarrow", index=False)  # names pyarrow where it lacks
+            pd.DataFrame(columns).to_parquet(path, **parquet)
 
 
 def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:

@@ -147,10 +147,8 @@ def spans_between(cuts: Iterable[int], times: np.ndarray, duration: float) -> li
 class SceneDetector:
     """Find the shots of a video file and a picture for each (book listing 2.L10, repaired)."""
 
-    def __init__(
-        self, detector: str = "adaptive", threshold: float | None = None, min_seconds: float = 0.5
-    ) -> None:
-        self.settings = SceneSettings(detector, threshold, min_seconds)
+    def __init__(self, detector: str = "adaptive") -> None:
+        self.settings = SceneSettings(detector, min_seconds=0.5)
 
     def detect_scenes(self, path: str | Path) -> list[Span]:
         """The shots in order, without gap or overlap; a single shot is one scene.
