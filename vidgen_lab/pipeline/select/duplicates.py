@@ -167,7 +167,7 @@ def find_groups(
         wave = wave[np.array(apart, bool)]
         for i, j in wave[ask(wave)].ends():
             joined.join(i, j, "pictures")
-    if settings.min_cosine is not None:
+    if settings.min_cosine is not None and len(rows):
         if embeddings is None:
             raise ValueError("min_cosine compares embeddings, but none were given")
         for i, j in _near(np.asarray(embeddings), settings.min_cosine):
