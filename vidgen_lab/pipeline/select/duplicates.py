@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
+from scipy.spatial import KDTree
 
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.nearby import near_pairs, within
@@ -70,19 +71,16 @@ class Shelves:
         self.bounds = np.append(starts, len(order))
         self.clips = clips[chosen][order]
         if stands is not None:
-            self._only(stands)
+            sizes = np.diff(self.bounds)
+            stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
+            self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
+            self.clips = self.clips[stays]
 
     def crowds(self) -> Iterator[np.ndarray]:
         """Clips that share a hash with very many, hash by hash."""
         sizes = np.diff(self.bounds)
         for place in np.flatnonzero(sizes > _CROWD):
             yield self.clips[self.bounds[place] : self.bounds[place + 1]]
-
-    def _only(self, stands: np.ndarray) -> None:
-        sizes = np.diff(self.bounds)
-        stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
-        self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
-        self.clips = self.clips[stays]
 
 
 def _spread(clips: np.ndarray, most: int) -> np.ndarray:
@@ -222,15 +220,11 @@ class _Asking:
         return np.array([self.verdicts[key] for key in keys], bool)
 
 
-def _near(vectors: np.ndarray, min_cosine: float) -> list[tuple[int, int]]:
+def _near(vectors: np.ndarray, min_cosine: float) -> list[list[int]]:
     """Pairs with at least this cosine; a tree search, so not every pair is looked at."""
-    from sklearn.neighbors import NearestNeighbors
-
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     radius = float(np.sqrt(max(0.0, 2 - 2 * min_cosine))) + 1e-6
-    near = NearestNeighbors(radius=radius, algorithm="ball_tree").fit(unit)
-    found = near.radius_neighbors(unit, return_distance=False)
-    return [(i, int(j)) for i, others in enumerate(found) for j in sorted(others) if i < j]
+    return KDTree(unit).query_pairs(radius, output_type="ndarray").tolist()
 
 
 def keeper(rows: Iterable[Row]) -> Row:
