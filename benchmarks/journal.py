@@ -12,18 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 
 from vidgen_lab.journal import Journal
 from vidgen_lab.pipeline.prepare import StoredSignatures
+from vidgen_lab.pipeline.read.pictures import THUMB
 from vidgen_lab.pipeline.runner import Results
-
-
-class Clip:
-    """What `StoredSignatures` asks of a row."""
-
-    def __init__(self, number: int) -> None:
-        self.identity = number
+from vidgen_lab.pipeline.select.signatures import PARTS, Signature
 
 
 def gib() -> float:
@@ -31,8 +27,9 @@ def gib() -> float:
 
 
 def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
-    scene = {"hashes": ["0" * 16] * thumbnails, "thumbs": ["7f" * 432] * thumbnails, "step": 0.25}
-    value = json.dumps({"value": {"clips": [scene]}})
+    hashes = np.zeros((thumbnails, len(PARTS)), np.uint64)
+    thumbs = np.full((thumbnails, THUMB[1], THUMB[0], 3), 127, np.uint8)
+    value = json.dumps({"value": {"clips": [Signature(hashes, thumbs, 0.25).plain()]}})
     keys = [f"{number:032x}" for number in range(clips)]
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "0-of-1.jsonl").open("w") as file:
@@ -44,8 +41,7 @@ def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
         print(f"{gib() - before:.2f} GiB in memory, opened in {time.perf_counter() - began:.1f} s")
         before, began = gib(), time.perf_counter()
         scores = Results(keys, journal, {})
-        places = {number: (number, 0) for number in range(clips)}
-        signatures = StoredSignatures(scores, places).of([Clip(n) for n in range(clips)])
+        signatures = StoredSignatures(scores, [(number, 0) for number in range(clips)])
         for number in range(0, clips, max(1, clips // 20_000)):
             assert len(signatures[number].thumbs) == thumbnails
         print(f"thumbnails   {len(signatures):,}: {gib() - before:.2f} GiB in memory, ", end="")

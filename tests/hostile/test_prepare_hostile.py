@@ -233,9 +233,10 @@ def test_a_run_in_which_every_clip_fails_replaces_nothing(dataset, videos, monke
         assert unworked(dataset) == before
 
 
-def test_a_run_in_which_no_clip_passes_replaces_nothing(dataset, videos, capsys):
+@pytest.mark.parametrize("more", [(), ("duplicates.min_cosine=0.9",)])
+def test_a_run_in_which_no_clip_passes_replaces_nothing(more, dataset, videos, capsys):
     before = unworked(dataset)
-    code = cli.main(["prepare", str(videos), str(dataset), "gates.min_side=2560"])
+    code = cli.main(["prepare", str(videos), str(dataset), "gates.min_side=2560", *more])
     err = capsys.readouterr().err.splitlines()
     assert code == 1 and "no clip passes (2 quality: too_small)" in err[-1]
     assert unworked(dataset) == before

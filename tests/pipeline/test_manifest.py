@@ -81,19 +81,6 @@ def test_the_funnel_is_counted_from_the_rows_and_checked():
         manifest.check_funnel([*read, *clips[:2]], "scenes")
 
 
-def test_parquet_holds_the_same_rows(tmp_path):
-    pytest.importorskip("pyarrow")
-    import pandas as pd
-
-    table = [
-        row("a.mp4", metrics={"edge_steepness": 0.5}),
-        row("b.mp4", metrics={"edge_steepness": None}),
-    ]
-    back = pd.read_parquet(manifest.write_parquet(table, tmp_path / "m.parquet"))
-    assert list(back["source"]) == ["a.mp4", "b.mp4"]
-    assert back["metrics.edge_steepness"][0] == 0.5
-
-
 def test_a_manifest_of_an_earlier_version_is_read_and_said_so(tmp_path):
     old = row("a.mp4", metrics={"sharpness": 0.5, "motion": 1.0, "bright": 0})
     lost = old.rejected("quality", "blurred", "sharpness", 0.5, 0.6)

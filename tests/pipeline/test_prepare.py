@@ -19,7 +19,6 @@ from vidgen_lab.pipeline.prepare import NothingLeft, prepare
 from vidgen_lab.pipeline.read.probing import probe_file
 from vidgen_lab.pipeline.runner import Execution
 from vidgen_lab.pipeline.select.gates import GateSettings
-from vidgen_lab.pipeline.workers import Outcome
 from vidgen_lab.video.clip import Clip
 
 SERIAL = Execution("serial")
@@ -209,6 +208,14 @@ def test_a_name_that_is_no_text_stops_nobody(single, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 5  # a line a stage, no note of a failure
 
 
+def test_a_reason_names_no_folder_of_this_machine(single):
+    videos, out = single
+    (videos / "two  blanks.mp4").write_bytes(b"no video at all")
+    table = prepare(videos, out, execution=SERIAL, score_only=True)
+    (lost,) = last(table, "two  blanks.mp4")
+    assert lost.reason.startswith("the file is not a readable video")
+
+
 def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
     def embed(task):
         if not task["download"]:
@@ -224,7 +231,7 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
 
 def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypatch):
     def lost(function, todo, *how):
-        return ((n, Outcome(error="killed: signal 9")) for n in range(len(todo)))
+        return ((n, {"error": "killed: signal 9"}) for n in range(len(todo)))
 
     with monkeypatch.context() as patch:
         patch.setattr("vidgen_lab.pipeline.runner.run_tasks", lost)

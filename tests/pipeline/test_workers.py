@@ -32,7 +32,7 @@ def work(task: dict) -> dict:
     return None
 
 
-def outcomes(tasks: list[dict], **options) -> list:
+def results(tasks: list[dict], **options) -> list:
     found = dict(run_tasks(work, tasks, **options))
     assert sorted(found) == list(range(len(tasks)))
     return [found[n] for n in range(len(tasks))]
@@ -48,33 +48,33 @@ def gone(pid: int) -> bool:
 
 def test_processes_give_the_same_as_serial():
     tasks = [{"do": "square", "x": x} for x in range(5)] + [{"do": "raise"}, {"do": "print"}]
-    here = outcomes(tasks, executor="serial")
-    there = outcomes(tasks, executor="process", workers=2)
+    here = results(tasks, executor="serial")
+    there = results(tasks, executor="process", workers=2)
     assert here == there
-    assert here[3].value == {"value": 9, "pair": [1, 0.3]}
-    assert here[5].error == "ValueError: bad clip"
-    assert here[6].value == "quiet"
+    assert here[3]["value"] == {"value": 9, "pair": [1, 0.3]}
+    assert here[5]["error"] == "ValueError: bad clip"
+    assert here[6]["value"] == "quiet"
 
 
 def test_a_hanging_and_a_dying_task_stop_nobody_and_leave_no_orphan(tmp_path):
     note = tmp_path / "pids"
     tasks = [{"do": "hang", "note": str(note)}, {"do": "die"}]
     tasks += [{"do": "square", "x": x} for x in range(3)]
-    found = outcomes(tasks, executor="process", workers=1, limit=30)
-    assert found[0].error.startswith("timeout")
-    assert found[1].error == "crash: the worker ended with code 3"
-    assert [o.value["value"] for o in found[2:]] == [0, 1, 4]
+    found = results(tasks, executor="process", workers=1, limit=30)
+    assert found[0]["error"].startswith("timeout")
+    assert found[1]["error"] == "crash: the worker ended with code 3"
+    assert [r["value"]["value"] for r in found[2:]] == [0, 1, 4]
     assert all(gone(int(pid)) for pid in note.read_text().split())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX thing")
 def test_a_kill_from_outside_is_told_from_a_crash():
-    (found,) = outcomes([{"do": "killed"}], executor="process", workers=1)
-    assert found.error == "killed: signal 9 from outside ended the worker"
+    (found,) = results([{"do": "killed"}], executor="process", workers=1)
+    assert found["error"] == "killed: signal 9 from outside ended the worker"
 
 
 def test_stopping_half_way_ends_the_workers():
-    outcomes([{"do": "square", "x": 1}], workers=1)  # Python's resource tracker stays
+    results([{"do": "square", "x": 1}], workers=1)  # Python's resource tracker stays
     before = {p.pid for p in psutil.Process().children(recursive=True)}
     run = run_tasks(work, [{"do": "square", "x": x} for x in range(4)], workers=1)
     next(run)
@@ -116,7 +116,7 @@ def test_a_worker_is_replaced_after_many_tasks(monkeypatch):
     try:
         pids = []
         for x in range(2):
-            assert worker({"do": "square", "x": x}).value["value"] == x**2
+            assert worker({"do": "square", "x": x})["value"]["value"] == x**2
             pids.append(worker._process.pid)
         assert pids[0] != pids[1] and gone(pids[0])
     finally:
@@ -126,9 +126,9 @@ def test_a_worker_is_replaced_after_many_tasks(monkeypatch):
 @pytest.mark.slow
 def test_ray_gives_the_same_as_serial(ray_node):
     tasks = [{"do": "square", "x": x} for x in range(4)] + [{"do": "raise"}, {"do": "die"}]
-    found = outcomes(tasks, executor="ray", workers=1)
-    assert found[:5] == outcomes(tasks[:5], executor="serial")
-    assert found[5].error.startswith("crash")
+    found = results(tasks, executor="ray", workers=1)
+    assert found[:5] == results(tasks[:5], executor="serial")
+    assert found[5]["error"].startswith("crash")
 
 
 def test_a_script_without_a_guard_is_not_run_by_its_workers(tmp_path):
@@ -139,7 +139,7 @@ def test_a_script_without_a_guard_is_not_run_by_its_workers(tmp_path):
         "from vidgen_lab.pipeline.workers import run_tasks\n"
         "with Path(__file__).with_name('runs').open('a') as file:\n"
         "    file.write('run\\n')\n"
-        "print([o.value['value'] for _, o in run_tasks(work, [{'do': 'square', 'x': 3}])])\n"
+        "print([r['value']['value'] for _, r in run_tasks(work, [{'do': 'square', 'x': 3}])])\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env)

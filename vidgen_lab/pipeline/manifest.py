@@ -12,15 +12,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, get_args
 
-from vidgen_lab.files import plain, replacing
-
-if TYPE_CHECKING:
-    import pandas as pd
+from vidgen_lab.files import plain
 
 Status = Literal["kept", "rejected", "error"]
-STATUSES = ("kept", "rejected", "error")
+STATUSES = get_args(Status)
 _FORMERLY = {"sharpness": "edge_steepness", "motion": "flow_speed"}  # measures in older manifests
 _NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not UTF-8
 STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annotate", "split")
@@ -133,33 +130,6 @@ def _with_todays_names(row: Row) -> Row:
         return row
     metrics = {_FORMERLY.get(name, name): value for name, value in row.metrics.items()}
     return replace(row, metrics=metrics, metric=_FORMERLY.get(row.metric, row.metric))
-
-
-def write_parquet(rows: Iterable[Row], path: str | Path) -> Path:
-    """The same table as parquet, one column a metric (`metrics.edge_steepness`); needs pyarrow."""
-    import pandas as pd
-
-    named = (
-        replace(row, source=readable(row.source), reason=readable(row.reason))
-        for row in sort_rows(rows)
-    )
-    table = pd.json_normalize([json.loads(row.to_json()) for row in named], max_level=1)
-    return write_table(table, Path(path))
-
-
-def readable(name: str) -> str:
-    """A file name as text for other programs: bytes that are not UTF-8 are written out."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def write_table(table: "pd.DataFrame", path: Path) -> Path:
-    """A table as parquet, without its index; ImportError when pyarrow is missing."""
-    with replacing(path) as temporary:
-        try:
-            table.to_parquet(temporary, index=False)
-        except ImportError as error:
-            raise ImportError("parquet needs pyarrow: pip install pyarrow") from error
-    return path
 
 
 def kept(rows: Iterable[Row]) -> list[Row]:

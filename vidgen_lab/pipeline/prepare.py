@@ -9,7 +9,7 @@ costs no decoding, and no order of work can change the manifest.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from vidgen_lab.pipeline.workers import Task
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
 Identity = tuple[str, str]
+Place = tuple[int, int]  # of a scene: number of the file's result, number of the scene in it
 
 
 class NothingLeft(RuntimeError):
@@ -58,8 +59,9 @@ def prepare(
 ) -> list[Row]:
     """Make a training set of the videos in `source`; returns the rows of OUT/manifest.jsonl.
 
-    OUT/clips has the clips that were kept, OUT/work the journal of finished work. Running it again
-    does only what is missing. score_only: stop after the quality gates, to look before dropping;
+    OUT/clips has the clips that were kept, OUT/embeddings.npz the ids [N] and vectors [N, D] of all
+    that passed the gates, OUT/work the journal of finished work. Running it again does only what is
+    missing. score_only: stop after the quality gates, to look before dropping;
     the rows go to OUT/scored.jsonl. shard: (i, n) scores one part of the files, on a cluster; the
     run without it, afterwards, finds all scores done and finishes.
 
@@ -78,25 +80,26 @@ def prepare(
     if shard is not None:
         found = [s for s in found if in_shard(s, shard)]
     runner = TaskRunner(out / "work", execution, config.limit, shard)
+    run = _Run(config, runner, output, {s.name: s.path for s in found})
 
-    read, clips, signatures = _read(found, rights, config, runner)
+    read, clips, scores, places = run.read(found, rights)
     if shard is not None:
         return read
     quality = [judge(row, config.gates.gates()) for row in kept(clips)]
-    table, vectors = [*read, *clips, *quality], {}
+    table = [*read, *clips, *quality]
     if not score_only:
-        paths = {s.name: s.path for s in found}
-        later, vectors = _select_and_deliver(
-            kept(quality), signatures, paths, config, runner, output
-        )
+        later, vectors = run.select_and_deliver(kept(quality), scores, places)
         table += later
     check_funnel(table, "quality" if score_only else "split")
     check_worth(table, out / MANIFEST, score_only)
-    if not score_only:
-        _save_vectors(vectors, output)
-    output.write({"scored.jsonl" if score_only else MANIFEST: manifest_text(table)})
-    if not score_only:
-        _sweep(output, {_clip_name(row) for row in table if row.stage == "export"})
+    if score_only:
+        output.write({"scored.jsonl": manifest_text(table)})
+        return table
+    ids = sorted(vectors)
+    with output.replacing("embeddings.npz") as temporary:
+        np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
+    output.write({MANIFEST: manifest_text(table)})
+    _sweep(output, {_clip_name(row) for row in table if row.stage == "export"})
     return table
 
 
@@ -120,69 +123,155 @@ def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -
         )
 
 
-def _select_and_deliver(
-    good: list[Row],
-    signatures: "StoredSignatures",
-    paths: Mapping[str, Path],
-    config: Config,
-    runner: TaskRunner,
-    output: Output,
-) -> tuple[list[Row], dict[str, list[float]]]:
-    """The rows of the later stages, and the vectors of all clips that passed the gates by id."""
-    vectors, failed = _embed(good, paths, config, runner)
-    seen = [row for row in good if row.identity in vectors]
-    matrix = np.array([vectors[row.identity] for row in seen])
-    unique = _unique(seen, signatures.of(seen), matrix, config, runner) + failed
-    single = kept(unique)
-    balanced = []
-    if single:
-        matrix = np.array([vectors[row.identity] for row in single])
-        balanced, _ = balance_rows(single, matrix, config.balance, config.seed)
-    exported = _export(kept(balanced), paths, config, runner, output)
-    annotated = _annotate(kept(exported), config, runner, output)
-    split = split_rows(kept(annotated), unique, config.split, config.seed)
-    later = [*unique, *balanced, *exported, *annotated, *split]
-    return later, {row.clip_id: vectors[row.identity] for row in seen}
+@dataclass(frozen=True)
+class _Run:
+    """The stages of one run. paths: of the sources, by name."""
 
+    config: Config
+    runner: TaskRunner
+    output: Output
+    paths: Mapping[str, Path]
 
-def _read(
-    found: Sequence[Source],
-    rights: Mapping[str, Mapping[str, str]],
-    config: Config,
-    runner: TaskRunner,
-) -> tuple[list[Row], list[Row], "StoredSignatures"]:
-    """One row a file, one row a scene, and what tells scenes apart."""
-    how = {"scenes": asdict(config.scenes), "score": asdict(config.score)}
-    rows, todo = [], []
-    used = versions()
-    for number, source in enumerate(found, 1):
-        task = {"path": str(source.path), **how}
-        row = Row(
-            source.name, "", "read", "kept", versions=used,
-            rights=rights.get(source.name, rights.get("*", {})),
-            info={"wrong_suffix": True} if source.wrong_suffix else {},
-        )  # fmt: skip
-        try:
-            sha = runner.sha256(source.path)
-            task["limit"] = config.limit * (1 + source.path.stat().st_size / _BYTES)
-        except OSError as error:
-            rows.append(row.failed("read", plain_reason(f"{type(error).__name__}: {error}", task)))
-        else:
-            rows.append(replace(row, clip_id=sha[:16], sha256=sha))
-            todo.append(task)
-        runner.execution.progress("hash", number, len(found))
-    hashed = [n for n, row in enumerate(rows) if row.sha256]
-    results = runner.run("score", todo, [rows[n].sha256 for n in hashed])
-    clips, places = [], {}
-    for number, (n, result) in enumerate(zip(hashed, results, strict=True)):
-        if "error" in result:
-            rows[n] = rows[n].failed("read", result["error"])
-            continue
-        for scene, row in enumerate(_scenes(rows[n], result["value"])):
-            clips.append(row)
-            places[row.identity] = number, scene
-        rows[n] = rows[n].to("read", facts=result["value"]["facts"])
-    return rows, clips, StoredSignatures(results, places)
+    def read(
+        self, found: Sequence[Source], rights: Mapping[str, Mapping[str, str]]
+    ) -> tuple[list[Row], list[Row], Results, dict[Identity, Place]]:
+        """One row a file, one row a scene, the scores, and where in them each scene is found."""
+        how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
+        rows, todo = [], []
+        used = versions()
+        for number, source in enumerate(found, 1):
+            task = {"path": str(source.path), **how}
+            row = Row(
+                source.name, "", "read", "kept", versions=used,
+                rights=rights.get(source.name, rights.get("*", {})),
+                info={"wrong_suffix": True} if source.wrong_suffix else {},
+            )  # fmt: skip
+            try:
+                sha = self.runner.sha256(source.path)
+                task["limit"] = self.config.limit * (1 + source.path.stat().st_size / _BYTES)
+            except OSError as error:
+                reason = plain_reason(f"{type(error).__name__}: {error}", task)
+                rows.append(row.failed("read", reason))
+            else:
+                rows.append(replace(row, clip_id=sha[:16], sha256=sha))
+                todo.append(task)
+            self.runner.execution.progress("hash", number, len(found))
+        hashed = [n for n, row in enumerate(rows) if row.sha256]
+        results = self.runner.run("score", todo, [rows[n].sha256 for n in hashed])
+        clips, places = [], {}
+        for number, (n, result) in enumerate(zip(hashed, results, strict=True)):
+            if "error" in result:
+                rows[n] = rows[n].failed("read", result["error"])
+                continue
+            for scene, row in enumerate(_scenes(rows[n], result["value"])):
+                clips.append(row)
+                places[row.identity] = number, scene
+            rows[n] = rows[n].to("read", facts=result["value"]["facts"])
+        return rows, clips, results, places
+
+    def select_and_deliver(
+        self, good: list[Row], scores: Results, places: Mapping[Identity, Place]
+    ) -> tuple[list[Row], dict[str, list[float]]]:
+        """The rows of the later stages, and by id the vectors of all that passed the gates."""
+        vectors, failed = self.embed(good)
+
+        def matrix(rows: list[Row]) -> np.ndarray:
+            return np.array([vectors[row.identity] for row in rows])
+
+        seen = [row for row in good if row.identity in vectors]
+        signatures = StoredSignatures(scores, [places[row.identity] for row in seen])
+        unique = self.unique(seen, signatures, matrix(seen)) + failed
+        single, config = kept(unique), self.config
+        balanced = []
+        if single:
+            balanced = balance_rows(single, matrix(single), config.balance, config.seed)
+        exported = self.export(kept(balanced))
+        annotated = self.annotate(kept(exported))
+        split = split_rows(kept(annotated), unique, config.split, config.seed)
+        later = [*unique, *balanced, *exported, *annotated, *split]
+        return later, {row.clip_id: vectors[row.identity] for row in seen}
+
+    def embed(self, rows: Sequence[Row]) -> tuple[dict[Identity, list[float]], list[Row]]:
+        """Vectors by identity, and the rows that could not be embedded as errors."""
+        how = self.config.annotate
+        who = {"embedder": how.embedder, "download": how.download}
+        todo = [self.clip_task(row) | who for row in rows]
+        vectors, failed = {}, []
+        results = self.runner.run("embed", todo, [row.clip_id for row in rows])
+        for row, result in zip(rows, results, strict=True):
+            if "error" in result:
+                failed.append(row.failed("duplicates", result["error"]))
+            else:
+                vectors[row.identity] = result["value"]
+        return vectors, failed
+
+    def unique(
+        self, rows: list[Row], signatures: Sequence[Signature], vectors: np.ndarray
+    ) -> list[Row]:
+        """Verdicts on pairs are kept, so that a new clip costs its own pairs only."""
+        settings = self.config.duplicates
+        made = made_by("duplicates", {}) | made_by("score", {})
+        under = (made, asdict(settings), asdict(self.config.score))
+        journal, verdicts, parts = Journal(self.runner.folder / "duplicates"), {}, 0
+        while (key := key_of(under, parts)) in journal:
+            verdicts |= journal[key]
+            parts += 1
+        known = set(verdicts)
+        unique = drop_duplicates(rows, signatures, settings, vectors, verdicts)
+        if new := {pair: verdict for pair, verdict in verdicts.items() if pair not in known}:
+            journal.add(key, new)
+        return unique
+
+    def export(self, rows: Sequence[Row]) -> list[Row]:
+        """Cut the clips out of their files; a file that is not what was written is made anew."""
+        media, folder = asdict(self.config.media), self.output.folder
+        todo = [
+            self.clip_task(row) | {"media": media, "out": str(folder / _clip_name(row))}
+            for row in rows
+        ]
+
+        def intact(task: Task, value: Any) -> bool:
+            written = Path(task["out"])
+            return written.exists() and self.runner.sha256(written) == value["sha256"]
+
+        def claim(tasks: Sequence[Task]) -> None:
+            self.output.claim(f"clips/{Path(task['out']).name}" for task in tasks)
+
+        results = self.runner.run("export", todo, [row.clip_id for row in rows], intact, claim)
+        done = []
+        for row, result in zip(rows, results, strict=True):
+            if "error" in result:
+                done.append(row.failed("export", result["error"]))
+            else:
+                self.output.wrote({_clip_name(row): result["value"]["sha256"]})
+                tones = {"tone_mapped": row.info["hdr"]} if "hdr" in row.info else {}
+                clip = {"file": _clip_name(row), **result["value"], **tones}
+                done.append(row.to("export", clip=clip))
+        return done
+
+    def annotate(self, rows: Sequence[Row]) -> list[Row]:
+        who = asdict(self.config.annotate)
+        del who["embedder"]
+        clips = [row.info["clip"] for row in rows]
+        todo = [{"path": str(self.output.folder / clip["file"]), **who} for clip in clips]
+        results = self.runner.run("annotate", todo, [clip["sha256"] for clip in clips])
+        return [
+            row.failed("annotate", result["error"])
+            if "error" in result
+            else row.to("annotate", **result["value"])
+            for row, result in zip(rows, results, strict=True)
+        ]
+
+    def clip_task(self, row: Row) -> Task:
+        """What work on a clip of a source needs. It may take the longer, the longer and larger its
+        video is up to the clip's end, since some files can only be read from their beginning."""
+        pixels = row.frames[1] * row.metrics["width"] * row.metrics["height"]
+        return {
+            "path": str(self.paths[row.source]),
+            "frames": list(row.frames),
+            "crop": row.info.get("crop"),
+            "limit": self.config.limit * (1 + pixels / _PIXELS),
+        }
 
 
 def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:
@@ -205,115 +294,18 @@ class StoredSignatures(Sequence[Signature]):
     """Signatures of some clips in their order, each read from the disk when it is looked at: a
     million of them would not fit into memory."""
 
-    def __init__(
-        self, scores: Results, places: Mapping[Identity, tuple[int, int]], rows: Sequence[Row] = ()
-    ) -> None:
+    def __init__(self, scores: Results, places: Sequence[Place]) -> None:
         self._scores, self._places = scores, places
-        self._rows = [places[row.identity] for row in rows]
         self._load = lru_cache(maxsize=512)(self._read)
 
-    def of(self, rows: Sequence[Row]) -> "StoredSignatures":
-        """Those of these rows."""
-        return StoredSignatures(self._scores, self._places, rows)
-
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def __getitem__(self, number: int) -> Signature:
-        return self._load(*self._rows[number])
+        return self._load(*self._places[number])
 
     def _read(self, result: int, scene: int) -> Signature:
         return Signature.of(self._scores[result]["value"]["clips"][scene])
-
-
-def _embed(
-    rows: Sequence[Row], paths: Mapping[str, Path], config: Config, runner: TaskRunner
-) -> tuple[dict[Identity, list[float]], list[Row]]:
-    """Vectors by identity, and the rows that could not be embedded as errors."""
-    who = {"embedder": config.annotate.embedder, "download": config.annotate.download}
-    todo = [_clip_task(row, paths, config) | who for row in rows]
-    vectors, failed = {}, []
-    results = runner.run("embed", todo, [row.clip_id for row in rows])
-    for row, result in zip(rows, results, strict=True):
-        if "error" in result:
-            failed.append(row.failed("duplicates", result["error"]))
-        else:
-            vectors[row.identity] = result["value"]
-    return vectors, failed
-
-
-def _unique(
-    rows: list[Row],
-    signatures: "StoredSignatures",
-    vectors: np.ndarray,
-    config: Config,
-    runner: TaskRunner,
-) -> list[Row]:
-    """The stage of duplicates; verdicts on pairs are kept, a new clip costs its own pairs only."""
-    made = made_by("duplicates", {}) | made_by("score", {})
-    under = (made, asdict(config.duplicates), asdict(config.score))
-    journal, verdicts, parts = Journal(runner.folder / "duplicates"), {}, 0
-    while (key := key_of(under, parts)) in journal:
-        verdicts |= journal[key]
-        parts += 1
-    known = set(verdicts)
-    unique = drop_duplicates(rows, signatures, config.duplicates, vectors, verdicts)
-    if new := {pair: verdict for pair, verdict in verdicts.items() if pair not in known}:
-        journal.add(key, new)
-    return unique
-
-
-def _save_vectors(vectors: Mapping[str, list[float]], output: Output) -> None:
-    """OUT/embeddings.npz: ids [N] and vectors [N, D] of all clips that passed the gates."""
-    ids = sorted(vectors)
-    with output.replacing("embeddings.npz") as temporary:
-        np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
-
-
-def _export(
-    rows: Sequence[Row],
-    paths: Mapping[str, Path],
-    config: Config,
-    runner: TaskRunner,
-    output: Output,
-) -> list[Row]:
-    """Cut the clips out of their files; a file that is not what was written is made anew."""
-    media, folder = asdict(config.media), output.folder
-    todo = [
-        _clip_task(row, paths, config) | {"media": media, "out": str(folder / _clip_name(row))}
-        for row in rows
-    ]
-
-    def intact(task: Task, value: Any) -> bool:
-        written = Path(task["out"])
-        return written.exists() and runner.sha256(written) == value["sha256"]
-
-    def claim(tasks: Sequence[Task]) -> None:
-        output.claim(f"clips/{Path(task['out']).name}" for task in tasks)
-
-    results = runner.run("export", todo, [row.clip_id for row in rows], intact, claim)
-    done = []
-    for row, result in zip(rows, results, strict=True):
-        if "error" in result:
-            done.append(row.failed("export", result["error"]))
-        else:
-            output.wrote({_clip_name(row): result["value"]["sha256"]})
-            tones = {"tone_mapped": row.info["hdr"]} if "hdr" in row.info else {}
-            clip = {"file": _clip_name(row), **result["value"], **tones}
-            done.append(row.to("export", clip=clip))
-    return done
-
-
-def _clip_task(row: Row, paths: Mapping[str, Path], config: Config) -> Task:
-    """What work on a clip of a source needs. It may take the longer, the longer and larger its
-    video is up to the clip's end, since some files can only be read from their beginning."""
-    pixels = row.frames[1] * row.metrics["width"] * row.metrics["height"]
-    return {
-        "path": str(paths[row.source]),
-        "frames": list(row.frames),
-        "crop": row.info.get("crop"),
-        "limit": config.limit * (1 + pixels / _PIXELS),
-    }
 
 
 def _clip_name(row: Row) -> str:
@@ -326,16 +318,3 @@ def _sweep(output: Output, wanted: set[str]) -> None:
     for path in (output.folder / "clips").glob(".*.part.mp4"):
         if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
             path.unlink()
-
-
-def _annotate(rows: Sequence[Row], config: Config, runner: TaskRunner, output: Output) -> list[Row]:
-    names = asdict(config.annotate)
-    who = {name: names[name] for name in ("detector", "actor", "captioner", "download")}
-    todo = [{"path": str(output.folder / row.info["clip"]["file"]), **who} for row in rows]
-    results = runner.run("annotate", todo, [row.info["clip"]["sha256"] for row in rows])
-    return [
-        row.failed("annotate", result["error"])
-        if "error" in result
-        else row.to("annotate", **result["value"])
-        for row, result in zip(rows, results, strict=True)
-    ]

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from vidgen_lab.pipeline.manifest import STAGES, Row, funnel, reasons
+from vidgen_lab.pipeline.manifest import STATUSES, Row, funnel, reasons
 from vidgen_lab.pipeline.select.gates import Gate, borderline, quantiles
+from vidgen_lab.video.reader import VideoReader
 
 # The book's five numbers, in millions of clips. No source for them was found, so they serve as the
 # shape of a funnel and not as a fact about any project.
@@ -79,19 +81,16 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
     from matplotlib.figure import Figure
 
     counts = funnel(rows)
-    stages = [stage for stage in STAGES if stage in counts and stage != "read"]
+    stages = [stage for stage in counts if stage != "read"]
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     ours, book = figure.subplots(1, 2, width_ratios=(2, 1))
-    if stages:
-        names = ["scenes", *stages[1:]]
-        kept = [counts[s]["kept"] for s in stages]
-        ours.barh(names, kept, color="#3b6fb6")
-        ours.barh(names, [counts[s]["rejected"] for s in stages], left=kept, color="#c9ced6")
-        lost = [k + counts[s]["rejected"] for k, s in zip(kept, stages, strict=True)]
-        ours.barh(names, [counts[s]["error"] for s in stages], left=lost, color="#c0392b")
-        for place, number in enumerate(kept):
-            ours.text(number, place, f" {number}", va="center", fontsize=9)
-        ours.invert_yaxis()
+    kept, rejected, errors = ([counts[s][x] for s in stages] for x in STATUSES)
+    ours.barh(stages, kept, color="#3b6fb6")
+    ours.barh(stages, rejected, left=kept, color="#c9ced6")
+    ours.barh(stages, errors, left=np.add(kept, rejected), color="#c0392b")
+    for place, number in enumerate(kept):
+        ours.text(number, place, f" {number}", va="center", fontsize=9)
+    ours.invert_yaxis()
     ours.set_title("this run: kept (blue), rejected (grey), error (red)", fontsize=10)
     book.bar(range(len(BOOK_FUNNEL)), BOOK_FUNNEL, color="#d9b36c")
     book.set_xticks([])
@@ -114,8 +113,6 @@ def borderline_sheet(
 
 
 def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int) -> np.ndarray:
-    import cv2
-
     height = width * 9 // 16
     tiles = []
     for row in rows:
@@ -133,6 +130,4 @@ def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int
 
 def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:
     """The picture in the middle of a clip, uint8 [H, W, 3]."""
-    from vidgen_lab.video.reader import VideoReader
-
     return VideoReader(path).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]

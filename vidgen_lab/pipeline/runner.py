@@ -3,15 +3,15 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
-from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Outcome, Task, run_tasks
+from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Result, Task, run_tasks
 
 Progress = Callable[[str, int, int], None]  # stage, done, of
-Result = dict[str, Any]  # {"value": ...} or {"error": reason}
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ class TaskRunner:
             getattr(tasks, stage), [task for _, task in batches],
             self.execution.executor, self.execution.workers, self.limit,
         )  # fmt: skip
-        for number, outcome in work:
-            for key, result in zip(batches[number][0], _results(stage, outcome), strict=False):
+        for number, of_batch in work:
+            for key, result in zip(batches[number][0], _each(stage, of_batch), strict=False):
                 if error := result.get("error", ""):
                     reason = plain_reason(error, missing[key])
                     result = {"error": reason, "under": self._under(missing[key])}
@@ -121,27 +121,23 @@ def _batches(stage: str, missing: Mapping[str, Task]) -> list[tuple[list[str], T
     own = tasks.TOGETHER.get(stage)
     if own is None:
         return [([key], task) for key, task in missing.items()]
-    videos: dict[str, list[str]] = {}
-    for key in sorted(missing, key=lambda k: (missing[k]["path"], missing[k]["frames"])):
-        videos.setdefault(missing[key]["path"], []).append(key)
+    in_order = sorted(missing, key=lambda key: (missing[key]["path"], missing[key]["frames"]))
     batches = []
-    for keys in videos.values():
-        for start in range(0, len(keys), tasks.CLIPS):
-            some = [missing[key] for key in keys[start : start + tasks.CLIPS]]
+    for _, video in groupby(in_order, key=lambda key: missing[key]["path"]):
+        while keys := list(islice(video, tasks.CLIPS)):
+            some = [missing[key] for key in keys]
             shared = {name: value for name, value in some[0].items() if name not in own}
             clips = [{name: task[name] for name in own} for task in some]
             limit = sum(task["limit"] for task in some)
-            batches.append(
-                (keys[start : start + tasks.CLIPS], shared | {"clips": clips, "limit": limit})
-            )
+            batches.append((keys, shared | {"clips": clips, "limit": limit}))
     return batches
 
 
-def _results(stage: str, outcome: Outcome) -> Sequence[Result]:
+def _each(stage: str, result: Result) -> Sequence[Result]:
     """One result a key of the batch; an error of the whole is one of each."""
-    if outcome.error:
-        return [{"error": outcome.error}] * tasks.CLIPS
-    return outcome.value if stage in tasks.TOGETHER else [{"value": outcome.value}]
+    if stage not in tasks.TOGETHER:
+        return [result]
+    return [result] * tasks.CLIPS if "error" in result else result["value"]
 
 
 def _key(stage: str, content: str, task: Task) -> str:
@@ -152,8 +148,7 @@ def _key(stage: str, content: str, task: Task) -> str:
 
 def plain_reason(error: str, task: Task) -> str:
     """The reason without names of this machine's folders, so that it is the same everywhere."""
-    text = " ".join(error.split())
     for name in ("out", "path"):
         if name in task:
-            text = text.replace(task[name], "the file")
-    return re.sub("^VideoError: ", "", text)
+            error = error.replace(task[name], "the file")
+    return re.sub("^VideoError: ", "", " ".join(error.split()))

@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -33,15 +32,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 _STARTING = threading.Lock()
 
 Task = dict[str, Any]
+Result = dict[str, Any]  # {"value": ...} or {"error": reason}
 Function = Callable[[Task], Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a task: its value, or the reason why there is none."""
-
-    value: Any = None
-    error: str = ""
 
 
 def run_tasks(
@@ -50,12 +42,12 @@ def run_tasks(
     executor: str = "process",
     workers: int | None = None,
     limit: float = 300.0,
-) -> Iterator[tuple[int, Outcome]]:
-    """Yield (number of the task, outcome) as tasks finish, in any order, each exactly once.
+) -> Iterator[tuple[int, Result]]:
+    """Yield (number of the task, result) as tasks finish, in any order, each exactly once.
 
     function: defined at the top of a module, takes and returns plain values. workers: processes,
     by default one a core. limit: seconds a task may take unless it names a "limit" of its own; not
-    enforced by "serial", where nothing could be killed. An exception of the function is an outcome
+    enforced by "serial", where nothing could be killed. An exception of the function is a result
     with an error, not an exception. Raises ValueError for an unknown executor, ImportError when Ray
     is missing.
     """
@@ -84,7 +76,7 @@ class Worker:
         self._ours: Connection | None = None
         self._done = 0
 
-    def __call__(self, task: Task) -> Outcome:
+    def __call__(self, task: Task) -> Result:
         """Run one task; the process is started, replaced or killed as needed."""
         if self._process is None or not self._process.is_alive() or self._done >= _RECYCLE:
             self.close()
@@ -95,13 +87,13 @@ class Worker:
             limit = float(task.get("limit", self.limit))
             if not self._ours.poll(limit):
                 self.close()
-                return Outcome(error=f"timeout: not finished within {limit:g} s, killed")
-            return Outcome(**self._ours.recv())
+                return {"error": f"timeout: not finished within {limit:g} s, killed"}
+            return self._ours.recv()
         self._process.join()
         code = self._process.exitcode
         if code in _FROM_OUTSIDE:
-            return Outcome(error=f"{KILLED}: signal {-code} from outside ended the worker")
-        return Outcome(error=f"crash: the worker ended with code {code}")
+            return {"error": f"{KILLED}: signal {-code} from outside ended the worker"}
+        return {"error": f"crash: the worker ended with code {code}"}
 
     def close(self) -> None:
         """End the process and what it started."""
@@ -149,7 +141,7 @@ def _serve(name: str, tasks: Connection) -> None:
     call = getattr(importlib.import_module(module), function)
     with suppress(EOFError, OSError):
         while True:
-            tasks.send(vars(_attempt(call, tasks.recv())))
+            tasks.send(_attempt(call, tasks.recv()))
 
 
 def _end_with_parent() -> None:
@@ -172,22 +164,22 @@ def kill_tree(pid: int) -> None:
     psutil.wait_procs(family[:-1], timeout=5)
 
 
-def _attempt(function: Function, task: Task) -> Outcome:
+def _attempt(function: Function, task: Task) -> Result:
     try:
-        return Outcome(value=plain(function(task)))
+        return {"value": plain(function(task))}
     except Exception as error:  # a task must never take the others down
-        return Outcome(error=f"{type(error).__name__}: {error}")
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 def _on_processes(
     function: Function, tasks: Sequence[Task], workers: int, limit: float
-) -> Iterator[tuple[int, Outcome]]:
+) -> Iterator[tuple[int, Result]]:
     pool = [Worker(function, limit) for _ in range(workers)]
     free: queue.Queue[Worker] = queue.Queue()
     for worker in pool:
         free.put(worker)
 
-    def one(task: Task) -> Outcome:
+    def one(task: Task) -> Result:
         worker = free.get()
         try:
             return worker(task)
@@ -207,7 +199,7 @@ def _on_processes(
 
 def _on_ray(
     function: Function, tasks: Sequence[Task], workers: int, limit: float
-) -> Iterator[tuple[int, Outcome]]:
+) -> Iterator[tuple[int, Result]]:
     try:
         import ray
     except ImportError as error:
@@ -221,7 +213,7 @@ def _on_ray(
         compute=ActorPoolStrategy(size=workers),
     )
     for row in made.iter_rows():
-        yield int(row["number"]), Outcome(**json.loads(row["outcome"]))
+        yield int(row["number"]), json.loads(row["result"])
 
 
 class _RayWorker:
@@ -231,5 +223,5 @@ class _RayWorker:
         self._worker = Worker(function, limit)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        outcome = self._worker(json.loads(row["task"]))
-        return {"number": row["number"], "outcome": json.dumps(vars(outcome))}
+        result = self._worker(json.loads(row["task"]))
+        return {"number": row["number"], "result": json.dumps(result)}

@@ -84,7 +84,7 @@ def test_xclip_ranks_the_labels():
     side = {"height": 32, "width": 32}
     processor = VideoMAEImageProcessor(size={"shortest_edge": 32}, crop_size=side)
     model = XCLIPModel(config)
-    actor = hub.XClipActions(model, processor, Words(), "tiny", ("running", "a cat sits"))
+    actor = hub.XClipActions(model, processor, Words(), "tiny", labels=("running", "a cat sits"))
     ranked = actor.act(moving())
     assert {a["label"] for a in ranked} == {"running", "a cat sits"}
     assert sum(a["score"] for a in ranked) == pytest.approx(1, abs=1e-5)

@@ -116,6 +116,13 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(source, tmp_path, mo
     assert out.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_run_that_writes_nothing_is_an_error_that_names_the_clip(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(cut, "run_ffmpeg", lambda *a, **k: b"")
+    with pytest.raises(FfmpegError, match=r"/out\.mp4"):
+        cut_clip(source, tmp_path / "out.mp4", (0, 5))
+    assert not list(tmp_path.iterdir())
+
+
 def test_ffmpeg_cannot_outlive_its_limit(tmp_path):
     endless = ("-re", "-f", "lavfi", "-i", "testsrc2=s=64x64", "-f", "null", "-")
     with pytest.raises(FfmpegError, match="longer than"):

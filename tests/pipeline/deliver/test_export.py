@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
+from vidgen_lab.files import file_sha256
 from vidgen_lab.pipeline.deliver import export
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.video.reader import read_clip
@@ -22,10 +23,13 @@ def written(tmp_path_factory):
     for n, caption in enumerate(("a red ball", 'says "hi", 日本\nnew line', "a fish")):
         save(moving(n), out / "clips" / f"id{n}.mp4")
         clip = {"file": f"clips/id{n}.mp4", "width": 96, "height": 64, "num_frames": 16, "fps": 8.0}
+        clip["sha256"] = file_sha256(out / clip["file"])
         info = {"clip": clip, "caption": caption, "split": "val" if n == 2 else "train"}
-        table.append(
-            Row(f"{n}.mp4", f"id{n}", "split", "kept", span=(0, 2), frames=(0, 16), info=info)
-        )
+        metrics = {"edge_steepness": n / 4 or None}
+        table.append(Row(
+            f"{n}.mp4", f"id{n}", "split", "kept", span=(0, 2), frames=(0, 16), info=info,
+            metrics=metrics,
+        ))  # fmt: skip
     np.savez(out / "embeddings.npz", ids=np.array(["id0", "id1"]), vectors=np.eye(2, 4))
     export.write_exports(table, out, export.FORMATS)
     return out, table
@@ -79,6 +83,16 @@ def test_video_folder_reads_back(written):
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset("videofolder", data_dir=str(folder), split="train")
     assert sorted(loaded["text"]) == sorted(line["text"] for line in lines)
+
+
+def test_parquet_holds_the_same_rows(written):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    back = pd.read_parquet(written[0] / "manifest.parquet")
+    assert list(back["source"]) == ["0.mp4", "1.mp4", "2.mp4"]
+    assert back["metrics.edge_steepness"].tolist()[1:] == [0.25, 0.5]
+    assert np.isnan(back["metrics.edge_steepness"][0])
 
 
 def test_embeddings_read_back(written):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import moving, save
+from vidgen_lab.files import file_sha256
 from vidgen_lab.pipeline.deliver.export import write_exports
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.toyworld.dataset import write_dataset
@@ -27,6 +28,7 @@ def exported(tmp_path_factory):
     for n, caption in enumerate(CAPTIONS):
         save(moving(n), out / "clips" / f"id{n}.mp4")
         clip = {"file": f"clips/id{n}.mp4", "width": 96, "height": 64, "num_frames": 16, "fps": 8.0}
+        clip["sha256"] = file_sha256(out / clip["file"])
         info = {"clip": clip, "caption": caption, "split": "train", "weight": 0.5 + n / 2}
         table.append(
             Row(f"{n}.mp4", f"id{n}", "split", "kept", span=(0, 2), frames=(0, 16), info=info)

@@ -16,6 +16,8 @@ from vidgen_lab.video.clip import Clip, evenly_spaced
 
 Object = dict[str, Any]  # frame, box [x, y, width, height] in pixels, label, score
 Action = dict[str, Any]  # label, score
+_CHANGED = 24  # grey levels from the background beyond which a pixel moves
+_LEAST = 0.004  # share of the picture that a thing that moves fills
 
 
 class Detector(Protocol):
@@ -39,20 +41,13 @@ class Captioner(Protocol):
         """One sentence."""
 
 
-class Embedder(Protocol):
-    name: str
-
-    def embed(self, clip: Clip) -> np.ndarray:
-        """A vector [D]; clips alike have vectors of a small angle."""
-
-
 class MotionDetector:
     """Boxes of what moves against a still background (the median of the frames)."""
 
     name = "motion-segmentation"
 
-    def __init__(self, samples: int = 5, threshold: int = 24, least: float = 0.004) -> None:
-        self.samples, self.threshold, self.least = samples, threshold, least
+    def __init__(self, samples: int = 5) -> None:
+        self.samples = samples
 
     def detect(self, clip: Clip) -> list[Object]:
         found = []
@@ -61,7 +56,7 @@ class MotionDetector:
             count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
             sizes = stats[1:count, cv2.CC_STAT_AREA] / mask.size
             for part in np.argsort(-sizes)[:5]:
-                if sizes[part] >= self.least:
+                if sizes[part] >= _LEAST:
                     box = stats[1 + part, :4].tolist()
                     score = float(min(1.0, sizes[part] * 10))
                     found.append({"frame": number, "box": box, "label": "moving", "score": score})
@@ -75,7 +70,7 @@ class MotionDetector:
         masks = []
         for number in evenly_spaced(clip.num_frames, self.samples):
             change = cv2.absdiff(clip.frames[number], background).max(axis=2)
-            mask = (change > self.threshold).astype(np.uint8) * 255
+            mask = (change > _CHANGED).astype(np.uint8) * 255
             masks.append(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2))
         return np.stack(masks)
 
@@ -150,9 +145,8 @@ class JudgeEmbedder:
     by colours, shapes and motion, but has no idea what it sees.
     """
 
-    name = "toy-judge"
-
     def embed(self, clip: Clip) -> np.ndarray:
+        """A vector [D]; clips alike have vectors of a small angle."""
         import torch
 
         from vidgen_lab.metrics.judge import judge_input, load_judge
@@ -198,7 +192,7 @@ def colour_name(rgb: Sequence[float]) -> str:
 def _common_colour(picture: np.ndarray) -> str:
     """The word that most of a picture's pixels would get; a mean would mix them to mud."""
     pixels = cv2.resize(picture, (12, 12), interpolation=cv2.INTER_NEAREST).reshape(-1, 3)
-    return Counter(colour_name(pixel) for pixel in pixels).most_common(1)[0][0]
+    return _names(pixels).most_common(1)[0][0]
 
 
 def _colour_of_thing(frame: np.ndarray, box: Sequence[int]) -> str:

@@ -45,23 +45,20 @@ def fetch(kind: Any, hub_id: str, download: bool) -> Any:
     Weights are safetensors or nothing. Raises FileNotFoundError naming size and licence when they
     are not here.
     """
-    about = WEIGHTS.get(hub_id, f"{hub_id}: size and licence unknown, read its card")
+    about = WEIGHTS[hub_id]
     options = {"use_safetensors": True} if "Model" in kind.__name__ else {}
     if download:
         print(about)
     try:
         loaded = kind.from_pretrained(hub_id, local_files_only=not download, **options)
-        return loaded.to(_device()) if isinstance(loaded, torch.nn.Module) else loaded
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return loaded.to(device) if isinstance(loaded, torch.nn.Module) else loaded
     except OSError as error:
         if download:
             raise
         raise FileNotFoundError(
             f"the weights are not on this machine; allow it with download=True. {about}"
         ) from error
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class _Trained:
@@ -80,11 +77,11 @@ class _Trained:
         vars(self).update(settings)
 
     @classmethod
-    def load(cls, hub_id: str | None = None, download: bool = False) -> Self:
+    def load(cls, download: bool = False) -> Self:
         import transformers
 
-        hub_id, kinds = hub_id or cls.hub_id, (getattr(transformers, k) for k in cls.kinds)
-        return cls(*(fetch(kind, hub_id, download) for kind in kinds), hub_id)
+        kinds = (getattr(transformers, kind) for kind in cls.kinds)
+        return cls(*(fetch(kind, cls.hub_id, download) for kind in kinds), cls.hub_id)
 
 
 class RtDetrDetector(_Trained):
@@ -117,25 +114,23 @@ class RtDetrDetector(_Trained):
         return found
 
 
-ACTION_LABELS = (
-    "a person walking", "a person running", "a person talking", "people dancing", "cooking",
-    "playing a sport", "playing music", "driving", "an animal moving", "water flowing",
-    "a camera moving through a landscape", "a still scene",
-)  # fmt: skip
-
-
 class XClipActions(_Trained):
     """X-CLIP: which of some sentences fits the clip best."""
 
     hub_id = "microsoft/xclip-base-patch32"
     kinds = ("XCLIPModel", "AutoImageProcessor", "AutoTokenizer")
+    labels = (
+        "a person walking", "a person running", "a person talking", "people dancing", "cooking",
+        "playing a sport", "playing music", "driving", "an animal moving", "water flowing",
+        "a camera moving through a landscape", "a still scene",
+    )  # fmt: skip
 
     def __init__(
-        self, model: Any, processor: Any, tokenizer: Any, name: str,
-        labels: Sequence[str] = ACTION_LABELS,
-    ) -> None:  # fmt: skip
-        super().__init__(model, processor, name, samples=model.config.vision_config.num_frames)
-        self.tokenizer, self.labels = tokenizer, tuple(labels)
+        self, model: Any, processor: Any, tokenizer: Any, name: str, **settings: Any
+    ) -> None:
+        samples = model.config.vision_config.num_frames
+        super().__init__(model, processor, name, samples=samples, **settings)
+        self.tokenizer = tokenizer
 
     @torch.inference_mode()
     def act(self, clip: Clip) -> list[Action]:
@@ -167,8 +162,8 @@ class SmolVlmCaptioner(_Trained):
     samples, max_new_tokens = 6, 60
 
     @classmethod
-    def load(cls, hub_id: str | None = None, download: bool = False) -> Self:
-        made = super().load(hub_id, download)
+    def load(cls, download: bool = False) -> Self:
+        made = super().load(download)
         made.processor.image_processor.do_image_splitting = False  # a frame is one picture
         return made
 

@@ -5,15 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vidgen_lab.files import plain
-from vidgen_lab.pipeline.annotate.annotators import (
-    ActionRecognizer,
-    Captioner,
-    Detector,
-    FlowActions,
-    MotionDetector,
-    TemplateCaptioner,
-    annotate_clip,
-)
+from vidgen_lab.pipeline.annotate import annotators
 from vidgen_lab.pipeline.read.scenes import SceneDetector
 from vidgen_lab.video.reader import VideoError, VideoReader
 
@@ -28,17 +20,15 @@ class ScalableAnnotationPipeline:
 
     def __init__(
         self,
-        detector: Detector | None = None,
-        actor: ActionRecognizer | None = None,
-        captioner: Captioner | None = None,
-        scenes: SceneDetector | None = None,
+        detector: annotators.Detector | None = None,
+        actor: annotators.ActionRecognizer | None = None,
+        captioner: annotators.Captioner | None = None,
     ) -> None:
         self.annotators = (
-            detector or MotionDetector(),
-            actor or FlowActions(),
-            captioner or TemplateCaptioner(),
+            detector or annotators.MotionDetector(),
+            actor or annotators.FlowActions(),
+            captioner or annotators.TemplateCaptioner(),
         )
-        self.scenes = scenes or SceneDetector()
 
     def annotate_single_video(self, path: str | Path) -> dict[str, Any]:
         """{file, scenes: [{frames, span, objects, actions, caption, annotators}]}.
@@ -47,10 +37,10 @@ class ScalableAnnotationPipeline:
         """
         path, scenes = Path(path), []
         reader = VideoReader(path)
-        for span in self.scenes.detect_scenes(path):
+        for span in SceneDetector().detect_scenes(path):
             stride = max(1, -(-span.num_frames // _SAMPLES))
             clip = reader.read(span.first, len(range(span.first, span.end, stride)), stride)
-            found = annotate_clip(clip, *self.annotators)
+            found = annotators.annotate_clip(clip, *self.annotators)
             for thing in found["objects"]:
                 thing["frame"] = span.first + thing["frame"] * stride
             place = {"frames": [span.first, span.end], "span": [span.start, span.stop]}

@@ -6,8 +6,8 @@ and another one in every epoch.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -41,12 +41,11 @@ class AugmentSettings:
     hue: float = 0.1
 
 
-@dataclass(frozen=True)
-class Augmented:
+class Augmented(NamedTuple):
     """clip: the new clip. applied: every draw by name, enough to do it again."""
 
     clip: Clip
-    applied: dict[str, Any] = field(default_factory=dict)
+    applied: dict[str, Any]
 
 
 class VideoAugmentationPipeline:
@@ -81,9 +80,7 @@ class VideoAugmentationPipeline:
             applied["synthetic"] = True
         return Augmented(clip, applied)
 
-    def temporal_augment(
-        self, clip: Clip, rng: np.random.Generator, text: str = ""
-    ) -> tuple[Clip, dict[str, Any]]:
+    def temporal_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
         """Speed, now and then backwards, now and then with frames dropped (and the rest held)."""
         s = self.settings
         speed = float(np.exp(rng.uniform(*np.log(s.speed))))
@@ -102,11 +99,9 @@ class VideoAugmentationPipeline:
             "backwards": backwards,
             "dropped": int((drops is not None) and drops.sum()),
         }
-        return Clip(clip.frames[places], clip.fps, clip.meta), drawn
+        return Augmented(Clip(clip.frames[places], clip.fps, clip.meta), drawn)
 
-    def spatial_augment(
-        self, clip: Clip, rng: np.random.Generator, text: str = ""
-    ) -> tuple[Clip, dict[str, Any]]:
+    def spatial_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
         """Crop, turn and mirror, the same for all frames, with no black corners."""
         s = self.settings
         share = rng.uniform(*s.crop)
@@ -126,11 +121,9 @@ class VideoAugmentationPipeline:
             "flip": flip,
             "matrix": matrix.tolist(),
         }
-        return Clip(np.stack(frames), clip.fps, clip.meta), drawn
+        return Augmented(Clip(np.stack(frames), clip.fps, clip.meta), drawn)
 
-    def color_augment(
-        self, clip: Clip, rng: np.random.Generator, text: str = ""
-    ) -> tuple[Clip, dict[str, Any]]:
+    def color_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
         """Brightness, contrast, saturation and hue, one value each for the clip."""
         s = self.settings
         brightness, contrast, saturation = (
@@ -142,11 +135,12 @@ class VideoAugmentationPipeline:
         grey = frames @ np.array([0.299, 0.587, 0.114], np.float32)
         frames = (frames - grey[..., None]) * saturation + grey[..., None]
         frames = np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+        turned = np.stack([_turn_hue(frame, hue) for frame in frames])
         drawn = {
             "brightness": float(brightness), "contrast": float(contrast),
             "saturation": float(saturation), "hue": float(hue),
         }  # fmt: skip
-        return Clip(np.stack([_turn_hue(f, hue) for f in frames]), clip.fps, clip.meta), drawn
+        return Augmented(Clip(turned, clip.fps, clip.meta), drawn)
 
 
 def _window(

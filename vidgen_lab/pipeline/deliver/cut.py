@@ -80,18 +80,15 @@ def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit")
     would turn into coarse ones.
     """
     true_width = facts.width * facts.sample_aspect
-    width, height = size or (true_width, facts.height)
     if size is None:
-        even = max(2, round(width / 2) * 2), max(2, height // 2 * 2)
+        even = max(2, round(true_width / 2) * 2), max(2, facts.height // 2 * 2)
         same = even == (facts.width, facts.height) and facts.sample_aspect == 1
         return "" if same else f"scale={even[0]}:{even[1]}:flags=area,setsar=1"
-    ratios = width / true_width, height / facts.height
-    ratio = max(ratios) if mode == "crop" else min(ratios)
-    inner = [max(2, round(s * ratio / 2) * 2) for s in (true_width, facts.height)]
-    if mode == "crop":  # rounding must not leave a gap
-        inner = [max(inner[0], width), max(inner[1], height)]
-    else:
-        inner = [min(inner[0], width), min(inner[1], height)]
+    width, height = size
+    reach = max if mode == "crop" else min  # rounding must not leave a gap, nor stick out
+    ratio = reach(width / true_width, height / facts.height)
+    sides = (true_width, width), (facts.height, height)
+    inner = [reach(max(2, round(side * ratio / 2) * 2), wanted) for side, wanted in sides]
     flags = "area" if ratio < 1 else "bicubic"
     steps = [f"scale={inner[0]}:{inner[1]}:flags={flags}", "setsar=1"]
     if mode == "crop":
@@ -106,7 +103,6 @@ def cut_clip(
     out: str | Path,
     frames: tuple[int, int],
     settings: MediaSettings = MediaSettings(),
-    limit: float = 600.0,
     crop: Crop | None = None,
 ) -> Facts:
     """Write frames [first, end) of a video as MP4 and return the facts of the file.
@@ -115,7 +111,7 @@ def cut_clip(
     HDR is tone-mapped. crop: (x, y, width, height) in pixels as shown, to be kept; None: all.
     Raises ValueError for an empty or impossible span, VideoError, FfmpegError, OutputError.
     """
-    (done,) = cut_clips(path, [Cut(Path(out), *frames, crop)], settings, limit)
+    (done,) = cut_clips(path, [Cut(Path(out), *frames, crop)], settings)
     if isinstance(done, Exception):
         raise done
     return done
@@ -168,15 +164,7 @@ def _cut_together(
         for cut, part in zip(cuts, parts, strict=True):
             outputs += reader.output(cut, facts, settings, part)
         before = reader.before(min(cut.first for cut in cuts))
-        try:
-            run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
-        except FfmpegError as error:  # its message should not name files that nobody will ever see
-            text = str(error)
-            for cut, part in zip(cuts, parts, strict=True):
-                text = text.replace(str(part), str(cut.out))
-            for part in parts:
-                part.unlink(missing_ok=True)
-            raise FfmpegError(text) from None
+        run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
         checked = zip(cuts, parts, strict=True)
         return [_checked(cut, part, reader, settings) for cut, part in checked]
 
@@ -186,7 +174,12 @@ def _part(out: Path) -> Iterator[Path]:
     """A temporary name; if something stands there at the end it takes the place of `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError), replacing(out) as part:
-        yield part
+        try:
+            yield part
+        # No message should name a file that nobody will ever see; and only for the renaming is it
+        # all right that there is none.
+        except (FfmpegError, FileNotFoundError) as error:
+            raise FfmpegError(str(error).replace(str(part), str(out))) from None
 
 
 def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) -> Facts | Exception:
@@ -224,8 +217,10 @@ class _Timed(VideoReader):
             trim = f"atrim=start={start:.6f}:end={stop:.6f},asetpts=PTS-STARTPTS"
             sound = ("-map", "0:a:0", "-af", trim, "-c:a", "aac", "-b:a", "128k")
         return [
-            *("-map", f"0:{self.track}", "-vf", ",".join(filter(None, filters)) or "null"),
-            *(*sound, *encoder(settings)),
+            *("-map", f"0:{self.track}", "-vf", ",".join(filter(None, filters)) or "null", *sound),
+            # What every player shows and can be read at random places.
+            *("-c:v", "libx264", "-crf", settings.crf, "-preset", settings.preset, "-threads", 1),
+            *("-g", settings.gop, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-sn", "-dn"),
             *("-fps_mode", "passthrough", local(target)),
         ]
 
@@ -274,14 +269,6 @@ class _Timed(VideoReader):
         return f"trim=start={low:.6f}:end={high:.6f}"
 
 
-def encoder(settings: MediaSettings) -> tuple:
-    """ffmpeg options of a file that every player shows and that can be read at random places."""
-    return (
-        *("-c:v", "libx264", "-crf", settings.crf, "-preset", settings.preset, "-threads", 1),
-        *("-g", settings.gop, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-sn", "-dn"),
-    )
-
-
 def verify(
     path: str | Path, num_frames: int, slack: int = 0, size: tuple[int, int] | None = None
 ) -> Facts:
@@ -299,25 +286,12 @@ def verify(
     return facts
 
 
-@contextmanager
-def temporary_file(out: str | Path) -> Iterator[Path]:
-    """A name beside `out`; renamed to it when the block ends well, removed when not."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
-        try:
-            yield temporary
-        except FfmpegError as error:  # its message should not name a file that nobody will ever see
-            raise FfmpegError(str(error).replace(str(temporary), str(out))) from None
-
-
 class FFmpegExporter:
     """The book's exporter (2.L09): builds a command, runs it and checks what it wrote."""
 
     def trim(
-        self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path,
-        crf: int = 23, preset: str = "veryfast",
-    ) -> Facts:  # fmt: skip
+        self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path
+    ) -> Facts:
         """Write the frames shown in [start_s, end_s) seconds, with sound if there is any."""
         if not 0 <= start_s < end_s < float("inf"):
             raise ValueError(f"no span from {start_s} s to {end_s} s")
@@ -325,7 +299,7 @@ class FFmpegExporter:
         first, end = (int(np.searchsorted(times, t - 1e-6)) for t in (start_s, end_s))
         if first == end:
             raise ValueError(f"no frame is shown from {start_s} s to {end_s} s in {video_path}")
-        settings = MediaSettings(crf=crf, preset=preset, audio=True, gop=250)
+        settings = MediaSettings(crf=23, audio=True, gop=250)
         return cut_clip(video_path, out_path, (first, end), settings)
 
     def transcode_resize(
@@ -341,12 +315,12 @@ class FFmpegExporter:
         """Write the first sound track as 16-bit WAV. Raises OutputError when there is none."""
         if not probe_file(video_path).audio_codec:
             raise OutputError(f"{video_path} has no sound")
-        with temporary_file(out_path) as temporary:
-            sound = ("-map", "0:a:0", "-c:a", "pcm_s16le", local(temporary))
-            run_ffmpeg("-i", local(video_path), *sound)
-            if temporary.stat().st_size <= 44:
+        out = Path(out_path)
+        with _part(out) as part:
+            run_ffmpeg("-i", local(video_path), "-map", "0:a:0", "-c:a", "pcm_s16le", local(part))
+            if part.stat().st_size <= 44:
                 raise OutputError("empty output: a sound file without sound")
-        return Path(out_path)
+        return out
 
 
 def standardize_resolution(

@@ -20,16 +20,16 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidgen_lab.files import file_sha256, plain, replacing
+from vidgen_lab.files import plain, replacing
 from vidgen_lab.journal import key_of
 from vidgen_lab.pipeline.deliver.output import Output
-from vidgen_lab.pipeline.manifest import Row, readable, write_parquet, write_table
+from vidgen_lab.pipeline.manifest import Row, sort_rows
 
 LISTS = ("videofolder", "cogvideo", "finetrainers", "opensora")
 FORMATS = (*LISTS, "webdataset", "parquet")
@@ -54,9 +54,7 @@ def final_rows(rows: Iterable[Row]) -> list[Row]:
     return sorted(done, key=lambda row: row.clip_id)
 
 
-def write_exports(
-    rows: Sequence[Row], out: str | Path, formats: Sequence[str] = LISTS
-) -> Path:  # fmt: skip
+def write_exports(rows: Sequence[Row], out: str | Path, formats: Sequence[str] = LISTS) -> Path:
     """Write OUT/dataset (and OUT/shards) from the rows of a manifest; returns the first.
 
     Files that hold already what they should are left alone; of the others, only those are replaced
@@ -114,6 +112,11 @@ def _lines(texts: Iterable[str]) -> str:
     return "".join(f"{text}\n" for text in texts)
 
 
+def _readable(name: str) -> str:
+    """A file name as text for other programs: bytes that are not UTF-8 are written out."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _video(row: Row) -> str:
     return f"videos/{row.clip_id}.mp4"
 
@@ -139,7 +142,7 @@ def _line(row: Row) -> dict[str, Any]:
         "text": row.info["caption"],
         **_said(row),
         "clip_id": row.clip_id,
-        "source": readable(row.source),
+        "source": _readable(row.source),
         "start": row.span[0],
         "end": row.span[1],
         **{name: clip[name] for name in ("num_frames", "height", "width", "fps")},
@@ -172,7 +175,7 @@ def _write_shards(rows: Sequence[Row], output: Output, split: str) -> set[str]:
     for number, start in enumerate(range(0, len(rows), _PER_SHARD)):
         chosen, name = rows[start : start + _PER_SHARD], f"shards/{split}-{number:06d}.tar"
         names.add(name)
-        made_of = key_of([(_json(row), row.info["clip"].get("sha256")) for row in chosen])
+        made_of = key_of([(_json(row), row.info["clip"]["sha256"]) for row in chosen])
         if output.is_made_of(name, made_of):
             continue
         with output.replacing(name, made_of) as path, tarfile.open(path, "w") as tar:
@@ -190,25 +193,29 @@ def _write_shards(rows: Sequence[Row], output: Output, split: str) -> set[str]:
 
 
 def _write_tables(rows: Sequence[Row], output: Output) -> None:
-    """The manifest, and the columns id and embedding that near-duplicate tools read."""
+    """The manifest with a column for each metric (`metrics.edge_steepness`), and the columns id and
+    embedding that near-duplicate tools read."""
     import pandas as pd
 
+    named = (
+        replace(row, source=_readable(row.source), reason=_readable(row.reason))
+        for row in sort_rows(rows)
+    )
+    lines = (json.loads(row.to_json()) for row in named)
+    parquet = {"engine": "pyarrow", "index": False}  # pandas says so where pyarrow is missing
     with output.replacing("manifest.parquet") as path:
-        write_parquet(rows, path)
+        pd.json_normalize(list(lines), max_level=1).to_parquet(path, **parquet)
     if (vectors := output.folder / "embeddings.npz").exists():
-        with np.load(vectors) as saved:
-            table = {"id": saved["ids"].tolist(), "embedding": saved["vectors"].tolist()}
-        with output.replacing("embeddings.parquet") as path:
-            write_table(pd.DataFrame(table), path)
+        with np.load(vectors) as saved, output.replacing("embeddings.parquet") as path:
+            columns = {"id": saved["ids"].tolist(), "embedding": saved["vectors"].tolist()}
+            pd.DataFrame(columns).to_parquet(path, **parquet)
 
 
 def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:
     """The clip under another name: a link to it where the disk allows one."""
     source, target = output.folder / clip["file"], output.folder / name
-    made_of = clip.get("sha256", "")
-    if target.exists() and (
-        (name in output and target.samefile(source)) or output.is_made_of(name, made_of)
-    ):
+    linked = name in output and target.exists() and target.samefile(source)
+    if linked or output.is_made_of(name, clip["sha256"]):
         return
     output.claim([name])
     with replacing(target) as temporary:
@@ -216,4 +223,4 @@ def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:
             os.link(source, temporary)
         except OSError:  # another disk, or one that has no links
             shutil.copyfile(source, temporary)
-    output.wrote({name: made_of or file_sha256(target)}, made_of)
+    output.wrote({name: clip["sha256"]}, made_of=clip["sha256"])

@@ -48,10 +48,10 @@ class Output:
             raise NotADirectoryError(f"{folder} is a file; give a folder for the output")
         if self._file.exists():
             self._read()
-        elif exclusive and (others := self._visible()):
+        elif exclusive and (others := sorted(self.folder.glob("[!.]*"))):
             raise FileExistsError(
-                f"{folder} is not empty and was not written by prepare (it holds {others[0]}); "
-                "nothing in it was touched: choose another folder"
+                f"{folder} is not empty and was not written by prepare (it holds "
+                f"{others[0].name}); nothing in it was touched: choose another folder"
             )
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,9 +65,9 @@ class Output:
         return sorted(name for name in self._written if name.startswith(f"{below}/"))
 
     def is_made_of(self, name: str, made_of: str) -> bool:
-        """Whether the file is there, as long as it was, and was made of this."""
-        known, path = self._written.get(name, Written()), self.folder / name
-        return bool(made_of) and known.made_of == made_of and _size(path) == known.size
+        """Whether the file is there, as long as it was, and was made of this key."""
+        known = self._written.get(name, Written())
+        return known.made_of == made_of and known.size == _size(self.folder / name)
 
     def claim(self, names: Iterable[str]) -> None:
         """Say that these files are about to be written; call `wrote` afterwards.
@@ -150,11 +150,6 @@ class Output:
         aside.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, aside)
         warnings.warn(f"{path} is not as it was written; set aside as {aside}", stacklevel=4)
-
-    def _visible(self) -> list[str]:
-        if not self.folder.exists():
-            return []
-        return sorted(p.name for p in self.folder.iterdir() if not p.name.startswith("."))
 
     def _note(self, name: str, written: Written) -> None:
         self._written[name] = written

@@ -30,9 +30,7 @@ def rebuild_clip(
     if file_sha256(source) != row.sha256:
         raise OutputError(f"{row.source} is not the file that the manifest was made from")
     crop = row.info.get("crop")
-    cut_clip(
-        source, out, row.frames, settings or MediaSettings(), crop=tuple(crop) if crop else None
-    )
+    cut_clip(source, out, row.frames, settings or MediaSettings(), tuple(crop) if crop else None)
     if file_sha256(out) != row.info["clip"]["sha256"]:
         raise OutputError(f"{out.name} differs from the published clip; compare {row.versions}")
     return out

@@ -11,7 +11,7 @@ import numpy as np
 
 WORK_SIDE = 256  # pixels of the shorter side at most; pictures are reduced to it, never enlarged
 THUMB = (16, 9)  # width and height of a thumbnail
-_BLACK, _WHITE = 16, 250  # grey levels at and beyond which a picture holds no detail
+BLACK, WHITE = 16, 250  # grey levels at and beyond which a picture holds no detail
 BLANK = 6  # spread of grey levels below which a picture shows nothing
 _BAR = 8  # grey level up to which a bar may stray from black
 _EDGE_WINDOW = 13  # pixels in which the two sides of an edge are looked for
@@ -52,16 +52,6 @@ def _noise(grey: np.ndarray) -> float:
 def laplacian_variance(grey: np.ndarray) -> float:
     """The usual sharpness: variance of the Laplacian, grey levels squared (book listing 2.L08)."""
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
-
-
-def dark_share(grey: np.ndarray) -> float:
-    """Share of the picture that is black, 0..1."""
-    return float((grey <= _BLACK).mean())
-
-
-def bright_share(grey: np.ndarray) -> float:
-    """Share of the picture that is burnt out, 0..1."""
-    return float((grey >= _WHITE).mean())
 
 
 def bar_box(greys: Sequence[np.ndarray]) -> tuple[float, float, float, float]:

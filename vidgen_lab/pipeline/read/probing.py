@@ -82,18 +82,15 @@ def facts_of(reader: VideoReader) -> Facts:
             stored = _stored_frames(container)
     except av.FFmpegError as error:
         raise VideoError(f"{reader.path} is not a readable video: {error.strerror}") from error
+    same = ("width", "height", "fps", "num_frames", "codec", "pix_fmt", "rotation", "variable_fps")
     return Facts(
-        **_measured(info),
+        **{name: getattr(info, name) for name in same},
         **header,
+        seconds=info.duration,
         bytes=size,
         bits_per_second=8 * size / info.duration,
         missing=_missing(header, info, stored),
     )
-
-
-def _measured(info: VideoInfo) -> dict[str, Any]:
-    names = ("width", "height", "fps", "num_frames", "codec", "pix_fmt", "rotation", "variable_fps")
-    return {name: getattr(info, name) for name in names} | {"seconds": info.duration}
 
 
 def _header_seconds(container, stream) -> float:

@@ -81,16 +81,14 @@ class CutFinder:
 
         self._timecode = FrameTimecode
         shortest = max(1, round(settings.min_seconds * fps))
-        self._detector = _make_detector(settings, shortest)
-        self._on_grey = None
-        if settings.detector == "adaptive":
-            lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
-            self._on_grey = _make_detector(lower, shortest, luma_only=True)
-        elif settings.detector == "content":
-            self._on_grey = _make_detector(settings, shortest, luma_only=True)
+        self._detectors = [_make_detector(settings, shortest)]  # and one for grey footage
+        if settings.detector in ("adaptive", "content"):
+            lower = settings
+            if settings.detector == "adaptive":
+                lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
+            self._detectors.append(_make_detector(lower, shortest, luma_only=True))
+        self._cuts: list[set[int]] = [set() for _ in self._detectors]
         self._number, self._shortest = 0, shortest
-        self._cuts: set[int] = set()
-        self._grey_cuts: set[int] = set()
         self._is_grey: list[bool] = []
 
     def add(self, rgb: np.ndarray) -> None:
@@ -102,43 +100,31 @@ class CutFinder:
         # The rate is a dummy: frames are counted here, times come from the reader.
         now = self._timecode(self._number, fps=25.0)
         bgr = np.ascontiguousarray(rgb[..., ::-1])
-        self._note(self._cuts, self._detector.process_frame(now, bgr))
-        if self._on_grey is not None:
+        for detector, cuts in zip(self._detectors, self._cuts, strict=True):
+            cuts |= {cut.frame_num for cut in detector.process_frame(now, bgr)}
+        if len(self._detectors) > 1:
             saturation = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1]
             self._is_grey.append(float(saturation.mean()) <= _GREY)
-            self._note(self._grey_cuts, self._on_grey.process_frame(now, bgr))
         self._number += 1
 
     def cuts(self) -> list[int]:
         """Frame numbers at which shots begin, without 0; call it when all frames are in."""
-        if self._number:
-            last = self._timecode(self._number - 1, fps=25.0)
-            self._note(self._cuts, self._detector.post_process(last))
-            if self._on_grey is not None:
-                self._note(self._grey_cuts, self._on_grey.post_process(last))
-        cuts = {c for c in self._cuts if 0 < c < self._number}
-        for cut in sorted(self._grey_cuts):
-            in_grey = 0 < cut < self._number and self._is_grey[cut - 1] and self._is_grey[cut]
+        last = self._timecode(self._number - 1, fps=25.0)
+        for detector, cuts in zip(self._detectors, self._cuts, strict=True):
+            cuts |= {cut.frame_num for cut in detector.post_process(last)}
+        cuts, *on_grey = ({c for c in found if 0 < c < self._number} for found in self._cuts)
+        for cut in sorted(set().union(*on_grey)):
+            in_grey = self._is_grey[cut - 1] and self._is_grey[cut]
             if in_grey and all(abs(cut - other) >= self._shortest for other in cuts):
                 cuts.add(cut)
         return sorted(cuts)
-
-    @staticmethod
-    def _note(cuts: set[int], found: Iterable) -> None:
-        cuts |= {cut.frame_num for cut in found or ()}
 
 
 def _make_detector(settings: SceneSettings, min_frames: int, **options: bool):
     from scenedetect import detectors
 
-    classes = {
-        "adaptive": (detectors.AdaptiveDetector, "adaptive_threshold"),
-        "content": (detectors.ContentDetector, "threshold"),
-        "threshold": (detectors.ThresholdDetector, "threshold"),
-        "hash": (detectors.HashDetector, "threshold"),
-        "histogram": (detectors.HistogramDetector, "threshold"),
-    }
-    kind, name = classes[settings.detector]
+    kind = getattr(detectors, f"{settings.detector.capitalize()}Detector")
+    name = "adaptive_threshold" if settings.detector == "adaptive" else "threshold"
     threshold = {} if settings.threshold is None else {name: settings.threshold}
     return kind(min_scene_len=min_frames, **threshold, **options)
 
@@ -161,10 +147,8 @@ def spans_between(cuts: Iterable[int], times: np.ndarray, duration: float) -> li
 class SceneDetector:
     """Find the shots of a video file and a picture for each (book listing 2.L10, repaired)."""
 
-    def __init__(
-        self, detector: str = "adaptive", threshold: float | None = None, min_seconds: float = 0.5
-    ) -> None:
-        self.settings = SceneSettings(detector, threshold, min_seconds)
+    def __init__(self, detector: str = "adaptive") -> None:
+        self.settings = SceneSettings(detector, min_seconds=0.5)
 
     def detect_scenes(self, path: str | Path) -> list[Span]:
         """The shots in order, without gap or overlap; a single shot is one scene.

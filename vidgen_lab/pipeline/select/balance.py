@@ -14,8 +14,6 @@ import numpy as np
 from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.manifest import Row
 
-STAGE = "balance"
-
 
 @dataclass(frozen=True)
 class BalanceSettings:
@@ -56,7 +54,6 @@ class ConceptBalancer:
 
     def __init__(self, settings: BalanceSettings = BalanceSettings(), seed: int = 0) -> None:
         self.settings, self.seed = settings, seed
-        self.concept_centroids: np.ndarray | None = None
 
     def balance_dataset(self, embeddings: np.ndarray) -> Balance:
         """embeddings: float [N, D], N >= 1, one row a clip; the same input gives the same result.
@@ -98,7 +95,6 @@ class ConceptBalancer:
         order = sorted(
             range(k), key=lambda c: (-(means.labels_ == c).sum(), *means.cluster_centers_[c])
         )
-        self.concept_centroids = means.cluster_centers_[order]
         return np.argsort(order)[means.labels_]
 
     def _wanted(self, counts: np.ndarray) -> list[int]:
@@ -111,15 +107,15 @@ class ConceptBalancer:
 
 def balance_rows(
     rows: Sequence[Row], embeddings: np.ndarray, settings: BalanceSettings, seed: int = 0
-) -> tuple[list[Row], Balance]:
+) -> list[Row]:
     """Rows after the stage, each with its concept and weight; see `ConceptBalancer`."""
     balance = ConceptBalancer(settings, seed).balance_dataset(embeddings)
     out = []
     for number, row in enumerate(rows):
         concept = int(balance.labels[number])
-        kept = row.to(STAGE, concept=concept, weight=float(balance.weights[number]))
+        kept = row.to("balance", concept=concept, weight=float(balance.weights[number]))
         if not balance.keep[number]:
             before, after = balance.counts_before[concept], balance.counts_after[concept]
-            kept = kept.rejected(STAGE, "over_represented", "concept_clips", before, after)
+            kept = kept.rejected("balance", "over_represented", "concept_clips", before, after)
         out.append(kept)
-    return out, balance
+    return out

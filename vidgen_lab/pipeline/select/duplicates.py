@@ -14,13 +14,13 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
+from scipy.spatial import KDTree
 
 from vidgen_lab.pipeline.manifest import Row
-from vidgen_lab.pipeline.select.nearby import near_pairs
+from vidgen_lab.pipeline.select.nearby import near_pairs, within
 from vidgen_lab.pipeline.select.sameness import DuplicateSettings, Proposal, same
 from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
 
-STAGE = "duplicates"
 _ASKED = 6  # looks of a clip that are searched for among all looks of all others
 _WAVE = 2048  # pairs between two looks at who is joined already
 _CROWD = 32  # clips with one hash beyond which not every pair is compared
@@ -71,7 +71,10 @@ class Shelves:
         self.bounds = np.append(starts, len(order))
         self.clips = clips[chosen][order]
         if stands is not None:
-            self._only(stands)
+            sizes = np.diff(self.bounds)
+            stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
+            self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
+            self.clips = self.clips[stays]
 
     def crowds(self) -> Iterator[np.ndarray]:
         """Clips that share a hash with very many, hash by hash."""
@@ -79,17 +82,11 @@ class Shelves:
         for place in np.flatnonzero(sizes > _CROWD):
             yield self.clips[self.bounds[place] : self.bounds[place + 1]]
 
-    def _only(self, stands: np.ndarray) -> None:
-        sizes = np.diff(self.bounds)
-        stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
-        self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
-        self.clips = self.clips[stays]
-
 
 def _spread(clips: np.ndarray, most: int) -> np.ndarray:
     """bool: about `most` evenly spaced entries of each clip, the first and the last among them."""
-    count = np.bincount(clips)[clips] if len(clips) else clips
-    number = np.arange(len(clips)) - (np.cumsum(np.bincount(clips)) - np.bincount(clips))[clips]
+    counts = np.bincount(clips)
+    count, number = counts[clips], within(counts)
     return (count <= most) | (number * (most - 1) % np.maximum(count - 1, 1) < most - 1)
 
 
@@ -124,12 +121,8 @@ def _products(
     wide, deep = ours[query + 1] - ours[query], theirs[near + 1] - theirs[near]
     count = wide * deep
     which = np.repeat(np.arange(len(query)), count)
-    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    return (
-        ours[query][which] + within // deep[which],
-        theirs[near][which] + within % deep[which],
-        which,
-    )
+    row, column = np.divmod(within(count), deep[which])
+    return ours[query][which] + row, theirs[near][which] + column, which
 
 
 def _best(a: np.ndarray, b: np.ndarray, part: np.ndarray, bits: np.ndarray) -> Proposal:
@@ -172,7 +165,7 @@ def find_groups(
         wave = wave[np.array(apart, bool)]
         for i, j in wave[ask(wave)].ends():
             joined.join(i, j, "pictures")
-    if settings.min_cosine is not None:
+    if settings.min_cosine is not None and len(rows):
         if embeddings is None:
             raise ValueError("min_cosine compares embeddings, but none were given")
         for i, j in _near(np.asarray(embeddings), settings.min_cosine):
@@ -184,9 +177,8 @@ def _waves(pairs: Proposal) -> Iterator[Proposal]:
     """The best proposal of every clip first, then the second best, ...: who is joined by then need
     not be compared again."""
     order = np.argsort(pairs.b, kind="stable")
-    starts = np.flatnonzero(np.diff(pairs.b[order], prepend=-1))
     rank = np.empty(len(pairs), int)
-    rank[order] = np.arange(len(pairs)) - np.repeat(starts, np.diff(np.append(starts, len(pairs))))
+    rank[order] = within(np.bincount(pairs.b))
     order = np.argsort(rank, kind="stable")
     ends = np.cumsum(np.bincount(rank)) if len(pairs) else []
     for start, end in zip([0, *ends], ends, strict=False):
@@ -228,15 +220,11 @@ class _Asking:
         return np.array([self.verdicts[key] for key in keys], bool)
 
 
-def _near(vectors: np.ndarray, min_cosine: float) -> list[tuple[int, int]]:
+def _near(vectors: np.ndarray, min_cosine: float) -> list[list[int]]:
     """Pairs with at least this cosine; a tree search, so not every pair is looked at."""
-    from sklearn.neighbors import NearestNeighbors
-
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     radius = float(np.sqrt(max(0.0, 2 - 2 * min_cosine))) + 1e-6
-    near = NearestNeighbors(radius=radius, algorithm="ball_tree").fit(unit)
-    found = near.radius_neighbors(unit, return_distance=False)
-    return [(i, int(j)) for i, others in enumerate(found) for j in sorted(others) if i < j]
+    return KDTree(unit).query_pairs(radius, output_type="ndarray").tolist()
 
 
 def keeper(rows: Iterable[Row]) -> Row:
@@ -268,13 +256,15 @@ def drop_duplicates(
 
     `info` names the group (the keeper's clip id) and its size on all of them.
     """
-    out: list[Row] = [row.to(STAGE, group=row.clip_id, group_size=1) for row in rows]
+    out: list[Row] = [row.to("duplicates", group=row.clip_id, group_size=1) for row in rows]
     for numbers, level in find_groups(rows, signatures, settings, embeddings, verdicts):
         best = keeper(rows[n] for n in numbers)
         for n in numbers:
-            row = rows[n].to(STAGE, group=best.clip_id, group_size=len(numbers), level=level)
+            row = rows[n].to("duplicates", group=best.clip_id, group_size=len(numbers), level=level)
             if rows[n].identity != best.identity:
-                row = row.rejected(STAGE, f"duplicate: of {best.source}", "copies", len(numbers), 1)
+                row = row.rejected(
+                    "duplicates", f"duplicate: of {best.source}", "copies", len(numbers), 1
+                )
             out[n] = row
     return out
 

@@ -15,13 +15,12 @@ from vidgen_lab.video.reader import VideoReader
 
 @dataclass(frozen=True)
 class Selection:
-    """indices: frame numbers in order. times: their seconds. cuts: frames that begin a shot.
+    """indices: frame numbers in order. cuts: frames that begin a shot.
 
     scores: motion of each frame against the one before it, grey levels, [num_frames].
     """
 
     indices: tuple[int, ...]
-    times: tuple[float, ...]
     cuts: tuple[int, ...]
     scores: np.ndarray
 
@@ -56,14 +55,10 @@ def choose_frames(scores: np.ndarray, cuts: tuple[int, ...], budget: int) -> lis
         return [borders[place] for place in evenly_spaced(len(borders), budget)]
     chosen = set(borders)
     while len(chosen) < budget:
-        bins = np.array_split(np.arange(total), budget - len(chosen))
-        before = len(chosen)
-        for frames in bins:
+        for frames in np.array_split(np.arange(total), budget - len(chosen)):
             free = [f for f in frames.tolist() if f not in chosen]
             if free and len(chosen) < budget:
                 chosen.add(max(free, key=lambda f: (scores[f], -abs(f - frames.mean()))))
-        if len(chosen) == before:  # cannot happen while budget < total; never loop for ever
-            break
     return sorted(chosen)
 
 
@@ -84,7 +79,7 @@ class AdaptiveFrameExtractor:
         scores = calculate_motion_scores(watched())
         cuts = tuple(finder.cuts())
         indices = choose_frames(scores, cuts, target_frames)
-        return Selection(tuple(indices), tuple(reader.times[indices].tolist()), cuts, scores)
+        return Selection(tuple(indices), cuts, scores)
 
     def extract_frames(self, path: str | Path, target_frames: int = 100) -> np.ndarray:
         """The chosen frames, uint8 [min(target_frames, T), H, W, 3]."""

@@ -2,14 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from vidgen_lab.config import check_ranges
 from vidgen_lab.pipeline.manifest import Row
-
-STAGE = "quality"
 
 
 @dataclass(frozen=True)
@@ -63,10 +61,9 @@ class GateSettings:
 
     def by_name(self) -> dict[str, Gate]:
         """The same by the name of their setting."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: Gate(*_GATES[name], threshold=value, least=name.startswith("min"))
-            for name, value in values.items()
+            for name, value in vars(self).items()
             if value is not None
         }
 
@@ -98,11 +95,11 @@ def judge(row: Row, gates: Iterable[Gate]) -> Row:
     values = {gate: row.metrics.get(gate.metric) for gate in gates}
     failed = [gate for gate, value in values.items() if value is None or not gate.passes(value)]
     if not failed:
-        return row.to(STAGE)
+        return row.to("quality")
     first = failed[0]
     reason = first.reason if values[first] is not None else f"unmeasured: {first.metric}"
-    return row.to(STAGE, failed_gates=[gate.reason for gate in failed]).rejected(
-        STAGE, reason, first.metric, values[first], first.threshold
+    return row.to("quality", failed_gates=[gate.reason for gate in failed]).rejected(
+        "quality", reason, first.metric, values[first], first.threshold
     )
 
 

@@ -1,7 +1,7 @@
 """How right a run was, against the planted truth of `toyworld.raw`: numbers instead of trust."""
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -154,5 +154,4 @@ def report(rows: Sequence[Row], truth: Sequence[Planted]) -> str:
 
 
 def _pairs(groups: Iterable[set[str]]) -> set[tuple[str, str]]:
-    counted = Counter(pair for group in groups for pair in combinations(sorted(group), 2))
-    return set(counted)
+    return {pair for group in groups for pair in combinations(sorted(group), 2)}

@@ -34,8 +34,8 @@ def near_pairs(
         for flip in _flips(max_bits // _BANDS):
             low, count = starts[wanted ^ flip], starts[(wanted ^ flip) + 1] - starts[wanted ^ flip]
             for some in _pieces(count):
-                query, place = _expanded(some, low, count)
-                near = order[place]
+                query = np.repeat(np.arange(some.start, some.stop), count[some])
+                near = order[low[query] + within(count[some])]
                 close = np.bitwise_count(queries[query] ^ stock[near]) <= max_bits
                 found.append(query[close] * len(stock) + near[close])
     pairs = np.unique(np.concatenate(found))
@@ -59,9 +59,6 @@ def _pieces(count: np.ndarray) -> Iterator[slice]:
         start = end
 
 
-def _expanded(some: slice, low: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(number of the query, place in the shelf) for every entry of the queries' shelves."""
-    counts = count[some]
-    query = np.repeat(np.arange(some.start, some.stop), counts)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return query, np.repeat(low[some], counts) + within
+def within(counts: np.ndarray) -> np.ndarray:
+    """0, 1, 2, ... for each of these counts, one after the other."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
+from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.read.pictures import laplacian_variance
 from vidgen_lab.pipeline.read.probing import probe_file
-from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.gates import GateSettings, judge
 from vidgen_lab.pipeline.select.scoring import score_video
 from vidgen_lab.video.clip import evenly_spaced
@@ -34,8 +35,6 @@ class OpenCVQualityAssessor:
 
     def sharpness(self, video_path: str | Path, indices: Sequence[int]) -> float:
         """Mean variance of the Laplacian at these frames, at full size, as in the book."""
-        import cv2
-
         reader = VideoReader(video_path)
         frames = (reader.read(int(i), 1).frames[0] for i in indices)
         return float(
@@ -44,8 +43,6 @@ class OpenCVQualityAssessor:
 
     def motion(self, video_path: str | Path, indices: Sequence[int]) -> float:
         """Mean motion from these frames to the next, % of the width per second."""
-        from vidgen_lab.metrics.flow import flow_magnitude
-
         reader = VideoReader(video_path)
         last = reader.info.num_frames - 2
         starts = sorted({min(int(i), last) for i in indices})
@@ -60,17 +57,14 @@ class ScalableFilteringPipeline:
     It is the middle of `prepare.prepare` for a few files, without journal or workers.
     """
 
-    def __init__(
-        self, gates: GateSettings | None = None, scenes: SceneSettings | None = None
-    ) -> None:
+    def __init__(self, gates: GateSettings | None = None) -> None:
         self.gates = (gates or GateSettings()).gates()
-        self.scenes = scenes or SceneSettings()
 
     def run(self, video_path: str | Path) -> list[Row]:
         """One row a scene, kept or rejected with metric, value and threshold; or one error."""
         path = Path(video_path)
         try:
-            scored = score_video(path, self.scenes)
+            scored = score_video(path)
         except (VideoError, OSError) as error:
             return [Row(path.name, "", "read", "error", reason=str(error))]
         return [

@@ -9,6 +9,7 @@ stage would be the same play.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -143,7 +144,8 @@ def _alike(
     apart = np.abs(mean_a - mean_b).mean(3)
     both_move = (energy_a > _MOVES) & (energy_b > _MOVES)
     shown = _uncovered(apart, both_move)
-    difference, layout = _weighted(apart, shown), _correlation(mean_a, mean_b, shown, centre=True)
+    difference = _weighted(apart, shown)
+    layout = _correlation(mean_a, mean_b, shown[..., None], centre=True)
     if rough:
         return overlap & (difference <= 2 * settings.max_difference) & (layout >= 0.7)
     good = overlap & (difference <= settings.max_difference) & (layout >= _LAYOUT)
@@ -152,10 +154,7 @@ def _alike(
     kept = [_weighted(e, shown) * shown.mean((1, 2)) / np.maximum(e.mean((1, 2)), 1e-6)
             for e in (energy_a, energy_b)]  # fmt: skip
     moves = (np.minimum(*kept) >= 0.6) & (local <= settings.max_local)
-    size = move_a.shape
-    flat = (size[0], size[1], -1)
-    wide = np.broadcast_to(shown[:, None, :, :, None], size)
-    together = _correlation(move_a.reshape(flat), move_b.reshape(flat), wide.reshape(flat))
+    together = _correlation(move_a, move_b, shown[:, None, :, :, None])
     return good & (still | (moves & (together >= settings.min_correlation)))
 
 
@@ -204,17 +203,15 @@ def _softened(thumbs: np.ndarray, zoom: float) -> np.ndarray:
     return np.einsum("yr,trxc,wx->tywc", rows, thumbs, columns, optimize=True)
 
 
+@lru_cache
 def _samples(count: int, zoom: float) -> np.ndarray:
     """Matrix [count, count] that samples the middle `zoom` of a row of cells, linearly."""
-    places = np.clip((np.arange(count) + 0.5 - count / 2) * zoom + count / 2 - 0.5, 0, count - 1)
-    low = np.floor(places).astype(int)
-    part = places - low
-    matrix = np.zeros((count, count), np.float32)
-    matrix[np.arange(count), low] += 1 - part
-    matrix[np.arange(count), np.minimum(low + 1, count - 1)] += part
-    return matrix
+    cells = np.arange(count)
+    places = (cells + 0.5 - count / 2) * zoom + count / 2 - 0.5
+    return np.stack([np.interp(places, cells, one) for one in np.eye(count)], 1).astype(np.float32)
 
 
+@lru_cache
 def _blend(count: int) -> np.ndarray:
     """Matrix that gives a twelfth of each cell to either neighbour: as much as linear sampling at
     random places does on the average."""
@@ -258,11 +255,10 @@ def _weighted(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
 def _correlation(
     a: np.ndarray, b: np.ndarray, shown: np.ndarray, centre: bool = False
 ) -> np.ndarray:
-    """Of the values of each pair where `shown`, [P]; 0 where either side shows nothing."""
+    """Of each pair's values where `shown`, broadcast to them, [P]; 0 where a side shows nothing."""
     pairs = len(a)
+    weight = np.broadcast_to(shown, a.shape).reshape(pairs, -1).astype(np.float32)
     a, b = a.reshape(pairs, -1), b.reshape(pairs, -1)
-    weight = np.broadcast_to(shown[..., None], (*shown.shape, a.size // shown.size))
-    weight = weight.reshape(pairs, -1).astype(np.float32)
     if centre:
         total = np.maximum(weight.sum(1, keepdims=True), 1)
         a, b = (x - (x * weight).sum(1, keepdims=True) / total for x in (a, b))

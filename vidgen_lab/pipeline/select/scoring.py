@@ -5,8 +5,9 @@ One pass feeds the cut finder, the frame measures (a few times a second) and the
 afterwards, because a scene's end is known only later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,15 @@ class ScoreSettings:
 
 @dataclass(frozen=True)
 class Look:
-    """One frame that was measured; flow to the next frame where there is one."""
+    """One frame that was measured, and two small pictures of it.
+
+    measured: by the names of the metrics; those of the flow to the next frame where there is one.
+    """
 
     number: int
-    steepness: float | None
-    laplacian: float
-    brightness: float
-    dark: float
-    bright: float
-    blank: bool
+    measured: Mapping[str, float | None]
     grey: np.ndarray
     colour: np.ndarray
-    motion: float | None
-    unexplained: float | None
 
 
 def score_video(
@@ -139,26 +136,21 @@ class _Watch:
         crop = crop_of(pictures.bar_box([small]), *whole.shape[::-1])
         grey, *pair = (_cropped(p, crop) for p in (whole, rgb, after) if p is not None)
         large = min(grey.shape) >= 16
-        motion = unexplained = None
+        measured = {
+            "edge_steepness": pictures.edge_steepness(grey) if large else None,
+            "laplacian": pictures.laplacian_variance(grey),
+            "brightness": float(grey.mean()),
+            "dark": float((grey <= pictures.BLACK).mean()),
+            "bright": float((grey >= pictures.WHITE).mean()),
+            "blank": float(grey.std() < pictures.BLANK),
+        }
         if after is not None and large:
             # A time base of one frame; the rate of the clip turns it into seconds.
             report = analyse_flow(Clip(np.stack(pair), self.facts.fps))
-            motion, unexplained = float(report.speed[0]), float(report.unexplained[0])
-        self.looks.append(
-            Look(
-                number=self.number - 1,
-                steepness=pictures.edge_steepness(grey) if large else None,
-                laplacian=pictures.laplacian_variance(grey),
-                brightness=float(grey.mean()),
-                dark=pictures.dark_share(grey),
-                bright=pictures.bright_share(grey),
-                blank=grey.std() < pictures.BLANK,
-                grey=small,
-                colour=cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA),
-                motion=motion,
-                unexplained=unexplained,
-            )
-        )
+            measured["flow_speed"] = float(report.speed[0])
+            measured["unexplained"] = float(report.unexplained[0])
+        colour = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
+        self.looks.append(Look(self.number - 1, measured, small, colour))
 
     def summary(self, span: Span) -> dict[str, Any]:
         if self._waiting is not None:  # the very last frame has no neighbour to move towards
@@ -187,7 +179,7 @@ class _Watch:
     ) -> Mapping[str, float | None]:
         first, end = (-(-edge // self.stride) for edge in (span.first, span.end))
         changes = np.array(self.changes[first + 1 : end])
-        moving = [k for k in looks if k.motion is not None and k.number + 1 < span.end]
+        inside = [k for k in looks if k.number + 1 < span.end]  # and the next frame, for the flow
         top, bottom, left, right = box
         crop = crop_of(box, self.facts.width, self.facts.height)
         sides = crop[2:] if crop else (self.facts.width, self.facts.height)
@@ -199,19 +191,14 @@ class _Watch:
             "fps": span.num_frames / span.seconds,
             "seconds": span.seconds,
             "num_frames": span.num_frames,
-            "edge_steepness": _median([k.steepness for k in looks]),
-            "laplacian": _median([k.laplacian for k in looks]),
-            "flow_speed": _mean([k.motion for k in moving]),
-            "unexplained": _mean([k.unexplained for k in moving]),
+            **_over(looks, np.median, "edge_steepness", "laplacian"),
+            **_over(looks, np.mean, "brightness", "dark", "bright", "blank"),
+            **_over(inside, np.mean, "flow_speed", "unexplained"),
             "changing": _changing(greys),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
             "longest_freeze": _longest(changes < _FROZEN) * self.stride / self.facts.fps,
-            "brightness": _mean([k.brightness for k in looks]),
-            "dark": _mean([k.dark for k in looks]),
-            "bright": _mean([k.bright for k in looks]),
-            "blank": _mean([float(k.blank) for k in looks]),
             "bars": 1 - (bottom - top) * (right - left),
-            "stripes": _median([pictures.stripes(grey) for grey in greys]),
+            "stripes": _middle(np.median, [pictures.stripes(grey) for grey in greys]),
         }
 
 
@@ -262,21 +249,18 @@ def _changing(greys: list[np.ndarray]) -> float | None:
 
 
 def _longest(flags: np.ndarray) -> int:
-    longest = run = 0
-    for flag in flags:
-        run = run + 1 if flag else 0
-        longest = max(longest, run)
-    return longest
+    return max((len(list(run)) for flag, run in groupby(flags) if flag), default=0)
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _over(looks: list[Look], how: Callable, *names: str) -> dict[str, float | None]:
+    """The middle of what was measured in these looks, by name."""
+    return {name: _middle(how, [look.measured.get(name) for look in looks]) for name in names}
+
+
+def _middle(how: Callable, values: list[float | None]) -> float | None:
+    """Mean or median of what is known; None where nothing is."""
     known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
-
-
-def _median(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.median(known)) if known else None
+    return float(how(known)) if known else None
 
 
 def versions() -> str:

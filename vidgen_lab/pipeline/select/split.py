@@ -10,8 +10,6 @@ from scipy.sparse.csgraph import connected_components
 
 from vidgen_lab.pipeline.manifest import Row
 
-STAGE = "split"
-
 
 class Leak(ValueError):
     """Two sets share a source or a duplicate group."""
@@ -45,11 +43,11 @@ def split_rows(
     family = _families([*rows, *ties])
     out = []
     for row in rows:
-        place = _place(f"{seed}/{family[_node(row)]}")
+        place = _place(f"{seed}/{family[row.source]}")
         name = "val" if place < settings.val else "train"
         if settings.val <= place < settings.val + settings.test:
             name = "test"
-        out.append(row.to(STAGE, split=name))
+        out.append(row.to("split", split=name))
     check_leaks(out, ties)
     return out
 
@@ -59,7 +57,7 @@ def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
     family = _families([*rows, *ties])
     seen: dict[str, Row] = {}
     for row in rows:
-        other = seen.setdefault(family[_node(row)], row)
+        other = seen.setdefault(family[row.source], row)
         if other.info["split"] != row.info["split"]:
             raise Leak(
                 f"{row.source} is in {row.info['split']}, {other.source}, which shares a source "
@@ -72,21 +70,18 @@ def _families(rows: Sequence[Row]) -> Mapping[str, str]:
     numbers: dict[str, int] = {}
     ties = []
     for row in rows:
-        node = numbers.setdefault(_node(row), len(numbers))
+        node = numbers.setdefault(f"source {row.source}", len(numbers))
         for other in (f"content {row.sha256}", f"group {row.info.get('group', row.clip_id)}"):
             ties.append((node, numbers.setdefault(other, len(numbers))))
     one, other = np.array(ties).T.reshape(2, -1)
     graph = coo_array((np.ones(len(ties), bool), (one, other)), shape=(len(numbers),) * 2)
     _, family = connected_components(graph, directed=False)
+    place = {row.source: family[numbers[f"source {row.source}"]] for row in rows}
     smallest: dict[int, str] = {}
     for row in rows:
-        place, name = family[numbers[_node(row)]], row.sha256 or row.source
-        smallest[place] = min(name, smallest.get(place, name))
-    return {_node(row): smallest[family[numbers[_node(row)]]] for row in rows}
-
-
-def _node(row: Row) -> str:
-    return f"source {row.source}"
+        name = row.sha256 or row.source
+        smallest[place[row.source]] = min(name, smallest.get(place[row.source], name))
+    return {source: smallest[number] for source, number in place.items()}
 
 
 def _place(name: str) -> float:
