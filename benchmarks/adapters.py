@@ -305,13 +305,14 @@ def ship(args: argparse.Namespace) -> None:
     """Teach robots, measure, and copy the adapter to data/adapters/toy-robot."""
     began, base = time.perf_counter(), fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
-    frames = 2 * (limits.frame_step + limits.frame_offset)
+    frames = limits.native[0]  # whole clips: of a jump, its beginning alone is not enough
     robots = args.out / f"robot-{ROBOTS}-{frames}"
     clips = folder_of(scenes(ROBOTS, 5, subject="robot"), robots, limits, frames)
     output = args.out / f"robot-{base[:8]}-{args.steps}"
     given = [*COMMON, *ROBOT, f"data.folder={clips}", f"data.num_frames={frames}",
              f"model={args.model}", f"cache={args.out / 'cache'}", f"output={output}",
-             f"training.steps={args.steps}", "check=true"]  # fmt: skip
+             f"training.steps={args.steps}", "training.precision=auto",
+             "check=true"]  # fmt: skip
     _, result, facts = trained(load_config("toy-lora", given))
     facts["in_all"] = round((time.perf_counter() - began) / 60, 2)
     pipe = quiet(args.model)

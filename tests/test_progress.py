@@ -40,6 +40,13 @@ def test_a_log_gets_a_line_now_and_then(capsys, clock):
     ]
 
 
+def test_a_log_gets_no_line_twice(capsys, clock):
+    with Progress(2, "encoding", "clip") as bar:
+        clock[0] += 20
+        bar.update(2)
+    assert capsys.readouterr().out == "encoding: 2/2 clips, 20 s\n"
+
+
 @pytest.mark.parametrize(("unit", "units"), [("clip", "clips"), ("batch", "batches")])
 def test_units_are_counted_in_english(unit, units):
     assert str(Progress(3, "encoding", unit)).startswith(f"encoding: 0/3 {units},")

@@ -31,7 +31,7 @@ class Progress(tqdm):
         even: bool = True,
         **options: Any,
     ) -> None:
-        self.even, self.note, self._line = even, "", None
+        self.even, self.note, self._line, self._said = even, "", None, None
         notebook = _in_notebook()
         self.on_terminal = sys.stdout.isatty() and not notebook
         counted = work is None or isinstance(work, int)
@@ -59,7 +59,8 @@ class Progress(tqdm):
             super().display(msg, pos)
         elif self._line:
             self._line.update(self._bundle(), raw=True)
-        else:
+        elif self._said != self.n:  # the last step's line is the last line
+            self._said = self.n
             print(self, file=self.fp, flush=True)
 
     def close(self) -> None:
