@@ -355,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; ship")
     parser.add_argument("--model", default="toy-cogvideox")
-    parser.add_argument("--steps", type=int, help="of each run (default 150; ship 700)")
+    parser.add_argument("--steps", type=int, help="of each run (default 150; ship 900)")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--prompts", type=int, help="new and old ones (default 10; ship 24)")
     parser.add_argument("--out", type=Path, default=Path("runs/adapters"), metavar="DIR")
@@ -365,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in args.studies if name not in STUDIES and not shipping]:
         print(f"error: no study {unknown[0]}; there are {', '.join(STUDIES)}", file=sys.stderr)
         return 1
-    args.steps = args.steps or (700 if shipping else 150)
+    args.steps = args.steps or (900 if shipping else 150)
     args.prompts = args.prompts or (24 if shipping else 10)
     try:
         ship(args) if shipping else study(args)

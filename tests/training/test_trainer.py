@@ -17,6 +17,7 @@ from vidgen_lab.paths import code_version
 from vidgen_lab.training.checkpoint import CheckpointError
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.training.stream import explaining_dead_workers
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 PLAIN = TrainingConfig(
@@ -377,3 +378,18 @@ def test_a_worker_that_dies_is_reported(tmp_path):
         regression(tmp_path, data=loader).fit()
     # which step it surfaces in is the operating system's affair
     assert regression(tmp_path, data=loader).run.latest().step in (2, 4)
+
+
+def test_a_worker_whose_death_is_told_twice_is_reported_once():
+    def late(*_):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    before = signal.signal(signal.SIGALRM, late)
+    try:
+        told = pytest.raises(RuntimeError, match="data died .Connection reset")
+        with told, explaining_dead_workers():
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            raise ConnectionResetError("Connection reset by peer")
+        time.sleep(0.2)
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -10,8 +10,9 @@ import multiprocessing
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -112,6 +113,9 @@ def explaining_dead_workers() -> Iterator[None]:
     except (RuntimeError, ConnectionError) as error:  # or its socket breaks while a tensor comes
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
+        if isinstance(error, ConnectionError):  # PyTorch is about to say that the process died
+            with suppress(RuntimeError):
+                time.sleep(0.5)
         raise RuntimeError(
             f"a process that loads data died ({error}); often there was too little memory: take "
             "fewer workers or smaller batches. Run again to go on from the last checkpoint"
