@@ -314,7 +314,7 @@ def ship(args: argparse.Namespace) -> None:
              f"training.steps={args.steps}", "training.precision=auto",
              "check=true"]  # fmt: skip
     _, result, facts = trained(load_config("toy-lora", given))
-    facts["in_all"] = round((time.perf_counter() - began) / 60, 2)
+    facts["minutes"] = round((time.perf_counter() - began) / 60, 2)  # rendered, encoded, trained
     pipe = quiet(args.model)
     load_lora(pipe, result.saved)
     found, kept = (
@@ -340,8 +340,8 @@ def ship(args: argparse.Namespace) -> None:
         "Apache-2.0, as the model.\n\n"
         f"Of {args.prompts} new prompts the judge sees a robot in {report['subject']:.0%} and "
         f"{report['others']:.0%} of all else\nright; of the old prompts' attributes it sees "
-        f"{report['kept']:.0%}. Trained in {report['minutes']:.1f} minutes; all numbers are in\n"
-        "`report.json`.\n"
+        f"{report['kept']:.0%}. From clips to file it took\n"
+        f"{report['minutes']:.1f} minutes on two cores; all numbers are in `report.json`.\n"
     )
     write_files({target / "report.json": json.dumps(report, indent=1) + "\n",
                  target / "README.md": card})  # fmt: skip
