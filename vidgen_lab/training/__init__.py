@@ -1,1 +1,1 @@
-"""Training loops. The embedded toy models are pre-trained by the modules named `toy_*`."""
+"""The one training loop (`trainer`), and what it needs: data, objectives, optimizers, checkpoints."""
