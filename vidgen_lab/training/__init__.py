@@ -1,1 +1,1 @@
-"""The one training loop (`trainer`), and what it needs: data, objectives, optimizers, checkpoints."""
+"""The training loop (`trainer`) and what it needs: data, objectives, optimizers, checkpoints."""
