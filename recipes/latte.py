@@ -42,8 +42,8 @@ class ToyLatteConfig:
     num_frames: int = 8
     clips: int = 6000
     held_out_clips: int = 32
-    steps: int = 2400
-    batch: int = 64
+    steps: int = 4600
+    batch: int = 16
     learning_rate: float = 1e-3
     muon_learning_rate: float = 2e-3
     warmup: int = 50
