@@ -12,9 +12,8 @@ not among the requirements. Each round is a process of its own, so that peak mem
 the ratios are the peer's over ours, so that at least 1.0 is what we want. The example encodes all
 clips anew in every run; what our caches save is measured as the seconds from the call to the first
 step, in a second run on the same clips. With --processes 2 two processes train on twice the clips,
-and the ratio is the efficiency of scaling. On a GPU, --size
-XL/2 or S/2 is a step at real size. --busy counts the processor's time, for a machine that others
-use too.
+and the ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a step at real size.
+--busy counts the processor's time, for a machine that others use too.
 """
 
 import argparse

@@ -19,14 +19,8 @@ def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
     """
     import imageio_ffmpeg
 
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-v",
-        "error",
-        "-nostdin",
-        "-y",
-        *map(str, arguments),
-    ]
+    program = imageio_ffmpeg.get_ffmpeg_exe()
+    command = [program, "-v", "error", "-nostdin", "-y", *map(str, arguments)]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit, check=False

@@ -67,7 +67,7 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
         stream = out.add_stream("libx264", rate=Fraction(clip.fps).limit_denominator(1001))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # the same bytes for the same clip: x264 rounds by what it finds the processor to be able to
+        # else one clip becomes several files: what x264's AVX-512 code gives is not always the same
         stream.options = {"crf": str(crf), "x264-params": "cpu-independent=1"}
         context = stream.codec_context
         context.colorspace, context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
