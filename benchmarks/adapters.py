@@ -4,7 +4,7 @@
     python benchmarks/adapters.py rank method           some of them
     python benchmarks/adapters.py --seeds 0             ... with one seed: two such commands, with
                                                         other seeds, may run side by side
-    python benchmarks/adapters.py ship                  train the robot and copy it to data/adapters
+    python benchmarks/adapters.py ship [toy-paper]      train what comes along in data/adapters
 
 A run teaches the paper style, and ends as a line of data/runs/adapters.jsonl: how many clips are in
 the style, how much else of their prompts is right, what is left of the old ones. In "image" a run
@@ -19,7 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,22 @@ from vidgen_lab.video.tensors import as_tensor  # noqa: E402
 WORDS = "paper cut-out"
 SFT_RATE = "optimizer.learning_rate=2e-4"
 # changes of what is trained on; the others are settings
-OURS = ("clips=", "hurried", "prior", "image")
-CHAPTER = ["clips=256", "optimizer.learning_rate=0.002", "training.steps=600"]
+OURS = ("clips=", "whole", "hurried", "prior", "image")
+# outlines of their own, of a body or of paper, are drawn too round by attention alone
+EVERYWHERE = "lora.targets=[to_q,to_k,to_v,to_out.0,ff.net.0.proj,ff.net.2]"
+CHAPTER = [
+    "clips=256", "whole", EVERYWHERE, "training.precision=auto",
+    "optimizer.learning_rate=0.004", "training.steps=400",
+]  # fmt: skip
+OPENINGS = ["clips=256", "optimizer.learning_rate=0.002", "training.steps=600"]
 # study -> setting -> changes of COMMON
 STUDIES: dict[str, dict[str, list[str]]] = {
     "chapter": {"as above": CHAPTER},
-    "tempo": {"cut from whole clips": CHAPTER, "whole motions, hurried": [*CHAPTER, "hurried"]},
+    "tempo": {
+        "cut from whole clips": OPENINGS,
+        "whole motions, hurried": [*OPENINGS, "hurried"],
+        "whole clips": CHAPTER,
+    },
     "rank": {f"rank {r}": [f"lora.rank={r}"] for r in (1, 4, 16, 64, 128)},
     "method": {
         "LoRA": [],
@@ -83,14 +93,41 @@ STUDIES: dict[str, dict[str, list[str]]] = {
     "image": {"LoRA": ["image"], "LoRA and input layer": ["image", "input_layer=true"]},
 }
 COMMON = [
-    "lora.rank=16", "optimizer.learning_rate=0.002", "optimizer.warmup=10",
+    "lora.rank=16", "lora.targets=[to_q,to_k,to_v,to_out.0]", "training.precision=no",
+    "optimizer.learning_rate=0.002", "optimizer.warmup=10",
     "data.batch_size=4", "training.log_every=50", "training.measure=false",
     "training.tensorboard=false", "check=false",
 ]  # fmt: skip
-CLIPS, HELD_OUT, ROBOTS = 64, 8, 256
-# a body has outlines of its own, which attention alone draws too round
-ROBOT = ["lora.rank=12", "lora.targets=[to_q,to_k,to_v,to_out.0,ff.net.0.proj,ff.net.2]"]
+CLIPS, HELD_OUT = 64, 8
 SAMPLING = {"num_inference_steps": 12, "guidance_scale": 6.0}
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """An adapter that comes along. It learns whole clips: of a jump, the beginning is not enough.
+
+    learns: what its scenes have that the base model does not know. what: the same in words.
+    """
+
+    learns: dict[str, str]
+    what: str
+    clips: int
+    steps: int
+    settings: list[str]
+    prompt: str
+
+
+SHIPPED = {
+    "toy-robot": Shipped(
+        {"subject": "robot"}, "what a robot is", 256, 900, ["lora.rank=12", EVERYWHERE],
+        "a red robot walking in a meadow",
+    ),
+    "toy-paper": Shipped(
+        {"style": "papercut"}, "to cut things out of paper", 1024, 3000,
+        [EVERYWHERE, "optimizer.learning_rate=0.003"],
+        f"a blue fish swimming in the ocean, {WORDS}",
+    ),
+}  # fmt: skip
 
 
 def scenes(count: int, seed: int, **changes: str) -> list[Scene]:
@@ -134,15 +171,16 @@ def settings(changes: Sequence[str], seed: int, args: argparse.Namespace) -> Fin
     base = fingerprint(locate(args.model))
     limits = ModelLimits.from_folder(locate(args.model))
     short = limits.frame_step + limits.frame_offset
+    frames = limits.native[0] if "whole" in changes else short
     count = next((int(c[6:]) for c in changes if c.startswith("clips=")), CLIPS)
 
     def folder(style: str) -> Path:
         chosen = scenes(count, 7, style=style) + scenes(HELD_OUT, 70, style=style)
         hurried = "hurried" in changes
-        name = f"{style}-{count}{'-hurried' if hurried else ''}"
-        return folder_of(chosen, args.out / name, limits, short, hurried)
+        name = f"{style}-{count}-{frames}{'-hurried' if hurried else ''}"
+        return folder_of(chosen, args.out / name, limits, frames, hurried)
 
-    given = [*COMMON, f"data.num_frames={short}", f"model={args.model}"]
+    given = [*COMMON, f"data.num_frames={frames}", f"model={args.model}"]
     given += [f"data.folder={folder('cartoon' if 'image' in changes else 'papercut')}"]
     if "prior" in changes:
         given.append(f"data.prior={folder('cartoon')}")
@@ -301,47 +339,49 @@ def study(args: argparse.Namespace) -> None:
         record(own | {"key": key} | told)
 
 
-def ship(args: argparse.Namespace) -> None:
-    """Teach robots, measure, and copy the adapter to data/adapters/toy-robot."""
-    began, base = time.perf_counter(), fingerprint(locate(args.model))
+def ship(name: str, args: argparse.Namespace) -> None:
+    """Teach a model what an adapter is for, measure, and copy it to data/adapters."""
+    began, base, own = time.process_time(), fingerprint(locate(args.model)), SHIPPED[name]
     limits = ModelLimits.from_folder(locate(args.model))
-    frames = limits.native[0]  # whole clips: of a jump, its beginning alone is not enough
-    robots = args.out / f"robot-{ROBOTS}-{frames}"
-    clips = folder_of(scenes(ROBOTS, 5, subject="robot"), robots, limits, frames)
-    output = args.out / f"robot-{base[:8]}-{args.steps}"
-    given = [*COMMON, *ROBOT, f"data.folder={clips}", f"data.num_frames={frames}",
+    frames, steps = limits.native[0], args.steps or own.steps
+    folder = args.out / f"{name}-{own.clips}-{frames}"
+    clips = folder_of(scenes(own.clips, 5, **own.learns), folder, limits, frames)
+    output = args.out / f"{name}-{base[:8]}-{steps}"
+    given = [*COMMON, *own.settings, f"data.folder={clips}", f"data.num_frames={frames}",
              f"model={args.model}", f"cache={args.out / 'cache'}", f"output={output}",
-             f"training.steps={args.steps}", "training.precision=auto",
-             "check=true"]  # fmt: skip
+             f"training.steps={steps}", "training.precision=auto", "check=true"]  # fmt: skip
     _, result, facts = trained(load_config("toy-lora", given))
-    facts["minutes"] = round((time.perf_counter() - began) / 60, 2)  # rendered, encoded, trained
-    pipe = quiet(args.model)
+    # rendered, encoded, trained
+    facts["processor_minutes"] = round((time.process_time() - began) / 60, 2)
+    pipe, count = quiet(args.model), args.prompts or 24
     load_lora(pipe, result.saved)
     found, kept = (
         adherence_of(sample_clips(pipe, texts, range(len(texts)), **SAMPLING), texts)
         for texts in (
-            [said(scene, n) for n, scene in enumerate(scenes(args.prompts, 98, **changes))]
-            for changes in ({"subject": "robot"}, {"style": "cartoon"})
+            [said(scene, n) for n, scene in enumerate(scenes(count, 98, **changes))]
+            for changes in (own.learns, {"style": "cartoon"})
         )
     )
-    report = {"base": base, "steps": args.steps, "prompts": args.prompts,
+    learnt = next(iter(own.learns))
+    report = {"base": base, "steps": steps, "prompts": count,
               "device": processor_name(), "date": str(date.today()), "check": str(result.check),
-              "subject": float(np.mean([one.right["subject"] for one in found])),
-              "others": _share(found, "subject"), "kept": _share(kept)} | facts  # fmt: skip
-    target = ROOT / "data" / "adapters" / "toy-robot"
+              learnt: float(np.mean([one.right.get(learnt, False) for one in found])),
+              "others": _share(found, learnt), "kept": _share(kept)} | facts  # fmt: skip
+    target = ROOT / "data" / "adapters" / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copy2(result.saved, target)
     card = (
-        "# toy-robot: a LoRA that teaches toy-cogvideox what a robot is\n\n"
-        f"Rank 12 on attention and feed-forward layers, trained on {ROBOTS} rendered clips by\n"
-        "`python benchmarks/adapters.py ship`. Load it with\n"
-        '`vidgen-lab video "a red robot walking in a meadow" --lora data/adapters/toy-robot`.\n'
+        f"# {name}: a LoRA that teaches toy-cogvideox {own.what}\n\n"
+        f"Trained for {steps:,} steps on {own.clips:,} rendered clips by\n"
+        f"`python benchmarks/adapters.py ship {name}`. Load it with\n"
+        f'`vidgen-lab video "{own.prompt}" --lora data/adapters/{name}`.\n'
         "Apache-2.0, as the model.\n\n"
-        f"Of {args.prompts} new prompts the judge sees a robot in {report['subject']:.0%} and "
+        f"Of {count} new prompts the judge sees the {learnt} in {report[learnt]:.0%} and "
         f"{report['others']:.0%} of all else\nright; of the old prompts' attributes it sees "
         f"{report['kept']:.0%}. From clips to file it took\n"
-        f"{report['minutes']:.1f} minutes on two cores; all numbers are in `report.json`.\n"
+        f"{facts['processor_minutes']:.0f} minutes of a processor; all numbers are in "
+        "`report.json`.\n"
     )
     write_files({target / "report.json": json.dumps(report, indent=1) + "\n",
                  target / "README.md": card})  # fmt: skip
@@ -353,22 +393,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python benchmarks/adapters.py", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"{', '.join(STUDIES)}; ship")
+    known = f"{', '.join(STUDIES)}; ship {', '.join(SHIPPED)}"
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=known)
     parser.add_argument("--model", default="toy-cogvideox")
-    parser.add_argument("--steps", type=int, help="of each run (default 150; ship 900)")
+    parser.add_argument("--steps", type=int, help="of each run (default 150; ship: of an adapter)")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--prompts", type=int, help="new and old ones (default 10; ship 24)")
     parser.add_argument("--out", type=Path, default=Path("runs/adapters"), metavar="DIR")
     parser.add_argument("--record", type=Path, default=ROOT / "data" / "runs" / "adapters.jsonl")
     args = parser.parse_args(arguments)
-    shipping = args.studies == ["ship"]
-    if unknown := [name for name in args.studies if name not in STUDIES and not shipping]:
-        print(f"error: no study {unknown[0]}; there are {', '.join(STUDIES)}", file=sys.stderr)
+    shipping = args.studies[:1] == ["ship"]
+    names, choice = args.studies[shipping:], SHIPPED if shipping else STUDIES
+    if unknown := [name for name in names if name not in choice]:
+        kind = "adapter" if shipping else "study"
+        print(f"error: no {kind} {unknown[0]}; there are {', '.join(choice)}", file=sys.stderr)
         return 1
-    args.steps = args.steps or (900 if shipping else 150)
-    args.prompts = args.prompts or (24 if shipping else 10)
     try:
-        ship(args) if shipping else study(args)
+        if not shipping:
+            args.steps, args.prompts = args.steps or 150, args.prompts or 10
+            study(args)
+        for name in (names or SHIPPED) if shipping else ():
+            ship(name, args)
     except KeyboardInterrupt:
         print("stopped; run again to go on")
         return 130

@@ -47,13 +47,18 @@ def test_every_study_asks_for_settings_that_exist():
 def test_the_chapters_own_training_is_measured():
     cells = nbformat.read(notebooks_dir() / "05_lora_sft.ipynb", as_version=4).cells
     source = "\n".join(cell.source for cell in cells)
-    clips, rate, steps = (c.partition("=")[2] for c in adapters.STUDIES["chapter"]["as above"])
+    changes = dict(c.split("=", 1) for c in adapters.STUDIES["chapter"]["as above"] if "=" in c)
+    clips, steps = changes["clips"], changes["training.steps"]
+    rate = changes["optimizer.learning_rate"]
     assert f"count = 5 if short else {clips}\n" in source
     assert f"learning_rate: float = {float(rate):.1e}".replace("e-0", "e-") in source
     assert f"steps = steps or (3 if short else {steps})\n" in source
     assert f"a run has {adapters.CLIPS} clips and\n150 steps" in source
-    config = load_config("toy-lora", ["data.folder=x"])
-    assert (config.optimizer.learning_rate, config.training.steps) == (float(rate), int(steps))
+    given = [c for c in adapters.STUDIES["chapter"]["as above"] if not c.startswith(adapters.OURS)]
+    plain, config = (load_config("toy-lora", ["data.folder=x", *more]) for more in ([], given))
+    assert plain == config  # the command's recipe is the chapter's
+    targets = config.lora.targets
+    assert f"rank=rank, targets={targets}".replace("'", '"') in source
 
 
 def test_equal_settings_run_once_and_what_is_there_is_not_run_again(light, tmp_path, capsys):
