@@ -123,7 +123,7 @@ SHIPPED = {
         "a red robot walking in a meadow",
     ),
     "toy-paper": Shipped(
-        {"style": "papercut"}, "to cut things out of paper", 1024, 3000,
+        {"style": "papercut"}, "to cut things out of paper", 1024, 2000,
         [EVERYWHERE, "optimizer.learning_rate=0.003"],
         f"a blue fish swimming in the ocean, {WORDS}",
     ),
