@@ -121,8 +121,7 @@ class TemplateCaptioner:
         if not objects or label == "still":
             return f"{place[0].upper()}{place[1:]} in which hardly anything moves."
         largest = max(objects, key=lambda o: o["box"][2] * o["box"][3])
-        x, y, w, h = largest["box"]
-        colour = _colour_of_thing(clip.frames[largest["frame"]], (x, y, w, h))
+        colour = _colour_of_thing(clip.frames[largest["frame"]], largest["box"])
         noun = largest["label"] if largest["label"] != "moving" else "shape"
         way = "moves in place" if label == "in place" else f"moves {label}"
         article = "an" if colour[0] in "aeiou" else "a"
@@ -198,7 +197,7 @@ def _common_colour(picture: np.ndarray) -> str:
 def _colour_of_thing(frame: np.ndarray, box: Sequence[int]) -> str:
     """The commonest colour in a box that is not also the commonest just around it: a thing rarely
     fills its box, so without this it would get the colour of the sky behind it."""
-    x, y, w, h = box
+    x, y, w, h = (round(value) for value in box)
     margin = max(2, min(w, h) // 6)
     top, left = max(0, y - margin), max(0, x - margin)
     outer = frame[top : y + h + margin, left : x + w + margin]
