@@ -28,7 +28,13 @@ from vidgen_lab.pipeline.manifest import (
     read_manifest,
     reasons,
 )
-from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
+from vidgen_lab.pipeline.read.sources import (
+    Source,
+    find_videos,
+    in_shard,
+    read_rights,
+    rights_of,
+)
 from vidgen_lab.pipeline.runner import Execution, Results, TaskRunner, plain_reason
 from vidgen_lab.pipeline.select.balance import balance_rows
 from vidgen_lab.pipeline.select.duplicates import drop_duplicates
@@ -143,7 +149,7 @@ class _Run:
             task = {"path": str(source.path), **how}
             row = Row(
                 source.name, "", "read", "kept", versions=used,
-                rights=rights.get(source.name, rights.get("*", {})),
+                rights=rights_of(source.name, rights),
                 info={"wrong_suffix": True} if source.wrong_suffix else {},
             )  # fmt: skip
             try:

@@ -69,11 +69,11 @@ def facts_of(reader: VideoReader) -> Facts:
             stream = container.streams.best("video")
             audio = container.streams.audio
             depth = max((c.bits for c in stream.codec_context.format.components), default=8)
-            shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+            shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
             header = {
                 "container": container.format.name,
                 "bit_depth": depth,
-                "sample_aspect": float(shape or 1),
+                "sample_aspect": float(1 / shape if info.rotation % 180 else shape),
                 "hdr": _HDR_CURVES.get(reader.transfer, ""),
                 "audio_codec": audio[0].codec_context.name if audio else "",
                 "header_frames": int(stream.frames),
