@@ -45,12 +45,14 @@ def fetch(kind: Any, hub_id: str, download: bool) -> Any:
     Weights are safetensors or nothing. Raises FileNotFoundError naming size and licence when they
     are not here.
     """
-    about = WEIGHTS[hub_id]
-    options = {"use_safetensors": True} if "Model" in kind.__name__ else {}
+    about, here = WEIGHTS[hub_id], {"local_files_only": not download}
+    options = dict(here)
+    if "Model" in kind.__name__:  # a model asks the hub for adapters, too
+        options |= {"use_safetensors": True, "adapter_kwargs": here}
     if download:
         print(about)
     try:
-        loaded = kind.from_pretrained(hub_id, local_files_only=not download, **options)
+        loaded = kind.from_pretrained(hub_id, **options)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return loaded.to(device) if isinstance(loaded, torch.nn.Module) else loaded
     except OSError as error:
