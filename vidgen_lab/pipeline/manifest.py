@@ -145,14 +145,6 @@ def check_stage(given: Sequence[Row], returned: Sequence[Row]) -> None:
         raise LostClip(f"{len(given)} clips in, {len(returned)} out; lost {lost}, new {new}")
 
 
-def check_fan_out(sources: Sequence[Row], clips: Sequence[Row]) -> None:
-    """Every source that was read has at least one clip, and no clip comes from elsewhere."""
-    parents, children = {r.source for r in sources}, {r.source for r in clips}
-    if parents != children:
-        lost, new = sorted(parents - children), sorted(children - parents)
-        raise LostClip(f"sources without a clip: {lost}; clips without a source: {new}")
-
-
 def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     """Clips in, kept, rejected and error by stage, counted from the rows; unused stages are left
     out."""
@@ -167,12 +159,17 @@ def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 def check_funnel(rows: Sequence[Row], last: str = STAGES[-1]) -> None:
     """A manifest obeys the law up to the stage `last`: each stage receives exactly what the one
-    before it kept."""
+    before it kept, and a file that was read has at least one clip."""
     stages = STAGES[: STAGES.index(last) + 1]
     for before, after in zip(stages, stages[1:], strict=False):
         given = [row for row in rows if row.stage == before and row.status == "kept"]
         returned = [row for row in rows if row.stage == after]
-        (check_fan_out if before == "read" else check_stage)(given, returned)
+        if before != "read":
+            check_stage(given, returned)
+            continue
+        sources, clips = {r.source for r in given}, {r.source for r in returned}
+        if lost := sorted(sources ^ clips):
+            raise LostClip(f"sources without a clip, or clips without a source: {lost}")
 
 
 def reasons(rows: Iterable[Row]) -> dict[str, int]:

@@ -73,8 +73,8 @@ def prepare(
 
     OUT must be new, empty or of an earlier run, and apart from `source`: only what was written
     here, by the record OUT/written.jsonl, is ever replaced or removed. Bad videos are rows;
-    NothingLeft is raised, and OUT left as it was, when all of them are, or when an earlier data
-    set would end empty.
+    NothingLeft is raised, and the manifest left as it was, when all of them are, or when an earlier
+    data set would end empty.
     Raises what `find_videos` raises, ValueError and FileExistsError.
     """
     source, out, config = Path(source), Path(out), config or Config()
@@ -111,13 +111,13 @@ def prepare(
 
 def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -> None:
     """Raises NothingLeft when a stage lost every clip to errors, or when no clip is left and the
-    manifest before this one had some: such a run is a mistake, and must not replace anything."""
+    manifest before this one had some: such a run is a mistake, and must not replace it."""
     for stage, count in funnel(rows).items():
         if count["error"] == count["in"]:
             reason = next(r.reason for r in rows if r.stage == stage)
             raise NothingLeft(
                 f"all {count['in']} ended in an error at the stage {stage}; the first: {reason}. "
-                f"Nothing in {manifest.parent} was replaced"
+                f"{manifest} was not replaced"
             )
     if score_only or any(r.stage == "split" for r in rows) or not manifest.exists():
         return
@@ -143,8 +143,7 @@ class _Run:
     ) -> tuple[list[Row], list[Row], Results, dict[Identity, Place]]:
         """One row a file, one row a scene, the scores, and where in them each scene is found."""
         how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
-        rows, todo = [], []
-        used = versions()
+        read, hashed, todo, used = [], [], [], versions()
         for number, source in enumerate(found, 1):
             task = {"path": str(source.path), **how}
             row = Row(
@@ -157,29 +156,28 @@ class _Run:
                 task["limit"] = self.config.limit * (1 + source.path.stat().st_size / _BYTES)
             except OSError as error:
                 reason = plain_reason(f"{type(error).__name__}: {error}", task)
-                rows.append(row.failed("read", reason))
+                read.append(row.failed("read", reason))
             else:
-                rows.append(replace(row, clip_id=sha[:16], sha256=sha))
+                hashed.append(replace(row, clip_id=sha[:16], sha256=sha))
                 todo.append(task)
             self.runner.execution.progress("hash", number, len(found))
-        hashed = [n for n, row in enumerate(rows) if row.sha256]
-        results = self.runner.run("score", todo, [rows[n].sha256 for n in hashed])
+        results = self.runner.run("score", todo, [row.sha256 for row in hashed])
         clips, places = [], {}
-        for number, (n, result) in enumerate(zip(hashed, results, strict=True)):
+        for number, (row, result) in enumerate(zip(hashed, results, strict=True)):
             if "error" in result:
-                rows[n] = rows[n].failed("read", result["error"])
+                read.append(row.failed("read", result["error"]))
                 continue
-            for scene, row in enumerate(_scenes(rows[n], result["value"])):
-                clips.append(row)
-                places[row.identity] = number, scene
-            rows[n] = rows[n].to("read", facts=result["value"]["facts"])
-        return rows, clips, results, places
+            read.append(row.to("read", facts=result["value"]["facts"]))
+            for scene, clip in enumerate(_scenes(row, result["value"])):
+                clips.append(clip)
+                places[clip.identity] = number, scene
+        return read, clips, results, places
 
     def select_and_deliver(
         self, good: list[Row], scores: Results, places: Mapping[Identity, Place]
     ) -> tuple[list[Row], dict[str, list[float]]]:
         """The rows of the later stages, and by id the vectors of all that passed the gates."""
-        vectors, failed = self.embed(good)
+        config, (vectors, failed) = self.config, self.embed(good)
 
         def matrix(rows: list[Row]) -> np.ndarray:
             return np.array([vectors[row.identity] for row in rows])
@@ -187,9 +185,8 @@ class _Run:
         seen = [row for row in good if row.identity in vectors]
         signatures = StoredSignatures(scores, [places[row.identity] for row in seen])
         unique = self.unique(seen, signatures, matrix(seen)) + failed
-        single, config = kept(unique), self.config
         balanced = []
-        if single:
+        if single := kept(unique):
             balanced = balance_rows(single, matrix(single), config.balance, config.seed)
         exported = self.export(kept(balanced))
         annotated = self.annotate(kept(exported))
@@ -202,13 +199,10 @@ class _Run:
         how = self.config.annotate
         who = {"embedder": how.embedder, "download": how.download}
         todo = [self.clip_task(row) | who for row in rows]
-        vectors, failed = {}, []
         results = self.runner.run("embed", todo, [row.clip_id for row in rows])
-        for row, result in zip(rows, results, strict=True):
-            if "error" in result:
-                failed.append(row.failed("duplicates", result["error"]))
-            else:
-                vectors[row.identity] = result["value"]
+        done = list(zip(rows, results, strict=True))
+        vectors = {row.identity: found["value"] for row, found in done if "value" in found}
+        failed = [row.failed("duplicates", r["error"]) for row, r in done if "error" in r]
         return vectors, failed
 
     def unique(
