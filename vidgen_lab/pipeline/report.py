@@ -18,29 +18,27 @@ BOOK_FUNNEL = (20.0, 12.0, 10.0, 8.5, 7.7)
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Clips in, kept, rejected and error for every stage, then the reasons."""
+    """Clips in, kept, rejected and error for every stage, the reasons, and what is to be known of
+    the clips: tones that are not the source's, captions that say nothing a trained model saw."""
     lines = [f"{'stage':<12}{'in':>7}{'kept':>7}{'rejected':>10}{'error':>7}"]
     for stage, n in funnel(rows).items():
         lines.append(f"{stage:<12}{n['in']:>7}{n['kept']:>7}{n['rejected']:>10}{n['error']:>7}")
     lines += [f"{count:>7}  {reason}" for reason, count in reasons(rows).items()]
-    return "\n".join([*lines, *_about_clips(rows)])
-
-
-def _about_clips(rows: Sequence[Row]) -> list[str]:
-    """Captions that describe nothing a trained model saw, and tones that are not those of the
-    source, are counted out loud."""
     final = [row for row in rows if row.stage == "split"]
+    if tones := sum("tone_mapped" in row.info.get("clip", {}) for row in final):
+        lines.append(f"tones: {tones} of {len(final)} clips were HDR and are BT.709 now")
     said = Counter(row.info.get("caption_from") for row in final)
-    tones = sum("tone_mapped" in row.info.get("clip", {}) for row in final)
-    mapped = [f"tones: {tones} of {len(final)} clips were HDR and are BT.709 now"] if tones else []
-    counts = [(said["template"], "sentences from a template, that say colours and motion only")]
-    counts += [(said["none"], "left empty")]
-    return mapped + [
-        f"captions: {count} of {len(final)} are {what}; annotate.captioner=smolvlm "
+    poor = {
+        "template": "sentences from a template, that say colours and motion only",
+        "none": "left empty",
+    }
+    lines += [
+        f"captions: {said[name]} of {len(final)} are {what}; annotate.captioner=smolvlm "
         "describes what is seen"
-        for count, what in counts
-        if count
+        for name, what in poor.items()
+        if said[name]
     ]
+    return "\n".join(lines)
 
 
 def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:

@@ -5,10 +5,10 @@ its own that is killed, with everything it started, when a task passes its limit
 down: nothing inside Python can stop a decoder that does not return.
 """
 
-import importlib
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -71,8 +71,7 @@ class Worker:
     """A process that runs `function` on one task after another; start it by calling it."""
 
     def __init__(self, function: Function, limit: float) -> None:
-        self.name = f"{function.__module__}:{function.__qualname__}"
-        self.limit = limit
+        self.function, self.limit = pickle.dumps(function), limit
         self._process: Any = None
         self._done = 0
 
@@ -116,7 +115,7 @@ class Worker:
 
     def _start(self) -> None:
         self.pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(self.name, theirs), daemon=True)
+        self._process = _SPAWN.Process(target=_serve, args=(self.function, theirs), daemon=True)
         with _STARTING:
             # Spawning would run the user's script once more in every worker; tasks do not need it.
             main = vars(sys.modules["__main__"])
@@ -130,7 +129,7 @@ class Worker:
         self._done = 0
 
 
-def _serve(name: str, tasks: Connection) -> None:
+def _serve(function: bytes, tasks: Connection) -> None:
     """What a worker process does: take tasks and answer each, until nobody sends any.
 
     When the other end goes away, even by kill -9, so does this process and all it started.
@@ -140,8 +139,7 @@ def _serve(name: str, tasks: Connection) -> None:
     os.dup2(2, 1)  # what a library prints is no result of the command
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}  # workers are parallel
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    module, _, function = name.partition(":")
-    call = getattr(importlib.import_module(module), function)
+    call = pickle.loads(function)  # only now: the libraries it imports look at the environment
     with suppress(EOFError, OSError):
         while True:
             tasks.send(_attempt(call, tasks.recv()))
