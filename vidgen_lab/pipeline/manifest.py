@@ -93,7 +93,7 @@ class Row:
         return _NO_LETTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     @classmethod
-    def from_json(cls, line: str) -> "Row":
+    def from_json(cls, line: str | bytes) -> "Row":
         return cls(**json.loads(line))
 
 
@@ -110,15 +110,16 @@ def manifest_text(rows: Iterable[Row]) -> str:
 def read_manifest(path: str | Path) -> list[Row]:
     """The rows of a manifest. Raises FileNotFoundError, or ValueError naming the broken line."""
     rows, old = [], False
-    with Path(path).open(encoding="utf-8", newline="\n") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
-                row = Row.from_json(line) if line.strip() else None
-            except (TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
-            if row is not None:
+                row = Row.from_json(line)
                 rows.append(_with_todays_names(row))
-                old |= rows[-1] is not row
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
+            old |= rows[-1] is not row
     if old:
         said = " and ".join(f"{new} ({old})" for old, new in _FORMERLY.items())
         warnings.warn(f"{path} is of an earlier version; read as {said}", stacklevel=2)
