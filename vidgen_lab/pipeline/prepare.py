@@ -7,6 +7,7 @@ from them anew on every run. So a run that was killed goes on where it stopped, 
 costs no decoding, and no order of work can change the manifest.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.journal import Journal, key_of
-from vidgen_lab.pipeline.config import Config
+from vidgen_lab.pipeline.annotate import registry
+from vidgen_lab.pipeline.config import AnnotateSettings, Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.manifest import (
     Row,
@@ -42,8 +44,8 @@ from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.scoring import versions
 from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.pipeline.select.split import split_rows
-from vidgen_lab.pipeline.tasks import made_by
-from vidgen_lab.pipeline.workers import Task
+from vidgen_lab.pipeline.tasks import load, made_by
+from vidgen_lab.pipeline.workers import Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
@@ -74,7 +76,7 @@ def prepare(
     OUT must be new, empty or of an earlier run, and apart from `source`: only what was written
     here, by the record OUT/written.jsonl, is ever replaced or removed. Bad videos are rows;
     NothingLeft is raised, and the manifest left as it was, when all of them are, or when an earlier
-    data set would end empty.
+    data set would end empty, and before anything is done when a trained annotator is not here.
     Raises what `find_videos` raises, ValueError and FileExistsError.
     """
     source, out, config = Path(source), Path(out), config or Config()
@@ -87,6 +89,8 @@ def prepare(
         found = [s for s in found if in_shard(s, shard)]
     runner = TaskRunner(out / "work", execution, config.limit, shard)
     run = _Run(config, runner, output, {s.name: s.path for s in found})
+    if not score_only and shard is None:
+        load_annotators(config.annotate, execution)
 
     read, clips, scores, places = run.read(found, rights)
     if shard is not None:
@@ -107,6 +111,21 @@ def prepare(
     output.write({MANIFEST: manifest_text(table)})
     _sweep(output, {_clip_name(row) for row in table if row.stage == "export"})
     return table
+
+
+def load_annotators(settings: AnnotateSettings, execution: Execution) -> None:
+    """Raises NothingLeft when a trained annotator is not here and cannot be fetched. Once, and in
+    advance: workers would fetch it side by side, each within the time that a clip may take."""
+    chosen = vars(settings)
+    trained = [
+        {"role": role, "name": chosen[role], "download": settings.download}
+        for role, kinds in registry.ANNOTATORS.items()
+        if isinstance(kinds[chosen[role]], str)
+    ]
+    for number, result in run_tasks(load, trained, execution.executor, 1, math.inf):
+        if "error" in result:
+            name = "annotate.{role}={name}".format(**trained[number])
+            raise NothingLeft(f"{name} cannot be had, and nothing was done: {result['error']}")
 
 
 def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -> None:
@@ -295,17 +314,16 @@ class StoredSignatures(Sequence[Signature]):
     million of them would not fit into memory."""
 
     def __init__(self, scores: Results, places: Sequence[Place]) -> None:
-        self._scores, self._places = scores, places
-        self._load = lru_cache(maxsize=512)(self._read)
+        def read(result: int, scene: int) -> Signature:
+            return Signature.of(scores[result]["value"]["clips"][scene])
+
+        self._places, self._read = places, lru_cache(maxsize=512)(read)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, number: int) -> Signature:
-        return self._load(*self._places[number])
-
-    def _read(self, result: int, scene: int) -> Signature:
-        return Signature.of(self._scores[result]["value"]["clips"][scene])
+        return self._read(*self._places[number])
 
 
 def _clip_name(row: Row) -> str:

@@ -102,28 +102,21 @@ def borderline_sheet(
     """Sheet of the clips nearest to each gate's threshold, uint8 [H, W, 3]: one line a gate, each
     picture with its value, framed green where it passes and red where it does not."""
     clips = [row for row in rows if row.stage == "quality"]
-    lines = []
+    lines, size = [], (width - 8, width * 9 // 16 - 8)
     for gate in gates:
+        line = np.full((size[1] + 28, per_gate * width, 3), 255, np.uint8)
         chosen = borderline(clips, gate, per_gate)
-        if chosen:
-            lines.append(_line(gate, chosen, folder, per_gate, width))
+        for place, row in enumerate(chosen):
+            tile = line[:, place * width : (place + 1) * width]
+            value = row.metrics[gate.metric]
+            tile[:-20] = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
+            tile[4:-24, 4:-4] = cv2.resize(middle_frame(folder / row.source, row.frames), size)
+            label = np.full((20, width, 3), 255, np.uint8)
+            text = f"{gate.metric} {value:.3g}"
+            cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
+            tile[-20:] = label
+        lines += [line] if chosen else []
     return np.vstack(lines) if lines else np.full((32, width, 3), 255, np.uint8)
-
-
-def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int) -> np.ndarray:
-    height = width * 9 // 16
-    tiles = []
-    for row in rows:
-        value = row.metrics[gate.metric]
-        frame = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
-        picture = cv2.resize(middle_frame(folder / row.source, row.frames), (width - 8, height - 8))
-        tile = cv2.copyMakeBorder(picture, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=frame)
-        label = np.full((20, width, 3), 255, np.uint8)
-        text = f"{gate.metric} {value:.3g}"
-        cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
-        tiles.append(np.vstack([tile, label]))
-    blank = np.full_like(tiles[0], 255)
-    return np.hstack([*tiles, *[blank] * (places - len(tiles))])
 
 
 def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:

@@ -70,6 +70,11 @@ def library_version(name: str) -> str:
     return import_module(name).__version__  # several packages bring cv2, and scenedetect
 
 
+def load(task: dict[str, Any]) -> None:
+    """{role, name, download}: make sure that an annotator's weights are here and can be loaded."""
+    registry.make(task["role"], task["name"], task["download"])
+
+
 def score(task: dict[str, Any]) -> dict[str, Any]:
     """{path, scenes, score} -> facts and clips of `scoring.score_video`."""
     settings = SceneSettings(**task["scenes"]), ScoreSettings(**task["score"])
