@@ -60,9 +60,9 @@ def test_processes_give_the_same_as_serial():
 
 def test_a_hanging_and_a_dying_task_stop_nobody_and_leave_no_orphan(tmp_path):
     note = tmp_path / "pids"
-    tasks = [{"do": "hang", "note": str(note)}, {"do": "die"}]
+    tasks = [{"do": "hang", "note": str(note), "limit": 15}, {"do": "die"}]
     tasks += [{"do": "square", "x": x} for x in range(3)]
-    found = results(tasks, executor="process", workers=1, limit=30)
+    found = results(tasks, executor="process", workers=1, limit=60)
     assert found[0]["error"].startswith("timeout")
     assert found[1]["error"] == "crash: the worker ended with code 3"
     assert [r["value"]["value"] for r in found[2:]] == [0, 1, 4]
