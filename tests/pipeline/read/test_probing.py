@@ -16,3 +16,16 @@ def test_pixels_of_a_turned_video_are_turned_too(tmp_path):
         facts = probe_file(path)
         assert (facts.width, facts.height) == (64, 96)
         assert facts.sample_aspect == pytest.approx(3 / 4)
+
+
+def test_sound_of_an_unknown_kind_spoils_no_picture(tmp_path):
+    """An old AVI with a codec that nobody has any more."""
+    path = tmp_path / "old.avi"
+    tone = ("-f", "lavfi", "-t", 1, "-i", "sine=440", "-c:a", "pcm_s16le")
+    run_ffmpeg("-i", local(save(moving(1), tmp_path / "x.mp4")), *tone, local(path))
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"strf") + 8  # the last of two such chunks says how the sound is coded
+    data[place : place + 2] = b"\x34\x12"
+    path.write_bytes(data)
+    facts = probe_file(path)
+    assert facts.audio_codec == "unknown" and facts.num_frames == 16

@@ -17,6 +17,7 @@ class Facts:
     """A video file: counted facts first, then what only the header says.
 
     width, height: as shown, after rotation. sample_aspect: width of a pixel over its height.
+    audio_codec: "" without sound, "unknown" where ffmpeg has no name for it.
     header_frames: 0 where the header is silent. missing: frames announced but not in the file.
     """
 
@@ -68,13 +69,14 @@ def facts_of(reader: VideoReader) -> Facts:
     with open_video(reader.path) as container:
         stream, audio = container.streams.best("video"), container.streams.audio
         shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+        sound = audio[0].codec_context if audio else None
         length = stream.duration * stream.time_base if stream.duration else None
         header = {
             "container": container.format.name,
             "bit_depth": max((c.bits for c in stream.codec_context.format.components), default=8),
             "sample_aspect": float(1 / shape if info.rotation % 180 else shape),
             "hdr": _HDR_CURVES.get(reader.transfer, ""),
-            "audio_codec": audio[0].codec_context.name if audio else "",
+            "audio_codec": sound.name if sound else "unknown" if audio else "",
             "header_frames": int(stream.frames),
             "header_seconds": float(length or (container.duration or 0) / av.time_base),
         }
