@@ -29,3 +29,12 @@ def test_sound_of_an_unknown_kind_spoils_no_picture(tmp_path):
     path.write_bytes(data)
     facts = probe_file(path)
     assert facts.audio_codec == "unknown" and facts.num_frames == 16
+
+
+def test_subtitles_that_outlast_the_pictures_are_no_missing_end(tmp_path):
+    path, words = tmp_path / "x.mkv", tmp_path / "x.srt"
+    words.write_text("1\n00:00:08,000 --> 00:00:10,000\nthe end\n")
+    clip = local(save(moving(1), tmp_path / "x.mp4"))
+    run_ffmpeg("-i", clip, "-i", local(words), "-c:v", "copy", "-c:s", "srt", local(path))
+    facts = probe_file(path)
+    assert (facts.num_frames, facts.header_seconds, facts.missing) == (16, 10, 0)

@@ -80,6 +80,7 @@ def facts_of(reader: VideoReader) -> Facts:
             "header_frames": int(stream.frames),
             "header_seconds": float(length or (container.duration or 0) / av.time_base),
         }
+        alone = len(container.streams) == 1
         stored = 0  # packets that hold a picture, also those an edit list hides
         with suppress(av.FFmpegError):  # as far as the file can be read
             for packet in container.demux(stream):
@@ -91,20 +92,20 @@ def facts_of(reader: VideoReader) -> Facts:
         seconds=info.duration,
         bytes=size,
         bits_per_second=8 * size / info.duration,
-        missing=_missing(header, info, stored),
+        missing=_missing(header, info, stored, alone),
     )
 
 
-def _missing(header: dict[str, Any], info: VideoInfo, stored: int) -> int:
+def _missing(header: dict[str, Any], info: VideoInfo, stored: int, alone: bool) -> int:
     """Frames the header announces and the file does not hold: it was cut short.
 
-    Without a count the announced duration decides, and only where no longer sound track explains
-    it. Interlaced streams announce fields, up to twice the frames, hence the share.
+    Without a count the announced duration decides, and only where no longer sound or subtitles
+    explain it. Interlaced streams announce fields, up to twice the frames, hence the share.
     """
     if header["header_frames"]:
         gap = header["header_frames"] - stored
         return gap if gap > 2 and stored < 0.98 * header["header_frames"] else 0
     gap = header["header_seconds"] - info.duration
-    if header["audio_codec"] or gap < max(0.5, 0.1 * header["header_seconds"]):
+    if not alone or gap < max(0.5, 0.1 * header["header_seconds"]):
         return 0
     return round(gap * info.fps)
