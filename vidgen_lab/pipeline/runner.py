@@ -9,7 +9,7 @@ from typing import Any
 
 from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
-from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Result, Task, run_tasks
+from vidgen_lab.pipeline.workers import KILLED, Result, Task, run_tasks
 
 _NO_MATTER = ("path", "out", "limit", "download")  # to the result of a task
 Progress = Callable[[str, int, int], None]  # stage, done, of
@@ -25,9 +25,6 @@ class Execution:
     progress: Progress = lambda stage, done, of: None
 
     def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            known = ", ".join(EXECUTORS)
-            raise ValueError(f"unknown executor {self.executor!r}; one of {known}")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
 
