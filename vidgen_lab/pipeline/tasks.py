@@ -40,7 +40,7 @@ CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
     "score": Recipe(7, ("av", "cv2", "numpy", "scenedetect")),
-    "embed": Recipe(4, ("av", "cv2", "numpy")),
+    "embed": Recipe(5, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
     "export": Recipe(5, ("av", "ffmpeg")),
     "annotate": Recipe(4, ("av", "cv2", "numpy")),
