@@ -12,11 +12,8 @@ SUFFIXES = frozenset({
     ".wmv", ".flv", ".3gp", ".ogv", ".gif",
 })  # fmt: skip
 RIGHTS_FILE = "rights.csv"
-# Pictures and sound in the container of MP4, by its first brand: HEIC and AVIF, M4A, Canon's raw.
-_NO_VIDEO = {
-    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis",
-    b"M4A ", b"M4B ", b"M4P ", b"crx ",
-}  # fmt: skip
+# How the brands of pictures and sound in MP4's container begin: HEIC and AVIF, M4A, Canon's raw.
+_NO_VIDEO = (b"hei", b"hev", b"mif", b"msf", b"avi", b"M4A", b"M4B", b"M4P", b"crx")
 _RIGHTS = ("licence", "url", "consent")
 _MAGIC = (
     (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"\x00\x00\x01\xba"),
@@ -64,7 +61,7 @@ def looks_like_video(path: Path) -> bool:
     except OSError:
         return False
     packets = len(head) == 189 and head[0] == head[188] == 0x47  # MPEG-TS
-    boxes = head[4:8] == b"ftyp" and head[8:12] not in _NO_VIDEO
+    boxes = head[4:8] == b"ftyp" and not head[8:].startswith(_NO_VIDEO)
     return packets or boxes or any(head[at : at + len(mark)] == mark for at, mark in _MAGIC)
 
 
