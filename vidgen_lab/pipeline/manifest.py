@@ -57,10 +57,9 @@ class Row:
     versions: str = ""
 
     def __post_init__(self) -> None:
-        if self.stage not in STAGES:
-            raise ValueError(f"unknown stage {self.stage!r}; one of {', '.join(STAGES)}")
-        if self.status not in STATUSES:
-            raise ValueError(f"unknown status {self.status!r}; one of {', '.join(STATUSES)}")
+        for name, known in (("stage", STAGES), ("status", STATUSES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}; one of {', '.join(known)}")
         if self.status != "kept" and not self.reason:
             raise ValueError(f"{self.source}: a clip that is {self.status} needs a reason")
         for name in ("span", "frames"):

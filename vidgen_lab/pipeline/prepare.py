@@ -109,7 +109,11 @@ def prepare(
     with output.replacing("embeddings.npz") as temporary:
         np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
     output.write({MANIFEST: manifest_text(table)})
-    _sweep(output, {_clip_name(row) for row in table if row.stage == "export"})
+    wanted = {_clip_name(row) for row in table if row.stage == "export"}
+    output.remove(name for name in output.names("clips") if name not in wanted)
+    for path in (out / "clips").glob(".*.part.mp4"):  # what a killed run left half-written
+        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
+            path.unlink()
     return table
 
 
@@ -328,11 +332,3 @@ class StoredSignatures(Sequence[Signature]):
 
 def _clip_name(row: Row) -> str:
     return f"clips/{row.clip_id}.mp4"
-
-
-def _sweep(output: Output, wanted: set[str]) -> None:
-    """Remove clips that are no longer kept, and what a killed run left half-written."""
-    output.remove(name for name in output.names("clips") if name not in wanted)
-    for path in (output.folder / "clips").glob(".*.part.mp4"):
-        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
-            path.unlink()

@@ -61,15 +61,13 @@ def oddities(rows: Sequence[Row]) -> dict[str, list[str]]:
     for row in (r for r in rows if r.stage == "read"):
         facts = row.info.get("facts", {})
         notes = [row.reason] if row.status == "error" else list(facts.get("disagreements", ()))
-        if row.info.get("wrong_suffix"):
-            notes.append("another kind of file than its name says")
-        if facts.get("rotation"):
-            notes.append(f"stored turned by {facts['rotation']} degrees")
-        if facts.get("variable_fps"):
-            notes.append("variable frame rate")
-        if facts.get("sample_aspect", 1) != 1:
-            notes.append("pixels that are not square")
-        if notes:
+        odd = {
+            "another kind of file than its name says": row.info.get("wrong_suffix"),
+            f"stored turned by {facts.get('rotation')} degrees": facts.get("rotation"),
+            "variable frame rate": facts.get("variable_fps"),
+            "pixels that are not square": facts.get("sample_aspect", 1) != 1,
+        }
+        if notes := [*notes, *(words for words, so in odd.items() if so)]:
             found[row.source] = notes
     return found
 

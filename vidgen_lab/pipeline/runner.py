@@ -111,10 +111,9 @@ class TaskRunner:
     def _holds(self, result: Any, task: Task, intact: Callable[[Task, Any], bool]) -> bool:
         if not isinstance(result, dict) or not {"value", "error"} & result.keys():
             return False  # the file was tampered with
-        if "error" in result:
-            same = result.get("under") == self._under(task)
-            return same and not self.execution.retry_errors
-        return intact(task, result["value"])
+        if "value" in result:
+            return intact(task, result["value"])
+        return result.get("under") == self._under(task) and not self.execution.retry_errors
 
     def _under(self, task: Task) -> list:
         """What changes no result, yet may turn an error into one."""
