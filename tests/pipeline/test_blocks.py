@@ -64,6 +64,13 @@ def test_annotators_say_what_moves_where_and_which_way():
     assert MotionDetector().detect(still) == []
 
 
+def test_a_box_between_pixels_is_described_too():
+    """Trained detectors place boxes at fractions of a pixel."""
+    thing = {"frame": 8, "box": [19.6, 19.7, 20.4, 24.5], "label": "lamp", "score": 1.0}
+    caption = TemplateCaptioner().caption(moving(2), [thing], [{"label": "right", "score": 1.0}])
+    assert caption.startswith("A green lamp moves right in ")
+
+
 def test_embeddings_of_alike_clips_are_alike():
     embed = JudgeEmbedder().embed
     a, b, c = embed(moving(1)), embed(blurred(moving(1), 0.8)), embed(moving(4))

@@ -49,8 +49,12 @@ def test_the_manifest_is_sorted_whatever_the_order(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_broken_manifest_names_its_line(tmp_path):
-    (tmp_path / "m.jsonl").write_text(row().to_json() + "\n{torn", encoding="utf-8")
+NO_METRICS = row().to_json().replace('"metrics": {}', '"metrics": null').encode()
+
+
+@pytest.mark.parametrize("line", [b"{torn", b'{"source": "caf\xe9"}', NO_METRICS])
+def test_a_broken_manifest_names_its_line(tmp_path, line):
+    (tmp_path / "m.jsonl").write_bytes(row().to_json().encode() + b"\n" + line)
     with pytest.raises(ValueError, match="line 2"):
         manifest.read_manifest(tmp_path / "m.jsonl")
 

@@ -229,6 +229,16 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
     assert last(prepare(*single, allowed, SERIAL), "good.mp4")[0].stage == "split"
 
 
+def test_weights_that_are_missing_are_noticed_before_anything_is_done(single, calls):
+    for name in ("captioner=smolvlm", "embedder=clip"):
+        config = load_config(None, [f"annotate.{name}"])
+        with pytest.raises(NothingLeft, match=rf"annotate.{name} .*download=True\. .* MB"):
+            prepare(*single, config, SERIAL)
+        assert calls == []
+        prepare(*single, config, SERIAL, score_only=True)  # needs none of them
+        calls.clear()
+
+
 def test_a_worker_killed_from_outside_is_no_verdict_on_its_clip(single, monkeypatch):
     def lost(function, todo, *how):
         return ((n, {"error": "killed: signal 9"}) for n in range(len(todo)))

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import time
 import psutil
 import pytest
 
+from vidgen_lab.pipeline import workers
 from vidgen_lab.pipeline.workers import Worker, run_tasks
 
 
@@ -58,9 +60,9 @@ def test_processes_give_the_same_as_serial():
 
 def test_a_hanging_and_a_dying_task_stop_nobody_and_leave_no_orphan(tmp_path):
     note = tmp_path / "pids"
-    tasks = [{"do": "hang", "note": str(note)}, {"do": "die"}]
+    tasks = [{"do": "hang", "note": str(note), "limit": 15}, {"do": "die"}]
     tasks += [{"do": "square", "x": x} for x in range(3)]
-    found = results(tasks, executor="process", workers=1, limit=30)
+    found = results(tasks, executor="process", workers=1, limit=60)
     assert found[0]["error"].startswith("timeout")
     assert found[1]["error"] == "crash: the worker ended with code 3"
     assert [r["value"]["value"] for r in found[2:]] == [0, 1, 4]
@@ -100,6 +102,25 @@ def test_killing_the_parent_ends_worker_and_grandchild(tmp_path):
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert all(gone(pid) for pid in pids)
+
+
+def test_ctrl_c_while_a_worker_starts_kills_nobody(monkeypatch):
+    """A process without a number yet once stood for the caller itself: a notebook's kernel died."""
+
+    def interrupted(process):
+        raise KeyboardInterrupt
+
+    killed = []
+    monkeypatch.setattr(workers._SPAWN.Process, "start", interrupted)
+    monkeypatch.setattr(workers, "kill_tree", killed.append)
+    with pytest.raises(KeyboardInterrupt):
+        list(run_tasks(work, [{"do": "square", "x": 1}], workers=1))
+    assert killed == []
+
+
+def test_no_limit_is_a_limit():
+    (found,) = results([{"do": "square", "x": 2}], workers=1, limit=math.inf)
+    assert found["value"]["value"] == 4
 
 
 def test_wrong_settings_are_refused():

@@ -57,10 +57,9 @@ class Row:
     versions: str = ""
 
     def __post_init__(self) -> None:
-        if self.stage not in STAGES:
-            raise ValueError(f"unknown stage {self.stage!r}; one of {', '.join(STAGES)}")
-        if self.status not in STATUSES:
-            raise ValueError(f"unknown status {self.status!r}; one of {', '.join(STATUSES)}")
+        for name, known in (("stage", STAGES), ("status", STATUSES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}; one of {', '.join(known)}")
         if self.status != "kept" and not self.reason:
             raise ValueError(f"{self.source}: a clip that is {self.status} needs a reason")
         for name in ("span", "frames"):
@@ -93,7 +92,7 @@ class Row:
         return _NO_LETTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
     @classmethod
-    def from_json(cls, line: str) -> "Row":
+    def from_json(cls, line: str | bytes) -> "Row":
         return cls(**json.loads(line))
 
 
@@ -110,15 +109,16 @@ def manifest_text(rows: Iterable[Row]) -> str:
 def read_manifest(path: str | Path) -> list[Row]:
     """The rows of a manifest. Raises FileNotFoundError, or ValueError naming the broken line."""
     rows, old = [], False
-    with Path(path).open(encoding="utf-8", newline="\n") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
-                row = Row.from_json(line) if line.strip() else None
-            except (TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
-            if row is not None:
+                row = Row.from_json(line)
                 rows.append(_with_todays_names(row))
-                old |= rows[-1] is not row
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
+            old |= rows[-1] is not row
     if old:
         said = " and ".join(f"{new} ({old})" for old, new in _FORMERLY.items())
         warnings.warn(f"{path} is of an earlier version; read as {said}", stacklevel=2)
@@ -145,14 +145,6 @@ def check_stage(given: Sequence[Row], returned: Sequence[Row]) -> None:
         raise LostClip(f"{len(given)} clips in, {len(returned)} out; lost {lost}, new {new}")
 
 
-def check_fan_out(sources: Sequence[Row], clips: Sequence[Row]) -> None:
-    """Every source that was read has at least one clip, and no clip comes from elsewhere."""
-    parents, children = {r.source for r in sources}, {r.source for r in clips}
-    if parents != children:
-        lost, new = sorted(parents - children), sorted(children - parents)
-        raise LostClip(f"sources without a clip: {lost}; clips without a source: {new}")
-
-
 def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     """Clips in, kept, rejected and error by stage, counted from the rows; unused stages are left
     out."""
@@ -167,12 +159,17 @@ def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 def check_funnel(rows: Sequence[Row], last: str = STAGES[-1]) -> None:
     """A manifest obeys the law up to the stage `last`: each stage receives exactly what the one
-    before it kept."""
+    before it kept, and a file that was read has at least one clip."""
     stages = STAGES[: STAGES.index(last) + 1]
     for before, after in zip(stages, stages[1:], strict=False):
         given = [row for row in rows if row.stage == before and row.status == "kept"]
         returned = [row for row in rows if row.stage == after]
-        (check_fan_out if before == "read" else check_stage)(given, returned)
+        if before != "read":
+            check_stage(given, returned)
+            continue
+        sources, clips = {r.source for r in given}, {r.source for r in returned}
+        if lost := sorted(sources ^ clips):
+            raise LostClip(f"sources without a clip, or clips without a source: {lost}")
 
 
 def reasons(rows: Iterable[Row]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from them anew on every run. So a run that was killed goes on where it stopped, 
 costs no decoding, and no order of work can change the manifest.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.journal import Journal, key_of
-from vidgen_lab.pipeline.config import Config
+from vidgen_lab.pipeline.annotate import registry
+from vidgen_lab.pipeline.config import AnnotateSettings, Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.manifest import (
     Row,
@@ -28,7 +30,13 @@ from vidgen_lab.pipeline.manifest import (
     read_manifest,
     reasons,
 )
-from vidgen_lab.pipeline.read.sources import Source, find_videos, in_shard, read_rights
+from vidgen_lab.pipeline.read.sources import (
+    Source,
+    find_videos,
+    in_shard,
+    read_rights,
+    rights_of,
+)
 from vidgen_lab.pipeline.runner import Execution, Results, TaskRunner, plain_reason
 from vidgen_lab.pipeline.select.balance import balance_rows
 from vidgen_lab.pipeline.select.duplicates import drop_duplicates
@@ -36,8 +44,8 @@ from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.scoring import versions
 from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.pipeline.select.split import split_rows
-from vidgen_lab.pipeline.tasks import made_by
-from vidgen_lab.pipeline.workers import Task
+from vidgen_lab.pipeline.tasks import load, made_by
+from vidgen_lab.pipeline.workers import Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
@@ -67,8 +75,8 @@ def prepare(
 
     OUT must be new, empty or of an earlier run, and apart from `source`: only what was written
     here, by the record OUT/written.jsonl, is ever replaced or removed. Bad videos are rows;
-    NothingLeft is raised, and OUT left as it was, when all of them are, or when an earlier data
-    set would end empty.
+    NothingLeft is raised, and the manifest left as it was, when all of them are, or when an earlier
+    data set would end empty, and before anything is done when a trained annotator is not here.
     Raises what `find_videos` raises, ValueError and FileExistsError.
     """
     source, out, config = Path(source), Path(out), config or Config()
@@ -81,6 +89,8 @@ def prepare(
         found = [s for s in found if in_shard(s, shard)]
     runner = TaskRunner(out / "work", execution, config.limit, shard)
     run = _Run(config, runner, output, {s.name: s.path for s in found})
+    if not score_only and shard is None:
+        load_annotators(config.annotate, execution)
 
     read, clips, scores, places = run.read(found, rights)
     if shard is not None:
@@ -99,19 +109,38 @@ def prepare(
     with output.replacing("embeddings.npz") as temporary:
         np.savez(temporary, ids=np.array(ids), vectors=np.float32([vectors[i] for i in ids]))
     output.write({MANIFEST: manifest_text(table)})
-    _sweep(output, {_clip_name(row) for row in table if row.stage == "export"})
+    wanted = {_clip_name(row) for row in table if row.stage == "export"}
+    output.remove(name for name in output.names("clips") if name not in wanted)
+    for path in (out / "clips").glob(".*.part.mp4"):  # what a killed run left half-written
+        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
+            path.unlink()
     return table
+
+
+def load_annotators(settings: AnnotateSettings, execution: Execution) -> None:
+    """Raises NothingLeft when a trained annotator is not here and cannot be fetched. Once, and in
+    advance: workers would fetch it side by side, each within the time that a clip may take."""
+    chosen = vars(settings)
+    trained = [
+        {"role": role, "name": chosen[role], "download": settings.download}
+        for role, kinds in registry.ANNOTATORS.items()
+        if isinstance(kinds[chosen[role]], str)
+    ]
+    for number, result in run_tasks(load, trained, execution.executor, 1, math.inf):
+        if "error" in result:
+            name = "annotate.{role}={name}".format(**trained[number])
+            raise NothingLeft(f"{name} cannot be had, and nothing was done: {result['error']}")
 
 
 def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -> None:
     """Raises NothingLeft when a stage lost every clip to errors, or when no clip is left and the
-    manifest before this one had some: such a run is a mistake, and must not replace anything."""
+    manifest before this one had some: such a run is a mistake, and must not replace it."""
     for stage, count in funnel(rows).items():
         if count["error"] == count["in"]:
             reason = next(r.reason for r in rows if r.stage == stage)
             raise NothingLeft(
                 f"all {count['in']} ended in an error at the stage {stage}; the first: {reason}. "
-                f"Nothing in {manifest.parent} was replaced"
+                f"{manifest} was not replaced"
             )
     if score_only or any(r.stage == "split" for r in rows) or not manifest.exists():
         return
@@ -137,13 +166,12 @@ class _Run:
     ) -> tuple[list[Row], list[Row], Results, dict[Identity, Place]]:
         """One row a file, one row a scene, the scores, and where in them each scene is found."""
         how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
-        rows, todo = [], []
-        used = versions()
+        read, hashed, todo, used = [], [], [], versions()
         for number, source in enumerate(found, 1):
             task = {"path": str(source.path), **how}
             row = Row(
                 source.name, "", "read", "kept", versions=used,
-                rights=rights.get(source.name, rights.get("*", {})),
+                rights=rights_of(source.name, rights),
                 info={"wrong_suffix": True} if source.wrong_suffix else {},
             )  # fmt: skip
             try:
@@ -151,29 +179,28 @@ class _Run:
                 task["limit"] = self.config.limit * (1 + source.path.stat().st_size / _BYTES)
             except OSError as error:
                 reason = plain_reason(f"{type(error).__name__}: {error}", task)
-                rows.append(row.failed("read", reason))
+                read.append(row.failed("read", reason))
             else:
-                rows.append(replace(row, clip_id=sha[:16], sha256=sha))
+                hashed.append(replace(row, clip_id=sha[:16], sha256=sha))
                 todo.append(task)
             self.runner.execution.progress("hash", number, len(found))
-        hashed = [n for n, row in enumerate(rows) if row.sha256]
-        results = self.runner.run("score", todo, [rows[n].sha256 for n in hashed])
+        results = self.runner.run("score", todo, [row.sha256 for row in hashed])
         clips, places = [], {}
-        for number, (n, result) in enumerate(zip(hashed, results, strict=True)):
+        for number, (row, result) in enumerate(zip(hashed, results, strict=True)):
             if "error" in result:
-                rows[n] = rows[n].failed("read", result["error"])
+                read.append(row.failed("read", result["error"]))
                 continue
-            for scene, row in enumerate(_scenes(rows[n], result["value"])):
-                clips.append(row)
-                places[row.identity] = number, scene
-            rows[n] = rows[n].to("read", facts=result["value"]["facts"])
-        return rows, clips, results, places
+            read.append(row.to("read", facts=result["value"]["facts"]))
+            for scene, clip in enumerate(_scenes(row, result["value"])):
+                clips.append(clip)
+                places[clip.identity] = number, scene
+        return read, clips, results, places
 
     def select_and_deliver(
         self, good: list[Row], scores: Results, places: Mapping[Identity, Place]
     ) -> tuple[list[Row], dict[str, list[float]]]:
         """The rows of the later stages, and by id the vectors of all that passed the gates."""
-        vectors, failed = self.embed(good)
+        config, (vectors, failed) = self.config, self.embed(good)
 
         def matrix(rows: list[Row]) -> np.ndarray:
             return np.array([vectors[row.identity] for row in rows])
@@ -181,9 +208,8 @@ class _Run:
         seen = [row for row in good if row.identity in vectors]
         signatures = StoredSignatures(scores, [places[row.identity] for row in seen])
         unique = self.unique(seen, signatures, matrix(seen)) + failed
-        single, config = kept(unique), self.config
         balanced = []
-        if single:
+        if single := kept(unique):
             balanced = balance_rows(single, matrix(single), config.balance, config.seed)
         exported = self.export(kept(balanced))
         annotated = self.annotate(kept(exported))
@@ -196,13 +222,10 @@ class _Run:
         how = self.config.annotate
         who = {"embedder": how.embedder, "download": how.download}
         todo = [self.clip_task(row) | who for row in rows]
-        vectors, failed = {}, []
         results = self.runner.run("embed", todo, [row.clip_id for row in rows])
-        for row, result in zip(rows, results, strict=True):
-            if "error" in result:
-                failed.append(row.failed("duplicates", result["error"]))
-            else:
-                vectors[row.identity] = result["value"]
+        done = list(zip(rows, results, strict=True))
+        vectors = {row.identity: found["value"] for row, found in done if "value" in found}
+        failed = [row.failed("duplicates", r["error"]) for row, r in done if "error" in r]
         return vectors, failed
 
     def unique(
@@ -295,26 +318,17 @@ class StoredSignatures(Sequence[Signature]):
     million of them would not fit into memory."""
 
     def __init__(self, scores: Results, places: Sequence[Place]) -> None:
-        self._scores, self._places = scores, places
-        self._load = lru_cache(maxsize=512)(self._read)
+        def read(result: int, scene: int) -> Signature:
+            return Signature.of(scores[result]["value"]["clips"][scene])
+
+        self._places, self._read = places, lru_cache(maxsize=512)(read)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, number: int) -> Signature:
-        return self._load(*self._places[number])
-
-    def _read(self, result: int, scene: int) -> Signature:
-        return Signature.of(self._scores[result]["value"]["clips"][scene])
+        return self._read(*self._places[number])
 
 
 def _clip_name(row: Row) -> str:
     return f"clips/{row.clip_id}.mp4"
-
-
-def _sweep(output: Output, wanted: set[str]) -> None:
-    """Remove clips that are no longer kept, and what a killed run left half-written."""
-    output.remove(name for name in output.names("clips") if name not in wanted)
-    for path in (output.folder / "clips").glob(".*.part.mp4"):
-        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
-            path.unlink()

@@ -18,29 +18,27 @@ BOOK_FUNNEL = (20.0, 12.0, 10.0, 8.5, 7.7)
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Clips in, kept, rejected and error for every stage, then the reasons."""
+    """Clips in, kept, rejected and error for every stage, the reasons, and what is to be known of
+    the clips: tones that are not the source's, captions that say nothing a trained model saw."""
     lines = [f"{'stage':<12}{'in':>7}{'kept':>7}{'rejected':>10}{'error':>7}"]
     for stage, n in funnel(rows).items():
         lines.append(f"{stage:<12}{n['in']:>7}{n['kept']:>7}{n['rejected']:>10}{n['error']:>7}")
     lines += [f"{count:>7}  {reason}" for reason, count in reasons(rows).items()]
-    return "\n".join([*lines, *_about_clips(rows)])
-
-
-def _about_clips(rows: Sequence[Row]) -> list[str]:
-    """Captions that describe nothing a trained model saw, and tones that are not those of the
-    source, are counted out loud."""
     final = [row for row in rows if row.stage == "split"]
+    if tones := sum("tone_mapped" in row.info.get("clip", {}) for row in final):
+        lines.append(f"tones: {tones} of {len(final)} clips were HDR and are BT.709 now")
     said = Counter(row.info.get("caption_from") for row in final)
-    tones = sum("tone_mapped" in row.info.get("clip", {}) for row in final)
-    mapped = [f"tones: {tones} of {len(final)} clips were HDR and are BT.709 now"] if tones else []
-    counts = [(said["template"], "sentences from a template, that say colours and motion only")]
-    counts += [(said["none"], "left empty")]
-    return mapped + [
-        f"captions: {count} of {len(final)} are {what}; annotate.captioner=smolvlm "
+    poor = {
+        "template": "sentences from a template, that say colours and motion only",
+        "none": "left empty",
+    }
+    lines += [
+        f"captions: {said[name]} of {len(final)} are {what}; annotate.captioner=smolvlm "
         "describes what is seen"
-        for count, what in counts
-        if count
+        for name, what in poor.items()
+        if said[name]
     ]
+    return "\n".join(lines)
 
 
 def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:
@@ -63,15 +61,13 @@ def oddities(rows: Sequence[Row]) -> dict[str, list[str]]:
     for row in (r for r in rows if r.stage == "read"):
         facts = row.info.get("facts", {})
         notes = [row.reason] if row.status == "error" else list(facts.get("disagreements", ()))
-        if row.info.get("wrong_suffix"):
-            notes.append("another kind of file than its name says")
-        if facts.get("rotation"):
-            notes.append(f"stored turned by {facts['rotation']} degrees")
-        if facts.get("variable_fps"):
-            notes.append("variable frame rate")
-        if facts.get("sample_aspect", 1) != 1:
-            notes.append("pixels that are not square")
-        if notes:
+        odd = {
+            "another kind of file than its name says": row.info.get("wrong_suffix"),
+            f"stored turned by {facts.get('rotation')} degrees": facts.get("rotation"),
+            "variable frame rate": facts.get("variable_fps"),
+            "pixels that are not square": facts.get("sample_aspect", 1) != 1,
+        }
+        if notes := [*notes, *(words for words, so in odd.items() if so)]:
             found[row.source] = notes
     return found
 
@@ -104,28 +100,21 @@ def borderline_sheet(
     """Sheet of the clips nearest to each gate's threshold, uint8 [H, W, 3]: one line a gate, each
     picture with its value, framed green where it passes and red where it does not."""
     clips = [row for row in rows if row.stage == "quality"]
-    lines = []
+    lines, size = [], (width - 8, width * 9 // 16 - 8)
     for gate in gates:
+        line = np.full((size[1] + 28, per_gate * width, 3), 255, np.uint8)
         chosen = borderline(clips, gate, per_gate)
-        if chosen:
-            lines.append(_line(gate, chosen, folder, per_gate, width))
+        for place, row in enumerate(chosen):
+            tile = line[:, place * width : (place + 1) * width]
+            value = row.metrics[gate.metric]
+            tile[:-20] = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
+            tile[4:-24, 4:-4] = cv2.resize(middle_frame(folder / row.source, row.frames), size)
+            label = np.full((20, width, 3), 255, np.uint8)
+            text = f"{gate.metric} {value:.3g}"
+            cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
+            tile[-20:] = label
+        lines += [line] if chosen else []
     return np.vstack(lines) if lines else np.full((32, width, 3), 255, np.uint8)
-
-
-def _line(gate: Gate, rows: Sequence[Row], folder: Path, places: int, width: int) -> np.ndarray:
-    height = width * 9 // 16
-    tiles = []
-    for row in rows:
-        value = row.metrics[gate.metric]
-        frame = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
-        picture = cv2.resize(middle_frame(folder / row.source, row.frames), (width - 8, height - 8))
-        tile = cv2.copyMakeBorder(picture, 4, 4, 4, 4, cv2.BORDER_CONSTANT, value=frame)
-        label = np.full((20, width, 3), 255, np.uint8)
-        text = f"{gate.metric} {value:.3g}"
-        cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
-        tiles.append(np.vstack([tile, label]))
-    blank = np.full_like(tiles[0], 255)
-    return np.hstack([*tiles, *[blank] * (places - len(tiles))])
 
 
 def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:

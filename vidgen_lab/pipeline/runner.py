@@ -9,8 +9,9 @@ from typing import Any
 
 from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
-from vidgen_lab.pipeline.workers import EXECUTORS, KILLED, Result, Task, run_tasks
+from vidgen_lab.pipeline.workers import KILLED, Result, Task, run_tasks
 
+_NO_MATTER = ("path", "out", "limit", "download")  # to the result of a task
 Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
@@ -24,9 +25,6 @@ class Execution:
     progress: Progress = lambda stage, done, of: None
 
     def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            known = ", ".join(EXECUTORS)
-            raise ValueError(f"unknown executor {self.executor!r}; one of {known}")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
 
@@ -73,24 +71,32 @@ class TaskRunner:
         remembered value still holds. before: called with the tasks to be done.
         """
         journal = Journal(self.folder / stage, self._name)
-        keys = [_key(stage, c, task) for c, task in zip(contents, todo, strict=True)]
-        known, missing = set(), {}
-        for key, task in zip(keys, todo, strict=True):
-            if key not in known and key not in missing:
-                if key in journal and self._holds(journal[key], task, intact):
-                    known.add(key)
-                else:
-                    missing[key] = task
-        batches, total, passing = _batches(stage, missing), len(known) + len(missing), {}
-        done = len(known)
-        self.execution.progress(stage, done, total)
+        keys = [
+            key_of(
+                stage, tasks.made_by(stage, task), content,
+                {name: value for name, value in task.items() if name not in _NO_MATTER},
+            )
+            for content, task in zip(contents, todo, strict=True)
+        ]  # fmt: skip
+        distinct = dict(zip(keys, todo, strict=True))
+        missing = {
+            key: task
+            for key, task in distinct.items()
+            if key not in journal or not self._holds(journal[key], task, intact)
+        }
+        done, passing = len(distinct) - len(missing), {}
+        self.execution.progress(stage, done, len(distinct))
         before(list(missing.values()))
+        batches = _batches(stage, missing)
         work = run_tasks(
             getattr(tasks, stage), [task for _, task in batches],
             self.execution.executor, self.execution.workers, self.limit,
         )  # fmt: skip
-        for number, of_batch in work:
-            for key, result in zip(batches[number][0], _each(stage, of_batch), strict=False):
+        for number, found in work:
+            of_batch = batches[number][0]
+            apart = stage in tasks.TOGETHER and "error" not in found
+            each = found["value"] if apart else [found] * len(of_batch)
+            for key, result in zip(of_batch, each, strict=True):
                 if error := result.get("error", ""):
                     reason = plain_reason(error, missing[key])
                     result = {"error": reason, "under": self._under(missing[key])}
@@ -98,17 +104,16 @@ class TaskRunner:
                     passing[key] = result
                 else:
                     journal.add(key, result)
-                done += 1
-            self.execution.progress(stage, done, total)
+            done += len(of_batch)
+            self.execution.progress(stage, done, len(distinct))
         return Results(keys, journal, passing)
 
     def _holds(self, result: Any, task: Task, intact: Callable[[Task, Any], bool]) -> bool:
         if not isinstance(result, dict) or not {"value", "error"} & result.keys():
             return False  # the file was tampered with
-        if "error" in result:
-            same = result.get("under") == self._under(task)
-            return same and not self.execution.retry_errors
-        return intact(task, result["value"])
+        if "value" in result:
+            return intact(task, result["value"])
+        return result.get("under") == self._under(task) and not self.execution.retry_errors
 
     def _under(self, task: Task) -> list:
         """What changes no result, yet may turn an error into one."""
@@ -133,22 +138,9 @@ def _batches(stage: str, missing: Mapping[str, Task]) -> list[tuple[list[str], T
     return batches
 
 
-def _each(stage: str, result: Result) -> Sequence[Result]:
-    """One result a key of the batch; an error of the whole is one of each."""
-    if stage not in tasks.TOGETHER:
-        return [result]
-    return [result] * tasks.CLIPS if "error" in result else result["value"]
-
-
-def _key(stage: str, content: str, task: Task) -> str:
-    how = ("path", "out", "limit", "download")  # changes nothing about the result
-    settings = {k: v for k, v in task.items() if k not in how}
-    return key_of(stage, tasks.made_by(stage, task), content, settings)
-
-
 def plain_reason(error: str, task: Task) -> str:
     """The reason without names of this machine's folders, so that it is the same everywhere."""
-    for name in ("out", "path"):
-        if name in task:
-            error = error.replace(task[name], "the file")
+    for path in (task[name] for name in ("out", "path") if name in task):
+        escaped = repr(path)[1:-1]  # as Python's own errors have it: \\ on Windows, \udce9
+        error = error.replace(path, "the file").replace(escaped, "the file")
     return re.sub("^VideoError: ", "", " ".join(error.split()))

@@ -1,6 +1,6 @@
 """What workers do: pure functions from a plain task to a plain result, one per kind of work."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,15 +14,12 @@ import cv2
 from vidgen_lab.files import file_sha256
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
+from vidgen_lab.pipeline.annotate.videos import annotate_spans, sample_clips
 from vidgen_lab.pipeline.deliver.cut import Cut, MediaSettings, cut_clips
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.ffmpeg import run_ffmpeg
-from vidgen_lab.video.reader import VideoReader
-
-_SAMPLES = 48  # frames at most that an annotator gets to see
-_SAMPLE_SIDE = 512  # pixels of their shorter side, at most; models look at 224 to 448
 
 
 @dataclass(frozen=True)
@@ -42,11 +39,11 @@ class Recipe:
 CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(6, ("av", "cv2", "numpy", "scenedetect")),
-    "embed": Recipe(4, ("av", "cv2", "numpy")),
+    "score": Recipe(7, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": Recipe(5, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
-    "export": Recipe(4, ("av", "ffmpeg")),
-    "annotate": Recipe(3, ("av", "cv2", "numpy")),
+    "export": Recipe(5, ("av", "ffmpeg")),
+    "annotate": Recipe(4, ("av", "cv2", "numpy")),
 }
 
 
@@ -71,6 +68,11 @@ def library_version(name: str) -> str:
     if name in ("torch", "transformers"):  # slow to import
         return version(name)
     return import_module(name).__version__  # several packages bring cv2, and scenedetect
+
+
+def load(task: dict[str, Any]) -> None:
+    """{role, name, download}: make sure that an annotator's weights are here and can be loaded."""
+    registry.make(task["role"], task["name"], task["download"])
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
@@ -114,14 +116,11 @@ def export(task: dict[str, Any]) -> list[dict[str, Any]]:
 
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
-    (clip,) = sample_clips(task["path"], [None], _SAMPLES)
     fetch = task.get("download", False)
     roles = ("detector", "actor", "captioner")
     who = [registry.make(role, task[role], fetch) for role in roles]
     with _one_thread():
-        found = annotators.annotate_clip(clip, *who)
-    for thing in found["objects"]:  # in pixels of the file, not of the samples
-        thing["box"] = [round(value * clip.meta["reduced"]) for value in thing["box"]]
+        (found,) = annotate_spans(task["path"], [None], *who)
     return found
 
 
@@ -134,21 +133,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-def sample_clips(
-    path: str, frames: Sequence[tuple[int, int] | None], samples: int
-) -> Iterator[Clip]:
-    """Of each of these clips at most `samples` frames, evenly spaced and reduced, so that long and
-    large clips cost no more memory than short and small ones; `meta["reduced"]` says how many
-    times.
-
-    frames: [first, end) of the video; None: all of it.
-    """
-    video, spans = VideoReader(path, shrink_to=_SAMPLE_SIDE), []
-    for first, end in (span or (0, video.info.num_frames) for span in frames):
-        stride = max(1, -(-(end - first) // samples))
-        spans.append((first, len(range(first, end, stride)), stride))
-    for clip in video.read_spans(spans):
-        reduced = video.info.width / clip.width
-        yield Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})

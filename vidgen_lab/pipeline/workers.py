@@ -5,17 +5,16 @@ its own that is killed, with everything it started, when a task passes its limit
 down: nothing inside Python can stop a decoder that does not return.
 """
 
-import importlib
 import json
 import multiprocessing
 import os
-import queue
+import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -25,6 +24,8 @@ from vidgen_lab.files import plain
 
 EXECUTORS = ("serial", "process", "ray")
 _RECYCLE = 200  # tasks after which a worker is replaced, so that leaks of libraries stay bounded
+_LONGEST = 1e6  # seconds; a system call cannot wait for much more
+_MOST = 60 if os.name == "nt" else 10_000  # workers: Windows waits for 63 pipes at a time
 # Nothing that a task does to itself: a cluster that takes the machine back, a lack of memory.
 _FROM_OUTSIDE = (-signal.SIGTERM, -getattr(signal, "SIGKILL", 9))
 KILLED = "killed"  # begins the reason of a task that may well succeed another time
@@ -55,7 +56,7 @@ def run_tasks(
         raise ValueError(f"unknown executor {executor!r}; one of {', '.join(EXECUTORS)}")
     if limit <= 0:
         raise ValueError(f"the limit must be some seconds, not {limit}")
-    workers = max(1, min(workers or os.cpu_count() or 1, len(tasks)))
+    workers = max(1, min(workers or os.cpu_count() or 1, len(tasks), _MOST))
     if not tasks:
         return
     if executor == "serial":
@@ -70,25 +71,34 @@ class Worker:
     """A process that runs `function` on one task after another; start it by calling it."""
 
     def __init__(self, function: Function, limit: float) -> None:
-        self.name = f"{function.__module__}:{function.__qualname__}"
-        self.limit = limit
+        self.function, self.limit = pickle.dumps(function), limit
         self._process: Any = None
-        self._ours: Connection | None = None
         self._done = 0
 
     def __call__(self, task: Task) -> Result:
         """Run one task; the process is started, replaced or killed as needed."""
+        self.begin(task)
+        return self.end()
+
+    def begin(self, task: Task) -> None:
+        """Hand a task over without waiting for it: `pipe` has something to read when it is done,
+        `deadline` is the moment (of `time.monotonic`) at which it should be."""
         if self._process is None or not self._process.is_alive() or self._done >= _RECYCLE:
             self.close()
             self._start()
         self._done += 1
+        self._seconds = min(float(task.get("limit", self.limit)), _LONGEST)
+        self.deadline = time.monotonic() + self._seconds
+        with suppress(OSError):  # a worker that died meanwhile is noticed at the end
+            self.pipe.send(task)
+
+    def end(self) -> Result:
+        """What became of the task; one that is not done at its deadline is killed."""
         with suppress(OSError, EOFError):
-            self._ours.send(task)
-            limit = float(task.get("limit", self.limit))
-            if not self._ours.poll(limit):
+            if not self.pipe.poll(max(0, self.deadline - time.monotonic())):
                 self.close()
-                return {"error": f"timeout: not finished within {limit:g} s, killed"}
-            return self._ours.recv()
+                return {"error": f"timeout: not finished within {self._seconds:g} s, killed"}
+            return self.pipe.recv()
         self._process.join()
         code = self._process.exitcode
         if code in _FROM_OUTSIDE:
@@ -97,37 +107,29 @@ class Worker:
 
     def close(self) -> None:
         """End the process and what it started."""
-        if self._process is not None:
+        if self._process is not None and self._process.pid:  # none: interrupted while it started
             kill_tree(self._process.pid)
             self._process.join()
-            self._ours.close()
-            self._process = None
+            self.pipe.close()
+        self._process = None
 
     def _start(self) -> None:
-        self._ours, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=_serve, args=(self.name, theirs), daemon=True)
-        with _main_left_alone():
-            self._process.start()
+        self.pipe, theirs = _SPAWN.Pipe()
+        self._process = _SPAWN.Process(target=_serve, args=(self.function, theirs), daemon=True)
+        with _STARTING:
+            # Spawning would run the user's script once more in every worker; tasks do not need it.
+            main = vars(sys.modules["__main__"])
+            hidden = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+            main.update(dict.fromkeys(hidden))
+            try:
+                self._process.start()
+            finally:
+                main.update(hidden)
         theirs.close()  # so that its end is noticed here
         self._done = 0
 
 
-@contextmanager
-def _main_left_alone() -> Iterator[None]:
-    """Spawning would run the user's script once more in every worker; tasks do not need it."""
-    main, hidden = sys.modules["__main__"], {}
-    with _STARTING:
-        for name in ("__spec__", "__file__"):
-            if hasattr(main, name):
-                hidden[name] = getattr(main, name)
-                setattr(main, name, None)
-        try:
-            yield
-        finally:
-            vars(main).update(hidden)
-
-
-def _serve(name: str, tasks: Connection) -> None:
+def _serve(function: bytes, tasks: Connection) -> None:
     """What a worker process does: take tasks and answer each, until nobody sends any.
 
     When the other end goes away, even by kill -9, so does this process and all it started.
@@ -137,8 +139,7 @@ def _serve(name: str, tasks: Connection) -> None:
     os.dup2(2, 1)  # what a library prints is no result of the command
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}  # workers are parallel
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    module, _, function = name.partition(":")
-    call = getattr(importlib.import_module(module), function)
+    call = pickle.loads(function)  # only now: the libraries it imports look at the environment
     with suppress(EOFError, OSError):
         while True:
             tasks.send(_attempt(call, tasks.recv()))
@@ -146,9 +147,7 @@ def _serve(name: str, tasks: Connection) -> None:
 
 def _end_with_parent() -> None:
     wait([multiprocessing.parent_process().sentinel])
-    for child in psutil.Process().children(recursive=True):
-        kill_tree(child.pid)
-    os._exit(0)
+    kill_tree(os.getpid())
 
 
 def kill_tree(pid: int) -> None:
@@ -175,24 +174,22 @@ def _on_processes(
     function: Function, tasks: Sequence[Task], workers: int, limit: float
 ) -> Iterator[tuple[int, Result]]:
     pool = [Worker(function, limit) for _ in range(workers)]
-    free: queue.Queue[Worker] = queue.Queue()
-    for worker in pool:
-        free.put(worker)
-
-    def one(task: Task) -> Result:
-        worker = free.get()
-        try:
-            return worker(task)
-        finally:
-            free.put(worker)
-
-    threads = ThreadPoolExecutor(workers)
+    todo, busy = enumerate(tasks), {}
     try:
-        numbers = {threads.submit(one, task): number for number, task in enumerate(tasks)}
-        for future in as_completed(numbers):
-            yield numbers.pop(future), future.result()
+        for worker, (number, task) in zip(pool, todo, strict=False):
+            worker.begin(task)
+            busy[worker] = number
+        while busy:
+            first = min(worker.deadline for worker in busy)
+            ready = wait([worker.pipe for worker in busy], max(0, first - time.monotonic()))
+            now = time.monotonic()
+            for worker in [w for w in busy if w.pipe in ready or w.deadline <= now]:
+                number, result = busy.pop(worker), worker.end()
+                if following := next(todo, None):
+                    busy[worker], task = following
+                    worker.begin(task)
+                yield number, result
     finally:  # also when the caller stops half-way or presses Ctrl-C
-        threads.shutdown(wait=False, cancel_futures=True)
         for worker in pool:
             worker.close()
 
@@ -216,12 +213,9 @@ def _on_ray(
         yield int(row["number"]), json.loads(row["result"])
 
 
-class _RayWorker:
+class _RayWorker(Worker):
     """An actor that hands its tasks to a killable process."""
 
-    def __init__(self, function: Function, limit: float) -> None:
-        self._worker = Worker(function, limit)
-
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        result = self._worker(json.loads(row["task"]))
+        result = super().__call__(json.loads(row["task"]))
         return {"number": row["number"], "result": json.dumps(result)}

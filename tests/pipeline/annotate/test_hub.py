@@ -179,6 +179,20 @@ def test_a_trained_annotator_waits_for_permission_and_says_what_it_weighs(role, 
         registry.make(role, name)
 
 
+def test_without_permission_nobody_asks_the_hub_for_adapters(monkeypatch):
+    """transformers does by itself, and without a network each clip waited for it."""
+    asked = []
+
+    def find(name, **how):
+        asked.append(how.get("local_files_only"))
+
+    place = "transformers.models.auto.auto_factory.find_adapter_config_file"
+    monkeypatch.setattr(place, find)
+    with pytest.raises(FileNotFoundError):
+        registry.make("detector", "rtdetr")
+    assert asked == [True]
+
+
 def test_every_role_has_one_trained_annotator_and_its_weights_are_known():
     assert [role for role, _ in TRAINED] == list(registry.ANNOTATORS)
     assert len(hub.WEIGHTS) == len(TRAINED)

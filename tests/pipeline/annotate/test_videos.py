@@ -1,7 +1,12 @@
 import json
 
+import numpy as np
+
 from tests.pipeline.samples import film, moving, save
+from vidgen_lab.files import plain
+from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.annotate.videos import ScalableAnnotationPipeline
+from vidgen_lab.video.clip import Clip
 
 
 def test_every_scene_has_its_own_objects_and_caption(tmp_path):
@@ -30,3 +35,15 @@ def test_other_annotators_take_the_place(tmp_path):
     made = ScalableAnnotationPipeline(captioner=Fixed()).annotate_single_video(path)
     assert made["scenes"][0]["caption"] == "a caption"
     assert made["scenes"][0]["annotators"][-1] == "fixed"
+
+
+def test_objects_lie_in_frames_and_pixels_of_the_file(tmp_path):
+    """Annotators see every other frame of a clip this long, at five sixths of its size."""
+    frames = np.full((96, 600, 640, 3), 90, np.uint8)
+    frames[91:, 300:420, 450:570] = (250, 40, 40)
+    path = save(Clip(frames, 8), tmp_path / "long.mp4")
+    names = {"detector": "motion", "actor": "flow", "captioner": "template"}
+    (thing,) = tasks.annotate({"path": str(path), **names})["objects"]
+    assert thing["frame"] == 94 and np.allclose(thing["box"], [450, 300, 120, 120], atol=3)
+    (scene,) = ScalableAnnotationPipeline().annotate_single_video(path)["scenes"]
+    assert scene["objects"] == plain([thing])

@@ -1,6 +1,8 @@
+import unicodedata
+
 import pytest
 
-from vidgen_lab.pipeline.read.sources import RIGHTS_FILE, find_videos, read_rights
+from vidgen_lab.pipeline.read.sources import RIGHTS_FILE, find_videos, read_rights, rights_of
 
 
 def test_videos_are_known_by_name_or_by_their_first_bytes(tmp_path):
@@ -10,6 +12,14 @@ def test_videos_are_known_by_name_or_by_their_first_bytes(tmp_path):
     (tmp_path / ".hidden.mp4").write_bytes(b"")
     found = find_videos(tmp_path)
     assert [(s.name, s.wrong_suffix) for s in found] == [("a/x.MP4", False), ("b.dat", True)]
+
+
+@pytest.mark.parametrize("brand", ["heic", "avif", "M4A "])
+def test_photographs_and_songs_of_a_phone_are_no_videos(tmp_path, brand):
+    """They are stored as MP4 is, and only the brand tells."""
+    for name, kind in {"IMG_1.HEIC": brand, "VID_1": "isom"}.items():
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftyp" + kind.encode() + bytes(200))
+    assert [s.name for s in find_videos(tmp_path)] == ["VID_1"]
 
 
 def test_a_folder_without_a_video_is_refused_in_words(tmp_path):
@@ -35,3 +45,13 @@ def test_rights_without_a_file_column_are_refused(tmp_path):
     (tmp_path / RIGHTS_FILE).write_text("name,licence\nx.mp4,CC0\n")
     with pytest.raises(ValueError, match="column 'file'"):
         read_rights(tmp_path)
+
+
+def test_rights_are_found_however_the_name_was_typed(tmp_path):
+    """A disk may store the two parts of "é" apart; a person types blanks, and a dot in front."""
+    (tmp_path / RIGHTS_FILE).write_text("file,licence\n*,CC0\né.mp4,secret\n./a/x.mp4 ,CC-BY\n")
+    rights = read_rights(tmp_path)
+    found = [rights_of(n, rights)["licence"] for n in ("é.mp4", "a/x.mp4", "b.mp4")]
+    assert found == ["secret", "CC-BY", "CC0"]
+    assert rights_of(unicodedata.normalize("NFD", "é.mp4"), rights)["licence"] == "secret"
+    assert rights_of("b.mp4", {}) == {}

@@ -67,12 +67,10 @@ class MotionDetector:
         some = clip.frames[evenly_spaced(clip.num_frames, 15)]
         background = np.median(some, axis=0).astype(np.uint8)
         kernel = np.ones((3, 3), np.uint8)
-        masks = []
-        for number in evenly_spaced(clip.num_frames, self.samples):
-            change = cv2.absdiff(clip.frames[number], background).max(axis=2)
-            mask = (change > _CHANGED).astype(np.uint8) * 255
-            masks.append(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2))
-        return np.stack(masks)
+        frames = clip.frames[evenly_spaced(clip.num_frames, self.samples)]
+        changed = [cv2.absdiff(frame, background).max(axis=2) > _CHANGED for frame in frames]
+        masks = (np.uint8(mask) * 255 for mask in changed)
+        return np.stack([cv2.morphologyEx(m, cv2.MORPH_CLOSE, kernel, iterations=2) for m in masks])
 
 
 class FlowActions:
@@ -84,15 +82,12 @@ class FlowActions:
         if clip.num_frames < 2 or min(clip.height, clip.width) < 16:
             return [{"label": "still", "score": 1.0}]
         engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        votes = dict.fromkeys(("left", "right", "up", "down", "in place", "still"), 0.0)
-        pairs = evenly_spaced(clip.num_frames - 1, 6)
-        for number in pairs:
-            now, after = (
-                cv2.cvtColor(clip.frames[n], cv2.COLOR_RGB2GRAY) for n in (number, number + 1)
-            )
-            votes[_direction(engine.calc(now, after, None))] += 1 / len(pairs)
-        ranked = sorted(votes.items(), key=lambda item: -item[1])
-        return [{"label": label, "score": score} for label, score in ranked if score > 0]
+        votes = Counter()
+        for n in evenly_spaced(clip.num_frames - 1, 6):
+            pair = (cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in clip.frames[n : n + 2])
+            votes[_direction(engine.calc(*pair, None))] += 1
+        total = votes.total()
+        return [{"label": label, "score": n / total} for label, n in votes.most_common()]
 
 
 def _direction(flow: np.ndarray) -> str:
@@ -116,13 +111,16 @@ class TemplateCaptioner:
 
     def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
         middle = clip.frames[clip.num_frames // 2]
-        place = f"a {_light(middle)}, mostly {_common_colour(middle)} scene"
+        level = middle.mean()
+        light = "dark" if level < 70 else "bright" if level > 160 else "softly lit"
+        # The word that most of the pixels would get; a mean would mix them to mud.
+        pixels = cv2.resize(middle, (12, 12), interpolation=cv2.INTER_NEAREST).reshape(-1, 3)
+        place = f"a {light}, mostly {_names(pixels).most_common(1)[0][0]} scene"
         label = actions[0]["label"] if actions else "still"
         if not objects or label == "still":
             return f"{place[0].upper()}{place[1:]} in which hardly anything moves."
         largest = max(objects, key=lambda o: o["box"][2] * o["box"][3])
-        x, y, w, h = largest["box"]
-        colour = _colour_of_thing(clip.frames[largest["frame"]], (x, y, w, h))
+        colour = _colour_of_thing(clip.frames[largest["frame"]], largest["box"])
         noun = largest["label"] if largest["label"] != "moving" else "shape"
         way = "moves in place" if label == "in place" else f"moves {label}"
         article = "an" if colour[0] in "aeiou" else "a"
@@ -189,24 +187,17 @@ def colour_name(rgb: Sequence[float]) -> str:
     return next(name for bound, name in bounds if hue < bound)
 
 
-def _common_colour(picture: np.ndarray) -> str:
-    """The word that most of a picture's pixels would get; a mean would mix them to mud."""
-    pixels = cv2.resize(picture, (12, 12), interpolation=cv2.INTER_NEAREST).reshape(-1, 3)
-    return _names(pixels).most_common(1)[0][0]
-
-
 def _colour_of_thing(frame: np.ndarray, box: Sequence[int]) -> str:
     """The commonest colour in a box that is not also the commonest just around it: a thing rarely
     fills its box, so without this it would get the colour of the sky behind it."""
-    x, y, w, h = box
+    x, y, w, h = (round(value) for value in box)
     margin = max(2, min(w, h) // 6)
     top, left = max(0, y - margin), max(0, x - margin)
     outer = frame[top : y + h + margin, left : x + w + margin]
     around = np.ones(outer.shape[:2], bool)
     around[y - top : y - top + h, x - left : x - left + w] = False
-    ground = _names(outer[around])
     inside = _names(frame[y : y + h, x : x + w].reshape(-1, 3))
-    behind = ground.most_common(1)[0][0] if ground else ""
+    behind = next((name for name, _ in _names(outer[around]).most_common(1)), "")
     others = [(name, n) for name, n in inside.most_common() if name != behind]
     return others[0][0] if others and others[0][1] > 0.1 * inside.total() else behind
 
@@ -214,8 +205,3 @@ def _colour_of_thing(frame: np.ndarray, box: Sequence[int]) -> str:
 def _names(pixels: np.ndarray) -> Counter:
     """How many of at most 300 of these pixels have which colour."""
     return Counter(colour_name(pixel) for pixel in pixels[:: max(1, len(pixels) // 300)])
-
-
-def _light(frame: np.ndarray) -> str:
-    level = float(frame.mean())
-    return "dark" if level < 70 else "bright" if level > 160 else "softly lit"

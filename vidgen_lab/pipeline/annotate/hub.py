@@ -40,24 +40,23 @@ WEIGHTS = {
 
 
 def fetch(kind: Any, hub_id: str, download: bool) -> Any:
-    """`kind.from_pretrained`, from the cache alone unless `download`; the licence is printed first.
+    """`kind.from_pretrained`, from the cache alone unless `download`.
 
     Weights are safetensors or nothing. Raises FileNotFoundError naming size and licence when they
     are not here.
     """
-    about = WEIGHTS[hub_id]
-    options = {"use_safetensors": True} if "Model" in kind.__name__ else {}
-    if download:
-        print(about)
+    here = {"local_files_only": not download}
+    # A model asks the hub for adapters, too.
+    model = {"use_safetensors": True, "adapter_kwargs": here} if "Model" in kind.__name__ else {}
     try:
-        loaded = kind.from_pretrained(hub_id, local_files_only=not download, **options)
+        loaded = kind.from_pretrained(hub_id, **here, **model)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return loaded.to(device) if isinstance(loaded, torch.nn.Module) else loaded
     except OSError as error:
         if download:
             raise
         raise FileNotFoundError(
-            f"the weights are not on this machine; allow it with download=True. {about}"
+            f"the weights are not on this machine; allow it with download=True. {WEIGHTS[hub_id]}"
         ) from error
 
 
@@ -78,8 +77,11 @@ class _Trained:
 
     @classmethod
     def load(cls, download: bool = False) -> Self:
+        """From the hub or its cache; the size and the licence are printed before a download."""
         import transformers
 
+        if download:
+            print(WEIGHTS[cls.hub_id])
         kinds = (getattr(transformers, kind) for kind in cls.kinds)
         return cls(*(fetch(kind, cls.hub_id, download) for kind in kinds), cls.hub_id)
 

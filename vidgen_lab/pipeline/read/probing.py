@@ -1,12 +1,13 @@
 """What a file claims in its header and what it holds: the difference tells damage from design."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 
-from vidgen_lab.video.reader import VideoError, VideoInfo, VideoReader, open_video
+from vidgen_lab.video.reader import VideoInfo, VideoReader, open_video
 
 _HDR_CURVES = {16: "PQ", 18: "HLG"}
 
@@ -16,6 +17,7 @@ class Facts:
     """A video file: counted facts first, then what only the header says.
 
     width, height: as shown, after rotation. sample_aspect: width of a pixel over its height.
+    audio_codec: "" without sound, "unknown" where ffmpeg has no name for it.
     header_frames: 0 where the header is silent. missing: frames announced but not in the file.
     """
 
@@ -64,24 +66,25 @@ def probe_file(path: str | Path) -> Facts:
 def facts_of(reader: VideoReader) -> Facts:
     """The same for a reader that is already there."""
     info, size = reader.info, reader.path.stat().st_size
-    try:
-        with open_video(reader.path) as container:
-            stream = container.streams.best("video")
-            audio = container.streams.audio
-            depth = max((c.bits for c in stream.codec_context.format.components), default=8)
-            shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-            header = {
-                "container": container.format.name,
-                "bit_depth": depth,
-                "sample_aspect": float(shape or 1),
-                "hdr": _HDR_CURVES.get(reader.transfer, ""),
-                "audio_codec": audio[0].codec_context.name if audio else "",
-                "header_frames": int(stream.frames),
-                "header_seconds": _header_seconds(container, stream),
-            }
-            stored = _stored_frames(container)
-    except av.FFmpegError as error:
-        raise VideoError(f"{reader.path} is not a readable video: {error.strerror}") from error
+    with open_video(reader.path) as container:
+        stream, audio = container.streams.best("video"), container.streams.audio
+        shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+        sound = audio[0].codec_context if audio else None
+        length = stream.duration * stream.time_base if stream.duration else None
+        header = {
+            "container": container.format.name,
+            "bit_depth": max((c.bits for c in stream.codec_context.format.components), default=8),
+            "sample_aspect": float(1 / shape if info.rotation % 180 else shape),
+            "hdr": _HDR_CURVES.get(reader.transfer, ""),
+            "audio_codec": sound.name if sound else "unknown" if audio else "",
+            "header_frames": int(stream.frames),
+            "header_seconds": float(length or (container.duration or 0) / av.time_base),
+        }
+        alone = len(container.streams) == 1
+        stored = 0  # packets that hold a picture, also those an edit list hides
+        with suppress(av.FFmpegError):  # as far as the file can be read
+            for packet in container.demux(stream):
+                stored += packet.size > 0
     same = ("width", "height", "fps", "num_frames", "codec", "pix_fmt", "rotation", "variable_fps")
     return Facts(
         **{name: getattr(info, name) for name in same},
@@ -89,34 +92,20 @@ def facts_of(reader: VideoReader) -> Facts:
         seconds=info.duration,
         bytes=size,
         bits_per_second=8 * size / info.duration,
-        missing=_missing(header, info, stored),
+        missing=_missing(header, info, stored, alone),
     )
 
 
-def _header_seconds(container, stream) -> float:
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration else 0.0
-
-
-def _stored_frames(container) -> int:
-    """Packets that hold a picture, also those an edit list hides."""
-    try:
-        return sum(1 for packet in container.demux(container.streams.best("video")) if packet.size)
-    except av.FFmpegError:
-        return 0
-
-
-def _missing(header: dict[str, Any], info: VideoInfo, stored: int) -> int:
+def _missing(header: dict[str, Any], info: VideoInfo, stored: int, alone: bool) -> int:
     """Frames the header announces and the file does not hold: it was cut short.
 
-    Without a count the announced duration decides, and only where no longer sound track explains
-    it. Interlaced streams announce fields, up to twice the frames, hence the share.
+    Without a count the announced duration decides, and only where no longer sound or subtitles
+    explain it. Interlaced streams announce fields, up to twice the frames, hence the share.
     """
     if header["header_frames"]:
         gap = header["header_frames"] - stored
         return gap if gap > 2 and stored < 0.98 * header["header_frames"] else 0
     gap = header["header_seconds"] - info.duration
-    if header["audio_codec"] or gap < max(0.5, 0.1 * header["header_seconds"]):
+    if not alone or gap < max(0.5, 0.1 * header["header_seconds"]):
         return 0
     return round(gap * info.fps)

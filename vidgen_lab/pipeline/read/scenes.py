@@ -88,8 +88,8 @@ class CutFinder:
                 lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
             self._detectors.append(_make_detector(lower, shortest, luma_only=True))
         self._cuts: list[set[int]] = [set() for _ in self._detectors]
-        self._number, self._shortest = 0, shortest
-        self._is_grey: list[bool] = []
+        self._shortest = shortest
+        self._is_grey: list[bool] = []  # of every frame
 
     def add(self, rgb: np.ndarray) -> None:
         """The next frame, uint8 [H, W, 3]."""
@@ -98,21 +98,20 @@ class CutFinder:
             size = round(rgb.shape[1] * scale), round(rgb.shape[0] * scale)
             rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
         # The rate is a dummy: frames are counted here, times come from the reader.
-        now = self._timecode(self._number, fps=25.0)
+        now = self._timecode(len(self._is_grey), fps=25.0)
         bgr = np.ascontiguousarray(rgb[..., ::-1])
         for detector, cuts in zip(self._detectors, self._cuts, strict=True):
             cuts |= {cut.frame_num for cut in detector.process_frame(now, bgr)}
-        if len(self._detectors) > 1:
-            saturation = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1]
-            self._is_grey.append(float(saturation.mean()) <= _GREY)
-        self._number += 1
+        saturation = cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV)[..., 1]
+        self._is_grey.append(float(saturation.mean()) <= _GREY)
 
     def cuts(self) -> list[int]:
         """Frame numbers at which shots begin, without 0; call it when all frames are in."""
-        last = self._timecode(self._number - 1, fps=25.0)
+        count = len(self._is_grey)
+        last = self._timecode(count - 1, fps=25.0)
         for detector, cuts in zip(self._detectors, self._cuts, strict=True):
             cuts |= {cut.frame_num for cut in detector.post_process(last)}
-        cuts, *on_grey = ({c for c in found if 0 < c < self._number} for found in self._cuts)
+        cuts, *on_grey = ({c for c in found if 0 < c < count} for found in self._cuts)
         for cut in sorted(set().union(*on_grey)):
             in_grey = self._is_grey[cut - 1] and self._is_grey[cut]
             if in_grey and all(abs(cut - other) >= self._shortest for other in cuts):
@@ -157,10 +156,9 @@ class SceneDetector:
         """
         reader = VideoReader(path)
         finder = CutFinder(reader.info.fps, self.settings)
-        count = 0
-        for count, frame in enumerate(reader, 1):  # noqa: B007
+        for frame in reader:
             finder.add(frame)
-        return spans_between(finder.cuts(), reader.times[:count], reader.info.duration)
+        return spans_between(finder.cuts(), reader.times, reader.info.duration)
 
     def extract_scene_keyframes(
         self,

@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,11 @@ SUFFIXES = frozenset({
     ".wmv", ".flv", ".3gp", ".ogv", ".gif",
 })  # fmt: skip
 RIGHTS_FILE = "rights.csv"
+# How the brands of pictures and sound in MP4's container begin: HEIC and AVIF, M4A, Canon's raw.
+_NO_VIDEO = (b"hei", b"hev", b"mif", b"msf", b"avi", b"M4A", b"M4B", b"M4P", b"crx")
 _RIGHTS = ("licence", "url", "consent")
 _MAGIC = (
-    (4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"\x00\x00\x01\xba"),
+    (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"\x00\x00\x01\xba"),
     (0, b"0&\xb2u\x8ef\xcf\x11"),
 )  # fmt: skip
 
@@ -57,7 +61,8 @@ def looks_like_video(path: Path) -> bool:
     except OSError:
         return False
     packets = len(head) == 189 and head[0] == head[188] == 0x47  # MPEG-TS
-    return packets or any(head[at : at + len(mark)] == mark for at, mark in _MAGIC)
+    boxes = head[4:8] == b"ftyp" and not head[8:].startswith(_NO_VIDEO)
+    return packets or boxes or any(head[at : at + len(mark)] == mark for at, mark in _MAGIC)
 
 
 def in_shard(source: Source, shard: tuple[int, int]) -> bool:
@@ -69,6 +74,7 @@ def in_shard(source: Source, shard: tuple[int, int]) -> bool:
 
 def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     """File name -> licence, url, consent, from `rights.csv` in the folder; empty without it.
+    `rights_of` looks a file up.
 
     A row for the name `*` holds for all files that have none of their own; rows without a name, as
     a capture plan has them, hold for nothing.
@@ -85,5 +91,17 @@ def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     if rows and "file" not in rows[0]:
         raise ValueError(f"{path} needs a column 'file' (and licence, url, consent)")
     return {
-        row["file"]: {k: (row.get(k) or "").strip() for k in _RIGHTS} for row in rows if row["file"]
+        _as_typed(row["file"]): {k: (row.get(k) or "").strip() for k in _RIGHTS}
+        for row in rows
+        if row["file"]
     }
+
+
+def rights_of(name: str, rights: Mapping[str, Mapping[str, str]]) -> Mapping[str, str]:
+    """What `read_rights` has for a file, or for all files; empty when it has nothing."""
+    return rights.get(_as_typed(name), rights.get("*", {}))
+
+
+def _as_typed(name: str) -> str:
+    """One form of a name: a disk may store the parts of "é" apart, a person type blanks or \\."""
+    return unicodedata.normalize("NFC", Path(name.strip()).as_posix())
