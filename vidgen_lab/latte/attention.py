@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidgen_lab.latte.checks import require
+
 
 def naive_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
@@ -89,6 +91,10 @@ class SelfAttention(AttentionCore):
         implementation: str = "fused",
     ) -> None:
         super().__init__(dim, num_heads, implementation)
+        ways = ("time",) if causal else ("space", "time", "both")
+        require(
+            along in ways, f"along of {'causal ' * causal}attention", f"one of {ways}", repr(along)
+        )
         self.along, self.causal = along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)

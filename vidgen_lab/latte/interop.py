@@ -146,7 +146,7 @@ def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) 
             parts.setdefault(_our_name(name), []).append(weight)
     weights = {name: torch.cat(joined) for name, joined in parts.items()}
     latte.load_state_dict(weights, strict=True, assign=True)
-    return latte.train(model.training)
+    return latte.to(model.device).train(model.training)  # the positions too
 
 
 def to_diffusers(latte: nn.Module) -> "LatteTransformer3DModel":

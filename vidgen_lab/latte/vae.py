@@ -162,7 +162,7 @@ class FrameVAE(nn.Module):
 
     def _framewise(self, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
         require_rank(x, "B C T H W", what)
-        frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
+        frames = x.transpose(1, 2).flatten(0, 1).to(self.vae.dtype)  # [B*T, C, H, W]
         parts = [function(part) for part in frames.split(self.chunk)]
         return torch.cat(parts).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 

@@ -52,7 +52,8 @@ class DDPMSampler:
         x_{t-1} = mean of q(x_{t-1} | x_t, x_0 predicted) + sigma_t z
 
     variance: "fixed_small" (the posterior's) or "learned_range" (the network's own, from the second
-    half of its output channels).
+    half of its output channels). The last step adds no noise (diffusers' does if it ends above
+    timestep 0, as trailing steps do).
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class DDPMSampler:
         require(variance in kinds, "variance", f"one of {kinds}", repr(variance))
         total = scheduler.num_timesteps
         self.scheduler, self.variance = scheduler, variance
-        self.timesteps = spaced_timesteps(total, num_steps or total, spacing)
+        num_steps = total if num_steps is None else num_steps
+        self.timesteps = spaced_timesteps(total, num_steps, spacing)
 
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
@@ -83,7 +85,7 @@ class DDPMSampler:
 
         x0 = self.scheduler.to_x0(output, x, t)
         mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * x
-        if t == 0:
+        if last:
             return Step(mean, x0)
         small = ((1 - before) / (1 - abar) * beta).clamp(min=1e-20)
         if self.variance == "learned_range":
@@ -107,7 +109,9 @@ class DDIMSampler:
         x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z
         sigma = eta * sigma_DDPM
 
-    The last step lands on the clean clip.
+    A step jumps T // num_steps levels, as in diffusers, and the last one lands on the clean clip.
+    Trailing steps are T / num_steps apart; where that is no whole number, the jump falls short by
+    up to a level, which is little in tens of steps and much in hundreds.
     """
 
     def __init__(
@@ -206,9 +210,8 @@ class Guidance:
         scale: float = 7.0,
         rescale: float = 0.0,
     ) -> None:
-        require(
-            cond.keys() == null.keys(), "keys of the null condition", sorted(cond), sorted(null)
-        )
+        shapes = [{k: list(getattr(v, "shape", ())) for k, v in c.items()} for c in (cond, null)]
+        require(shapes[0] == shapes[1], "shapes and keys of the null condition", *shapes)
         require(0 <= rescale <= 1, "rescale", "0 .. 1", rescale)
         self.model, self.cond, self.null = model, cond, null
         self.scale, self.rescale = scale, rescale
@@ -238,16 +241,18 @@ def trajectory(
 
     Args:
         denoiser: (x [B, C, ...], t [B]) -> output; a `Latte`, a `Guidance`, any function.
-        noise: [B, C, ...] where the way begins.
+        noise: [B, C, ...] where the way begins, in the precision that the denoiser works in; the
+            steps between its calls are float32 at least.
     Raises:
         LatteInputError: the output is not finite (which usually means: half precision).
     """
-    x = noise
+    exact = torch.promote_types(noise.dtype, torch.float32)
+    x = noise.to(exact)
     for index, t in enumerate(sampler.timesteps.to(noise.device)):
         with torch.no_grad():
-            output = denoiser(x, t.expand(len(x)))
+            output = denoiser(x.to(noise.dtype), t.expand(len(x)))
             require_finite(output, f"output of the model at timestep {float(t):g}")
-            step = sampler.step(output, index, x, generator)
+            step = sampler.step(output.to(exact), index, x, generator)
         x = step.latents
         yield step
 
@@ -260,9 +265,7 @@ def sample(
     on_step: Callable[[int, Step], None] | None = None,
 ) -> Tensor:
     """Denoise to the end: the latents of a clip, [B, C, ...]."""
-    latents = noise
     for index, step in enumerate(trajectory(denoiser, sampler, noise, generator)):
-        latents = step.latents
         if on_step is not None:
             on_step(index, step)
-    return latents
+    return step.latents
