@@ -39,8 +39,11 @@ def write_dataset(
     - truth/NAME.npz: centers [T, 2], boxes [T, 4] and masks [T, H, W] of the subject.
 
     The lists are written last and together, so that an interrupted run leaves no list that lies.
+    Raises FileExistsError for a folder with anything in it.
     """
     folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: clips of two runs would mix; take another")
     for name in ("videos", "truth"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)

@@ -242,8 +242,8 @@ def vocabulary() -> list[str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower case words, and every other sign by itself."""
-    return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+    """Lower case words, in any alphabet, and every other sign by itself."""
+    return re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
 
 
 def _article(phrase: str, noun: str) -> str:

@@ -7,6 +7,7 @@ precision and recall of a gate, of scene cuts and of duplicate groups are number
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ SHARES = {
     "resized": 7, "trimmed": 7, "truncated": 6, "text": 3, "wrong_extension": 3, "rotated": 4,
     "variable_rate": 4, "odd_sound": 6, "hostile_name": 7,
 }  # fmt: skip
+MOST_FILES = 5000  # shows half of what there is: no scene comes twice, so a world can run out
 HOSTILE_NAMES = (
     "café.mp4", "日本の花.mp4", "with  spaces.mp4", "it's 100%.mp4", "-leading.mp4",
     "quote\"and;semi&amp.mp4" if os.name != "nt" else "semi;amp&.mp4", "#hash%05d.mp4",
@@ -64,25 +66,31 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
     """Write `count` files to folder/videos and their truth to folder/truth.jsonl.
 
     Every kind of defect appears at least once. The same arguments give the same collection with
-    one version of the encoders. Raises ValueError when `count` is too small for all kinds, and
-    FileExistsError when there is a collection already, or a truth.jsonl of something else.
+    one version of the encoders. Raises ValueError when `count` is too small for all kinds or too
+    large for the world, and FileExistsError when there is a collection already, or a truth.jsonl
+    of something else.
     """
     folder = Path(folder)
-    if count < len(SHARES):
-        raise ValueError(f"a raw collection has at least {len(SHARES)} files, one a defect")
+    if not len(SHARES) <= count <= MOST_FILES:
+        raise ValueError(
+            f"a raw collection has at least {len(SHARES)} files, one a defect, and at most "
+            f"{MOST_FILES}, as no scene is shown twice; not {count}"
+        )
     for there in (folder / "videos", folder / "truth.jsonl"):
         if there.exists():
             raise FileExistsError(f"{there} exists already; choose another folder")
-    building = folder / ".videos.part"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    maker = _Maker(building, np.random.default_rng(seed))
-    for kind, number in _numbers(count).items():
-        for _ in range(number):
-            maker.make(kind)
-    lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
-    building.rename(folder / "videos")
-    write_files({folder / "truth.jsonl": lines})  # last: whoever finds it finds a whole collection
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".videos.", dir=folder) as part:
+        building = Path(part) / "videos"
+        building.mkdir()
+        maker = _Maker(building, np.random.default_rng(seed))
+        for kind, number in _numbers(count).items():
+            for _ in range(number):
+                maker.make(kind)
+        lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
+        building.rename(folder / "videos")
+        # last: whoever finds it finds a whole collection
+        write_files({folder / "truth.jsonl": lines}, new=True)
     return folder
 
 
