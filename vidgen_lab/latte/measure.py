@@ -77,16 +77,14 @@ def count_flops(function: Callable[[], object]) -> int:
         sdpa_flop_count,
     )
 
-    def forward(q, k, v, *args, **kwargs) -> int:
-        return sdpa_flop_count(q, k, v)
-
-    def backward(grad, q, k, v, *args, **kwargs) -> int:
-        return sdpa_backward_flop_count(grad, q, k, v)
-
     aten = torch.ops.aten  # the counter knows the fused kernels of GPUs only
     cpu_kernels = {
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+        aten._scaled_dot_product_flash_attention_for_cpu: (
+            lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+        ),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+        ),
     }
     with FlopCounterMode(display=False, custom_mapping=cpu_kernels) as counter:
         function()

@@ -125,14 +125,7 @@ class Latte(nn.Module):
         rows, cols = self.patch_embed.grid(x)
         return unpatchify(patches, self.config.patch_size, rows, cols)  # [B, Cout, T, H, W]
 
-    def _check(
-        self,
-        x: Tensor,
-        t: Tensor | int,
-        labels: Tensor | None,
-        text: Tensor | None,
-        text_mask: Tensor | None,
-    ) -> Tensor:
+    def _check(self, x: Tensor, t: Tensor | int, labels, text, text_mask) -> Tensor:
         """Refuse what the model cannot take, in words. Returns the timesteps as [B]."""
         c, batch = self.config, x.shape[:1]
         require_rank(x, "B C T H W", "latents")

@@ -3,25 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import (
-    LatteInputError,
-    require,
-    require_finite,
-    require_folder,
-    require_multiple,
-)
+from vidgen_lab.latte.checks import require, require_finite, require_folder, require_multiple
 from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
-
-if TYPE_CHECKING:
-    from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -31,10 +22,8 @@ class Generated:
     latents: Tensor
     frames: Tensor
 
-    def clips(self, fps: float = 8.0) -> "list[Clip]":
+    def clips(self, fps: float = 8.0) -> list[Clip]:
         """One Clip per sample, uint8."""
-        from vidgen_lab.video.clip import Clip
-
         videos = self.frames.permute(0, 2, 3, 4, 1).cpu().numpy()
         return [Clip.from_float(video, fps) for video in videos]
 
@@ -76,11 +65,9 @@ class VideoGenerator:
     # 1. text
     def encode_prompt(self, prompts: str | Sequence[str]) -> TextEmbedding:
         """Prompts to embeddings and mask."""
-        if self.text_encoder is None:
-            raise LatteInputError(
-                "text encoder: expected a TextEncoder for prompts, given none. "
-                "Pass text_encoder=..., or text=TextEmbedding(...) made elsewhere."
-            )
+        hint = "Pass text_encoder=..., or text=... and null=..., TextEmbeddings made elsewhere."
+        known = self.text_encoder is not None
+        require(known, "text encoder", "a TextEncoder for prompts", "none", hint)
         return self.text_encoder.encode(prompts)
 
     # 2. noise
@@ -123,10 +110,7 @@ class VideoGenerator:
             if scale == 1 or self.model.config.condition != "text":
                 null = text  # nothing reads it
             elif null is None:
-                encoder = self.text_encoder
-                wanted = "null=... or a text encoder"
-                require(encoder is not None, "empty prompt for guidance", wanted, "neither")
-                null = encoder.null()
+                null = self.encode_prompt("")
             null = null.repeat(batch) if len(null.mask) == 1 else null
             for kind, words in ((cond, text), (empty, null)):
                 kind |= {"text": words.embeddings, "text_mask": words.mask}

@@ -169,13 +169,9 @@ class FrameVAE(nn.Module):
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, unscaled: 2 x [B, C, T, H/f, W/f]."""
         require_multiple(x.shape[-2:], self.spatial_factor, "clip")
-
-        def both(frames: Tensor) -> Tensor:
-            posterior = self.vae.encode(frames).latent_dist
-            return torch.cat([posterior.mean, posterior.logvar], dim=1)  # [M, 2C, H/f, W/f]
-
-        mu, logvar = self._framewise(both, x, "clip").chunk(2, dim=1)
-        return mu, logvar
+        both = self._framewise(lambda part: self.vae.encode(part).latent_dist.parameters, x, "clip")
+        mu, logvar = both.chunk(2, dim=1)
+        return mu, logvar.clamp(*LOGVAR_RANGE)
 
     def encode(self, x: Tensor) -> Tensor:
         """Clip in -1 .. 1 -> scaled latents, deterministic."""

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
     if args.raw:
         from vidgen_lab.toyworld.raw import write_raw
 
-        number = {} if args.count is None else {"count": args.count}
-        folder = write_raw(args.folder, seed=args.seed, **number)
+        folder = write_raw(args.folder, args.count or 226, args.seed)
         print(f"Videos  {folder / 'videos'}")
         print(f"Truth   {folder / 'truth.jsonl'}")
         return

@@ -147,9 +147,7 @@ def _fill(image: np.ndarray, points: np.ndarray, colour, scale: int) -> None:
 def _gradient(sky: tuple, width: int, height: int) -> np.ndarray:
     ramp = np.linspace(0, 1, height)[:, None, None]
     column = np.array(sky[0]) * (1 - ramp) + np.array(sky[1]) * ramp
-    return np.ascontiguousarray(
-        np.broadcast_to(np.round(column), (height, width, 3)).astype(np.uint8)
-    )
+    return np.repeat(np.round(column).astype(np.uint8), width, axis=1)
 
 
 def _shadow(canvas: np.ndarray, mask: np.ndarray, scale: int) -> None:
