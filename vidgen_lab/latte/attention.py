@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require
+from vidgen_lab.latte.checks import require_one_of
 
 
 def naive_attention(
@@ -92,9 +92,7 @@ class SelfAttention(AttentionCore):
     ) -> None:
         super().__init__(dim, num_heads, implementation)
         ways = ("time",) if causal else ("space", "time", "both")
-        require(
-            along in ways, f"along of {'causal ' * causal}attention", f"one of {ways}", repr(along)
-        )
+        require_one_of(along, ways, f"along of {'causal ' * causal}attention")
         self.along, self.causal = along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vidgen_lab.latte.checks import require
+from vidgen_lab.latte.checks import require, require_one_of
 from vidgen_lab.latte.conditioning import FREQUENCIES
 
 
@@ -41,17 +41,19 @@ class LatteConfig:
             "num_heads",
         ):  # fmt: skip
             require(getattr(self, name) > 0, name, "at least 1", getattr(self, name))
+        for name, known in (
+            ("modulation", ("block", "single")), ("condition", ("none", "class", "text")),
+            ("attention", ("fused", "naive")),
+        ):  # fmt: skip
+            require_one_of(getattr(self, name), known, name)
         heads, patch, condition = self.num_heads, self.patch_size, self.condition
         fits = self.hidden_size % heads == 0 and self.hidden_size % 4 == 0
         for name, holds, expected in (
             ("depth", self.depth % 2 == 0, "an even number of blocks"),
             ("hidden_size", fits, f"a multiple of 4 and of {heads} heads"),
             ("sample_size", self.sample_size % patch == 0, f"a multiple of the patch size {patch}"),
-            ("modulation", self.modulation in ("block", "single"), "'block' or 'single'"),
-            ("condition", condition in ("none", "class", "text"), "'none', 'class' or 'text'"),
             ("num_classes", condition != "class" or self.num_classes > 0, "> 0 for classes"),
             ("text_dim", condition != "text" or bool(self.text_dim), "> 0 for text"),
-            ("attention", self.attention in ("fused", "naive"), "'fused' or 'naive'"),
         ):
             require(holds, name, expected, repr(getattr(self, name)))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.latte.checks import require, require_folder
+from vidgen_lab.latte.checks import require_folder, require_one_of
 from vidgen_lab.latte.config import LatteConfig
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
     known = {name: (fixed,) for name, fixed in _FIXED.items()}
     known |= {"out_channels": (None, channels, 2 * channels), "cross_attention_dim": (None, hidden)}
     for name, values in known.items():
-        expected = " or ".join(map(str, values))
-        require(config[name] in values, f"diffusers setting {name}", expected, config[name])
+        require_one_of(config[name], values, f"diffusers setting {name}")
     return LatteConfig(
         **{ours: config[theirs] for ours, theirs in _SETTINGS.items()},
         hidden_size=hidden,
@@ -95,10 +94,9 @@ def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
     """Constructor arguments of LatteTransformer3DModel for our settings."""
     of = "of a model for diffusers"
     hint = "A matrix per block cannot be folded into a shared one, and diffusers has no such model."
-    given = repr(config.modulation)
-    require(config.modulation == "single", f"modulation {of}", "'single'", given, hint)
-    require(config.condition != "class", f"condition {of}", "'none' or 'text'", "'class'")
-    require(not config.causal, f"attention {of}", "not causal", "causal")
+    require_one_of(config.modulation, ("single",), f"modulation {of}", hint)
+    require_one_of(config.condition, ("none", "text"), f"condition {of}")
+    require_one_of(config.causal, (False,), f"causal attention {of}")
     return {theirs: getattr(config, ours) for ours, theirs in _SETTINGS.items()} | {
         "attention_head_dim": config.hidden_size // config.num_heads,
         "out_channels": config.out_channels,

@@ -68,8 +68,8 @@ def write_dataset(
 
 
 def write_world_sheet(path: Path) -> Path:
-    """Every subject at three moments, captioned, as PNG; all colours, motions, backgrounds and
-    styles take their turn."""
+    """Every subject at three moments, captioned, as PNG; colours, motions, backgrounds and styles
+    take turns."""
     clips, texts = [], []
     for i, subject in enumerate(SUBJECTS):
         motions, places = LEGAL_MOTIONS[subject], legal_backgrounds(subject)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import require, require_finite
+from vidgen_lab.latte.checks import require, require_finite, require_one_of
 from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -37,8 +37,7 @@ def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading
     zero terminal SNR need. Table 2 of Lin et al. 2023.
     """
     require(1 <= num_steps <= num_timesteps, "sampling steps", f"1 .. {num_timesteps}", num_steps)
-    known = spacing in ("leading", "trailing")
-    require(known, "timestep spacing", "'leading' or 'trailing'", repr(spacing))
+    require_one_of(spacing, ("leading", "trailing"), "timestep spacing")
     if spacing == "leading":
         return (torch.arange(num_steps) * (num_timesteps // num_steps)).flip(0)
     ratio = num_timesteps / num_steps
@@ -63,8 +62,7 @@ class DDPMSampler:
         variance: str = "fixed_small",
         spacing: str = "leading",
     ) -> None:
-        kinds = ("fixed_small", "learned_range")
-        require(variance in kinds, "variance", f"one of {kinds}", repr(variance))
+        require_one_of(variance, ("fixed_small", "learned_range"), "variance")
         total = scheduler.num_timesteps
         self.scheduler, self.variance = scheduler, variance
         num_steps = total if num_steps is None else num_steps

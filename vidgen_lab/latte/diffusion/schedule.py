@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require
+from vidgen_lab.latte.checks import require, require_one_of
 
 # diffusers' names: ours
 SCHEDULES = {
@@ -31,8 +31,7 @@ def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: f
     2021; the formula there *is* abar, so the betas are its steps, 1 - abar_{t+1}/abar_t, and
     accumulating them once gives it back.
     """
-    known = tuple(SCHEDULES.values())
-    require(schedule in known, "noise schedule", f"one of {known}", repr(schedule))
+    require_one_of(schedule, SCHEDULES.values(), "noise schedule")
     within = 0 < beta_start < 1 and 0 < beta_end < 1
     require(within, "beta_start and beta_end", "between 0 and 1", (beta_start, beta_end))
     if schedule == "linear":
@@ -95,8 +94,7 @@ class NoiseScheduler(nn.Module):
         zero_terminal_snr: bool = False,
     ) -> None:
         super().__init__()
-        known = tuple(PREDICTIONS.values())
-        require(prediction in known, "prediction", f"one of {known}", repr(prediction))
+        require_one_of(prediction, PREDICTIONS.values(), "prediction")
         require(num_timesteps > 1, "num_timesteps", "more than 1", num_timesteps)
         require(
             not (zero_terminal_snr and prediction == "epsilon"),
@@ -129,11 +127,11 @@ class NoiseScheduler(nn.Module):
         missing |= {"beta_start", "beta_end"}
         missing -= set(c if isinstance(c, dict) else ())
         require(not missing, str(file), "settings of a scheduler", f"none for {sorted(missing)}")
-        for name, known in {
-            "beta_schedule": tuple(SCHEDULES), "prediction_type": tuple(PREDICTIONS),
-            "trained_betas": (None,), "snr_shift_scale": (None, 1),  # CogVideoX-2B shifts by 3
-        }.items():  # fmt: skip
-            require(c.get(name) in known, f"{name} in {file}", f"one of {known}", c.get(name))
+        for name, known in (
+            ("beta_schedule", SCHEDULES), ("prediction_type", PREDICTIONS),
+            ("trained_betas", (None,)), ("snr_shift_scale", (None, 1)),  # CogVideoX-2B shifts by 3
+        ):  # fmt: skip
+            require_one_of(c.get(name), known, f"{name} in {file}")
         return cls(
             c["num_train_timesteps"],
             SCHEDULES[c["beta_schedule"]],
