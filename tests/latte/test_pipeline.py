@@ -111,7 +111,7 @@ def test_a_saved_pipeline_with_its_text_encoder_in_half_precision(stock, ours, t
     assert torch.equal(run(exact_too), exact)
 
 
-def test_our_unconditional_model_in_the_stock_pipeline():
+def test_our_unconditional_model_in_the_stock_pipeline(tmp_path):
     """Our own weights, exported: stock LattePipeline makes the clip that we make."""
     model = randomise(
         Latte(
@@ -130,6 +130,9 @@ def test_our_unconditional_model_in_the_stock_pipeline():
     )  # fmt: skip
     given = VideoGenerator(model, FrameVAE.from_diffusers(vae))(None, SAMPLERS["ddim"][1](), seed=4)
     assert given.frames.std() > 0.01 and (given.frames - expected).abs().max() <= 1e-5
+    pipe.save_pretrained(tmp_path)  # without a text encoder
+    again = VideoGenerator.from_diffusers(tmp_path)(None, SAMPLERS["ddim"][1](), seed=4)
+    assert torch.equal(again.frames, given.frames)
 
 
 # ----- our own way

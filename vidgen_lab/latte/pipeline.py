@@ -58,8 +58,9 @@ class VideoGenerator:
         text_dtype: of the text encoder alone; Latte and VAE stay in float32, like the sampler.
         """
         folder = require_folder(folder, "folder of a LattePipeline")
-        encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype)
         model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)
+        reads = model.config.condition == "text"
+        encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype) if reads else None
         return cls(model.to(device), vae.to(device), encoder)
 
     # 1. text

@@ -63,10 +63,9 @@ class DDPMSampler:
         spacing: str = "leading",
     ) -> None:
         require_one_of(variance, ("fixed_small", "learned_range"), "variance")
-        total = scheduler.num_timesteps
         self.scheduler, self.variance = scheduler, variance
-        num_steps = total if num_steps is None else num_steps
-        self.timesteps = spaced_timesteps(total, num_steps, spacing)
+        total = scheduler.num_timesteps
+        self.timesteps = spaced_timesteps(total, total if num_steps is None else num_steps, spacing)
 
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
@@ -86,17 +85,13 @@ class DDPMSampler:
         if last:
             return Step(mean, x0)
         small = ((1 - before) / (1 - abar) * beta).clamp(min=1e-20)
+        sigma = small.sqrt()
         if self.variance == "learned_range":
-            require(
-                extra is not None,
-                "output channels for a learned variance",
-                2 * x.shape[1],
-                x.shape[1],
-            )
+            channels = x.shape[1]
+            what = "output channels for a learned variance"
+            require(extra is not None, what, 2 * channels, channels)
             f = (extra + 1) / 2
             sigma = (0.5 * (f * beta.log() + (1 - f) * small.log())).exp()
-        else:
-            sigma = small.sqrt()
         return Step(mean + sigma * noise_like(x, generator), x0)
 
 
