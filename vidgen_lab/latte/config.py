@@ -36,11 +36,9 @@ class LatteConfig:
     attention: str = "fused"
 
     def __post_init__(self) -> None:
-        for name in (
-            "sample_size", "num_frames", "in_channels", "patch_size", "hidden_size", "depth",
-            "num_heads",
-        ):  # fmt: skip
-            require(getattr(self, name) > 0, name, "at least 1", getattr(self, name))
+        for name, value in vars(self).items():
+            if type(value) is int and name != "num_classes":
+                require(value > 0, name, "at least 1", value)
         for name, known in (
             ("modulation", ("block", "single")), ("condition", ("none", "class", "text")),
             ("attention", ("fused", "naive")),
