@@ -91,8 +91,10 @@ class SelfAttention(AttentionCore):
         implementation: str = "fused",
     ) -> None:
         super().__init__(dim, num_heads, implementation)
-        ways = ("time",) if causal else ("space", "time", "both")
-        require_one_of(along, ways, f"along of {'causal ' * causal}attention")
+        require_one_of(
+            along, ("time",) if causal else ("space", "time", "both"),
+            f"along of {'causal ' * causal}attention",
+        )  # fmt: skip
         self.along, self.causal = along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidgen_lab.latte.checks import require, require_folder, require_multiple, require_rank
-from vidgen_lab.latte.diffusion.samplers import noise_like
 from vidgen_lab.latte.tokens import patchify, unpatchify
 
 if TYPE_CHECKING:
@@ -36,7 +35,8 @@ class Posterior(NamedTuple):
 
 def reparameterize(mu: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """z = mu + sigma * eps: chance comes in from outside, so gradients reach mu and sigma."""
-    return mu + (0.5 * logvar).exp() * noise_like(mu, generator)
+    eps = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
+    return mu + (0.5 * logvar).exp() * eps
 
 
 class FrameGroupNorm(nn.GroupNorm):

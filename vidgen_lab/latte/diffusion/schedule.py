@@ -32,8 +32,10 @@ def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: f
     accumulating them once gives it back.
     """
     require_one_of(schedule, SCHEDULES.values(), "noise schedule")
-    within = 0 < beta_start < 1 and 0 < beta_end < 1
-    require(within, "beta_start and beta_end", "between 0 and 1", (beta_start, beta_end))
+    require(
+        0 < beta_start < 1 and 0 < beta_end < 1, "beta_start and beta_end", "between 0 and 1",
+        (beta_start, beta_end),
+    )  # fmt: skip
     if schedule == "linear":
         return torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float32)
     if schedule == "scaled_linear":
