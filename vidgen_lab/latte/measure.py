@@ -94,19 +94,17 @@ def count_flops(function: Callable[[], object]) -> int:
 def saved_bytes(function: Callable[[], Tensor], model: nn.Module | None = None) -> int:
     """Bytes that autograd keeps for the backward pass, without the parameters of `model`."""
     ignore = {p.untyped_storage().data_ptr() for p in model.parameters()} if model else set()
-    kept: dict[int, int] = {}
-    hold = []  # a storage freed early could lend its address to another
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         if storage.data_ptr() not in ignore:
-            kept[storage.data_ptr()] = storage.nbytes()
-            hold.append(storage)
+            kept[storage.data_ptr()] = storage  # if freed early, it could lend its address
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         function()
-    return sum(kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def attention_memory(

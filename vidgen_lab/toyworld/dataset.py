@@ -44,8 +44,7 @@ def write_dataset(
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: clips of two runs would mix; take another")
-    for name in ("videos", "truth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(count):

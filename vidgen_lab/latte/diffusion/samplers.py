@@ -40,9 +40,8 @@ def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading
     require_one_of(spacing, ("leading", "trailing"), "timestep spacing")
     if spacing == "leading":
         return (torch.arange(num_steps) * (num_timesteps // num_steps)).flip(0)
-    ratio = num_timesteps / num_steps
-    down = [num_timesteps - i * ratio for i in range(num_steps)]
-    return torch.tensor(down, dtype=torch.float64).round().long() - 1
+    down = torch.arange(num_steps, dtype=torch.float64) * (num_timesteps / num_steps)
+    return (num_timesteps - down).round().long() - 1
 
 
 class DDPMSampler:
