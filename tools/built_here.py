@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-CHECKS = ("require", "require_rank", "require_finite", "require_multiple")
+CHECKS = ("require", "require_one_of", "require_rank", "require_finite", "require_multiple")
 
 
 class _Bare(ast.NodeTransformer):

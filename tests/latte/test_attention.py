@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.latte.references import randomise
-from vidgen_lab.latte import Latte, LatteConfig
+from vidgen_lab.latte import Latte, LatteConfig, LatteInputError
 from vidgen_lab.latte.attention import (
     CrossAttention,
     SelfAttention,
@@ -68,6 +68,12 @@ def test_causal_attention_never_looks_ahead(implementation):
     layer = SelfAttention(16, 4, "time", causal=True, implementation=implementation)
     moved = changed(layer, torch.randn(1, 6, 2, 16), (3, 0))
     assert moved[:, 0].tolist() == [False, False, False, True, True, True]
+
+
+@pytest.mark.parametrize("settings", [{"along": "temporal"}, {"along": "both", "causal": True}])
+def test_a_way_to_look_that_does_not_exist_is_refused(settings):
+    with pytest.raises(LatteInputError, match="along of .*given '(temporal|both)'"):
+        SelfAttention(16, 4, **settings)
 
 
 def test_frames_attend_as_their_permutation_does():

@@ -65,6 +65,12 @@ def test_gradients_are_equal(layout):
     assert compared > 30
 
 
+def test_the_whole_model_is_where_the_weights_are():
+    ours = Latte.from_diffusers(reference().to("meta"))
+    places = {x.device.type for x in (*ours.parameters(), *ours.buffers())}
+    assert places == {"meta"}
+
+
 @pytest.mark.parametrize("layout", ["text", "no cross-attention", "text, other sizes"])
 def test_double_precision_agrees_to_rounding(layout):
     theirs = reference(layout).double()

@@ -77,7 +77,7 @@ def test_frozen_weights_are_not_trainable():
 
 def test_names():
     assert latte_config("S/4").patch_size == 4
-    for wrong in ("M/2", "XL", "XL/0", "xl/2", "S/two"):
+    for wrong in ("M/2", "XL", "XL/0", "xl/2", "S/two", "S/²"):
         with pytest.raises(LatteInputError, match="S/2, B/2, L/2, XL/2.*given"):
             latte_config(wrong)
 
@@ -188,6 +188,14 @@ def test_it_can_overfit_one_clip():
     assert losses[-1] < 0.3 * losses[0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_compiles_in_one_piece(kind):
+    model = randomise(tiny(kind)).eval()
+    torch.testing.assert_close(
+        call(torch.compile(model, backend="eager", fullgraph=True)), call(model)
+    )
+
+
 def test_fused_and_naive_models_agree():
     a, b = tiny("text"), tiny("text", attention="naive")
     b.load_state_dict(randomise(a).state_dict())
@@ -244,6 +252,9 @@ def test_wrong_inputs_are_named(kind, arguments, message):
         ({"condition": "class"}, "num_classes"),
         ({"condition": "text"}, "text_dim"),
         ({"num_frames": 0}, "at least 1, given 0"),
+        ({"num_heads": 0}, "num_heads: expected at least 1, given 0"),
+        ({"patch_size": 0}, "patch_size: expected at least 1, given 0"),
+        ({"hidden_size": 0}, "hidden_size: expected at least 1, given 0"),
         ({"attention": "flash"}, "'fused' or 'naive', given 'flash'"),
     ],
 )

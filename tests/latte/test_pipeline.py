@@ -1,5 +1,7 @@
 """Prompt to clip: our five steps, and the same numbers from stock LattePipeline."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, LattePipeline
@@ -9,6 +11,8 @@ from tests.latte.test_frame_vae import reference as reference_vae
 from vidgen_lab.latte import (
     DDIMSampler,
     DDPMSampler,
+    FlowEulerSampler,
+    FlowMatchingPath,
     FrameVAE,
     Latte,
     LatteConfig,
@@ -107,7 +111,7 @@ def test_a_saved_pipeline_with_its_text_encoder_in_half_precision(stock, ours, t
     assert torch.equal(run(exact_too), exact)
 
 
-def test_our_unconditional_model_in_the_stock_pipeline():
+def test_our_unconditional_model_in_the_stock_pipeline(tmp_path):
     """Our own weights, exported: stock LattePipeline makes the clip that we make."""
     model = randomise(
         Latte(
@@ -126,6 +130,9 @@ def test_our_unconditional_model_in_the_stock_pipeline():
     )  # fmt: skip
     given = VideoGenerator(model, FrameVAE.from_diffusers(vae))(None, SAMPLERS["ddim"][1](), seed=4)
     assert given.frames.std() > 0.01 and (given.frames - expected).abs().max() <= 1e-5
+    pipe.save_pretrained(tmp_path)  # without a text encoder
+    again = VideoGenerator.from_diffusers(tmp_path)(None, SAMPLERS["ddim"][1](), seed=4)
+    assert torch.equal(again.frames, given.frames)
 
 
 # ----- our own way
@@ -164,6 +171,45 @@ def test_negative_prompt_takes_the_empty_ones_place():
     assert torch.equal(empty, run(negative_prompt=""))
     assert not torch.equal(empty, other)
     assert torch.equal(other, run(null=make.encode_prompt("blue star")))
+
+
+def test_one_null_serves_several_prompts():
+    make, prompts = tiny(), ["a red ball", "a blue star"]
+    run = lambda **told: make(prompts, ddim(), 5.0, **told).latents  # noqa: E731
+    assert torch.equal(run(), run(null=make.text_encoder.null()))
+    assert torch.equal(run(), run(null=make.text_encoder.null().repeat(2)))
+    assert torch.equal(run(negative_prompt="blue star"), run(null=make.encode_prompt("blue star")))
+
+
+def test_several_clips_of_each_prompt():
+    make = tiny()
+    assert len(make("a ball", ddim(), batch=3).frames) == 3
+    four = make(["a ball", "a star"], ddim(), batch=2).latents
+    same = make(["a ball", "a ball", "a star", "a star"], ddim()).latents
+    assert torch.equal(four, same) and not torch.equal(four[0], four[1])
+    labels = torch.tensor([0, 3])
+    assert len(tiny("class")(None, ddim(), labels=labels, batch=2).frames) == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_models_in_half_precision_make_nearly_the_same_clip(ours, dtype):
+    """The sampler between the calls of the model stays in float32, whatever the model is in."""
+    half = VideoGenerator(
+        copy.deepcopy(ours.model).to(dtype),
+        FrameVAE(copy.deepcopy(ours.vae.vae).to(dtype)),
+        ours.text_encoder,
+    )
+    exact = VideoGenerator(ours.model, ours.vae, ours.text_encoder)
+    exact.initial_noise = lambda *a, **k: half.initial_noise(*a, **k).float()
+    levels = NoiseScheduler(prediction="v")
+    for sampler in (
+        DDIMSampler(levels, 3), DDPMSampler(levels, 3), FlowEulerSampler(FlowMatchingPath(), 3),
+    ):  # fmt: skip
+        made, expected = (make("a red ball", sampler, 2.0) for make in (half, exact))
+        assert made.latents.dtype == made.frames.dtype == torch.float32
+        gap = made.latents - expected.latents
+        assert gap.abs().mean() < 0.05 * expected.latents.abs().mean()
+        assert (made.frames - expected.frames).abs().mean() < 0.02
 
 
 def test_batch_and_single_prompts_agree():
@@ -229,10 +275,15 @@ def test_half_precision_breakage_is_named():
     ("kind", "arguments", "message"),
     [
         ("none", {"prompt": "a ball"}, "text encoder: expected a TextEncoder"),
-        ("none", {"text": NO_WORDS}, "condition of an unconditional model"),
-        ("none", {"labels": torch.zeros(1).long()}, "condition of an unconditional model"),
-        ("class", {}, "labels of a class-conditional model"),
-        ("text", {}, "prompt of a text-conditional model"),
+        ("none", {"text": NO_WORDS}, "condition 'none': expected no text"),
+        ("none", {"labels": torch.zeros(1).long()}, "condition 'none': expected no labels"),
+        ("class", {}, "condition 'class': expected labels, given none"),
+        ("class", {"labels": torch.zeros(1).long(), "text": NO_WORDS}, "expected no text"),
+        ("text", {}, "condition 'text': expected text, given none"),
+        ("text", {"prompt": "a ball", "labels": torch.zeros(1).long()}, "expected no labels"),
+        ("text", {"prompt": "a ball", "text": NO_WORDS}, "either prompt or text"),
+        ("text", {"prompt": "a ball", "negative_prompt": "", "null": NO_WORDS}, "or null"),
+        ("text", {"prompt": "a ball", "null": NO_WORDS}, "shapes and keys of the null condition"),
         ("text", {"prompt": "a ball", "height": 40}, "multiples of 16, given 40x32"),
     ],
 )

@@ -174,6 +174,16 @@ def test_samplers_reproduce_a_distribution(make):
     assert made.std().item() == pytest.approx(std, abs=0.05)
 
 
+@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+def test_ddpm_adds_no_noise_to_the_finished_clip(spacing, variance):
+    """Trailing steps end above timestep 0, where a learned variance may be as large as it likes."""
+    sampler = DDPMSampler(NoiseScheduler(), 12, variance, spacing)
+    output, x = torch.ones(2, 8, *SHAPE[2:]), torch.randn(SHAPE)
+    step = sampler.step(output, 11, x, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(step.latents, step.x0)
+
+
 def test_ddim_is_deterministic_and_ddpm_is_seeded():
     scheduler = NoiseScheduler(schedule="cosine")
     noise, denoiser = torch.randn(SHAPE), lambda x, t: 0.5 * x
@@ -242,6 +252,7 @@ def test_a_broken_model_is_named():
     ("make", "message"),
     [
         (lambda s: DDIMSampler(s, 0), "1 .. 1000, given 0"),
+        (lambda s: DDPMSampler(s, 0), "1 .. 1000, given 0"),
         (lambda s: DDPMSampler(s, 2000), "1 .. 1000, given 2000"),
         (lambda s: DDIMSampler(s, 10, eta=2), "eta"),
         (lambda s: DDPMSampler(s, 10, variance="learned"), "given 'learned'"),
@@ -253,6 +264,11 @@ def test_a_broken_model_is_named():
             "learned variance: expected 8, given 4",
         ),
         (lambda s: Guidance(toy_model, {"y": 1}, {"z": 1}), "keys of the null condition"),
+        (
+            lambda s: Guidance(toy_model, {"y": torch.ones(2)}, {"y": torch.ones(1)}),
+            r"null condition: expected .'y': \[2\].*given .'y': \[1\]",
+        ),
+        (lambda s: Guidance(toy_model, {"y": torch.ones(2)}, {"y": None}), "null condition"),
     ],
 )
 def test_wrong_inputs(make, message):

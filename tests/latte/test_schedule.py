@@ -2,7 +2,12 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    DDIMScheduler,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from diffusers.training_utils import compute_snr
 
 from vidgen_lab.latte import FlowMatchingPath, LatteInputError, NoiseScheduler
@@ -140,6 +145,8 @@ def test_learned_variance_stays_between_its_bounds():
         (lambda s: s.add_noise(*[torch.zeros(2, 3)] * 2, torch.zeros(2)), "integers"),
         (lambda s: NoiseScheduler(schedule="quadratic"), "given 'quadratic'"),
         (lambda s: NoiseScheduler(prediction="score"), "given 'score'"),
+        (lambda s: NoiseScheduler(beta_end=2), "between 0 and 1, given"),
+        (lambda s: NoiseScheduler(beta_start=math.nan), "between 0 and 1, given"),
     ],
 )
 def test_wrong_inputs(call, message):
@@ -158,6 +165,11 @@ def test_flow_path_is_a_straight_line_with_constant_velocity():
     slope = (x_s - step)[1:] / (s * 0.5)[1:, None, None]
     torch.testing.assert_close(slope, path.target(x, noise)[1:])
     torch.testing.assert_close(path.to_x0(path.target(x, noise), x_s, s), x)
+
+
+def test_a_flow_keeps_the_precision_of_its_clips():
+    x = torch.ones(2, 3).bfloat16()
+    assert FlowMatchingPath().add_noise(x, x, torch.tensor([0.1, 0.9])).dtype == torch.bfloat16
 
 
 def test_flow_noising_equals_diffusers():
@@ -189,4 +201,35 @@ def test_levels_of_a_saved_scheduler(tmp_path, kind):
     file = tmp_path / "scheduler_config.json"
     file.write_text(file.read_text().replace(theirs.config.beta_schedule, "laplace"))
     with pytest.raises(LatteInputError, match="beta_schedule"):
+        NoiseScheduler.from_diffusers(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "message"),
+    [
+        (CogVideoXDDIMScheduler(snr_shift_scale=3.0), "snr_shift_scale in .*given 3"),
+        (DDIMScheduler(trained_betas=[0.1] * 1000), "trained_betas in"),
+        (FlowMatchEulerDiscreteScheduler(), "settings of a scheduler, given none for"),
+    ],
+)
+def test_levels_that_are_not_ours_are_refused(tmp_path, theirs, message):
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(LatteInputError, match=message):
+        NoiseScheduler.from_diffusers(tmp_path)
+
+
+def test_the_levels_of_the_large_cogvideox(tmp_path):
+    theirs = CogVideoXDDIMScheduler(snr_shift_scale=1.0, rescale_betas_zero_snr=True,
+                                    prediction_type="v_prediction")  # fmt: skip
+    theirs.save_pretrained(tmp_path)
+    ours = NoiseScheduler.from_diffusers(tmp_path)
+    torch.testing.assert_close(
+        ours.alphas_cumprod, theirs.alphas_cumprod.float(), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_file_that_is_no_scheduler_is_named(tmp_path, text):
+    (tmp_path / "scheduler_config.json").write_bytes(text)
+    with pytest.raises(LatteInputError, match="scheduler_config.json: expected settings"):
         NoiseScheduler.from_diffusers(tmp_path)

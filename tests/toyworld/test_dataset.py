@@ -4,6 +4,7 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 
 from vidgen_lab.toyworld import Scene, parse_prompt, render
 from vidgen_lab.toyworld.dataset import write_dataset, write_world_sheet
@@ -30,6 +31,13 @@ def test_every_layout_lists_the_same_clips(tmp_path):
         assert np.array_equal(truth["boxes"], made.boxes)
         assert np.array_equal(truth["centers"], made.centers)
     assert not list(folder.rglob("*.tmp*"))
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path):
+    (tmp_path / "prompts.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        write_dataset(tmp_path, 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["prompts.txt"]
 
 
 def test_the_world_sheet_shows_every_subject(tmp_path):

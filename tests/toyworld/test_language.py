@@ -6,6 +6,7 @@ import pytest
 
 from vidgen_lab.toyworld import Scene, caption, parse_prompt, sample_scene
 from vidgen_lab.toyworld.language import REGISTERS, vocabulary
+from vidgen_lab.toyworld.prompts import read_prompt
 
 
 @pytest.mark.parametrize("register", REGISTERS)
@@ -14,7 +15,9 @@ def test_every_caption_reads_back_as_its_scene(register):
     for _ in range(400):
         scene = sample_scene(rng, held_out=None, reserved=True)
         text = caption(scene, register, rng)
-        assert {"style": "cartoon"} | parse_prompt(text) == scene.visible, text
+        reading = read_prompt(text)
+        assert {"style": "cartoon"} | reading.named == scene.visible, text
+        assert not reading.unjudged and not reading.ignored, text
 
 
 def test_a_vague_caption_never_says_anything_wrong():

@@ -65,6 +65,12 @@ def test_what_is_reserved_has_its_words(prompt, named):
         ("a lighthouse moving left", ["motion (moving left: a lighthouse does not do that here)"]),
         ("a red ball, vintage film", ["colour (red: black and white shows none)"]),
         ("a ball in 4k", []),
+        ("an aurora dancing in a forest, black and white", []),
+        ("a rose, old black-and-white vintage film", []),
+        ("a robot that cares for nobody", []),
+        ("a red ball in the snow at Noël", []),
+        ("two boxes", ["number (two)"]),
+        ("fishes in the ocean", ["number (fishes)"]),
     ],
 )
 def test_what_a_sentence_says_beyond_the_attributes(prompt, unjudged):
@@ -80,6 +86,8 @@ def test_what_a_sentence_says_beyond_the_attributes(prompt, unjudged):
         ("it is a ball that isn't there", {}),
         ("two puppies and three butterflies", {}),
         ("roter Ball 球", {"roter": None, "球": None}),
+        ("a piñata box, café_bar", {"piñata": None, "café": None, "bar": None}),
+        ("éstar 球ball", {"éstar": "star", "球ball": "ball"}),
     ],
 )
 def test_unknown_words_and_the_nearest_known_one(prompt, unknown):
@@ -92,6 +100,11 @@ def test_a_sentence_of_many_unknown_words_is_read_at_once():
         f"z{chr(97 + n % 26)}{chr(97 + n // 26 % 26)}{chr(97 + n // 676)}" for n in range(9000)
     ]
     assert len(unknown_words(" ".join(words))) == 9000
+
+
+def test_a_very_long_word_is_read_at_once():
+    assert unknown_words("n" * 100_000) == {"n" * 100_000: None}
+    assert parse_prompt("a red ball " + "n" * 100_000) == {"subject": "ball", "colour": "red"}
 
 
 def test_the_list_of_words_holds_every_noun():

@@ -88,7 +88,26 @@ def test_there_is_no_truth_without_its_files(tmp_path, monkeypatch):
     monkeypatch.setattr(raw.Path, "rename", interrupted)
     with pytest.raises(OSError, match="gone"):
         raw.write_raw(tmp_path, count=len(raw.SHARES))
-    assert not (tmp_path / "truth.jsonl").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_at_once_do_not_mix(tmp_path, monkeypatch):
+    """The second, which is done first, is whole; the first says that its place is taken."""
+    text = raw._Maker._text
+    inside = []
+
+    def meanwhile(maker):
+        if not inside:
+            inside.append(True)
+            raw.write_raw(tmp_path, len(raw.SHARES), seed=1)
+        text(maker)
+
+    monkeypatch.setattr(raw._Maker, "_text", meanwhile)
+    with pytest.raises(OSError):
+        raw.write_raw(tmp_path, len(raw.SHARES), seed=0)
+    files = {p.relative_to(tmp_path / "videos").as_posix() for p in tmp_path.rglob("videos/**/*.*")}
+    assert files == {p.file for p in raw.read_truth(tmp_path)}
+    assert {p.name for p in tmp_path.iterdir()} == {"videos", "truth.jsonl"}
 
 
 def test_shares_fill_any_size():
@@ -100,6 +119,8 @@ def test_shares_fill_any_size():
 def test_wrong_use_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least"):
         raw.write_raw(tmp_path, count=3)
+    with pytest.raises(ValueError, match="at most 5000"):
+        raw.write_raw(tmp_path, count=20_000)
     (tmp_path / "videos").mkdir()
     with pytest.raises(FileExistsError):
         raw.write_raw(tmp_path)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidgen_lab.latte.checks import require_one_of
+
 
 def naive_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
@@ -89,6 +91,10 @@ class SelfAttention(AttentionCore):
         implementation: str = "fused",
     ) -> None:
         super().__init__(dim, num_heads, implementation)
+        require_one_of(
+            along, ("time",) if causal else ("space", "time", "both"),
+            f"along of {'causal ' * causal}attention",
+        )  # fmt: skip
         self.along, self.causal = along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)

@@ -2,6 +2,7 @@
 here.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -18,6 +19,14 @@ def require(condition: bool, what: str, expected: object, given: object, hint: s
         raise LatteInputError(
             f"{what}: expected {expected}, given {given}.{' ' + hint if hint else ''}"
         )
+
+
+def require_one_of(value: object, known: Iterable, what: str, hint: str = "") -> None:
+    """Raise LatteInputError that names all of `known` unless `value` is one of them."""
+    known = tuple(known)
+    *others, last = map(repr, known)
+    expected = f"{', '.join(others)} or {last}" if others else last
+    require(value in known, what, expected, repr(value), hint)
 
 
 def require_folder(folder: str | Path, what: str, part: str = "") -> Path:
@@ -63,19 +72,16 @@ def require_finite(x: Tensor, what: str, training: bool = False) -> None:
     On an accelerator the answer costs a stop of the command queue, so a model in training skips the
     question there: the training loop looks at its loss anyway.
     """
-    if torch.compiler.is_compiling() or x.device.type == "meta":
-        return
-    if x.device.type != "cpu" and training:
-        return
-    if not torch.isfinite(x).all():
+    unasked = x.device.type == "meta" or (training and x.device.type != "cpu")
+    if not torch.compiler.is_compiling() and not unasked:
         bad = int((~torch.isfinite(x)).sum())
-        require(False, what, "finite values", f"{bad} of {x.numel()} NaN or infinite")
+        require(bad == 0, what, "finite values", f"{bad} of {x.numel()} NaN or infinite")
 
 
 def check_labels(labels: Tensor, batch: torch.Size, classes: int) -> None:
     """Labels must be [B] numbers 0 .. classes, the last meaning none."""
     require(labels.shape == batch, "class labels", list(batch), list(labels.shape))
-    if labels.device.type == "cpu":
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         low, high = int(labels.min()), int(labels.max())
         expected = f"0 .. {classes - 1}, or {classes} for none"
         require(low >= 0 and high <= classes, "class labels", expected, f"{low} .. {high}")

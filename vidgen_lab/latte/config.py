@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vidgen_lab.latte.checks import require
+from vidgen_lab.latte.checks import require, require_one_of
 from vidgen_lab.latte.conditioning import FREQUENCIES
 
 
@@ -36,18 +36,22 @@ class LatteConfig:
     attention: str = "fused"
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if type(value) is int and name != "num_classes":
+                require(value > 0, name, "at least 1", value)
+        for name, known in (
+            ("modulation", ("block", "single")), ("condition", ("none", "class", "text")),
+            ("attention", ("fused", "naive")),
+        ):  # fmt: skip
+            require_one_of(getattr(self, name), known, name)
         heads, patch, condition = self.num_heads, self.patch_size, self.condition
         fits = self.hidden_size % heads == 0 and self.hidden_size % 4 == 0
         for name, holds, expected in (
-            ("depth", self.depth > 0 and self.depth % 2 == 0, "an even number of blocks"),
+            ("depth", self.depth % 2 == 0, "an even number of blocks"),
             ("hidden_size", fits, f"a multiple of 4 and of {heads} heads"),
-            ("num_frames", self.num_frames > 0, "at least 1"),
             ("sample_size", self.sample_size % patch == 0, f"a multiple of the patch size {patch}"),
-            ("modulation", self.modulation in ("block", "single"), "'block' or 'single'"),
-            ("condition", condition in ("none", "class", "text"), "'none', 'class' or 'text'"),
             ("num_classes", condition != "class" or self.num_classes > 0, "> 0 for classes"),
             ("text_dim", condition != "text" or bool(self.text_dim), "> 0 for text"),
-            ("attention", self.attention in ("fused", "naive"), "'fused' or 'naive'"),
         ):
             require(holds, name, expected, repr(getattr(self, name)))
 
@@ -69,7 +73,7 @@ SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 
 def latte_config(name: str, **overrides) -> LatteConfig:
     """Settings of a published size, "S/2", "B/2", "L/2" or "XL/2", or of another patch: "S/4"."""
     size, _, patch = name.partition("/")
-    known = size in SIZES and patch.isdigit() and int(patch) > 0
+    known = size in SIZES and patch.isdecimal() and int(patch) > 0
     sizes = f"one of {', '.join(f'{s}/2' for s in SIZES)} (or another patch size after the slash)"
     require(known, "Latte size", sizes, repr(name))
     depth, hidden_size, num_heads = SIZES[size]

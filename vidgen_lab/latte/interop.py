@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.latte.checks import require, require_folder
+from vidgen_lab.latte.checks import require_folder, require_one_of
 from vidgen_lab.latte.config import LatteConfig
 
 if TYPE_CHECKING:
@@ -36,6 +36,15 @@ _NAMES = {
     "attn2.to_out.0": "cross.out",
     "ff.net.0.proj": "mlp.up",
     "ff.net.2": "mlp.down",
+}
+# settings that are one number on both sides: ours, diffusers'
+_SETTINGS = {
+    "sample_size": "sample_size",
+    "num_frames": "video_length",
+    "in_channels": "in_channels",
+    "patch_size": "patch_size",
+    "num_heads": "num_attention_heads",
+    "qkv_bias": "attention_bias",
 }
 # the settings of diffusers that our model has built in
 _FIXED = {
@@ -65,66 +74,37 @@ def _unread(name: str, config: LatteConfig) -> bool:
 def config_from_diffusers(config: dict[str, Any]) -> LatteConfig:
     """Our settings for a LatteTransformer3DModel's. Those that we cannot honour are an error."""
     hidden = config["num_attention_heads"] * config["attention_head_dim"]
-    for key, expected in _FIXED.items():
-        require(config[key] == expected, f"diffusers setting {key}", expected, config[key])
-    channels = config["in_channels"]
-    out_channels = config["out_channels"] or channels
-    require(
-        out_channels in (channels, 2 * channels),
-        "diffusers setting out_channels",
-        f"{channels} or {2 * channels}",
-        out_channels,
-    )
-    cross = config["cross_attention_dim"]
-    require(
-        cross in (None, hidden), "diffusers setting cross_attention_dim", f"None or {hidden}", cross
-    )
+    channels, cross = config["in_channels"], config["cross_attention_dim"]
+    known = {name: (fixed,) for name, fixed in _FIXED.items()}
+    known |= {"out_channels": (None, channels, 2 * channels), "cross_attention_dim": (None, hidden)}
+    for name, values in known.items():
+        require_one_of(config[name], values, f"diffusers setting {name}")
     return LatteConfig(
-        sample_size=config["sample_size"],
-        num_frames=config["video_length"],
-        in_channels=channels,
-        patch_size=config["patch_size"],
+        **{ours: config[theirs] for ours, theirs in _SETTINGS.items()},
         hidden_size=hidden,
         depth=2 * config["num_layers"],
-        num_heads=config["num_attention_heads"],
         modulation="single",
         condition="none" if cross is None else "text",
         text_dim=config["caption_channels"],
-        learn_sigma=out_channels == 2 * channels,
-        qkv_bias=config["attention_bias"],
+        learn_sigma=config["out_channels"] == 2 * channels,
     )
 
 
 def config_to_diffusers(config: LatteConfig) -> dict[str, Any]:
     """Constructor arguments of LatteTransformer3DModel for our settings."""
-    require(
-        config.modulation == "single",
-        "modulation of a model for diffusers",
-        "'single'",
-        repr(config.modulation),
-        "A matrix per block cannot be folded into a shared one, and diffusers has no such model.",
-    )
-    require(
-        config.condition != "class",
-        "condition of a model for diffusers",
-        "'none' or 'text'",
-        "'class'",
-    )
-    require(not config.causal, "attention of a model for diffusers", "not causal", "causal")
-    return {
-        "num_attention_heads": config.num_heads,
+    of = "of a model for diffusers"
+    hint = "A matrix per block cannot be folded into a shared one, and diffusers has no such model."
+    require_one_of(config.modulation, ("single",), f"modulation {of}", hint)
+    require_one_of(config.condition, ("none", "text"), f"condition {of}")
+    require_one_of(config.causal, (False,), f"causal attention {of}")
+    return {theirs: getattr(config, ours) for ours, theirs in _SETTINGS.items()} | {
         "attention_head_dim": config.hidden_size // config.num_heads,
-        "in_channels": config.in_channels,
         "out_channels": config.out_channels,
         "num_layers": config.pairs,
         "cross_attention_dim": config.hidden_size if config.condition == "text" else None,
-        "attention_bias": config.qkv_bias,
-        "sample_size": config.sample_size,
-        "patch_size": config.patch_size,
         "num_embeds_ada_norm": 1000,
         # of a text projection that nothing reads, 1 is the smallest
         "caption_channels": config.text_dim or 1,
-        "video_length": config.num_frames,
         **_FIXED,
     }
 
@@ -146,7 +126,7 @@ def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) 
             parts.setdefault(_our_name(name), []).append(weight)
     weights = {name: torch.cat(joined) for name, joined in parts.items()}
     latte.load_state_dict(weights, strict=True, assign=True)
-    return latte.train(model.training)
+    return latte.to(model.device).train(model.training)  # the positions too
 
 
 def to_diffusers(latte: nn.Module) -> "LatteTransformer3DModel":

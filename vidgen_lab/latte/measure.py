@@ -77,16 +77,14 @@ def count_flops(function: Callable[[], object]) -> int:
         sdpa_flop_count,
     )
 
-    def forward(q, k, v, *args, **kwargs) -> int:
-        return sdpa_flop_count(q, k, v)
-
-    def backward(grad, q, k, v, *args, **kwargs) -> int:
-        return sdpa_backward_flop_count(grad, q, k, v)
-
     aten = torch.ops.aten  # the counter knows the fused kernels of GPUs only
     cpu_kernels = {
-        aten._scaled_dot_product_flash_attention_for_cpu: forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: backward,
+        aten._scaled_dot_product_flash_attention_for_cpu: (
+            lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)
+        ),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+            lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
+        ),
     }
     with FlopCounterMode(display=False, custom_mapping=cpu_kernels) as counter:
         function()
@@ -96,19 +94,17 @@ def count_flops(function: Callable[[], object]) -> int:
 def saved_bytes(function: Callable[[], Tensor], model: nn.Module | None = None) -> int:
     """Bytes that autograd keeps for the backward pass, without the parameters of `model`."""
     ignore = {p.untyped_storage().data_ptr() for p in model.parameters()} if model else set()
-    kept: dict[int, int] = {}
-    hold = []  # a storage freed early could lend its address to another
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
         if storage.data_ptr() not in ignore:
-            kept[storage.data_ptr()] = storage.nbytes()
-            hold.append(storage)
+            kept[storage.data_ptr()] = storage  # if freed early, it could lend its address
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         function()
-    return sum(kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def attention_memory(

@@ -122,27 +122,16 @@ class Latte(nn.Module):
                 tokens = block(*args)  # [B, T, N, D]
             positions = None
         patches = self.final(tokens, cond)  # [B, T, N, p*p*Cout]
-        rows, cols = self.patch_embed.grid(x)
-        return unpatchify(patches, self.config.patch_size, rows, cols)  # [B, Cout, T, H, W]
+        grid = self.patch_embed.grid(x)
+        return unpatchify(patches, self.config.patch_size, *grid)  # [B, Cout, T, H, W]
 
-    def _check(
-        self,
-        x: Tensor,
-        t: Tensor | int,
-        labels: Tensor | None,
-        text: Tensor | None,
-        text_mask: Tensor | None,
-    ) -> Tensor:
+    def _check(self, x: Tensor, t: Tensor | int, labels, text, text_mask) -> Tensor:
         """Refuse what the model cannot take, in words. Returns the timesteps as [B]."""
         c, batch = self.config, x.shape[:1]
         require_rank(x, "B C T H W", "latents")
-        require(
-            x.shape[2] in (c.num_frames, 1),
-            "frames of the latents",
-            f"{c.num_frames} (or 1)",
-            x.shape[2],
-            "Axes are [B, C, T, H, W]; build the model with num_frames=... for another length.",
-        )
+        frames, expected = x.shape[2], f"{c.num_frames} (or 1)"
+        hint = "Axes are [B, C, T, H, W]; build the model with num_frames=... for another length."
+        require(frames in (c.num_frames, 1), "frames of the latents", expected, frames, hint)
         require(x.shape[1] == c.in_channels, "latent channels", c.in_channels, x.shape[1])
         require_multiple(x.shape[-2:], c.patch_size, "latents", "the patch size")
         require_finite(x, "latents", self.training)

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import (
-    LatteInputError,
-    require,
-    require_finite,
-    require_folder,
-    require_multiple,
-)
+from vidgen_lab.latte.checks import require, require_finite, require_folder, require_multiple
 from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
@@ -69,18 +63,17 @@ class VideoGenerator:
         text_dtype: of the text encoder alone; Latte and VAE stay in float32, like the sampler.
         """
         folder = require_folder(folder, "folder of a LattePipeline")
-        encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype)
         model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)
+        reads = model.config.condition == "text"
+        encoder = TextEncoder.from_diffusers(folder, None, device, text_dtype) if reads else None
         return cls(model.to(device), vae.to(device), encoder)
 
     # 1. text
     def encode_prompt(self, prompts: str | Sequence[str]) -> TextEmbedding:
         """Prompts to embeddings and mask."""
-        if self.text_encoder is None:
-            raise LatteInputError(
-                "text encoder: expected a TextEncoder for prompts, given none. "
-                "Pass text_encoder=..., or text=TextEmbedding(...) made elsewhere."
-            )
+        hint = "Pass text_encoder=..., or text=... and null=..., TextEmbeddings made elsewhere."
+        known = self.text_encoder is not None
+        require(known, "text encoder", "a TextEncoder for prompts", "none", hint)
         return self.text_encoder.encode(prompts)
 
     # 2. noise
@@ -109,27 +102,25 @@ class VideoGenerator:
         scale: float,
         rescale: float = 0.0,
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1."""
-        kind, told_nothing = self.model.config.condition, text is None and labels is None
-        if kind == "none":
-            require(told_nothing, "condition of an unconditional model", "none", "one")
-            return self.model
-        if kind == "class":
-            name = "labels of a class-conditional model"
-            require(labels is not None, name, f"[{batch}] numbers", "none")
-            empty = torch.full_like(labels, self.model.config.num_classes)
-            return Guidance(self.model, {"labels": labels}, {"labels": empty}, scale, rescale)
-        name = "prompt of a text-conditional model"
-        require(text is not None, name, "a prompt or text=...", "none")
-        if scale == 1:
-            null = text  # nothing reads it
-        elif null is None:
-            encoder = self.text_encoder
-            wanted = "null=... or a text encoder"
-            require(encoder is not None, "empty prompt for guidance", wanted, "neither")
-            null = encoder.null().repeat(batch)
-        cond, empty = ({"text": t.embeddings, "text_mask": t.mask} for t in (text, null))
-        return Guidance(self.model, cond, empty, scale, rescale)
+        """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1.
+
+        null: for each of the `batch` clips, or one for all; None for the empty prompt. A condition
+        that the model does not have, or lacks, the model itself refuses.
+        """
+        cond: dict[str, Tensor] = {}
+        empty: dict[str, Tensor] = {}
+        if labels is not None:
+            cond["labels"] = labels
+            empty["labels"] = torch.full_like(labels, self.model.config.num_classes)
+        if text is not None:
+            if scale == 1 or self.model.config.condition != "text":
+                null = text  # nothing reads it
+            elif null is None:
+                null = self.encode_prompt("")
+            null = null.repeat(batch) if len(null.mask) == 1 else null
+            for kind, words in ((cond, text), (empty, null)):
+                kind |= {"text": words.embeddings, "text_mask": words.mask}
+        return Guidance(self.model, cond, empty, scale, rescale) if cond else self.model
 
     # 4. decode
     @torch.no_grad()
@@ -158,20 +149,23 @@ class VideoGenerator:
         """Make clips.
 
         Args:
-            prompt: one or several; None with text=..., labels=... or for an unconditional model
-                (`batch` clips).
+            prompt: one or several; None with text=..., labels=... or for an unconditional model.
             seed: the same one gives the same noise on any device.
             negative_prompt: takes the empty prompt's place in guidance, as null=... does.
+            batch: clips of each prompt or label; of an unconditional model, clips.
             on_step: called with the number and the result of every step.
             size: height and width in pixels.
         """
         if prompt is not None:
             require(text is None, "prompt", "either prompt or text", "both")
             text = self.encode_prompt(prompt)  # 1. words to vectors
+        if negative_prompt is not None:
+            require(null is None, "negative prompt", "either negative_prompt or null", "both")
+            null = self.encode_prompt(negative_prompt)
+        text = None if text is None else text.repeat(batch)
+        labels = None if labels is None else labels.repeat_interleave(batch)
         told = labels if text is None else text.mask
         batch = batch if told is None else len(told)
-        if negative_prompt is not None:
-            null = self.encode_prompt([negative_prompt] * batch)
         generator = torch.Generator().manual_seed(seed)
         noise = self.initial_noise(batch, generator, **size)  # 2. where the way begins
         denoiser = self.guide(batch, text, null, labels, guidance_scale, rescale)  # 3. who leads

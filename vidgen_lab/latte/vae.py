@@ -162,20 +162,16 @@ class FrameVAE(nn.Module):
 
     def _framewise(self, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
         require_rank(x, "B C T H W", what)
-        frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
+        frames = x.transpose(1, 2).flatten(0, 1).to(self.vae.dtype)  # [B*T, C, H, W]
         parts = [function(part) for part in frames.split(self.chunk)]
         return torch.cat(parts).unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance, unscaled: 2 x [B, C, T, H/f, W/f]."""
         require_multiple(x.shape[-2:], self.spatial_factor, "clip")
-
-        def both(frames: Tensor) -> Tensor:
-            posterior = self.vae.encode(frames).latent_dist
-            return torch.cat([posterior.mean, posterior.logvar], dim=1)  # [M, 2C, H/f, W/f]
-
-        mu, logvar = self._framewise(both, x, "clip").chunk(2, dim=1)
-        return mu, logvar
+        both = self._framewise(lambda part: self.vae.encode(part).latent_dist.parameters, x, "clip")
+        mu, logvar = both.chunk(2, dim=1)
+        return mu, logvar.clamp(*LOGVAR_RANGE)
 
     def encode(self, x: Tensor) -> Tensor:
         """Clip in -1 .. 1 -> scaled latents, deterministic."""

@@ -36,8 +36,7 @@ def run(args: argparse.Namespace) -> None:
     if args.raw:
         from vidgen_lab.toyworld.raw import write_raw
 
-        number = {} if args.count is None else {"count": args.count}
-        folder = write_raw(args.folder, seed=args.seed, **number)
+        folder = write_raw(args.folder, args.count or 226, args.seed)
         print(f"Videos  {folder / 'videos'}")
         print(f"Truth   {folder / 'truth.jsonl'}")
         return
@@ -46,10 +45,6 @@ def run(args: argparse.Namespace) -> None:
             raise FileExistsError(f"{args.folder / 'world.png'} is there already; take another DIR")
         print(f"Sheet   {dataset.write_world_sheet(args.folder / 'world.png')}")
         return
-    if args.folder.exists() and any(args.folder.iterdir()):
-        raise FileExistsError(
-            f"{args.folder} is not empty: clips of two runs would mix; take another"
-        )
     size = {"width": args.width, "height": args.height, "num_frames": args.frames}
     folder = dataset.write_dataset(
         args.folder, args.count or 50, args.seed, held_out=args.held_out, **size

@@ -39,10 +39,12 @@ def write_dataset(
     - truth/NAME.npz: centers [T, 2], boxes [T, 4] and masks [T, H, W] of the subject.
 
     The lists are written last and together, so that an interrupted run leaves no list that lies.
+    Raises FileExistsError for a folder with anything in it.
     """
     folder = Path(folder)
-    for name in ("videos", "truth"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: clips of two runs would mix; take another")
+    (folder / "truth").mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows = []
     for number in range(count):
@@ -65,8 +67,8 @@ def write_dataset(
 
 
 def write_world_sheet(path: Path) -> Path:
-    """Every subject at three moments, captioned, as PNG; all colours, motions, backgrounds and
-    styles take their turn."""
+    """Every subject at three moments, captioned, as PNG; colours, motions, backgrounds and styles
+    take turns."""
     clips, texts = [], []
     for i, subject in enumerate(SUBJECTS):
         motions, places = LEGAL_MOTIONS[subject], legal_backgrounds(subject)

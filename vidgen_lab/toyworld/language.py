@@ -47,10 +47,7 @@ COLOUR_WORDS = {
 MOTION_PHRASES = {
     "left": ("moving left", "drifting to the left", "going left", "travelling from right to left"),
     "right": (
-        "moving right",
-        "drifting to the right",
-        "going right",
-        "travelling from left to right",
+        "moving right", "drifting to the right", "going right", "travelling from left to right",
     ),
     "up": ("moving up", "rising", "floating upwards", "climbing"),
     "down": ("moving down", "falling", "sinking downwards", "descending"),
@@ -59,7 +56,7 @@ MOTION_PHRASES = {
     "growing": ("growing", "getting bigger", "growing larger", "expanding"),
     "orbiting": ("orbiting", "moving in a circle", "circling", "going round in circles"),
     "in_place": ("swaying",),
-}
+}  # fmt: skip
 
 # What only some subjects do, in the words people use for it.
 SPECIAL_MOTIONS = {
@@ -87,10 +84,7 @@ SPECIAL_MOTIONS = {
     ("rose", "growing"): ("blooming", "blooming in time-lapse", "opening"),
     ("rose", "in_place"): ("swaying in the breeze",),
     ("lighthouse", "in_place"): (
-        "sweeping its beam",
-        "with its beam sweeping",
-        "beam sweeping",
-        "beam",
+        "sweeping its beam", "with its beam sweeping", "beam sweeping", "beam",
     ),
     ("cloud", "right"): ("rolling", "rolling over", "rolling right"),
     ("cloud", "left"): ("rolling left",),
@@ -98,57 +92,38 @@ SPECIAL_MOTIONS = {
     ("coffee", "in_place"): ("being poured", "pouring", "being filled"),
     ("robot", "right"): ("walking", "walking right", "marching right"),
     ("robot", "left"): ("walking left", "marching left"),
-}
+}  # fmt: skip
 
 BACKGROUND_PHRASES = {
     "meadow": (
-        "in a meadow",
-        "in a sunny meadow",
-        "in a sunlit meadow",
-        "through a sunlit meadow",
-        "on a green field",
-        "among tropical flowers",
-        "on a flower",
-        "in a park",
+        "in a meadow", "in a sunny meadow", "in a sunlit meadow", "through a sunlit meadow",
+        "on a green field", "among tropical flowers", "on a flower", "in a park",
     ),
     "desert": ("in a desert", "in the desert", "over sand dunes", "across a sandy desert"),
     "ocean": (
-        "over the ocean",
-        "above the sea",
-        "over the waves",
-        "at the ocean",
-        "on a foggy ocean",
+        "over the ocean", "above the sea", "over the waves", "at the ocean", "on a foggy ocean",
     ),
     "night_sky": (
-        "in a night sky",
-        "in the night sky",
-        "in a starry sky",
-        "across the starry sky",
-        "under the stars",
-        "in space",
+        "in a night sky", "in the night sky", "in a starry sky", "across the starry sky",
+        "under the stars", "in space",
     ),
     "mountains": (
-        "over mountain peaks",
-        "in the mountains",
-        "in front of snowy mountains",
+        "over mountain peaks", "in the mountains", "in front of snowy mountains",
         "over the mountains",
     ),
     "city": ("in a city", "in the city", "above a city skyline", "in front of skyscrapers"),
     "forest": ("in a forest", "in the woods", "among fir trees", "in a magical forest"),
     "snow": ("in the snow", "in a snowy landscape", "on a snowy winter day", "over snowy fields"),
-}
+}  # fmt: skip
 
 STYLE_PHRASES = {
     "cartoon": ("cartoon", "flat cartoon style", "colourful cartoon"),
     "vintage": (
-        "black and white",
-        "vintage film",
-        "black-and-white vintage film",
-        "old silent film",
+        "black and white", "vintage film", "black-and-white vintage film", "old silent film",
     ),
     "neon": ("neon", "glowing neon style", "at night", "neon night", "glowing"),
     "papercut": ("paper cut-out", "paper collage", "cut-out paper style", "papercut"),
-}
+}  # fmt: skip
 
 QUALITIES = (
     "high quality", "cinematic quality", "slow motion", "smooth motion", "detailed",
@@ -242,8 +217,8 @@ def vocabulary() -> list[str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Lower case words, and every other sign by itself."""
-    return re.findall(r"[a-z0-9]+|[^\sa-z0-9]", text.lower())
+    """Lower case words, in any alphabet, and every other sign by itself."""
+    return re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
 
 
 def _article(phrase: str, noun: str) -> str:

@@ -31,6 +31,7 @@ _NUMBER = r"[0-9]+|two|three|four|five|six|seven|eight|nine|ten|several|many|pai
 _PREPOSITION = (
     "in|on|over|at|under|across|with|through|near|by|of|from|behind|above|among|between|beside"
 )
+_NO_COLOUR = re.compile(r"black (- )?and (- )?white")  # names a style
 _ADJECTIVES = ("snowy", "winter")  # of a place only where no place is named: "snowy mountains"
 # What any sentence may hold without naming anything.
 _PLAIN = """
@@ -90,7 +91,7 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
     words = split_words(text)
     # several of a subject are that subject; "stars" are left alone, they are a place
     whole = " ".join(_plurals().get(word, word) for word in words)
-    whole = re.sub(r"\w+n ['’] t(?!\w)", "not", whole)  # doesn't, can't
+    whole = re.sub(r"(?<!\w)\w+n ['’] t(?!\w)", "not", whole)  # doesn't, can't
     unjudged = [f"negation ({' '.join(m.group().split())})" for m in _NEGATED.finditer(whole)]
     numbers = re.findall(rf"(?<!\w)(?:{_NUMBER})(?!\w)", whole)
     unjudged += [f"number ({w})" for w in numbers or [w for w in words if w in _plurals()]]
@@ -110,7 +111,7 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
         unjudged.append(f"motion ({verb}: a {subject[2]} does not do that here)")
     found = {
         "subject": subject[2],
-        "colour": _colour(text, subject),
+        "colour": _colour(_NO_COLOUR.sub(lambda m: " " * len(m.group()), text), subject),
         "motion": motion,
         "background": _background(outside),
         "style": _style(outside),
@@ -211,7 +212,7 @@ def _motion(text: str, subject: str) -> str | None:
 @cache
 def _plurals() -> dict[str, str]:
     nouns = {n for group in SUBJECT_NOUNS.values() for n in group if " " not in n} - {"star"}
-    plurals = {noun + end: noun for noun in nouns for end in ("s", "es")}
+    plurals = {noun + ("es" if noun.endswith(("x", "sh")) else "s"): noun for noun in nouns}
     plurals |= {noun[:-1] + "ies": noun for noun in nouns if noun.endswith("y")}
     return {plural: noun for plural, noun in plurals.items() if plural not in nouns}
 

@@ -6,7 +6,7 @@ precision and recall of a gate, of scene cuts and of duplicate groups are number
 
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,7 @@ SHARES = {
     "resized": 7, "trimmed": 7, "truncated": 6, "text": 3, "wrong_extension": 3, "rotated": 4,
     "variable_rate": 4, "odd_sound": 6, "hostile_name": 7,
 }  # fmt: skip
+MOST_FILES = 5000  # shows half of what there is: no scene comes twice, so a world can run out
 HOSTILE_NAMES = (
     "café.mp4", "日本の花.mp4", "with  spaces.mp4", "it's 100%.mp4", "-leading.mp4",
     "quote\"and;semi&amp.mp4" if os.name != "nt" else "semi;amp&.mp4", "#hash%05d.mp4",
@@ -64,25 +65,31 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
     """Write `count` files to folder/videos and their truth to folder/truth.jsonl.
 
     Every kind of defect appears at least once. The same arguments give the same collection with
-    one version of the encoders. Raises ValueError when `count` is too small for all kinds, and
-    FileExistsError when there is a collection already, or a truth.jsonl of something else.
+    one version of the encoders. Raises ValueError when `count` is too small for all kinds or too
+    large for the world, and FileExistsError when there is a collection already, or a truth.jsonl
+    of something else.
     """
     folder = Path(folder)
-    if count < len(SHARES):
-        raise ValueError(f"a raw collection has at least {len(SHARES)} files, one a defect")
+    if not len(SHARES) <= count <= MOST_FILES:
+        raise ValueError(
+            f"a raw collection has at least {len(SHARES)} files, one a defect, and at most "
+            f"{MOST_FILES}, as no scene is shown twice; not {count}"
+        )
     for there in (folder / "videos", folder / "truth.jsonl"):
         if there.exists():
             raise FileExistsError(f"{there} exists already; choose another folder")
-    building = folder / ".videos.part"
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    maker = _Maker(building, np.random.default_rng(seed))
-    for kind, number in _numbers(count).items():
-        for _ in range(number):
-            maker.make(kind)
-    lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
-    building.rename(folder / "videos")
-    write_files({folder / "truth.jsonl": lines})  # last: whoever finds it finds a whole collection
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".videos.", dir=folder) as part:
+        building = Path(part) / "videos"
+        building.mkdir()
+        maker = _Maker(building, np.random.default_rng(seed))
+        for kind, number in _numbers(count).items():
+            for _ in range(number):
+                maker.make(kind)
+        lines = "".join(json.dumps(vars(p), ensure_ascii=False) + "\n" for p in maker.planted)
+        building.rename(folder / "videos")
+        # last: whoever finds it finds a whole collection
+        write_files({folder / "truth.jsonl": lines}, new=True)
     return folder
 
 
@@ -123,18 +130,17 @@ class _Maker:
         if kind in _SPOILERS:
             spoil, end = _SPOILERS[kind]
             scene, clip = self._shot()
-            self._write(kind, spoil(clip.frames, self.rng), scene, end)
+            frames = spoil(clip.frames, self.rng)
+            planted = self._put(kind, encode_clip(Clip(frames, FPS)), scene, end)
+            if kind == "clean":
+                self._originals.append((planted, clip))
         elif kind in _COPIES:
             change, crf = _COPIES[kind]
             of, clip = self._original()
-            copy = Clip(change(clip.frames, self.rng), FPS)
-            self._note(kind, write_clip(copy, self._path(), crf), None, "duplicate", of)
+            data = encode_clip(Clip(change(clip.frames, self.rng), FPS), crf)
+            self._put(kind, data, None, "duplicate", of)
         else:
             getattr(self, f"_{kind}")()
-
-    def _clean(self) -> None:
-        scene, clip = self._shot()
-        self._originals.append((self._write("clean", clip.frames, scene), clip))
 
     def _film(self) -> None:
         """Two to five shots with hard cuts, each long enough to be a clip of its own and in another
@@ -142,32 +148,29 @@ class _Maker:
         shots: list[tuple[Scene, Clip]] = []
         for _ in range(int(self.rng.integers(2, 6))):
             shots.append(self._shot(elsewhere=shots[-1][0].background if shots else ""))
-        lengths = [clip.num_frames for _, clip in shots]
-        film = np.concatenate([clip.frames for _, clip in shots])
-        self._write("film", film, shots[0][0], cuts=tuple(np.cumsum(lengths[:-1]).tolist()))
+        cuts = np.cumsum([clip.num_frames for _, clip in shots[:-1]]).tolist()
+        film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
+        self._put("film", encode_clip(film), shots[0][0], cuts=tuple(cuts))
 
     def _exact_duplicate(self) -> None:
         of, _ = self._original()
-        path = self.folder / "copies" / self._path().name
-        path.parent.mkdir(exist_ok=True)
-        shutil.copyfile(self.folder / of.file, path)
-        self._note("exact_duplicate", path, None, "duplicate", of)
+        data = (self.folder / of.file).read_bytes()
+        self._put("exact_duplicate", data, None, "duplicate", of, stem="copies/clip")
 
     def _truncated(self) -> None:
         """An upload that broke off: the index at the front promises more than the file holds."""
         scene, clip = self._shot()
         data = encode_clip(clip)
         data = data[: int(len(data) * self.rng.uniform(0.5, 0.8))]
-        self._bytes("truncated", data, ".mp4", scene, "error")
+        self._put("truncated", data, scene, "error")
 
     def _text(self) -> None:
-        page = b"<html><body>404 Not Found</body></html>\n" * 40
-        self._bytes("text", page, ".mp4", None, "error")
+        self._put("text", b"<html><body>404 Not Found</body></html>\n" * 40, None, "error")
 
     def _wrong_extension(self) -> None:
         scene, clip = self._shot()
         suffix = (".avi", ".mkv", ".txt")[len(self.planted) % 3]
-        self._bytes("wrong_extension", encode_clip(clip), suffix, scene, "kept")
+        self._put("wrong_extension", encode_clip(clip), scene, suffix=suffix)
 
     def _rotated(self) -> None:
         self._converted("rotated", ".mp4", ("-display_rotation", 90), ("-c", "copy"))
@@ -186,8 +189,8 @@ class _Maker:
     def _hostile_name(self) -> None:
         scene, clip = self._shot()
         lap, number = divmod(self._made("hostile_name"), len(HOSTILE_NAMES))
-        path = self.folder / f"odd {lap}" / HOSTILE_NAMES[number]
-        self._note("hostile_name", write_clip(clip, path), scene)
+        name = f"odd {lap}/{HOSTILE_NAMES[number]}"
+        self._put("hostile_name", encode_clip(clip), scene, name=name)
 
     # helpers -----------------------------------------------------------------------------------
 
@@ -212,37 +215,28 @@ class _Maker:
     def _made(self, kind: str) -> int:
         return sum(planted.kind == kind for planted in self.planted)
 
-    def _path(self, suffix: str = ".mp4") -> Path:
-        """A new file with a random name, so that nothing can be guessed from the alphabet."""
-        return self.folder / f"clip_{int(self.rng.integers(16**8)):08x}{suffix}"
-
     def _converted(self, kind: str, suffix: str, before: tuple, after: tuple) -> None:
         scene, clip = self._shot()
-        source, path = write_clip(clip, self.folder / ".source.mp4"), self._path(suffix)
-        run_ffmpeg(*before, "-i", local(source), *after, local(path))
+        source, made = self.folder / ".source.mp4", self.folder / f".made{suffix}"
+        run_ffmpeg(*before, "-i", local(write_clip(clip, source)), *after, local(made))
+        self._put(kind, made.read_bytes(), scene, suffix=suffix)
         source.unlink()
-        self._note(kind, path, scene)
+        made.unlink()
 
-    def _bytes(self, kind: str, data: bytes, suffix: str, scene: Scene | None, end: str) -> None:
-        path = self._path(suffix)
+    def _put(
+        self, kind: str, data: bytes, scene: Scene | None, end: str = "kept",
+        of: Planted | None = None, cuts: tuple[int, ...] = (), stem: str = "clip",
+        suffix: str = ".mp4", name: str | None = None,
+    ) -> Planted:  # fmt: skip
+        """Write a file and what is true of it. end: "kept", "error" or the reason of a rejection;
+        of: what it is a copy of. Its name is random, so that nothing can be guessed from it."""
+        name = name or f"{stem}_{int(self.rng.integers(16**8)):08x}{suffix}"
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        self._note(kind, path, scene, end)
-
-    def _write(
-        self, kind: str, frames: np.ndarray, scene: Scene, end: str = "kept",
-        cuts: tuple[int, ...] = (),
-    ) -> Planted:  # fmt: skip
-        path = write_clip(Clip(frames, FPS), self._path())
-        return self._note(kind, path, scene, end, cuts=cuts)
-
-    def _note(
-        self, kind: str, path: Path, scene: Scene | None, end: str = "kept",
-        of: Planted | None = None, cuts: tuple[int, ...] = (),
-    ) -> Planted:  # fmt: skip
-        """Write down what is true of a file. end: "kept", "error" or the reason of a rejection."""
         rejected = end not in ("kept", "error")
         planted = Planted(
-            file=path.relative_to(self.folder).as_posix(),
+            file=name,
             kind=kind,
             expected="rejected" if rejected else end,
             reason=end if rejected else "",
@@ -287,15 +281,6 @@ def _resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames])
 
 
-def _trim(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    start, end = int(rng.integers(1, 4)), int(rng.integers(1, 4))
-    return frames[start:-end]
-
-
-def _shorten(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return frames[: int(rng.integers(4, 9))]
-
-
 def _barred(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Bars above and below are no reason to lose a film: they are cut off."""
     frames, bar = frames.copy(), int(HEIGHT * rng.uniform(0.08, 0.16))
@@ -317,26 +302,29 @@ def _exposed(frames: np.ndarray, gain: float) -> np.ndarray:
     return np.clip(frames * gain + 60 * (gain - 1), 0, 255)
 
 
-def _darken(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return (frames * rng.uniform(0.02, 0.05)).astype(np.uint8)
-
-
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 _SPOILERS: dict[str, tuple[Change, str]] = {
+    "clean": (lambda frames, rng: frames, "kept"),
     "blur": (_blur, "blurred"),
     "grainy_blur": (_grainy_blur, "blurred"),
     "frozen": (_freeze, "frozen"),
     "grainy_still": (_grainy_still, "static"),
     "tiny": (lambda frames, rng: _resized(frames, (64, 38)), "too_small"),
     "letterbox": (_barred, "kept"),
-    "short": (_shorten, "too_short"),
+    "short": (lambda frames, rng: frames[: int(rng.integers(4, 9))], "too_short"),
     "over_exposed": (_over_expose, "over_exposed"),
-    "dark": (_darken, "under_exposed"),
+    "dark": (
+        lambda frames, rng: (frames * rng.uniform(0.02, 0.05)).astype(np.uint8),
+        "under_exposed",
+    ),
 }
 # What becomes of a copy of a clip, and how much of it the coding spares.
 _SMALLER = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
 _COPIES: dict[str, tuple[Change, int]] = {
     "reencoded": (lambda frames, rng: frames, 34),
     "resized": (lambda frames, rng: _resized(frames, _SMALLER), 23),
-    "trimmed": (_trim, 23),
+    "trimmed": (
+        lambda frames, rng: frames[int(rng.integers(1, 4)) : -int(rng.integers(1, 4))],
+        23,
+    ),
 }

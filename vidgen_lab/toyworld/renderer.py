@@ -97,11 +97,8 @@ def render(
 def boxes_of(masks: np.ndarray) -> np.ndarray:
     """Tight boxes [T, 4] (x0, y0, x1, y1), end exclusive, of masks [T, H, W]; zeros for an empty
     mask."""
-    boxes = np.zeros((len(masks), 4), dtype=int)
-    for box, mask in zip(boxes, masks, strict=True):
-        ys, xs = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
-        if len(ys):
-            box[:] = xs[0], ys[0], xs[-1] + 1, ys[-1] + 1
+    boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], dtype=int)
+    boxes[:, 2:] += boxes[:, :2]  # from width and height to the far corner
     return boxes
 
 
@@ -147,9 +144,7 @@ def _fill(image: np.ndarray, points: np.ndarray, colour, scale: int) -> None:
 def _gradient(sky: tuple, width: int, height: int) -> np.ndarray:
     ramp = np.linspace(0, 1, height)[:, None, None]
     column = np.array(sky[0]) * (1 - ramp) + np.array(sky[1]) * ramp
-    return np.ascontiguousarray(
-        np.broadcast_to(np.round(column), (height, width, 3)).astype(np.uint8)
-    )
+    return np.repeat(np.round(column).astype(np.uint8), width, axis=1)
 
 
 def _shadow(canvas: np.ndarray, mask: np.ndarray, scale: int) -> None:

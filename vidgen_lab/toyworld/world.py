@@ -134,14 +134,12 @@ def sample_scene(
             colour=str(rng.choice(COLOURS)),
             motion=str(rng.choice(LEGAL_MOTIONS[subject])),
             background=str(rng.choice(legal_backgrounds(subject))),
-            style=_sample_style(rng, reserved),
+            style=str(
+                rng.choice(RESERVED_STYLES)
+                if reserved and rng.random() < RESERVED_STYLE_SHARE
+                else rng.choice(STYLES, p=STYLE_SHARES)
+            ),
             seed=int(rng.integers(2**31)),
         )
         if held_out is None or is_held_out(scene) == held_out:
             return scene
-
-
-def _sample_style(rng: np.random.Generator, reserved: bool) -> str:
-    if reserved and rng.random() < RESERVED_STYLE_SHARE:
-        return str(rng.choice(RESERVED_STYLES))
-    return str(rng.choice(STYLES, p=STYLE_SHARES))

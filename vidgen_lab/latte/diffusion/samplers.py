@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from vidgen_lab.latte.checks import require, require_finite
+from vidgen_lab.latte.checks import require, require_finite, require_one_of
 from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -37,13 +37,11 @@ def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading
     zero terminal SNR need. Table 2 of Lin et al. 2023.
     """
     require(1 <= num_steps <= num_timesteps, "sampling steps", f"1 .. {num_timesteps}", num_steps)
-    known = spacing in ("leading", "trailing")
-    require(known, "timestep spacing", "'leading' or 'trailing'", repr(spacing))
+    require_one_of(spacing, ("leading", "trailing"), "timestep spacing")
     if spacing == "leading":
         return (torch.arange(num_steps) * (num_timesteps // num_steps)).flip(0)
-    ratio = num_timesteps / num_steps
-    down = [num_timesteps - i * ratio for i in range(num_steps)]
-    return torch.tensor(down, dtype=torch.float64).round().long() - 1
+    down = torch.arange(num_steps, dtype=torch.float64) * (num_timesteps / num_steps)
+    return (num_timesteps - down).round().long() - 1
 
 
 class DDPMSampler:
@@ -52,7 +50,8 @@ class DDPMSampler:
         x_{t-1} = mean of q(x_{t-1} | x_t, x_0 predicted) + sigma_t z
 
     variance: "fixed_small" (the posterior's) or "learned_range" (the network's own, from the second
-    half of its output channels).
+    half of its output channels). The last step adds no noise (diffusers' does if it ends above
+    timestep 0, as trailing steps do).
     """
 
     def __init__(
@@ -62,11 +61,10 @@ class DDPMSampler:
         variance: str = "fixed_small",
         spacing: str = "leading",
     ) -> None:
-        kinds = ("fixed_small", "learned_range")
-        require(variance in kinds, "variance", f"one of {kinds}", repr(variance))
-        total = scheduler.num_timesteps
+        require_one_of(variance, ("fixed_small", "learned_range"), "variance")
         self.scheduler, self.variance = scheduler, variance
-        self.timesteps = spaced_timesteps(total, num_steps or total, spacing)
+        total = scheduler.num_timesteps
+        self.timesteps = spaced_timesteps(total, total if num_steps is None else num_steps, spacing)
 
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
@@ -83,20 +81,16 @@ class DDPMSampler:
 
         x0 = self.scheduler.to_x0(output, x, t)
         mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * x
-        if t == 0:
+        if last:
             return Step(mean, x0)
         small = ((1 - before) / (1 - abar) * beta).clamp(min=1e-20)
+        sigma = small.sqrt()
         if self.variance == "learned_range":
-            require(
-                extra is not None,
-                "output channels for a learned variance",
-                2 * x.shape[1],
-                x.shape[1],
-            )
+            channels = x.shape[1]
+            what = "output channels for a learned variance"
+            require(extra is not None, what, 2 * channels, channels)
             f = (extra + 1) / 2
             sigma = (0.5 * (f * beta.log() + (1 - f) * small.log())).exp()
-        else:
-            sigma = small.sqrt()
         return Step(mean + sigma * noise_like(x, generator), x0)
 
 
@@ -107,7 +101,9 @@ class DDIMSampler:
         x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z
         sigma = eta * sigma_DDPM
 
-    The last step lands on the clean clip.
+    A step jumps T // num_steps levels, as in diffusers, and the last one lands on the clean clip.
+    Trailing steps are T / num_steps apart; where that is no whole number, the jump falls short by
+    up to a level, which is little in tens of steps and much in hundreds.
     """
 
     def __init__(
@@ -206,9 +202,8 @@ class Guidance:
         scale: float = 7.0,
         rescale: float = 0.0,
     ) -> None:
-        require(
-            cond.keys() == null.keys(), "keys of the null condition", sorted(cond), sorted(null)
-        )
+        shapes = [{k: list(getattr(v, "shape", ())) for k, v in c.items()} for c in (cond, null)]
+        require(shapes[0] == shapes[1], "shapes and keys of the null condition", *shapes)
         require(0 <= rescale <= 1, "rescale", "0 .. 1", rescale)
         self.model, self.cond, self.null = model, cond, null
         self.scale, self.rescale = scale, rescale
@@ -238,16 +233,18 @@ def trajectory(
 
     Args:
         denoiser: (x [B, C, ...], t [B]) -> output; a `Latte`, a `Guidance`, any function.
-        noise: [B, C, ...] where the way begins.
+        noise: [B, C, ...] where the way begins, in the precision that the denoiser works in; the
+            steps between its calls are float32 at least.
     Raises:
         LatteInputError: the output is not finite (which usually means: half precision).
     """
-    x = noise
+    exact = torch.promote_types(noise.dtype, torch.float32)
+    x = noise.to(exact)
     for index, t in enumerate(sampler.timesteps.to(noise.device)):
         with torch.no_grad():
-            output = denoiser(x, t.expand(len(x)))
+            output = denoiser(x.to(noise.dtype), t.expand(len(x)))
             require_finite(output, f"output of the model at timestep {float(t):g}")
-            step = sampler.step(output, index, x, generator)
+            step = sampler.step(output.to(exact), index, x, generator)
         x = step.latents
         yield step
 
@@ -260,9 +257,7 @@ def sample(
     on_step: Callable[[int, Step], None] | None = None,
 ) -> Tensor:
     """Denoise to the end: the latents of a clip, [B, C, ...]."""
-    latents = noise
     for index, step in enumerate(trajectory(denoiser, sampler, noise, generator)):
-        latents = step.latents
         if on_step is not None:
             on_step(index, step)
-    return latents
+    return step.latents

@@ -14,19 +14,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require
+from vidgen_lab.latte.checks import require, require_one_of
 
-SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid")
-PREDICTIONS = ("epsilon", "x0", "v")
-_DIFFUSERS = {  # their names, ours
-    "linear": "linear",
-    "scaled_linear": "scaled_linear",
-    "squaredcos_cap_v2": "cosine",
+# diffusers' names: ours
+SCHEDULES = {
+    "linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine",
     "sigmoid": "sigmoid",
-    "epsilon": "epsilon",
-    "sample": "x0",
-    "v_prediction": "v",
-}
+}  # fmt: skip
+PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 
 
 def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
@@ -36,7 +31,11 @@ def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: f
     2021; the formula there *is* abar, so the betas are its steps, 1 - abar_{t+1}/abar_t, and
     accumulating them once gives it back.
     """
-    require(schedule in SCHEDULES, "noise schedule", f"one of {SCHEDULES}", repr(schedule))
+    require_one_of(schedule, SCHEDULES.values(), "noise schedule")
+    require(
+        0 < beta_start < 1 and 0 < beta_end < 1, "beta_start and beta_end", "between 0 and 1",
+        (beta_start, beta_end),
+    )  # fmt: skip
     if schedule == "linear":
         return torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float32)
     if schedule == "scaled_linear":
@@ -64,8 +63,9 @@ def rescale_to_zero_snr(betas: Tensor) -> Tensor:
     return 1 - torch.cat([abar[:1], abar[1:] / abar[:-1]])
 
 
-def _per_sample(values: Tensor, x: Tensor) -> Tensor:
-    """[B] -> [B, 1, ..., 1], beside x of any rank."""
+def _per_sample(values: Tensor, x: Tensor, t: Tensor | None = None) -> Tensor:
+    """[B], or what a table [N] holds at t [B], as [B, 1, ..., 1] beside x of any rank."""
+    values = values if t is None else values[t.to(values.device)]
     return values.to(x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
@@ -96,7 +96,7 @@ class NoiseScheduler(nn.Module):
         zero_terminal_snr: bool = False,
     ) -> None:
         super().__init__()
-        require(prediction in PREDICTIONS, "prediction", f"one of {PREDICTIONS}", repr(prediction))
+        require_one_of(prediction, PREDICTIONS.values(), "prediction")
         require(num_timesteps > 1, "num_timesteps", "more than 1", num_timesteps)
         require(
             not (zero_terminal_snr and prediction == "epsilon"),
@@ -114,26 +114,32 @@ class NoiseScheduler(nn.Module):
 
     @classmethod
     def from_diffusers(cls, folder: str | Path) -> "NoiseScheduler":
-        """The noise levels of a saved pipeline, or of a folder with scheduler_config.json."""
+        """The noise levels of a saved pipeline, or of a folder with scheduler_config.json.
+
+        Raises LatteInputError for a file of something else, and for levels that are made in a way
+        this class does not have.
+        """
         file = Path(folder) / "scheduler" / "scheduler_config.json"
         file = file if file.is_file() else Path(folder) / file.name
-        needed = {"beta_schedule", "prediction_type", "num_train_timesteps"}
-        needed |= {"beta_start", "beta_end"}
         try:
-            c = json.loads(file.read_text(encoding="utf-8"))
-        except RecursionError:
+            c = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
             c = None
-        missing = needed - set(c) if isinstance(c, dict) else needed
+        missing = {"beta_schedule", "prediction_type", "num_train_timesteps"}
+        missing |= {"beta_start", "beta_end"}
+        missing -= set(c if isinstance(c, dict) else ())
         require(not missing, str(file), "settings of a scheduler", f"none for {sorted(missing)}")
-        schedule, prediction = c["beta_schedule"], c["prediction_type"]
-        for name, given in (("beta_schedule", schedule), ("prediction_type", prediction)):
-            require(given in _DIFFUSERS, name, f"one of {set(_DIFFUSERS)}", given)
+        for name, known in (
+            ("beta_schedule", SCHEDULES), ("prediction_type", PREDICTIONS),
+            ("trained_betas", (None,)), ("snr_shift_scale", (None, 1)),  # CogVideoX-2B shifts by 3
+        ):  # fmt: skip
+            require_one_of(c.get(name), known, f"{name} in {file}")
         return cls(
             c["num_train_timesteps"],
-            _DIFFUSERS[schedule],
+            SCHEDULES[c["beta_schedule"]],
             c["beta_start"],
             c["beta_end"],
-            _DIFFUSERS[prediction],
+            PREDICTIONS[c["prediction_type"]],
             c.get("rescale_betas_zero_snr", False),
         )
 
@@ -141,7 +147,7 @@ class NoiseScheduler(nn.Module):
         """sqrt(abar_t) and sqrt(1 - abar_t) as [B, 1, ..., 1] beside x, in float32 at least."""
         require(t.ndim == 0 or t.shape == x.shape[:1], "timesteps", [x.shape[0]], list(t.shape))
         require(not t.dtype.is_floating_point, "dtype of timesteps", "integers", t.dtype)
-        abar = _per_sample(self.alphas_cumprod[t.to(self.alphas_cumprod.device)], x)
+        abar = _per_sample(self.alphas_cumprod, x, t)
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -178,22 +184,22 @@ class NoiseScheduler(nn.Module):
 
     def snr(self, t: Tensor | None = None) -> Tensor:
         """Signal-to-noise ratio abar/(1 - abar) of the given steps, or of all."""
-        abar = self.alphas_cumprod if t is None else self.alphas_cumprod[t]
+        abar = self.alphas_cumprod if t is None else self.alphas_cumprod[t.to(self.betas.device)]
         return abar / (1 - abar)
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t."""
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
-        c0 = _per_sample((beta * before.sqrt() / (1 - abar))[t], x_t)
-        ct = _per_sample(((1 - before) * (1 - beta).sqrt() / (1 - abar))[t], x_t)
+        c0 = _per_sample(beta * before.sqrt() / (1 - abar), x_t, t)
+        ct = _per_sample((1 - before) * (1 - beta).sqrt() / (1 - abar), x_t, t)
         return c0 * x0 + ct * x_t, self._posterior_log_variance(t, x_t)
 
     def _posterior_log_variance(self, t: Tensor, x: Tensor) -> Tensor:
         """log beta~_t; at t = 0, where beta~ is zero, its neighbour's (improved DDPM)."""
-        t = t.clamp(min=1)
-        abar, before = self.alphas_cumprod[t], self.alphas_cumprod[t - 1]
-        return _per_sample((self.betas[t] * (1 - before) / (1 - abar)).log(), x)
+        abar, beta = self.alphas_cumprod, self.betas
+        table = (beta[1:] * (1 - abar[:-1]) / (1 - abar[1:])).log()
+        return _per_sample(table, x, t.clamp(min=1) - 1)
 
     def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
         """The network's variance channels (in -1 .. 1) as a log-variance.
@@ -203,7 +209,7 @@ class NoiseScheduler(nn.Module):
         beta_t and the posterior's beta~_t bound the true reverse step (improved DDPM, equation 15).
         """
         low = self._posterior_log_variance(t, output)
-        high = _per_sample(self.betas.log()[t], output)
+        high = _per_sample(self.betas.log(), output, t)
         f = (output + 1) / 2
         return f * high + (1 - f) * low
 
@@ -224,7 +230,7 @@ class FlowMatchingPath:
 
     def add_noise(self, x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
         s = _per_sample(s, x0)
-        return (1 - s) * x0 + s * noise
+        return ((1 - s) * x0 + s * noise).to(x0.dtype)
 
     def target(self, x0: Tensor, noise: Tensor) -> Tensor:
         return noise - x0
