@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 # Containers that keep the time of every single picture; a read after a seek checks them all.
-_CLOCKED = ("mov,", "matroska", "mpegts", "flv", "asf")
+_CLOCKED = ("mov,", "matroska", "mpegts", "flv")
 # x264's early 4:4:4 streams are decoded by a rule that only the file's first packet announces.
 _NEEDS_ITS_START = ("yuv444", "yuvj444", "gbr")
 
@@ -42,11 +42,12 @@ def index_packets(
     """(index, first picture) from demuxing the stream once and decoding no more than it takes.
 
     The index is None where the packets do not tell the frames: without time stamps, with doubled
-    ones, or when pictures precede the first key frame (a stream cut inside an open GOP), which may
-    not decode and would shift every number. Packets in front of an edit list's start are marked to
+    ones, when their clock is set back (recordings joined byte by byte), or when pictures precede
+    the first key frame (a stream cut inside an open GOP), which may not decode and would shift
+    every number. Packets in front of an edit list's start are marked to
     be discarded and do not count. The picture is None when nothing decodes.
     """
-    stamps, first_key, first = [], None, None
+    stamps, clock, first_key, first = [], [], None, None
     try:
         for packet in container.demux(stream):
             if first is None:
@@ -57,12 +58,13 @@ def index_packets(
                 first_key = packet.pts
             if not packet.is_discard:
                 stamps.append(packet.pts)
+                clock += [] if packet.dts is None else [packet.dts]
     except av.FFmpegError:
         pass  # cut short: what was read counts
     if not stamps or None in stamps or first is None or first_key is None:
         return None, first
     pts = np.unique(np.asarray(stamps, dtype=np.int64))
-    if len(pts) < len(stamps) or first_key > pts[0]:
+    if len(pts) < len(stamps) or first_key > pts[0] or (np.diff(clock) < 0).any():
         return None, first
     codec = stream.codec_context.codec
     clocked = container.format.name.startswith(_CLOCKED)

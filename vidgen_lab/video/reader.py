@@ -31,6 +31,7 @@ FILES_ONLY = {"protocol_whitelist": "file"}
 _BACK = (0.0, 3.0, 15.0)  # seconds before the wanted frame to seek to, one try after another
 _MOST = 0.7  # of the frames up to the last that is wanted: then no seek saves decoding
 _PREDICTED = (2, 3)  # picture types P and B: no picture to begin with
+_CODECS = {"libdav1d": "av1"}  # decoders that are not called as what they decode
 
 
 class VideoError(ValueError):
@@ -104,7 +105,8 @@ class VideoReader:
         with open_video(self.path) as container:
             stream = container.streams.best("video")
             self.track = stream.index
-            codec, tick = stream.codec_context.name, float(stream.time_base)
+            decoder, tick = stream.codec_context.name, float(stream.time_base)
+            self._codec = _CODECS.get(decoder, decoder)
             header_rate = float(stream.average_rate or stream.guessed_rate or 0)
             has_audio = bool(container.streams.audio)
             self._index, first = index_packets(container, stream)
@@ -126,7 +128,7 @@ class VideoReader:
             fps=fps,
             num_frames=num_frames,
             duration=num_frames / fps,
-            codec=codec,
+            codec=self._codec,
             pix_fmt=first.format.name,
             rotation=round((first.rotation or 0) / 90) * 90 % 360,
             variable_fps=variable,
@@ -231,13 +233,15 @@ class VideoReader:
         key = self._land(container, stream, int(pts[first]))
         number = int(np.searchsorted(pts, key.pts))
         for packet in chain([key], container.demux(stream)):
-            if has_hole(packet, self.info.codec):
+            if has_hole(packet, self._codec):
                 raise _Astray
             for frame in packet.decode():
                 if frame.pts is not None and frame.pts < key.pts:
                     continue  # shown before the key frame, made of pictures before it
-                no_start = frame.pts == key.pts and frame.pict_type in _PREDICTED
+                # A container may call any packet a key frame: the decoder has to say so as well.
+                start = frame.key_frame and frame.pict_type not in _PREDICTED
                 expected = pts[number] if number < len(pts) else None
+                no_start = frame.pts == key.pts and not start
                 if frame.pts != expected or frame.is_corrupt or no_start:
                     raise _Astray
                 yield Picture(number, frame, True)
@@ -287,31 +291,36 @@ class VideoReader:
         """Every picture that decodes. In front of the first one damage is none: a recording that
         begins in the middle of a stream cannot be decoded there yet."""
         places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
-        number, hurt = -1, None  # hurt: the first frame since the damage
+        number, hurt, keys = -1, None, set()  # hurt: the first frame since the damage
         listening = complaints() if careful else nullcontext([])
         with open_video(self.path) as container, listening as heard:
             stream = container.streams.best("video")
-            codec = stream.codec_context.name
             kind = container.format.name
             cut_off = careful and lacks_its_end(self.path, kind)
             torn_at = torn_places(self.path, kind, index.pts) if careful and places else ()
             for packet in _demux(container, stream):
+                keys |= {packet.pts} if packet.is_keyframe else set()
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
                 frames, failed = _decode(packet)
-                failed |= torn or grave(heard) or has_hole(packet, codec)
+                failed |= torn or grave(heard) or has_hole(packet, self._codec)
                 if failed and number >= 0 and hurt is None:
                     hurt = places.get(packet.pts, number + 1)
                 for frame in frames:
                     expected = number + 1
-                    number = max(expected, places.get(frame.pts, 0))
+                    place = places.get(frame.pts, expected)
+                    if place < expected:  # late: a later picture was shown before it
+                        continue
+                    number, stray = place, bool(places) and frame.pts not in places
                     if hurt is None and number in torn_at:
                         hurt = number
-                    if hurt is None and (frame.is_corrupt or (number > expected and index)):
+                    if hurt is None and (frame.is_corrupt or stray or number > expected):
                         hurt = expected
-                    if hurt is not None and frame.key_frame and not frame.is_corrupt:
-                        # Without clocks, nobody knows how many pictures were lost.
-                        hurt = None if places and number > hurt else hurt
+                    # An AV1 decoder calls a key frame also what repeats one for a lost picture.
+                    fresh = frame.key_frame and frame.pts in keys and not frame.is_corrupt
+                    # Without clocks, nobody knows how many pictures were lost.
+                    if places and fresh and hurt is not None and number > hurt:
+                        hurt = None
                     yield Picture(number, frame, hurt is None or number < hurt)
         if cut_off:
             raise VideoError(f"{self.path} is damaged: cut off after {number + 1} frames")
