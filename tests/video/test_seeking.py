@@ -159,6 +159,13 @@ def test_a_picture_that_changes_its_size_is_read_at_the_first_one(master, tmp_pa
     assert {frame.shape for frame in VideoReader(both)} == {(HEIGHT, WIDTH, 3)}
 
 
+def test_columns_that_a_stream_cuts_off_on_the_left_are_not_shown(master, tmp_path):
+    path = tmp_path / "cropped.mkv"
+    ffmpeg("-i", master, "-c", "copy", "-bsf:v", "h264_metadata=crop_left=10:crop_top=6", path)
+    clip = read_clip(path, 3, 2)
+    assert np.array_equal(clip.frames, read_clip(master, 3, 2).frames[:, 6:, 10:])
+
+
 def test_reading_small_equals_scaling_down(master):
     small = VideoReader(master, shrink_to=32).read(10, 3)
     assert small.frames.shape == (3, 32, 48, 3)

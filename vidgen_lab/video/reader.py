@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
 from vidgen_lab.video.clip import Clip
@@ -372,4 +373,5 @@ def open_video(path: str | Path) -> av.container.InputContainer:
         what = "no video track" if stream is None else "a video track of an unknown codec"
         raise VideoError(f"{path} has {what}")
     stream.codec_context.thread_count = 1
+    stream.codec_context.flags |= Flags.unaligned  # else a few columns that are cut off are shown
     return container
