@@ -329,15 +329,16 @@ class VideoReader:
     def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
         """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also
         where the stream changes its own. Remembers how to convert from one picture to the next."""
-        size, scaling = (self.info.width, self.info.height), {}
+        size, scaling = [self.info.width, self.info.height], {}
         scale = self.shrink_to / min(size) if self.shrink_to else 1.0
         if scale < 1:
             size, scaling = [max(1, round(s * scale)) for s in size], {"interpolation": "AREA"}
-        turn, reformatter = self._upright.turner(), VideoReformatter()
+        upright, reformatter = self._upright, VideoReformatter()
+        size = size[::-1] if upright.diagonal else size
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
-            rgb = reformatter.reformat(turn(frame), *size, "rgb24", **scaling, **_ALONE)
-            return rgb.to_ndarray()
+            rgb = reformatter.reformat(frame, *size, "rgb24", **scaling, **_ALONE)
+            return upright.turned(rgb.to_ndarray())
 
         return convert
 
