@@ -8,7 +8,7 @@ its place and never passed off as a picture.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -153,23 +153,16 @@ class VideoReader:
         if self._index.seekable and covered < _MOST * far:
             yield from (self.read(*span) for span in spans)
             return
-        ends = {span[-1] for span in wanted}
         places = sorted({number for span in wanted for number in span})
-        pictures, kept, waiting = self.converted(), {}, 0
-        for number, rgb, whole in pictures:
-            if places and number >= places[0]:
-                self._check(places[0], whole and number == places[0])
-                kept[places.pop(0)] = rgb
-            while number in ends and waiting < len(wanted) and wanted[waiting][-1] <= number:
-                span = wanted[waiting]
-                frames = np.stack([kept[n] for n in span])
-                yield self._clip(frames, span.start, span.step)
-                waiting += 1
-                still = min((s.start for s in wanted[waiting:]), default=number + 1)
-                kept = {n: picture for n, picture in kept.items() if n >= still}
-            if waiting == len(wanted):
-                return
-        self._check(places[0] if places else self.info.num_frames - 1, False)
+        chosen = zip(places, self._chosen(self.pictures(), places), strict=True)
+        last, kept = -1, {}
+        for done, span in enumerate(wanted, 1):
+            while last < span[-1]:
+                last, rgb = next(chosen)
+                kept[last] = rgb
+            yield self._clip(np.stack([kept[n] for n in span]), span.start, span.step)
+            still = min((s.start for s in wanted[done:]), default=0)
+            kept = {n: picture for n, picture in kept.items() if n >= still}
 
     def _clip(self, frames: np.ndarray, start: int, stride: int) -> Clip:
         meta = {"source": str(self.path), "start": start, "stride": stride}
@@ -177,12 +170,7 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All frames in order, uint8 [H, W, 3], one in memory at a time. VideoError at damage."""
-        count = 0
-        for number, rgb, whole in self.converted():
-            self._check(count, whole and number == count)
-            yield rgb
-            count += 1
-        self._check(count, count == self.info.num_frames)
+        yield from self._chosen(self.pictures(), range(self.info.num_frames))
 
     def pictures(self, careful: bool = False) -> Iterator[Picture]:
         """All pictures in order as the decoder gives them, damaged ones too. A number that is left
@@ -266,27 +254,31 @@ class VideoReader:
 
     def _collect(self, pictures: Iterator[Picture], wanted: range) -> np.ndarray:
         """uint8 [len(wanted), H, W, 3]; VideoError where one of them is damaged or missing."""
-        frames, place, convert, number = None, 0, self._converter(), -1
-        for number, frame, whole in pictures:
-            if number < wanted[place]:
-                continue
-            self._check(wanted[place], whole and number == wanted[place])
-            rgb = convert(frame)
+        frames = None
+        for place, rgb in enumerate(self._chosen(pictures, wanted)):
             if frames is None:
                 frames = np.empty((len(wanted), *rgb.shape), np.uint8)
             frames[place] = rgb
-            place += 1
-            if place == len(wanted):
-                return frames
+        return frames
+
+    def _chosen(self, pictures: Iterator[Picture], places: Sequence[int]) -> Iterator[np.ndarray]:
+        """The frames with these numbers, which rise, uint8 [H, W, 3]."""
+        waiting, convert, number = iter(places), self._converter(), -1
+        place = next(waiting)
+        for number, frame, whole in pictures:
+            if number < place:
+                continue
+            if not whole or number > place:
+                seconds = self.times[place]
+                raise VideoError(f"{self.path} is damaged at frame {place} ({seconds:.2f} s)")
+            yield convert(frame)
+            place = next(waiting, None)
+            if place is None:
+                return
         raise VideoError(
             f"{self.path} is damaged: it announces {self.info.num_frames} frames, "
             f"decoding ends after {number + 1}"
         )
-
-    def _check(self, number: int, whole: bool) -> None:
-        if not whole:
-            seconds = self.times[min(number, len(self.times) - 1)]
-            raise VideoError(f"{self.path} is damaged at frame {number} ({seconds:.2f} s)")
 
     def _pictures(self, index: Index | None, careful: bool = False) -> Iterator[Picture]:
         """Every picture that decodes. In front of the first one damage is none: a recording that
@@ -294,12 +286,12 @@ class VideoReader:
         places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
         number, hurt, keys = -1, None, set()  # hurt: the first frame since the damage
         listening = complaints() if careful else nullcontext([])
-        with open_video(self.path) as container, listening as heard:
+        with open_video(self.path) as container, listening as heard, suppress(av.FFmpegError):
             stream = container.streams.best("video")
             kind = container.format.name
             cut_off = careful and lacks_its_end(self.path, kind)
             torn_at = torn_places(self.path, kind, index.pts) if careful and places else ()
-            for packet in _demux(container, stream):
+            for packet in container.demux(stream):  # as far as the file can be read
                 keys |= {packet.pts} if packet.is_keyframe else set()
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
@@ -341,14 +333,6 @@ class VideoReader:
             return upright.turned(rgb.to_ndarray())
 
         return convert
-
-
-def _demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """The packets of a stream, as far as the file can be read."""
-    try:
-        yield from container.demux(stream)
-    except av.FFmpegError:
-        return
 
 
 def _decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
