@@ -4,9 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from vidgen_lab.pipeline.manifest import Row
 
@@ -67,21 +65,18 @@ def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
 
 def _families(rows: Sequence[Row]) -> Mapping[str, str]:
     """Source -> smallest content of all sources tied to it."""
-    numbers: dict[str, int] = {}
-    ties = []
+    ties = DisjointSet()
     for row in rows:
-        node = numbers.setdefault(f"source {row.source}", len(numbers))
-        for other in (f"content {row.sha256}", f"group {row.info.get('group', row.clip_id)}"):
-            ties.append((node, numbers.setdefault(other, len(numbers))))
-    one, other = np.array(ties).T.reshape(2, -1)
-    graph = coo_array((np.ones(len(ties), bool), (one, other)), shape=(len(numbers),) * 2)
-    _, family = connected_components(graph, directed=False)
-    place = {row.source: family[numbers[f"source {row.source}"]] for row in rows}
-    smallest: dict[int, str] = {}
+        names = [f"source {row.source}", f"group {row.info.get('group', row.clip_id)}"]
+        names += [f"content {row.sha256}"] if row.sha256 else []
+        for name in names:
+            ties.add(name)
+            ties.merge(names[0], name)
+    smallest: dict[str, str] = {}
     for row in rows:
-        name = row.sha256 or row.source
-        smallest[place[row.source]] = min(name, smallest.get(place[row.source], name))
-    return {source: smallest[number] for source, number in place.items()}
+        family, name = ties[f"source {row.source}"], row.sha256 or row.source
+        smallest[family] = min(name, smallest.get(family, name))
+    return {row.source: smallest[ties[f"source {row.source}"]] for row in rows}
 
 
 def _place(name: str) -> float:
