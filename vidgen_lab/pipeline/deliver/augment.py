@@ -94,11 +94,8 @@ class VideoAugmentationPipeline:
             places = held[places]
         if backwards:
             places = places[::-1]
-        drawn = {
-            "speed": speed,
-            "backwards": backwards,
-            "dropped": int((drops is not None) and drops.sum()),
-        }
+        dropped = 0 if drops is None else int(drops.sum())
+        drawn = {"speed": speed, "backwards": backwards, "dropped": dropped}
         return Augmented(Clip(clip.frames[places], clip.fps, clip.meta), drawn)
 
     def spatial_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
@@ -115,12 +112,7 @@ class VideoAugmentationPipeline:
             cv2.warpAffine(f, matrix, size, flags=how, borderMode=cv2.BORDER_REFLECT_101)
             for f in clip.frames
         ]
-        drawn = {
-            "crop": float(share),
-            "angle": float(angle),
-            "flip": flip,
-            "matrix": matrix.tolist(),
-        }
+        drawn = {"crop": share, "angle": angle, "flip": flip, "matrix": matrix.tolist()}
         return Augmented(Clip(np.stack(frames), clip.fps, clip.meta), drawn)
 
     def color_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
@@ -135,11 +127,10 @@ class VideoAugmentationPipeline:
         grey = frames @ np.array([0.299, 0.587, 0.114], np.float32)
         frames = (frames - grey[..., None]) * saturation + grey[..., None]
         frames = np.clip(np.rint(frames), 0, 255).astype(np.uint8)
-        turned = np.stack([_turn_hue(frame, hue) for frame in frames])
-        drawn = {
-            "brightness": float(brightness), "contrast": float(contrast),
-            "saturation": float(saturation), "hue": float(hue),
-        }  # fmt: skip
+        turned = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL) for frame in frames])
+        turned[..., 0] += np.uint8(round(hue * 256) % 256)  # wraps around, as hues do
+        turned = np.stack([cv2.cvtColor(frame, cv2.COLOR_HSV2RGB_FULL) for frame in turned])
+        drawn = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
         return Augmented(Clip(turned, clip.fps, clip.meta), drawn)
 
 
@@ -158,10 +149,3 @@ def _window(
     room = np.maximum([width, height] - reach, 0)
     matrix[:, 2] = half - matrix[:, :2] @ half + np.array(offset) * room
     return matrix
-
-
-def _turn_hue(frame: np.ndarray, share: float) -> np.ndarray:
-    """share: of the colour circle, -0.5..0.5."""
-    hsv = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(round(share * 256) % 256)  # wraps around, as hues do
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)

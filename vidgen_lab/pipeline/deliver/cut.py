@@ -159,7 +159,7 @@ def _cut_together(
     reader: "_Timed", facts: Facts, cuts: Sequence[Cut], settings: MediaSettings, limit: float
 ) -> list[Facts | Exception]:
     with ExitStack() as stack:
-        parts = [stack.enter_context(_part(cut.out)) for cut in cuts]
+        parts = [stack.enter_context(_part(cut.out, reader.path)) for cut in cuts]
         outputs: list[object] = []
         for cut, part in zip(cuts, parts, strict=True):
             outputs += reader.output(cut, facts, settings, part)
@@ -170,8 +170,10 @@ def _cut_together(
 
 
 @contextmanager
-def _part(out: Path) -> Iterator[Path]:
+def _part(out: Path, source: Path) -> Iterator[Path]:
     """A temporary name; if something stands there at the end it takes the place of `out`."""
+    if out.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the video itself and would be lost: give another name")
     out.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError), replacing(out) as part:
         try:
@@ -274,8 +276,8 @@ def verify(
 ) -> Facts:
     """Decode a written file and compare; returns its facts or raises OutputError."""
     try:
-        facts = probe_file(path)
-        decoded = sum(1 for _ in VideoReader(path))
+        reader = VideoReader(path)
+        facts, decoded = facts_of(reader), sum(1 for _ in reader)
     except VideoError as error:
         said = str(error).replace(str(path), "the file")
         raise OutputError(f"empty output: {said}") from error
@@ -316,7 +318,7 @@ class FFmpegExporter:
         if not probe_file(video_path).audio_codec:
             raise OutputError(f"{video_path} has no sound")
         out = Path(out_path)
-        with _part(out) as part:
+        with _part(out, Path(video_path)) as part:
             run_ffmpeg("-i", local(video_path), "-map", "0:a:0", "-c:a", "pcm_s16le", local(part))
             if part.stat().st_size <= 44:
                 raise OutputError("empty output: a sound file without sound")
