@@ -168,7 +168,7 @@ class Output:
             for line in file:
                 try:
                     entry = json.loads(line)
-                    name = _inside(entry.pop("path"))
+                    name = inside(entry.pop("path"))
                     self._written.pop(name, None)
                     if not entry.get("gone"):
                         self._written[name] = Written(**entry)
@@ -193,8 +193,8 @@ def check_apart(source: str | Path, out: str | Path) -> None:
             )
 
 
-def _inside(name: str) -> str:
-    """The name, if it stays below the folder; a record that was tampered with shall do no harm."""
+def inside(name: str) -> str:
+    """The name, if it stays below the folder; one that was tampered with shall do no harm."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name:
         raise ValueError(f"{name} is no place in the output")
