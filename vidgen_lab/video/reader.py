@@ -138,8 +138,10 @@ class VideoReader:
 
     def read(self, start: int = 0, num_frames: int | None = None, stride: int = 1) -> Clip:
         """Frames start, start + stride, ... as a Clip; see `read_clip`."""
-        wanted = self._span(start, num_frames, stride)
-        frames = self._seek_and_decode(wanted) if self._index.seekable and start else None
+        wanted, frames = self._span(start, num_frames, stride), None
+        if self._index.seekable and start:
+            with suppress(_Astray, av.FFmpegError), open_video(self.path) as container:
+                frames = self._collect(self._pictures_after_seek(container, start), wanted)
         if frames is None:
             frames = self._decode_from_start(wanted)
         return self._clip(frames, start, stride)
@@ -204,14 +206,6 @@ class VideoReader:
                 f"has {total} frames: 1..{available} possible"
             )
         return range(start, start + count * stride, stride)
-
-    def _seek_and_decode(self, wanted: range) -> np.ndarray | None:
-        """The wanted frames after one seek, or None when the seek turns out not to be exact."""
-        try:
-            with open_video(self.path) as container:
-                return self._collect(self._pictures_after_seek(container, wanted[0]), wanted)
-        except (_Astray, av.FFmpegError):
-            return None
 
     def _pictures_after_seek(
         self, container: av.container.InputContainer, first: int
@@ -295,7 +289,10 @@ class VideoReader:
                 keys |= {packet.pts} if packet.is_keyframe else set()
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
-                frames, failed = _decode(packet)
+                try:
+                    frames, failed = packet.decode(), False
+                except av.FFmpegError:
+                    frames, failed = [], True
                 failed |= torn or grave(heard) or has_hole(packet, self._codec)
                 if failed and number >= 0 and hurt is None:
                     hurt = places.get(packet.pts, number + 1)
@@ -333,14 +330,6 @@ class VideoReader:
             return upright.turned(rgb.to_ndarray())
 
         return convert
-
-
-def _decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
-    """(pictures, whether decoding failed)."""
-    try:
-        return packet.decode(), False
-    except av.FFmpegError:
-        return [], True
 
 
 def open_video(path: str | Path) -> av.container.InputContainer:

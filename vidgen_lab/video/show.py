@@ -183,7 +183,13 @@ def _encode(
         path = Path(video)
         if path.suffix == ".mp4" and path.stat().st_size <= limit:
             return path.read_bytes()
-    clip = _fit(_clip(video), size)
+    clip = _clip(video)
+    # Toy clips are doubled: H.264 stores colour at half the resolution, so doubled pixels keep each
+    # its own. The browser does the rest of the enlargement for free. Odd sides become even.
+    doubled = size[0] >= 2 * clip.width
+    fit = (2 * clip.width, 2 * clip.height) if doubled else tuple(s + s % 2 for s in size)
+    if fit != (clip.width, clip.height):
+        clip = Clip(resize(clip.frames, *fit), clip.fps, clip.meta)
     for crf in _QUALITIES:
         data = encode_clip(clip, crf)
         if len(data) <= limit:
@@ -209,19 +215,3 @@ def _shown_size(width: int, height: int, wanted: int) -> tuple[int, int]:
         factor = wanted // width
         return width * factor, height * factor
     return wanted, max(1, round(height * wanted / width))
-
-
-def _fit(clip: Clip, size: tuple[int, int]) -> Clip:
-    """Resize for embedding at even sides.
-
-    Toy clips are doubled: H.264 stores colour at half the resolution, so doubled pixels keep each
-    its own colour. The browser does the rest of the enlargement for free.
-    """
-    doubled = size[0] >= 2 * clip.width
-    if doubled:
-        target = (2 * clip.width, 2 * clip.height)
-    else:
-        target = tuple(side + side % 2 for side in size)
-    if target == (clip.width, clip.height):
-        return clip
-    return Clip(resize(clip.frames, *target), clip.fps, clip.meta)

@@ -59,7 +59,7 @@ def write_exports(rows: Sequence[Row], out: str | Path, formats: Sequence[str] =
 
     Files that hold already what they should are left alone; of the others, only those are replaced
     or removed that were written here before. Raises FileNotFoundError when a clip of the manifest
-    is missing in OUT/clips and ValueError when it names a place outside of OUT, both before anything
+    is missing in OUT/clips and ValueError when it names a place outside OUT, both before anything
     is changed; FileExistsError for a file in the way; ImportError for parquet without pyarrow.
     """
     formats = ExportSettings(tuple(formats)).formats

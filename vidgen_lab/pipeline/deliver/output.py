@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from os.path import lexists
 from pathlib import Path, PurePosixPath
 
@@ -142,11 +143,9 @@ class Output:
         path = self.folder / name
         if not path.exists() or not self._changed(name):
             return
-        aside = self.folder / "set_aside" / name
-        number = 1
+        aside, numbers = self.folder / "set_aside" / name, count(2)
         while aside.exists():
-            number += 1
-            aside = aside.with_name(f"{path.stem}-{number}{path.suffix}")
+            aside = aside.with_name(f"{path.stem}-{next(numbers)}{path.suffix}")
         aside.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, aside)
         warnings.warn(f"{path} is not as it was written; set aside as {aside}", stacklevel=4)
