@@ -165,8 +165,19 @@ def _cut_together(
             outputs += reader.output(cut, facts, settings, part)
         before = reader.before(min(cut.first for cut in cuts))
         run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
-        checked = zip(cuts, parts, strict=True)
-        return [_checked(cut, part, reader, settings) for cut, part in checked]
+        done: list[Facts | Exception] = []
+        for cut, part in zip(cuts, parts, strict=True):
+            wanted, slack = cut.end - cut.first, 0
+            if settings.fps:
+                start, stop = reader.seconds(cut)
+                wanted, slack = max(1, round((stop - start) * settings.fps)), 1
+            try:
+                size = settings.size if settings.mode != "fit" else None
+                done.append(verify(part, wanted, slack, size))
+            except OutputError as error:
+                part.unlink(missing_ok=True)
+                done.append(error)
+        return done
 
 
 @contextmanager
@@ -184,19 +195,6 @@ def _part(out: Path, source: Path) -> Iterator[Path]:
             raise FfmpegError(str(error).replace(str(part), str(out))) from None
 
 
-def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) -> Facts | Exception:
-    """The facts of a written file; one that is not what was asked for is removed."""
-    wanted, slack = cut.end - cut.first, 0
-    if settings.fps:
-        start, stop = reader.seconds(cut)
-        wanted, slack = max(1, round((stop - start) * settings.fps)), 1
-    try:
-        return verify(part, wanted, slack, settings.size if settings.mode != "fit" else None)
-    except OutputError as error:
-        part.unlink(missing_ok=True)
-        return error
-
-
 class _Timed(VideoReader):
     """The reader's index in the terms of ffmpeg."""
 
@@ -205,7 +203,10 @@ class _Timed(VideoReader):
         if not 0 <= cut.first < cut.end <= self.info.num_frames:
             span = f"no frames {cut.first}..{cut.end} in {self.info.num_frames}"
             raise ValueError(f"{span}: {self.path}")
-        filters = [self.window(cut), self.clock]
+        # From 0; counted where there are no time stamps to rely on: equal ones would be dropped.
+        timed = self.clocked or self.info.variable_fps
+        clock = "setpts=PTS-STARTPTS" if timed else f"setpts=N/({float(self.info.fps)!r}*TB)"
+        filters = [self.window(cut), clock]
         if cut.crop is not None:
             x, y, width, height = cut.crop
             filters.append(f"crop={width}:{height}:{x}:{y}")
@@ -247,14 +248,6 @@ class _Timed(VideoReader):
         ffmpeg guesses them one frame late."""
         with open_video(self.path) as container:
             return self._index.clocked and container.format.name.startswith(_CLOCKED)
-
-    @property
-    def clock(self) -> str:
-        """Filter that gives the frames their times: from 0, or by counting where the file has no
-        time stamps to rely on, since frames with equal ones would be dropped."""
-        if self.clocked or self.info.variable_fps:
-            return "setpts=PTS-STARTPTS"
-        return f"setpts=N/({float(self.info.fps)!r}*TB)"
 
     def before(self, first: int) -> tuple:
         """Options in front of the input: where seeking is exact, decoding starts a little before
