@@ -224,15 +224,9 @@ def keeper(rows: Iterable[Row]) -> Row:
     smallest id and name, so that the choice never depends on the order."""
 
     def rank(row: Row) -> tuple:
-        m = row.metrics
-        return (
-            -(m.get("width") or 0) * (m.get("height") or 0),
-            -(m.get("num_frames") or 0),
-            -(m.get("bits_per_second") or 0),
-            -(m.get("edge_steepness") or 0),
-            row.clip_id,
-            row.source,
-        )
+        names = ("width", "height", "num_frames", "bits_per_second", "edge_steepness")
+        width, height, *others = (row.metrics.get(name) or 0 for name in names)
+        return -width * height, *(-value for value in others), row.clip_id, row.source
 
     return min(rows, key=rank)
 
