@@ -42,11 +42,11 @@ class Recipe:
 CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(6, ("av", "cv2", "numpy", "scenedetect")),
-    "embed": Recipe(4, ("av", "cv2", "numpy")),
+    "score": Recipe(7, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": Recipe(5, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
-    "export": Recipe(4, ("av", "ffmpeg")),
-    "annotate": Recipe(3, ("av", "cv2", "numpy")),
+    "export": Recipe(5, ("av", "ffmpeg")),
+    "annotate": Recipe(4, ("av", "cv2", "numpy")),
 }
 
 
