@@ -22,7 +22,7 @@ from av.video.reformatter import VideoReformatter
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end, torn_places
 from vidgen_lab.video.ffmpeg import local
-from vidgen_lab.video.index import Index, frame_rate, index_packets, index_pictures
+from vidgen_lab.video.index import frame_rate, index_packets, index_pictures
 from vidgen_lab.video.orientation import Upright
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
@@ -116,7 +116,7 @@ class VideoReader:
         if first is None:
             raise VideoError(f"{self.path} has a video track but not one frame that decodes")
         if self._index is None:
-            stamps = [picture.frame.pts for picture in self._pictures(None)]
+            stamps = [picture.frame.pts for picture in self._pictures()]
             self._index = index_pictures(stamps, header_rate or 25.0, tick)
         self.times = self._index.times
         num_frames = len(self.times)
@@ -181,11 +181,8 @@ class VideoReader:
         careful: also take the decoder's own complaints for damage, and raise VideoError at the end
         of a file whose own end is missing.
         """
-        last = -1
-        for picture in self._pictures(self._index, careful):
-            if last < picture.number < self.info.num_frames:
-                last = picture.number
-                yield picture
+        total = self.info.num_frames
+        return (picture for picture in self._pictures(careful) if picture.number < total)
 
     def converted(self, careful: bool = False) -> Iterator[tuple[int, np.ndarray, bool]]:
         """The same as (number, uint8 [H, W, 3], whole)."""
@@ -274,17 +271,18 @@ class VideoReader:
             f"decoding ends after {number + 1}"
         )
 
-    def _pictures(self, index: Index | None, careful: bool = False) -> Iterator[Picture]:
+    def _pictures(self, careful: bool = False) -> Iterator[Picture]:
         """Every picture that decodes. In front of the first one damage is none: a recording that
         begins in the middle of a stream cannot be decoded there yet."""
-        places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
+        pts = self._index.pts if self._index and self._index.clocked else ()
+        places = {int(stamp): number for number, stamp in enumerate(pts)}
         number, hurt, keys = -1, None, set()  # hurt: the first frame since the damage
         listening = complaints() if careful else nullcontext([])
         with open_video(self.path) as container, listening as heard, suppress(av.FFmpegError):
             stream = container.streams.best("video")
             kind = container.format.name
             cut_off = careful and lacks_its_end(self.path, kind)
-            torn_at = torn_places(self.path, kind, index.pts) if careful and places else ()
+            torn_at = torn_places(self.path, kind, pts) if careful and places else ()
             for packet in container.demux(stream):  # as far as the file can be read
                 keys |= {packet.pts} if packet.is_keyframe else set()
                 torn = grave(heard)
