@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.video.conftest import ffmpeg, numbered_clip
+from tests.video.conftest import FPS, ffmpeg, numbered_clip
 from vidgen_lab.video.damage import lacks_its_end
 from vidgen_lab.video.reader import VideoError, VideoReader, read_clip
 from vidgen_lab.video.writer import write_clip
@@ -48,6 +48,22 @@ def test_a_hole_marks_the_pictures_it_spoils_and_no_others(master, tmp_path, nam
     lost = FRAMES - reader.info.num_frames
     assert spoilt or lost, "nobody noticed"
     assert len(sound) > 20 and set(range(20)) <= sound
+
+
+MPEG4 = ("-c:v", "mpeg4", "-q:v", 1, "-g", 24)
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "mpeg4.mp4"])
+def test_no_picture_that_was_made_of_a_broken_one_passes_for_whole(master, tmp_path, name):
+    path = written(master, tmp_path / name, (*KINDS.get(name, MPEG4), "-bf", 3))
+    intact, data = [rgb for _, rgb, _ in VideoReader(path).converted()], path.read_bytes()
+    for share in range(20, 90, 10):
+        at = len(data) * share // 100
+        path.write_bytes(data[:at] + bytes(3000) + data[at + 3000 :])
+        reader = VideoReader(path)
+        for number, rgb, whole in reader.converted(careful=True):
+            shown = round(reader.times[number] * FPS)
+            assert not whole or np.array_equal(rgb, intact[shown]), (share, number)
 
 
 def test_a_lost_group_of_pictures_shifts_none_of_those_behind_it(tmp_path):

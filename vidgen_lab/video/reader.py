@@ -284,7 +284,6 @@ class VideoReader:
             cut_off = careful and lacks_its_end(self.path, kind)
             torn_at = torn_places(self.path, kind, pts) if careful and places else ()
             for packet in container.demux(stream):  # as far as the file can be read
-                keys |= {packet.pts} if packet.is_keyframe else set()
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
                 try:
@@ -292,8 +291,11 @@ class VideoReader:
                 except av.FFmpegError:
                     frames, failed = [], True
                 failed |= torn or grave(heard) or has_hole(packet, self._codec)
-                if failed and number >= 0 and hurt is None:
-                    hurt = places.get(packet.pts, number + 1)
+                keys |= {packet.pts} if packet.is_keyframe and not failed else set()
+                if number >= 0 and (failed or hurt is not None):
+                    # Also what is shown before the broken picture, but comes behind it in the file.
+                    place = places.get(packet.pts, number + 1)
+                    hurt = place if hurt is None else min(hurt, place)
                 for frame in frames:
                     expected = number + 1
                     place = places.get(frame.pts, expected)
