@@ -337,7 +337,8 @@ def open_video(path: str | Path) -> av.container.InputContainer:
     read, on one thread. Raises VideoError where there is none that could be decoded."""
     path = Path(path)
     try:
-        container = av.open(local(path), options=FILES_ONLY)
+        # Given as `options`, PyAV before 16 crashes on files that announce no tracks (FLV, MPEG).
+        container = av.open(local(path), container_options=FILES_ONLY)
     except av.FFmpegError as err:
         reason = "the file is empty" if path.stat().st_size == 0 else err.strerror
         raise VideoError(f"{path} is not a readable video: {reason}") from err
