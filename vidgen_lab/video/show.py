@@ -155,8 +155,9 @@ def _facts(video: Clip | str | Path) -> Clip | VideoInfo:
 
 
 def _is_small(facts: Clip | VideoInfo) -> bool:
-    """Whether it is one for an animated PNG."""
-    return facts.num_frames <= SMALL[0] and facts.width * facts.height <= SMALL[1]
+    """Whether it is one for an animated PNG; Pillow before 13 writes none of over 65 seconds."""
+    size = facts.width * facts.height
+    return facts.num_frames <= SMALL[0] and size <= SMALL[1] and facts.duration < 65
 
 
 def _animated(clip: Clip, size: tuple[int, int], words: str, max_mb: float) -> Embedded | None:
