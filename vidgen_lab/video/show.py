@@ -155,7 +155,7 @@ def _facts(video: Clip | str | Path) -> Clip | VideoInfo:
 
 
 def _is_small(facts: Clip | VideoInfo) -> bool:
-    """Whether it is one for an animated PNG; Pillow before 13 writes none of over 65 seconds."""
+    """Whether it is one for an animated PNG; older versions of Pillow write 65 seconds at most."""
     size = facts.width * facts.height
     return facts.num_frames <= SMALL[0] and size <= SMALL[1] and facts.duration < 65
 
