@@ -142,16 +142,16 @@ def cut_clips(
     facts, done = facts_of(reader), []
     width, height = settings.size or (facts.width, facts.height)
     together = int(min(_TOGETHER, max(1, _PIXELS // (width * height))))
-    for start in range(0, len(cuts), together):
-        some = cuts[start : start + together]
+    waiting = [cuts[start : start + together] for start in range(0, len(cuts), together)]
+    while waiting:
+        some = waiting.pop(0)
         try:
             done += _cut_together(reader, facts, some, settings, limit)
         except (FfmpegError, ValueError) as error:
             if len(some) == 1:
                 done.append(error)
-                continue
-            for cut in some:  # which of them was it?
-                done += cut_clips(path, [cut], settings, limit)
+            else:  # which of them was it?
+                waiting[:0] = [[cut] for cut in some]
     return done
 
 
