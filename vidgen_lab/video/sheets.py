@@ -37,18 +37,17 @@ def clip_sheet(
         tiles.append(clip.frames[at].repeat(factor, axis=1).repeat(factor, axis=2))
     across = max(tile.shape[2] for tile in tiles)
     columns = columns or max(1, min(len(clips), (PAGE + _GAP) // (across + _GAP)))
-    bars = [_title_bar(title, across, lines=3) if title else None for title in titles]
+    bars = [_title_bar(title, across, lines=3) for title in titles]  # of no height without one
     rows = []
     for start in range(0, len(tiles), columns):
         row = slice(start, start + columns)
         tall = max(tile.shape[1] for tile in tiles[row])
-        over = max((bar.shape[0] for bar in bars[row] if bar is not None), default=0)
+        over = max(len(bar) for bar in bars[row])
         sheet = np.full((length, over + tall, columns * (across + _GAP) - _GAP, 3), 255, np.uint8)
         for x, (tile, bar) in enumerate(zip(tiles[row], bars[row], strict=True)):
             left = x * (across + _GAP)
             sheet[:, over : over + tile.shape[1], left : left + tile.shape[2]] = tile
-            if bar is not None:  # just above its clip
-                sheet[:, over - len(bar) : over, left : left + across] = bar
+            sheet[:, over - len(bar) : over, left : left + across] = bar  # just above its clip
         rows.append(sheet)
     return Clip(_join(rows, axis=1), fps)
 

@@ -41,7 +41,8 @@ def split_rows(
     family = _families([*rows, *ties])
     out = []
     for row in rows:
-        place = _place(f"{seed}/{family[row.source]}")
+        drawn = f"{seed}/{family[row.source]}".encode("utf-8", "surrogateescape")
+        place = int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") / 2**64  # 0..1
         name = "val" if place < settings.val else "train"
         if settings.val <= place < settings.val + settings.test:
             name = "test"
@@ -77,8 +78,3 @@ def _families(rows: Sequence[Row]) -> Mapping[str, str]:
         family, name = ties[f"source {row.source}"], row.sha256 or row.source
         smallest[family] = min(name, smallest.get(family, name))
     return {row.source: smallest[ties[f"source {row.source}"]] for row in rows}
-
-
-def _place(name: str) -> float:
-    """A number in 0..1 that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
