@@ -4,6 +4,7 @@ What is drawn depends on (seed, epoch, clip id) alone, so it is the same with an
 and another one in every epoch.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from vidgen_lab import seeds
+from vidgen_lab.config import check_ranges
 from vidgen_lab.video.clip import Clip, evenly_spaced
 
 # Texts with one of these words stop being true when the picture is mirrored or played backwards.
@@ -39,6 +41,14 @@ class AugmentSettings:
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = set(vars(self)) - {"speed", "crop", "degrees", "hue"}
+        check_ranges(self, **dict.fromkeys(shares, (0, 1)), degrees=(0, 180), hue=(0, 0.5))
+        for name in ("speed", "crop"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ValueError(f"{name} must be a range above 0, not {low}..{high}")
 
 
 class Augmented(NamedTuple):
