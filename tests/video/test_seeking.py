@@ -32,6 +32,7 @@ KINDS = {
     "mpeg2_b2.mpg": (*MPEG2, "-bf", 2), "mpeg2_b2.ts": (*MPEG2, "-bf", 2),
     "vp9.webm": ("-c:v", "libvpx-vp9", "-g", 12, "-cpu-used", 8, "-b:v", "1M"),
     "mjpeg.avi": ("-c:v", "mjpeg", "-q:v", 3, "-pix_fmt", "yuvj420p"),
+    "h264_b2.asf": (*X264, "-bf", 2), "rpza.mov": ("-c:v", "rpza", "-pix_fmt", "rgb555le"),
     "painted.gif": (), "wmv2.wmv": ("-c:v", "wmv2", "-q:v", 3, "-g", 12),
 }  # fmt: skip
 SEEKS = {"h264_b2.mp4", "h264_b2.mkv", "h264_b2.ts", "hevc_b3.ts", "mpeg4_b2.mp4", "mjpeg.avi"}
@@ -77,6 +78,26 @@ def test_any_frame_equals_the_one_read_in_order(master, tmp_path, name, monkeypa
     if name in SEEKS:
         assert not restarts
     assert np.array_equal(np.stack(list(reader)), np.stack(truth))
+
+
+def test_packets_that_are_wrongly_called_key_frames_mislead_nobody(master, tmp_path):
+    path = tmp_path / "all_sync.mov"
+    ffmpeg("-i", master, "-c:v", "qtrle", "-g", 24, path)
+    path.write_bytes(path.read_bytes().replace(b"stss", b"free"))  # no list of them: all are
+    truth, reader = in_order(path), VideoReader(path)
+    for number in (1, 23, 24, 50):
+        assert np.array_equal(reader.read(number, 1).frames[0], truth[number])
+
+
+def test_recordings_joined_with_the_clock_set_back_come_one_after_the_other(master, tmp_path):
+    for name, offset in (("a", 0), ("b", 1.013)):
+        ffmpeg("-i", master, "-output_ts_offset", offset, *X264, "-bf", 2, tmp_path / f"{name}.ts")
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join((tmp_path / f"{n}.ts").read_bytes() for n in "ab"))
+    truth, reader = in_order(both), VideoReader(both)
+    assert reader.info.num_frames == len(truth) == 2 * FRAMES
+    for number in (1, FRAMES // 2, FRAMES, 2 * FRAMES - 3):
+        assert np.array_equal(reader.read(number, 1).frames[0], truth[number])
 
 
 def test_a_stream_that_needs_its_first_packet_is_read_from_it(master, tmp_path):
@@ -136,6 +157,13 @@ def test_a_picture_that_changes_its_size_is_read_at_the_first_one(master, tmp_pa
     both = tmp_path / "both.ts"
     both.write_bytes(b"".join((tmp_path / f"{n}.ts").read_bytes() for n in "ab"))
     assert {frame.shape for frame in VideoReader(both)} == {(HEIGHT, WIDTH, 3)}
+
+
+def test_columns_that_a_stream_cuts_off_on_the_left_are_not_shown(master, tmp_path):
+    path = tmp_path / "cropped.mkv"
+    ffmpeg("-i", master, "-c", "copy", "-bsf:v", "h264_metadata=crop_left=10:crop_top=6", path)
+    clip = read_clip(path, 3, 2)
+    assert np.array_equal(clip.frames, read_clip(master, 3, 2).frames[:, 6:, 10:])
 
 
 def test_reading_small_equals_scaling_down(master):

@@ -53,6 +53,11 @@ def test_a_toy_clip_is_an_animated_png_of_true_size_that_loops():
     assert len(packed) < 60_000  # a notebook holds many of them
 
 
+def test_a_still_that_stands_for_minutes_is_shown_as_video():
+    clip = Clip(np.zeros((50, 16, 16, 3), np.uint8), 0.5)
+    assert show_video(clip).image is None and "50 frames" in show_video(clip).text
+
+
 def test_in_a_widget_it_is_the_same_picture_with_crisp_pixels():
     shown = show_video(numbered_clip(9), width=200)
     assert shown.data.startswith('<img width="192" height="128" alt=')

@@ -6,13 +6,14 @@ decoding, and a GIF's pictures are painted over earlier ones. So an index also s
 be trusted.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import av
 import numpy as np
 
 # Containers that keep the time of every single picture; a read after a seek checks them all.
-_CLOCKED = ("mov,", "matroska", "mpegts", "flv", "asf")
+_CLOCKED = ("mov,", "matroska", "mpegts", "flv")
 # x264's early 4:4:4 streams are decoded by a rule that only the file's first packet announces.
 _NEEDS_ITS_START = ("yuv444", "yuvj444", "gbr")
 
@@ -42,27 +43,26 @@ def index_packets(
     """(index, first picture) from demuxing the stream once and decoding no more than it takes.
 
     The index is None where the packets do not tell the frames: without time stamps, with doubled
-    ones, or when pictures precede the first key frame (a stream cut inside an open GOP), which may
-    not decode and would shift every number. Packets in front of an edit list's start are marked to
-    be discarded and do not count. The picture is None when nothing decodes.
+    ones, when their clock is set back (recordings joined byte by byte), or when pictures precede
+    the first key frame (a stream cut inside an open GOP), which may not decode and would shift
+    every number. Packets in front of an edit list's start are marked to be discarded and do not
+    count. The picture is None when nothing decodes.
     """
-    stamps, first_key, first = [], None, None
-    try:
+    stamps, clock, first_key, first = [], [], None, None
+    with suppress(av.FFmpegError):  # cut short: what was read counts
         for packet in container.demux(stream):
-            if first is None:
-                first = _first_picture(packet)
+            first = first or _first_picture(packet)
             if packet.size == 0:  # the flush packet at the end
                 continue
             if packet.is_keyframe and first_key is None:
                 first_key = packet.pts
             if not packet.is_discard:
                 stamps.append(packet.pts)
-    except av.FFmpegError:
-        pass  # cut short: what was read counts
+                clock += [] if packet.dts is None else [packet.dts]
     if not stamps or None in stamps or first is None or first_key is None:
         return None, first
     pts = np.unique(np.asarray(stamps, dtype=np.int64))
-    if len(pts) < len(stamps) or first_key > pts[0]:
+    if len(pts) < len(stamps) or first_key > pts[0] or (np.diff(clock) < 0).any():
         return None, first
     codec = stream.codec_context.codec
     clocked = container.format.name.startswith(_CLOCKED)
@@ -74,10 +74,9 @@ def index_packets(
 def _first_picture(packet: av.Packet) -> av.VideoFrame | None:
     """The picture of a packet; a key frame's at once, without what tells its place in order."""
     context, alone = packet.stream.codec_context, packet.is_keyframe and not packet.is_discard
-    try:
+    pictures = []
+    with suppress(av.FFmpegError):
         pictures = packet.decode() or (context.decode(None) if alone else [])
-    except av.FFmpegError:
-        pictures = []
     if alone:
         context.flush_buffers()  # it may have been told that nothing follows
     return next(iter(pictures), None)

@@ -8,7 +8,7 @@ its place and never passed off as a picture.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end, torn_places
 from vidgen_lab.video.ffmpeg import local
-from vidgen_lab.video.index import Index, frame_rate, index_packets, index_pictures
+from vidgen_lab.video.index import frame_rate, index_packets, index_pictures
 from vidgen_lab.video.orientation import Upright
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
@@ -31,6 +32,7 @@ FILES_ONLY = {"protocol_whitelist": "file"}
 _BACK = (0.0, 3.0, 15.0)  # seconds before the wanted frame to seek to, one try after another
 _MOST = 0.7  # of the frames up to the last that is wanted: then no seek saves decoding
 _PREDICTED = (2, 3)  # picture types P and B: no picture to begin with
+_CODECS = {"libdav1d": "av1"}  # decoders that are not called as what they decode
 
 
 class VideoError(ValueError):
@@ -104,7 +106,8 @@ class VideoReader:
         with open_video(self.path) as container:
             stream = container.streams.best("video")
             self.track = stream.index
-            codec, tick = stream.codec_context.name, float(stream.time_base)
+            decoder, tick = stream.codec_context.name, float(stream.time_base)
+            self._codec = _CODECS.get(decoder, decoder)
             header_rate = float(stream.average_rate or stream.guessed_rate or 0)
             has_audio = bool(container.streams.audio)
             self._index, first = index_packets(container, stream)
@@ -113,7 +116,7 @@ class VideoReader:
         if first is None:
             raise VideoError(f"{self.path} has a video track but not one frame that decodes")
         if self._index is None:
-            stamps = [picture.frame.pts for picture in self._pictures(None)]
+            stamps = [picture.frame.pts for picture in self._pictures()]
             self._index = index_pictures(stamps, header_rate or 25.0, tick)
         self.times = self._index.times
         num_frames = len(self.times)
@@ -126,7 +129,7 @@ class VideoReader:
             fps=fps,
             num_frames=num_frames,
             duration=num_frames / fps,
-            codec=codec,
+            codec=self._codec,
             pix_fmt=first.format.name,
             rotation=round((first.rotation or 0) / 90) * 90 % 360,
             variable_fps=variable,
@@ -135,8 +138,10 @@ class VideoReader:
 
     def read(self, start: int = 0, num_frames: int | None = None, stride: int = 1) -> Clip:
         """Frames start, start + stride, ... as a Clip; see `read_clip`."""
-        wanted = self._span(start, num_frames, stride)
-        frames = self._seek_and_decode(wanted) if self._index.seekable and start else None
+        wanted, frames = self._span(start, num_frames, stride), None
+        if self._index.seekable and start:
+            with suppress(_Astray, av.FFmpegError), open_video(self.path) as container:
+                frames = self._collect(self._pictures_after_seek(container, start), wanted)
         if frames is None:
             frames = self._decode_from_start(wanted)
         return self._clip(frames, start, stride)
@@ -150,23 +155,16 @@ class VideoReader:
         if self._index.seekable and covered < _MOST * far:
             yield from (self.read(*span) for span in spans)
             return
-        ends = {span[-1] for span in wanted}
         places = sorted({number for span in wanted for number in span})
-        pictures, kept, waiting = self.converted(), {}, 0
-        for number, rgb, whole in pictures:
-            if places and number >= places[0]:
-                self._check(places[0], whole and number == places[0])
-                kept[places.pop(0)] = rgb
-            while number in ends and waiting < len(wanted) and wanted[waiting][-1] <= number:
-                span = wanted[waiting]
-                frames = np.stack([kept[n] for n in span])
-                yield self._clip(frames, span.start, span.step)
-                waiting += 1
-                still = min((s.start for s in wanted[waiting:]), default=number + 1)
-                kept = {n: picture for n, picture in kept.items() if n >= still}
-            if waiting == len(wanted):
-                return
-        self._check(places[0] if places else self.info.num_frames - 1, False)
+        chosen = zip(places, self._chosen(self.pictures(), places), strict=True)
+        last, kept = -1, {}
+        for done, span in enumerate(wanted, 1):
+            while last < span[-1]:
+                last, rgb = next(chosen)
+                kept[last] = rgb
+            yield self._clip(np.stack([kept[n] for n in span]), span.start, span.step)
+            still = min((s.start for s in wanted[done:]), default=0)
+            kept = {n: picture for n, picture in kept.items() if n >= still}
 
     def _clip(self, frames: np.ndarray, start: int, stride: int) -> Clip:
         meta = {"source": str(self.path), "start": start, "stride": stride}
@@ -174,12 +172,7 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All frames in order, uint8 [H, W, 3], one in memory at a time. VideoError at damage."""
-        count = 0
-        for number, rgb, whole in self.converted():
-            self._check(count, whole and number == count)
-            yield rgb
-            count += 1
-        self._check(count, count == self.info.num_frames)
+        yield from self._chosen(self.pictures(), range(self.info.num_frames))
 
     def pictures(self, careful: bool = False) -> Iterator[Picture]:
         """All pictures in order as the decoder gives them, damaged ones too. A number that is left
@@ -188,11 +181,8 @@ class VideoReader:
         careful: also take the decoder's own complaints for damage, and raise VideoError at the end
         of a file whose own end is missing.
         """
-        last = -1
-        for picture in self._pictures(self._index, careful):
-            if last < picture.number < self.info.num_frames:
-                last = picture.number
-                yield picture
+        total = self.info.num_frames
+        return (picture for picture in self._pictures(careful) if picture.number < total)
 
     def converted(self, careful: bool = False) -> Iterator[tuple[int, np.ndarray, bool]]:
         """The same as (number, uint8 [H, W, 3], whole)."""
@@ -214,14 +204,6 @@ class VideoReader:
             )
         return range(start, start + count * stride, stride)
 
-    def _seek_and_decode(self, wanted: range) -> np.ndarray | None:
-        """The wanted frames after one seek, or None when the seek turns out not to be exact."""
-        try:
-            with open_video(self.path) as container:
-                return self._collect(self._pictures_after_seek(container, wanted[0]), wanted)
-        except (_Astray, av.FFmpegError):
-            return None
-
     def _pictures_after_seek(
         self, container: av.container.InputContainer, first: int
     ) -> Iterator[Picture]:
@@ -231,13 +213,15 @@ class VideoReader:
         key = self._land(container, stream, int(pts[first]))
         number = int(np.searchsorted(pts, key.pts))
         for packet in chain([key], container.demux(stream)):
-            if has_hole(packet, self.info.codec):
+            if has_hole(packet, self._codec):
                 raise _Astray
             for frame in packet.decode():
                 if frame.pts is not None and frame.pts < key.pts:
                     continue  # shown before the key frame, made of pictures before it
-                no_start = frame.pts == key.pts and frame.pict_type in _PREDICTED
+                # A container may call any packet a key frame: the decoder has to say so as well.
+                start = frame.key_frame and frame.pict_type not in _PREDICTED
                 expected = pts[number] if number < len(pts) else None
+                no_start = frame.pts == key.pts and not start
                 if frame.pts != expected or frame.is_corrupt or no_start:
                     raise _Astray
                 yield Picture(number, frame, True)
@@ -261,57 +245,72 @@ class VideoReader:
 
     def _collect(self, pictures: Iterator[Picture], wanted: range) -> np.ndarray:
         """uint8 [len(wanted), H, W, 3]; VideoError where one of them is damaged or missing."""
-        frames, place, convert, number = None, 0, self._converter(), -1
-        for number, frame, whole in pictures:
-            if number < wanted[place]:
-                continue
-            self._check(wanted[place], whole and number == wanted[place])
-            rgb = convert(frame)
+        frames = None
+        for place, rgb in enumerate(self._chosen(pictures, wanted)):
             if frames is None:
                 frames = np.empty((len(wanted), *rgb.shape), np.uint8)
             frames[place] = rgb
-            place += 1
-            if place == len(wanted):
-                return frames
+        return frames
+
+    def _chosen(self, pictures: Iterator[Picture], places: Sequence[int]) -> Iterator[np.ndarray]:
+        """The frames with these numbers, which rise, uint8 [H, W, 3]."""
+        waiting, convert, number = iter(places), self._converter(), -1
+        place = next(waiting)
+        for number, frame, whole in pictures:
+            if number < place:
+                continue
+            if not whole or number > place:
+                seconds = self.times[place]
+                raise VideoError(f"{self.path} is damaged at frame {place} ({seconds:.2f} s)")
+            yield convert(frame)
+            place = next(waiting, None)
+            if place is None:
+                return
         raise VideoError(
             f"{self.path} is damaged: it announces {self.info.num_frames} frames, "
             f"decoding ends after {number + 1}"
         )
 
-    def _check(self, number: int, whole: bool) -> None:
-        if not whole:
-            seconds = self.times[min(number, len(self.times) - 1)]
-            raise VideoError(f"{self.path} is damaged at frame {number} ({seconds:.2f} s)")
-
-    def _pictures(self, index: Index | None, careful: bool = False) -> Iterator[Picture]:
+    def _pictures(self, careful: bool = False) -> Iterator[Picture]:
         """Every picture that decodes. In front of the first one damage is none: a recording that
         begins in the middle of a stream cannot be decoded there yet."""
-        places = {int(p): n for n, p in enumerate(index.pts)} if index and index.clocked else {}
-        number, hurt = -1, None  # hurt: the first frame since the damage
+        pts = self._index.pts if self._index and self._index.clocked else ()
+        places = {int(stamp): number for number, stamp in enumerate(pts)}
+        number, hurt, keys = -1, None, set()  # hurt: the first frame since the damage
         listening = complaints() if careful else nullcontext([])
-        with open_video(self.path) as container, listening as heard:
+        with open_video(self.path) as container, listening as heard, suppress(av.FFmpegError):
             stream = container.streams.best("video")
-            codec = stream.codec_context.name
             kind = container.format.name
             cut_off = careful and lacks_its_end(self.path, kind)
-            torn_at = torn_places(self.path, kind, index.pts) if careful and places else ()
-            for packet in _demux(container, stream):
+            torn_at = torn_places(self.path, kind, pts) if careful and places else ()
+            for packet in container.demux(stream):  # as far as the file can be read
                 torn = grave(heard)
                 cut_off |= torn and packet.size == 0  # said on the way to the end
-                frames, failed = _decode(packet)
-                failed |= torn or grave(heard) or has_hole(packet, codec)
-                if failed and number >= 0 and hurt is None:
-                    hurt = places.get(packet.pts, number + 1)
+                try:
+                    frames, failed = packet.decode(), False
+                except av.FFmpegError:
+                    frames, failed = [], True
+                failed |= torn or grave(heard) or has_hole(packet, self._codec)
+                keys |= {packet.pts} if packet.is_keyframe and not failed else set()
+                if number >= 0 and (failed or hurt is not None):
+                    # Also what is shown before the broken picture, but comes behind it in the file.
+                    place = places.get(packet.pts, number + 1)
+                    hurt = place if hurt is None else min(hurt, place)
                 for frame in frames:
                     expected = number + 1
-                    number = max(expected, places.get(frame.pts, 0))
+                    place = places.get(frame.pts, expected)
+                    if place < expected:  # late: a later picture was shown before it
+                        continue
+                    number, stray = place, bool(places) and frame.pts not in places
                     if hurt is None and number in torn_at:
                         hurt = number
-                    if hurt is None and (frame.is_corrupt or (number > expected and index)):
+                    if hurt is None and (frame.is_corrupt or stray or number > expected):
                         hurt = expected
-                    if hurt is not None and frame.key_frame and not frame.is_corrupt:
-                        # Without clocks, nobody knows how many pictures were lost.
-                        hurt = None if places and number > hurt else hurt
+                    # An AV1 decoder calls a key frame also what repeats one for a lost picture.
+                    fresh = frame.key_frame and frame.pts in keys and not frame.is_corrupt
+                    # Without clocks, nobody knows how many pictures were lost.
+                    if places and fresh and hurt is not None and number > hurt:
+                        hurt = None
                     yield Picture(number, frame, hurt is None or number < hurt)
         if cut_off:
             raise VideoError(f"{self.path} is damaged: cut off after {number + 1} frames")
@@ -319,33 +318,18 @@ class VideoReader:
     def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
         """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also
         where the stream changes its own. Remembers how to convert from one picture to the next."""
-        size, scaling = (self.info.width, self.info.height), {}
+        size, scaling = [self.info.width, self.info.height], {}
         scale = self.shrink_to / min(size) if self.shrink_to else 1.0
         if scale < 1:
             size, scaling = [max(1, round(s * scale)) for s in size], {"interpolation": "AREA"}
-        turn, reformatter = self._upright.turner(), VideoReformatter()
+        upright, reformatter = self._upright, VideoReformatter()
+        size = size[::-1] if upright.diagonal else size
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
-            rgb = reformatter.reformat(turn(frame), *size, "rgb24", **scaling, **_ALONE)
-            return rgb.to_ndarray()
+            rgb = reformatter.reformat(frame, *size, "rgb24", **scaling, **_ALONE)
+            return upright.turned(rgb.to_ndarray())
 
         return convert
-
-
-def _demux(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    """The packets of a stream, as far as the file can be read."""
-    try:
-        yield from container.demux(stream)
-    except av.FFmpegError:
-        return
-
-
-def _decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
-    """(pictures, whether decoding failed)."""
-    try:
-        return packet.decode(), False
-    except av.FFmpegError:
-        return [], True
 
 
 def open_video(path: str | Path) -> av.container.InputContainer:
@@ -353,7 +337,8 @@ def open_video(path: str | Path) -> av.container.InputContainer:
     read, on one thread. Raises VideoError where there is none that could be decoded."""
     path = Path(path)
     try:
-        container = av.open(local(path), options=FILES_ONLY)
+        # Given as `options`, PyAV before 16 crashes on files that announce no tracks (FLV, MPEG).
+        container = av.open(local(path), container_options=FILES_ONLY)
     except av.FFmpegError as err:
         reason = "the file is empty" if path.stat().st_size == 0 else err.strerror
         raise VideoError(f"{path} is not a readable video: {reason}") from err
@@ -363,4 +348,5 @@ def open_video(path: str | Path) -> av.container.InputContainer:
         what = "no video track" if stream is None else "a video track of an unknown codec"
         raise VideoError(f"{path} has {what}")
     stream.codec_context.thread_count = 1
+    stream.codec_context.flags |= Flags.unaligned  # else a few columns that are cut off are shown
     return container

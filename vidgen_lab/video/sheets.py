@@ -37,18 +37,17 @@ def clip_sheet(
         tiles.append(clip.frames[at].repeat(factor, axis=1).repeat(factor, axis=2))
     across = max(tile.shape[2] for tile in tiles)
     columns = columns or max(1, min(len(clips), (PAGE + _GAP) // (across + _GAP)))
-    bars = [_title_bar(title, across, lines=3) if title else None for title in titles]
+    bars = [_title_bar(title, across, lines=3) for title in titles]  # of no height without one
     rows = []
     for start in range(0, len(tiles), columns):
         row = slice(start, start + columns)
         tall = max(tile.shape[1] for tile in tiles[row])
-        over = max((bar.shape[0] for bar in bars[row] if bar is not None), default=0)
+        over = max(len(bar) for bar in bars[row])
         sheet = np.full((length, over + tall, columns * (across + _GAP) - _GAP, 3), 255, np.uint8)
         for x, (tile, bar) in enumerate(zip(tiles[row], bars[row], strict=True)):
             left = x * (across + _GAP)
             sheet[:, over : over + tile.shape[1], left : left + tile.shape[2]] = tile
-            if bar is not None:  # just above its clip
-                sheet[:, over - len(bar) : over, left : left + across] = bar
+            sheet[:, over - len(bar) : over, left : left + across] = bar  # just above its clip
         rows.append(sheet)
     return Clip(_join(rows, axis=1), fps)
 
@@ -60,11 +59,8 @@ def contact_sheet(clip: Clip, num: int = 8, columns: int = 4) -> np.ndarray:
     """
     at_least_one("columns", columns)
     tiles = _tiles(clip, num, None, columns)
-    columns = min(columns, len(tiles))
-    blank = np.full_like(tiles[0], 255)
-    tiles = [*tiles, *[blank] * (-len(tiles) % columns)]
     rows = [_join(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    return _join(rows, axis=0)
+    return _stacked(rows)
 
 
 def film_strip(
@@ -83,12 +79,8 @@ def film_strip(
     width = max(strip.shape[1] for strip in strips)
     rows = []
     for strip, title in zip(strips, titles_for(titles, len(clips)), strict=True):
-        filled = np.full((strip.shape[0], width, 3), 255, np.uint8)
-        filled[:, : strip.shape[1]] = strip
-        if title:
-            rows.append(_title_bar(title, width))
-        rows.append(filled)
-    return _join(rows, axis=0)
+        rows += [_title_bar(title, width), strip] if title else [strip]
+    return _stacked(rows)
 
 
 def write_png(sheet: np.ndarray, path: Path) -> Path:
@@ -142,12 +134,18 @@ def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.n
 
 def _join(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
     """Concatenate images with white gaps in between."""
-    spaced = []
-    for piece in pieces:
-        shape = list(piece.shape)
-        shape[axis] = _GAP
-        spaced += [piece, np.full(shape, 255, np.uint8)]
-    return np.concatenate(spaced[:-1], axis=axis)
+    *firsts, last = pieces
+    gap = [(0, _GAP if n == axis else 0) for n in range(last.ndim)]
+    spaced = [np.pad(piece, gap, constant_values=255) for piece in firsts]
+    return np.concatenate([*spaced, last], axis=axis)
+
+
+def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Images one above the other, with white to the right of the shorter ones."""
+    width = max(row.shape[1] for row in rows)
+    fill = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
+    filled = [np.pad(row, pad, constant_values=255) for row, pad in zip(rows, fill, strict=True)]
+    return _join(filled, axis=0)
 
 
 def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:

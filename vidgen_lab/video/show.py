@@ -155,8 +155,9 @@ def _facts(video: Clip | str | Path) -> Clip | VideoInfo:
 
 
 def _is_small(facts: Clip | VideoInfo) -> bool:
-    """Whether it is one for an animated PNG."""
-    return facts.num_frames <= SMALL[0] and facts.width * facts.height <= SMALL[1]
+    """Whether it is one for an animated PNG; older versions of Pillow write 65 seconds at most."""
+    size = facts.width * facts.height
+    return facts.num_frames <= SMALL[0] and size <= SMALL[1] and facts.duration < 65
 
 
 def _animated(clip: Clip, size: tuple[int, int], words: str, max_mb: float) -> Embedded | None:
@@ -183,7 +184,13 @@ def _encode(
         path = Path(video)
         if path.suffix == ".mp4" and path.stat().st_size <= limit:
             return path.read_bytes()
-    clip = _fit(_clip(video), size)
+    clip = _clip(video)
+    # Toy clips are doubled: H.264 stores colour at half the resolution, so doubled pixels keep each
+    # its own. The browser does the rest of the enlargement for free. Odd sides become even.
+    doubled = size[0] >= 2 * clip.width
+    fit = (2 * clip.width, 2 * clip.height) if doubled else tuple(s + s % 2 for s in size)
+    if fit != (clip.width, clip.height):
+        clip = Clip(resize(clip.frames, *fit), clip.fps, clip.meta)
     for crf in _QUALITIES:
         data = encode_clip(clip, crf)
         if len(data) <= limit:
@@ -209,19 +216,3 @@ def _shown_size(width: int, height: int, wanted: int) -> tuple[int, int]:
         factor = wanted // width
         return width * factor, height * factor
     return wanted, max(1, round(height * wanted / width))
-
-
-def _fit(clip: Clip, size: tuple[int, int]) -> Clip:
-    """Resize for embedding at even sides.
-
-    Toy clips are doubled: H.264 stores colour at half the resolution, so doubled pixels keep each
-    its own colour. The browser does the rest of the enlargement for free.
-    """
-    doubled = size[0] >= 2 * clip.width
-    if doubled:
-        target = (2 * clip.width, 2 * clip.height)
-    else:
-        target = tuple(side + side % 2 for side in size)
-    if target == (clip.width, clip.height):
-        return clip
-    return Clip(resize(clip.frames, *target), clip.fps, clip.meta)

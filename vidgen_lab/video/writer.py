@@ -57,7 +57,11 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
         raise TypeError(f"expected a Clip, not {type(clip).__name__}: Clip(frames, fps)")
     if not 0 <= crf <= 51:
         raise ValueError(f"crf must lie in 0..51, not {crf}")
-    check_writable(clip.width, clip.height, clip.fps)
+    if max(clip.width, clip.height) > MAX_SIDE:
+        size = f"{clip.width}x{clip.height}"
+        raise ValueError(f"{size} is more than H.264 holds: {MAX_SIDE:,} pixels a side")
+    if not FPS[0] <= clip.fps <= FPS[1]:
+        raise ValueError(f"fps must lie in {FPS[0]:g}..{FPS[1]:g} to be written, not {clip.fps:g}")
     buffer = io.BytesIO()
     frames = _even(clip.frames)
     # Room for the index before the pictures, so that playing can start before all is loaded
@@ -76,16 +80,13 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))
     data = buffer.getvalue()
-    _check_frame_count(data, clip.num_frames)
+    with av.open(io.BytesIO(data)) as container:
+        found = sum(1 for _ in container.decode(video=0))
+    if found != clip.num_frames:
+        raise RuntimeError(
+            f"the encoder kept {found} of {clip.num_frames} frames; nothing was written"
+        )
     return data
-
-
-def check_writable(width: int, height: int, fps: float) -> None:
-    """ValueError when no H.264 file holds such a clip: ask before the work, not after it."""
-    if max(width, height) > MAX_SIDE:
-        raise ValueError(f"{width}x{height} is more than H.264 holds: {MAX_SIDE:,} pixels a side")
-    if not FPS[0] <= fps <= FPS[1]:
-        raise ValueError(f"fps must lie in {FPS[0]:g}..{FPS[1]:g} to be written, not {fps:g}")
 
 
 def _yuv_frames(frames: np.ndarray) -> Iterator[av.VideoFrame]:
@@ -110,10 +111,3 @@ def _even(frames: np.ndarray) -> np.ndarray:
         stacklevel=4,
     )
     return np.pad(frames, pad, mode="edge")
-
-
-def _check_frame_count(data: bytes, expected: int) -> None:
-    with av.open(io.BytesIO(data)) as container:
-        found = sum(1 for _ in container.decode(video=0))
-    if found != expected:
-        raise RuntimeError(f"the encoder kept {found} of {expected} frames; nothing was written")

@@ -129,3 +129,11 @@ def test_a_diffusion_pipeline_restyles_all_frames_alike(tiny_pipe):
     assert np.array_equal(restyle(clip).frames, made.frames)
     pipeline = VideoAugmentationPipeline(AugmentSettings(probability=1), synthetic=restyle)
     assert pipeline.augment_video(clip, "a").applied["synthetic"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"speed": (0, 1)}, {"crop": (1, 0.8)}, {"probability": 2}, {"hue": float("nan")}]
+)
+def test_ranges_that_cannot_be_drawn_from_are_named_at_once(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        AugmentSettings(**wrong)

@@ -116,6 +116,16 @@ def test_a_failure_leaves_the_old_file_and_no_temporary_one(source, tmp_path, mo
     assert out.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_nothing_takes_the_place_of_the_video_it_is_made_of(source, tmp_path):
+    film, other = tmp_path / "film.mp4", tmp_path / "link.mp4"
+    film.write_bytes(source.read_bytes())
+    other.symlink_to(film)
+    for out in (film, other):
+        with pytest.raises(ValueError, match="would be lost"):
+            FFmpegExporter().trim(film, 1.0, 2.0, out)
+    assert film.read_bytes() == source.read_bytes()
+
+
 def test_a_run_that_writes_nothing_is_an_error_that_names_the_clip(source, tmp_path, monkeypatch):
     monkeypatch.setattr(cut, "run_ffmpeg", lambda *a, **k: b"")
     with pytest.raises(FfmpegError, match=r"/out\.mp4"):

@@ -45,6 +45,17 @@ def test_cogvideo_lists_name_a_prompt_and_a_video_a_line(written):
     assert (folder / "prompt.txt").read_bytes() == (folder / "prompts.txt").read_bytes()
 
 
+@pytest.mark.parametrize("change", [{"split": "../../x"}, {"clip": {"file": "../x"}}, "../../x"])
+def test_a_manifest_cannot_reach_out_of_the_folder(tmp_path, change):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "x").write_text("mine")
+    info = {"clip": {"file": "a.mp4"}, "caption": "a", "split": "train"}
+    info, name = (info, change) if isinstance(change, str) else (info | change, "id0")
+    with pytest.raises(ValueError, match="no place in the output"):
+        export.write_exports([Row("a.mp4", name, "split", "kept", info=info)], tmp_path / "out")
+    assert {p.name for p in tmp_path.rglob("*")} <= {"out", "x", "written.jsonl"}
+
+
 def test_splits_are_apart(written):
     folder = written[0] / "dataset" / "val"
     assert [p.name for p in (folder / "videos").iterdir()] == ["id2.mp4"]

@@ -83,6 +83,12 @@ def test_source_and_duplicates_stay_together():
     assert {r.source: r.info["split"] for r in again} == split
 
 
+def test_rows_that_know_no_content_are_not_all_of_one_family():
+    rows = [row(f"{n}.mp4", f"g{n}", "") for n in range(40)]
+    names = {r.info["split"] for r in split_rows(rows, [], SplitSettings(0.5))}
+    assert names == {"train", "val"}
+
+
 def test_a_leak_fails_loudly():
     rows = [row("a.mp4", "g", "1"), row("b.mp4", "g", "2")]
     parted = [rows[0].to("split", split="train"), rows[1].to("split", split="val")]

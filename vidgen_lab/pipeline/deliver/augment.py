@@ -4,6 +4,7 @@ What is drawn depends on (seed, epoch, clip id) alone, so it is the same with an
 and another one in every epoch.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from vidgen_lab import seeds
+from vidgen_lab.config import check_ranges
 from vidgen_lab.video.clip import Clip, evenly_spaced
 
 # Texts with one of these words stop being true when the picture is mirrored or played backwards.
@@ -39,6 +41,14 @@ class AugmentSettings:
     contrast: float = 0.2
     saturation: float = 0.2
     hue: float = 0.1
+
+    def __post_init__(self) -> None:
+        shares = set(vars(self)) - {"speed", "crop", "degrees", "hue"}
+        check_ranges(self, **dict.fromkeys(shares, (0, 1)), degrees=(0, 180), hue=(0, 0.5))
+        for name in ("speed", "crop"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ValueError(f"{name} must be a range above 0, not {low}..{high}")
 
 
 class Augmented(NamedTuple):
@@ -94,11 +104,8 @@ class VideoAugmentationPipeline:
             places = held[places]
         if backwards:
             places = places[::-1]
-        drawn = {
-            "speed": speed,
-            "backwards": backwards,
-            "dropped": int((drops is not None) and drops.sum()),
-        }
+        dropped = 0 if drops is None else int(drops.sum())
+        drawn = {"speed": speed, "backwards": backwards, "dropped": dropped}
         return Augmented(Clip(clip.frames[places], clip.fps, clip.meta), drawn)
 
     def spatial_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
@@ -115,12 +122,7 @@ class VideoAugmentationPipeline:
             cv2.warpAffine(f, matrix, size, flags=how, borderMode=cv2.BORDER_REFLECT_101)
             for f in clip.frames
         ]
-        drawn = {
-            "crop": float(share),
-            "angle": float(angle),
-            "flip": flip,
-            "matrix": matrix.tolist(),
-        }
+        drawn = {"crop": share, "angle": angle, "flip": flip, "matrix": matrix.tolist()}
         return Augmented(Clip(np.stack(frames), clip.fps, clip.meta), drawn)
 
     def color_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
@@ -135,11 +137,10 @@ class VideoAugmentationPipeline:
         grey = frames @ np.array([0.299, 0.587, 0.114], np.float32)
         frames = (frames - grey[..., None]) * saturation + grey[..., None]
         frames = np.clip(np.rint(frames), 0, 255).astype(np.uint8)
-        turned = np.stack([_turn_hue(frame, hue) for frame in frames])
-        drawn = {
-            "brightness": float(brightness), "contrast": float(contrast),
-            "saturation": float(saturation), "hue": float(hue),
-        }  # fmt: skip
+        turned = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL) for frame in frames])
+        turned[..., 0] += np.uint8(round(hue * 256) % 256)  # wraps around, as hues do
+        turned = np.stack([cv2.cvtColor(frame, cv2.COLOR_HSV2RGB_FULL) for frame in turned])
+        drawn = dict(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
         return Augmented(Clip(turned, clip.fps, clip.meta), drawn)
 
 
@@ -158,10 +159,3 @@ def _window(
     room = np.maximum([width, height] - reach, 0)
     matrix[:, 2] = half - matrix[:, :2] @ half + np.array(offset) * room
     return matrix
-
-
-def _turn_hue(frame: np.ndarray, share: float) -> np.ndarray:
-    """share: of the colour circle, -0.5..0.5."""
-    hsv = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(round(share * 256) % 256)  # wraps around, as hues do
-    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)

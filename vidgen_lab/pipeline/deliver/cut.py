@@ -142,16 +142,16 @@ def cut_clips(
     facts, done = facts_of(reader), []
     width, height = settings.size or (facts.width, facts.height)
     together = int(min(_TOGETHER, max(1, _PIXELS // (width * height))))
-    for start in range(0, len(cuts), together):
-        some = cuts[start : start + together]
+    waiting = [cuts[start : start + together] for start in range(0, len(cuts), together)]
+    while waiting:
+        some = waiting.pop(0)
         try:
             done += _cut_together(reader, facts, some, settings, limit)
         except (FfmpegError, ValueError) as error:
             if len(some) == 1:
                 done.append(error)
-                continue
-            for cut in some:  # which of them was it?
-                done += cut_clips(path, [cut], settings, limit)
+            else:  # which of them was it?
+                waiting[:0] = [[cut] for cut in some]
     return done
 
 
@@ -159,19 +159,32 @@ def _cut_together(
     reader: "_Timed", facts: Facts, cuts: Sequence[Cut], settings: MediaSettings, limit: float
 ) -> list[Facts | Exception]:
     with ExitStack() as stack:
-        parts = [stack.enter_context(_part(cut.out)) for cut in cuts]
+        parts = [stack.enter_context(_part(cut.out, reader.path)) for cut in cuts]
         outputs: list[object] = []
         for cut, part in zip(cuts, parts, strict=True):
             outputs += reader.output(cut, facts, settings, part)
         before = reader.before(min(cut.first for cut in cuts))
         run_ffmpeg("-copyts", *before, "-i", local(reader.path), *outputs, limit=limit)
-        checked = zip(cuts, parts, strict=True)
-        return [_checked(cut, part, reader, settings) for cut, part in checked]
+        done: list[Facts | Exception] = []
+        for cut, part in zip(cuts, parts, strict=True):
+            wanted, slack = cut.end - cut.first, 0
+            if settings.fps:
+                start, stop = reader.seconds(cut)
+                wanted, slack = max(1, round((stop - start) * settings.fps)), 1
+            try:
+                size = settings.size if settings.mode != "fit" else None
+                done.append(verify(part, wanted, slack, size))
+            except OutputError as error:
+                part.unlink(missing_ok=True)
+                done.append(error)
+        return done
 
 
 @contextmanager
-def _part(out: Path) -> Iterator[Path]:
+def _part(out: Path, source: Path) -> Iterator[Path]:
     """A temporary name; if something stands there at the end it takes the place of `out`."""
+    if out.exists() and out.samefile(source):
+        raise ValueError(f"{out} is the video itself and would be lost: give another name")
     out.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError), replacing(out) as part:
         try:
@@ -182,19 +195,6 @@ def _part(out: Path) -> Iterator[Path]:
             raise FfmpegError(str(error).replace(str(part), str(out))) from None
 
 
-def _checked(cut: Cut, part: Path, reader: "_Timed", settings: MediaSettings) -> Facts | Exception:
-    """The facts of a written file; one that is not what was asked for is removed."""
-    wanted, slack = cut.end - cut.first, 0
-    if settings.fps:
-        start, stop = reader.seconds(cut)
-        wanted, slack = max(1, round((stop - start) * settings.fps)), 1
-    try:
-        return verify(part, wanted, slack, settings.size if settings.mode != "fit" else None)
-    except OutputError as error:
-        part.unlink(missing_ok=True)
-        return error
-
-
 class _Timed(VideoReader):
     """The reader's index in the terms of ffmpeg."""
 
@@ -203,7 +203,10 @@ class _Timed(VideoReader):
         if not 0 <= cut.first < cut.end <= self.info.num_frames:
             span = f"no frames {cut.first}..{cut.end} in {self.info.num_frames}"
             raise ValueError(f"{span}: {self.path}")
-        filters = [self.window(cut), self.clock]
+        # From 0; counted where there are no time stamps to rely on: equal ones would be dropped.
+        timed = self.clocked or self.info.variable_fps
+        clock = "setpts=PTS-STARTPTS" if timed else f"setpts=N/({float(self.info.fps)!r}*TB)"
+        filters = [self.window(cut), clock]
         if cut.crop is not None:
             x, y, width, height = cut.crop
             filters.append(f"crop={width}:{height}:{x}:{y}")
@@ -246,14 +249,6 @@ class _Timed(VideoReader):
         with open_video(self.path) as container:
             return self._index.clocked and container.format.name.startswith(_CLOCKED)
 
-    @property
-    def clock(self) -> str:
-        """Filter that gives the frames their times: from 0, or by counting where the file has no
-        time stamps to rely on, since frames with equal ones would be dropped."""
-        if self.clocked or self.info.variable_fps:
-            return "setpts=PTS-STARTPTS"
-        return f"setpts=N/({float(self.info.fps)!r}*TB)"
-
     def before(self, first: int) -> tuple:
         """Options in front of the input: where seeking is exact, decoding starts a little before
         the first cut, and -copyts lets the filters see the time stamps that the index has."""
@@ -274,8 +269,8 @@ def verify(
 ) -> Facts:
     """Decode a written file and compare; returns its facts or raises OutputError."""
     try:
-        facts = probe_file(path)
-        decoded = sum(1 for _ in VideoReader(path))
+        reader = VideoReader(path)
+        facts, decoded = facts_of(reader), sum(1 for _ in reader)
     except VideoError as error:
         said = str(error).replace(str(path), "the file")
         raise OutputError(f"empty output: {said}") from error
@@ -316,7 +311,7 @@ class FFmpegExporter:
         if not probe_file(video_path).audio_codec:
             raise OutputError(f"{video_path} has no sound")
         out = Path(out_path)
-        with _part(out) as part:
+        with _part(out, Path(video_path)) as part:
             run_ffmpeg("-i", local(video_path), "-map", "0:a:0", "-c:a", "pcm_s16le", local(part))
             if part.stat().st_size <= 44:
                 raise OutputError("empty output: a sound file without sound")

@@ -28,7 +28,7 @@ import numpy as np
 
 from vidgen_lab.files import plain, replacing
 from vidgen_lab.journal import key_of
-from vidgen_lab.pipeline.deliver.output import Output
+from vidgen_lab.pipeline.deliver.output import Output, inside
 from vidgen_lab.pipeline.manifest import Row, sort_rows
 
 LISTS = ("videofolder", "cogvideo", "finetrainers", "opensora")
@@ -59,15 +59,16 @@ def write_exports(rows: Sequence[Row], out: str | Path, formats: Sequence[str] =
 
     Files that hold already what they should are left alone; of the others, only those are replaced
     or removed that were written here before. Raises FileNotFoundError when a clip of the manifest
-    is missing in OUT/clips, before anything is changed; FileExistsError for a file in the way;
-    ImportError for parquet without pyarrow.
+    is missing in OUT/clips and ValueError when it names a place outside OUT, both before anything
+    is changed; FileExistsError for a file in the way; ImportError for parquet without pyarrow.
     """
     formats = ExportSettings(tuple(formats)).formats
     output = Output(out, exclusive=False)
     splits: dict[str, list[Row]] = {"train": []}
     for row in final_rows(rows):
         splits.setdefault(row.info["split"], []).append(row)
-        if not (output.folder / row.info["clip"]["file"]).is_file():
+        inside(f"dataset/{row.info['split']}/{_video(row)}")  # a manifest may be anybody's
+        if not (output.folder / inside(row.info["clip"]["file"])).is_file():
             raise FileNotFoundError(f"{row.info['clip']['file']} is not in {out}: prepare it again")
     wanted: set[str] = set()
     for name, chosen in splits.items():

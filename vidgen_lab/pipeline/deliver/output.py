@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import count
 from os.path import lexists
 from pathlib import Path, PurePosixPath
 
@@ -142,11 +143,9 @@ class Output:
         path = self.folder / name
         if not path.exists() or not self._changed(name):
             return
-        aside = self.folder / "set_aside" / name
-        number = 1
+        aside, numbers = self.folder / "set_aside" / name, count(2)
         while aside.exists():
-            number += 1
-            aside = aside.with_name(f"{path.stem}-{number}{path.suffix}")
+            aside = aside.with_name(f"{path.stem}-{next(numbers)}{path.suffix}")
         aside.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(path, aside)
         warnings.warn(f"{path} is not as it was written; set aside as {aside}", stacklevel=4)
@@ -168,7 +167,7 @@ class Output:
             for line in file:
                 try:
                     entry = json.loads(line)
-                    name = _inside(entry.pop("path"))
+                    name = inside(entry.pop("path"))
                     self._written.pop(name, None)
                     if not entry.get("gone"):
                         self._written[name] = Written(**entry)
@@ -193,8 +192,8 @@ def check_apart(source: str | Path, out: str | Path) -> None:
             )
 
 
-def _inside(name: str) -> str:
-    """The name, if it stays below the folder; a record that was tampered with shall do no harm."""
+def inside(name: str) -> str:
+    """The name, if it stays below the folder; one that was tampered with shall do no harm."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name:
         raise ValueError(f"{name} is no place in the output")

@@ -67,16 +67,16 @@ class ConceptBalancer:
             raise ValueError(f"embeddings must be finite numbers [N, D], not {list(vectors.shape)}")
         labels = self._cluster(vectors)
         counts = np.bincount(labels)
-        wanted = self._wanted(counts)
-        rng = np.random.default_rng(self.seed)
+        tempered = counts.astype(float) ** self.settings.temperature
         keep = np.ones(len(labels), bool)
         if self.settings.drop:
+            rng = np.random.default_rng(self.seed)
+            scale = (counts / tempered).min()  # so that the smallest concepts stay whole
+            wanted = np.maximum(np.ceil(tempered * scale), self.settings.floor).astype(int)
             for concept, number in enumerate(wanted):
-                members = np.nonzero(labels == concept)[0]
-                keep[rng.permutation(members)[number:]] = False
+                keep[rng.permutation(np.nonzero(labels == concept)[0])[number:]] = False
         after = np.bincount(labels[keep], minlength=len(counts))
-        per_clip = counts.astype(float) ** self.settings.temperature / np.maximum(after, 1)
-        weights = np.where(keep, per_clip[labels], 0.0)
+        weights = np.where(keep, (tempered / np.maximum(after, 1))[labels], 0.0)
         weights *= keep.sum() / weights.sum()
         shares = np.bincount(labels, weights, minlength=len(counts))
         bits = (float(entropy(numbers, base=2)) + 0.0 for numbers in (counts, shares))
@@ -96,13 +96,6 @@ class ConceptBalancer:
             range(k), key=lambda c: (-(means.labels_ == c).sum(), *means.cluster_centers_[c])
         )
         return np.argsort(order)[means.labels_]
-
-    def _wanted(self, counts: np.ndarray) -> list[int]:
-        """Clips to keep of each concept: tempered, so that the smallest concepts stay whole."""
-        tempered = counts.astype(float) ** self.settings.temperature
-        scale = (counts / tempered).min()
-        wanted = np.maximum(np.ceil(tempered * scale), self.settings.floor)
-        return np.minimum(wanted, counts).astype(int).tolist()
 
 
 def balance_rows(

@@ -9,7 +9,6 @@
 Groups and the clip that is kept depend on the clips alone, not on their order.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import numpy as np
@@ -36,13 +35,11 @@ class Hashes:
     """
 
     def __init__(self, signatures: Sequence[Signature]) -> None:
-        values, seconds = [np.empty((0, len(PARTS)), np.uint64)], []
-        for signature in signatures:
-            values.append(signature.hashes)
-            seconds.append(signature.seconds)
-        counts = [len(hashes) for hashes in values[1:]]
-        self.values, self.seconds = np.concatenate(values), np.array(seconds)
-        self.clips = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        found = [(signature.hashes, signature.seconds) for signature in signatures]
+        none, counts = np.empty((0, len(PARTS)), np.uint64), [len(hashes) for hashes, _ in found]
+        self.values = np.concatenate([none, *(hashes for hashes, _ in found)])
+        self.seconds = np.array([seconds for _, seconds in found])
+        self.clips = np.repeat(np.arange(len(found), dtype=np.int32), counts)
 
 
 class Shelves:
@@ -129,13 +126,11 @@ def _best(a: np.ndarray, b: np.ndarray, part: np.ndarray, bits: np.ndarray) -> P
     """One proposal for every pair and part, by the looks that are most alike."""
     back = (a > b) & np.isin(part, (WHOLE, UPPER))  # these two say the same both ways
     a, b = np.where(back, b, a), np.where(back, a, b)
-    order = np.lexsort((bits, part, b, a))
-    columns = np.stack([a[order], b[order], part[order]])
-    first = np.ones(len(order), bool)
-    first[1:] = (columns[:, 1:] != columns[:, :-1]).any(0)
-    order = order[first]
-    order = order[np.lexsort((b[order], a[order], bits[order], part[order]))]
-    return Proposal(a[order], b[order], part[order].astype(int))
+    order = np.lexsort((b, a, bits, part))
+    a, b, part = (column[order].astype(np.int64) for column in (a, b, part))
+    _, first = np.unique(a << 34 | b << 3 | part, return_index=True)
+    first.sort()
+    return Proposal(a[first], b[first], part[first])
 
 
 def find_groups(
@@ -179,11 +174,10 @@ def _waves(pairs: Proposal) -> Iterator[Proposal]:
     order = np.argsort(pairs.b, kind="stable")
     rank = np.empty(len(pairs), int)
     rank[order] = within(np.bincount(pairs.b))
-    order = np.argsort(rank, kind="stable")
-    ends = np.cumsum(np.bincount(rank)) if len(pairs) else []
-    for start, end in zip([0, *ends], ends, strict=False):
-        for first in range(start, end, _WAVE):
-            yield pairs[order[first : min(first + _WAVE, end)]]
+    ranks = np.cumsum(np.bincount(rank))[:-1]
+    for wave in np.split(np.argsort(rank, kind="stable"), ranks):
+        for first in range(0, len(wave), _WAVE):
+            yield pairs[wave[first : first + _WAVE]]
 
 
 def _sweep(crowd: np.ndarray, ask: "_Asking", joined: "_Groups") -> None:
@@ -212,11 +206,9 @@ class _Asking:
             f"{self.ids[i]} {self.ids[j]} {part}"
             for i, j, part in zip(pairs.a, pairs.b, pairs.part, strict=True)
         ]
-        new = np.flatnonzero([key not in self.verdicts for key in keys])
-        for place, verdict in zip(
-            new, same(self.signatures, pairs[new], self.settings), strict=True
-        ):
-            self.verdicts[keys[place]] = bool(verdict)
+        new = [place for place, key in enumerate(keys) if key not in self.verdicts]
+        found = same(self.signatures, pairs[new], self.settings).tolist()
+        self.verdicts.update(zip([keys[place] for place in new], found, strict=True))
         return np.array([self.verdicts[key] for key in keys], bool)
 
 
@@ -232,15 +224,9 @@ def keeper(rows: Iterable[Row]) -> Row:
     smallest id and name, so that the choice never depends on the order."""
 
     def rank(row: Row) -> tuple:
-        m = row.metrics
-        return (
-            -(m.get("width") or 0) * (m.get("height") or 0),
-            -(m.get("num_frames") or 0),
-            -(m.get("bits_per_second") or 0),
-            -(m.get("edge_steepness") or 0),
-            row.clip_id,
-            row.source,
-        )
+        names = ("width", "height", "num_frames", "bits_per_second", "edge_steepness")
+        width, height, *others = (row.metrics.get(name) or 0 for name in names)
+        return -width * height, *(-value for value in others), row.clip_id, row.source
 
     return min(rows, key=rank)
 
@@ -281,14 +267,6 @@ class _Groups(DisjointSet):
             self._joins.append((i, level))
 
     def groups(self) -> list[tuple[list[int], str]]:
-        levels: dict[int, set[str]] = defaultdict(set)
-        for i, level in self._joins:
-            levels[self[i]].add(level)
-        members: dict[int, list[int]] = defaultdict(list)
-        for number in self:
-            if self[number] in levels:
-                members[self[number]].append(number)
-        return [(m, max(levels[root], key=_LEVELS.index)) for root, m in members.items()]
-
-
-_LEVELS = ("bytes", "pictures", "content")
+        level = {self[i]: level for i, level in self._joins}  # the last one of each group
+        groups = (sorted(members) for members in self.subsets() if len(members) > 1)
+        return [(members, level[self[members[0]]]) for members in groups]

@@ -52,8 +52,8 @@ class GateSettings:
     min_edge_steepness: float | None = 0.32
 
     def __post_init__(self) -> None:
-        of = {name: gate.metric in _SHARES for name, gate in self.by_name().items()}
-        check_ranges(self, **{name: (0, 1 if share else math.inf) for name, share in of.items()})
+        for name, gate in self.by_name().items():
+            check_ranges(self, **{name: (0, 1 if gate.metric in _SHARES else math.inf)})
 
     def gates(self) -> list[Gate]:
         """The gates that are switched on, in the order in which they are asked."""

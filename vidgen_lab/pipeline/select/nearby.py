@@ -6,7 +6,6 @@ flipped; whatever is found is compared in full. Nothing is missed, and only a sm
 pairs is looked at (Norouzi, Punjani and Fleet 2012).
 """
 
-from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -24,6 +23,8 @@ def near_pairs(
     Q * S / 65536 * (number of ways to flip max_bits // 4 of 16 bits).
     """
     found = [np.empty(0, np.int64)]
+    ways = [w for n in range(max_bits // _BANDS + 1) for w in combinations(range(_WIDTH), n)]
+    flips = [sum(1 << bit for bit in way) for way in ways]  # masks with so few bits set
     for band in range(_BANDS):
         shift = np.uint64(band * _WIDTH)
         mask = np.uint64(2**_WIDTH - 1)
@@ -31,32 +32,18 @@ def near_pairs(
         order = np.argsort(keys, kind="stable").astype(np.int32)
         starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**_WIDTH))])
         wanted = ((queries >> shift) & mask).astype(np.int64)
-        for flip in _flips(max_bits // _BANDS):
-            low, count = starts[wanted ^ flip], starts[(wanted ^ flip) + 1] - starts[wanted ^ flip]
-            for some in _pieces(count):
-                query = np.repeat(np.arange(some.start, some.stop), count[some])
+        for flip in flips:
+            low = starts[wanted ^ flip]
+            count = starts[(wanted ^ flip) + 1] - low
+            full = np.arange(_AT_ONCE, count.sum(), _AT_ONCE)
+            ends = np.unique(np.searchsorted(np.cumsum(count), full, side="right"))
+            for some in np.split(np.arange(len(count)), ends):
+                query = np.repeat(some, count[some])
                 near = order[low[query] + within(count[some])]
                 close = np.bitwise_count(queries[query] ^ stock[near]) <= max_bits
                 found.append(query[close] * len(stock) + near[close])
     pairs = np.unique(np.concatenate(found))
     return pairs // max(1, len(stock)), pairs % max(1, len(stock))
-
-
-def _flips(bits: int) -> Iterator[int]:
-    """Masks with at most so many of 16 bits set."""
-    for count in range(bits + 1):
-        for chosen in combinations(range(_WIDTH), count):
-            yield sum(1 << bit for bit in chosen)
-
-
-def _pieces(count: np.ndarray) -> Iterator[slice]:
-    """Ranges of queries whose comparisons fit into memory."""
-    total, start = np.cumsum(count), 0
-    while start < len(count):
-        before = total[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(total, before + _AT_ONCE, side="right")))
-        yield slice(start, end)
-        start = end
 
 
 def within(counts: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ subtitles), if what covers it stands still; and what moves has to move alike, or
 stage would be the same play.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -103,9 +103,11 @@ def _shift(signatures: Sequence[Signature], pair: Proposal) -> float:
     """Seconds into b at which a begins, to a look: where the thumbnails of all looks that then lie
     over one another correlate best. Hashes cannot tell: many looks in a row have the same."""
     a, b, zoom = signatures[pair.a], signatures[pair.b], _ZOOM.get(int(pair.part), 1.0)
-    theirs = _enlarged(_at(b, np.arange(0, b.last + 1e-9, a.step)), zoom)
+    theirs = _mixed(_at(b, np.arange(0, b.last + 1e-9, a.step)), zoom, _enlarging)
     theirs = theirs[:, :, ::-1] if pair.part == MIRRORED else theirs
-    alike = _directions(_softened(a.thumbs, zoom)) @ _directions(theirs).T  # [looks, looks]
+    alike = (
+        _directions(_mixed(a.thumbs, zoom, _softening)) @ _directions(theirs).T
+    )  # [looks, looks]
     ours, theirs = alike.shape
     later = np.arange(theirs) - np.arange(ours)[:, None] + ours - 1
     count = np.bincount(later.ravel())
@@ -171,8 +173,8 @@ def _overlaid(
         enough[n] = last - first >= _OVERLAP * min(a.last, b.last) - 1e-9
         moments = np.linspace(first, max(first, last), LOOKS)
         zoom = min(1.0, _ZOOM.get(int(pairs.part[n]), 1.0) + nearer)
-        ours[n] = _softened(_at(a, moments), zoom)
-        theirs[n] = _enlarged(_at(b, moments + shift[n]), zoom)
+        ours[n] = _mixed(_at(a, moments), zoom, _softening)
+        theirs[n] = _mixed(_at(b, moments + shift[n]), zoom, _enlarging)
         if pairs.part[n] == MIRRORED:
             theirs[n] = theirs[n, :, :, ::-1]
     return ours, theirs, enough
@@ -187,24 +189,16 @@ def _at(signature: Signature, moments: np.ndarray) -> np.ndarray:
     return signature.thumbs[low] * (1 - part) + signature.thumbs[high] * part
 
 
-def _enlarged(thumbs: np.ndarray, zoom: float) -> np.ndarray:
-    """The middle of the thumbnails at full size, [LOOKS, 9, 16, 3]."""
+def _mixed(thumbs: np.ndarray, zoom: float, how: Callable) -> np.ndarray:
+    """Thumbnails [looks, 9, 16, 3] with rows and columns mixed by the matrices of `how`."""
     if zoom == 1:
         return thumbs
-    rows, columns = (_samples(n, zoom) for n in thumbs.shape[1:3])
-    return np.einsum("yr,trxc,wx->tywc", rows, thumbs, columns, optimize=True)
-
-
-def _softened(thumbs: np.ndarray, zoom: float) -> np.ndarray:
-    """What enlarging does to the other side's thumbnails besides: it blends neighbours."""
-    if zoom == 1:
-        return thumbs
-    rows, columns = (_blend(n) for n in thumbs.shape[1:3])
+    rows, columns = (how(n, zoom) for n in thumbs.shape[1:3])
     return np.einsum("yr,trxc,wx->tywc", rows, thumbs, columns, optimize=True)
 
 
 @lru_cache
-def _samples(count: int, zoom: float) -> np.ndarray:
+def _enlarging(count: int, zoom: float) -> np.ndarray:
     """Matrix [count, count] that samples the middle `zoom` of a row of cells, linearly."""
     cells = np.arange(count)
     places = (cells + 0.5 - count / 2) * zoom + count / 2 - 0.5
@@ -212,9 +206,9 @@ def _samples(count: int, zoom: float) -> np.ndarray:
 
 
 @lru_cache
-def _blend(count: int) -> np.ndarray:
-    """Matrix that gives a twelfth of each cell to either neighbour: as much as linear sampling at
-    random places does on the average."""
+def _softening(count: int, _: float) -> np.ndarray:
+    """What enlarging does to the other side besides: a twelfth of each cell goes to either
+    neighbour, as much as linear sampling at random places blends on the average."""
     matrix = np.eye(count) * 10 / 12 + (np.eye(count, k=1) + np.eye(count, k=-1)) / 12
     return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
 

@@ -75,30 +75,28 @@ def score_video(
             f"truncated: {facts.missing} of the announced {facts.num_frames + facts.missing} "
             "frames are not in the file"
         )
-    watch, damaged, last = _Watch(facts, scenes, settings), [], None
+    watch, sound, last = _Watch(facts, scenes, settings), set(), None
     for number, rgb, whole in reader.converted(careful=True):
-        for lost in range(watch.number, number):  # as a player does: the picture before it stays
-            damaged.append(lost)
+        while watch.number < number:  # lost: as a player does, the picture before it stays
             watch.add(rgb if last is None else last)
-        damaged += [] if whole else [number]
         watch.add(rgb)
+        sound |= {number} if whole else set()
         last = rgb
-    for lost in range(watch.number, facts.num_frames):
-        damaged.append(lost)
+    while watch.number < facts.num_frames:
         watch.add(last)
     duration = max(facts.seconds, float(reader.times[-1]) + 0.5 / facts.fps)
     spans = spans_between(watch.finder.cuts(), reader.times, duration)
-    clips = [{**watch.summary(s), "damage": _damage(damaged, s, reader.times)} for s in spans]
+    clips = [{**watch.summary(s), "damage": _damage(sound, s, reader.times)} for s in spans]
     return {"facts": facts.to_dict(), "clips": clips}
 
 
-def _damage(damaged: list[int], span: Span, times: np.ndarray) -> str:
+def _damage(sound: set[int], span: Span, times: np.ndarray) -> str:
     """Where a scene is damaged, in words; empty for one that is whole."""
-    inside = [number for number in damaged if span.first <= number < span.end]
-    if not inside:
+    broken = [number for number in range(span.first, span.end) if number not in sound]
+    if not broken:
         return ""
-    where = f"frame {inside[0]} ({times[inside[0]]:.2f} s)"
-    return f"damaged: {len(inside)} of {span.num_frames} frames, the first is {where}"
+    where = f"frame {broken[0]} ({times[broken[0]]:.2f} s)"
+    return f"damaged: {len(broken)} of {span.num_frames} frames, the first is {where}"
 
 
 class _Watch:
@@ -179,6 +177,7 @@ class _Watch:
     ) -> Mapping[str, float | None]:
         first, end = (-(-edge // self.stride) for edge in (span.first, span.end))
         changes = np.array(self.changes[first + 1 : end])
+        freezes = [len(list(run)) for still, run in groupby(changes < _FROZEN) if still]
         inside = [k for k in looks if k.number + 1 < span.end]  # and the next frame, for the flow
         top, bottom, left, right = box
         crop = crop_of(box, self.facts.width, self.facts.height)
@@ -196,7 +195,7 @@ class _Watch:
             **_over(inside, np.mean, "flow_speed", "unexplained"),
             "changing": _changing(greys),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
-            "longest_freeze": _longest(changes < _FROZEN) * self.stride / self.facts.fps,
+            "longest_freeze": max(freezes, default=0) * self.stride / self.facts.fps,
             "bars": 1 - (bottom - top) * (right - left),
             "stripes": _middle(np.median, [pictures.stripes(grey) for grey in greys]),
         }
@@ -246,10 +245,6 @@ def _changing(greys: list[np.ndarray]) -> float | None:
     ).astype(np.float32)
     means -= np.median(means, axis=(1, 2), keepdims=True)
     return float((np.ptp(means, axis=0) > _CHANGED).mean())
-
-
-def _longest(flags: np.ndarray) -> int:
-    return max((len(list(run)) for flag, run in groupby(flags) if flag), default=0)
 
 
 def _over(looks: list[Look], how: Callable, *names: str) -> dict[str, float | None]:

@@ -4,9 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from scipy.cluster.hierarchy import DisjointSet
 
 from vidgen_lab.pipeline.manifest import Row
 
@@ -43,7 +41,8 @@ def split_rows(
     family = _families([*rows, *ties])
     out = []
     for row in rows:
-        place = _place(f"{seed}/{family[row.source]}")
+        drawn = f"{seed}/{family[row.source]}".encode("utf-8", "surrogateescape")
+        place = int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") / 2**64  # 0..1
         name = "val" if place < settings.val else "train"
         if settings.val <= place < settings.val + settings.test:
             name = "test"
@@ -67,23 +66,15 @@ def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
 
 def _families(rows: Sequence[Row]) -> Mapping[str, str]:
     """Source -> smallest content of all sources tied to it."""
-    numbers: dict[str, int] = {}
-    ties = []
+    ties = DisjointSet()
     for row in rows:
-        node = numbers.setdefault(f"source {row.source}", len(numbers))
-        for other in (f"content {row.sha256}", f"group {row.info.get('group', row.clip_id)}"):
-            ties.append((node, numbers.setdefault(other, len(numbers))))
-    one, other = np.array(ties).T.reshape(2, -1)
-    graph = coo_array((np.ones(len(ties), bool), (one, other)), shape=(len(numbers),) * 2)
-    _, family = connected_components(graph, directed=False)
-    place = {row.source: family[numbers[f"source {row.source}"]] for row in rows}
-    smallest: dict[int, str] = {}
+        names = [f"source {row.source}", f"group {row.info.get('group', row.clip_id)}"]
+        names += [f"content {row.sha256}"] if row.sha256 else []
+        for name in names:
+            ties.add(name)
+            ties.merge(names[0], name)
+    smallest: dict[str, str] = {}
     for row in rows:
-        name = row.sha256 or row.source
-        smallest[place[row.source]] = min(name, smallest.get(place[row.source], name))
-    return {source: smallest[number] for source, number in place.items()}
-
-
-def _place(name: str) -> float:
-    """A number in 0..1 that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+        family, name = ties[f"source {row.source}"], row.sha256 or row.source
+        smallest[family] = min(name, smallest.get(family, name))
+    return {row.source: smallest[ties[f"source {row.source}"]] for row in rows}
