@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def exercise_1_2(answer: float) -> str:
 
     answer = 80.0  # the guided prediction leaves everything the model has ever seen
     """
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+    if not isinstance(answer, Real):
         raise Wrong("hand in the scale, a number")
     if answer < 1:
         raise Wrong("scales below 1 ignore the prompt; here too much of it shall do the damage")
@@ -83,7 +84,7 @@ def exercise_1_3(answer: Callable[[int], int]) -> str:
         return below if wanted - below <= above - wanted else above
     """
     nearest = solved("1.3")
-    for wanted in (49, 48, 47, 20, 22, 60, 13, 3):
+    for wanted in (49, 48, 47, 20, 22, 60, 12, 3):
         got, right = answer(wanted), nearest(wanted)
         if got == right:
             continue
@@ -180,14 +181,14 @@ def exercise_1_6(answer: str) -> str:
 def exercise_1_7(answer: int) -> str:
     """find the fewest steps at which every word of a full prompt is recognised
 
-    answer = 8
+    answer = 4
     """
-    if isinstance(answer, bool) or not isinstance(answer, int) or answer < 1:
+    if not isinstance(answer, Integral) or answer < 1:
         raise Wrong("hand in a whole number of steps, 1 or more")
     if answer > 12:
         raise Wrong(f"{answer} steps will do, but are they the fewest? Try half of them")
-    for seed in (0, 1):
-        seen = _seen(num_inference_steps=answer, seed=seed)
+    for seed in (0, 1, 2):
+        seen = _seen(num_inference_steps=int(answer), seed=seed)
         if not seen.all_right:
             raise Wrong(f"with seed {seed} the judge sees {seen}: a few more steps")
     return f"right: {answer} steps are enough for every word of {FULL_PROMPT!r}"

@@ -90,27 +90,32 @@ def exercise_3_4(answer: Callable[..., Tensor]) -> str:
     """
     x = _random(2, 4, 6, 8, seed=5) * 3 + 1
     shift, scale, gate = (_random(2, 1, 1, 8, seed=s) for s in (6, 7, 8))
-    matrix, normed = _random(8, 8, seed=9), F.layer_norm(x, (8,))
+    matrix = _random(8, 8, seed=9)
+
+    def norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (8,))
 
     def branch(y: Tensor) -> Tensor:
         return y @ matrix
 
-    def close(got: Tensor, inside: Tensor) -> bool:
-        return torch.allclose(got, x + gate * branch(inside), atol=1e-3)
-
-    still = answer(x, branch, shift, scale, torch.zeros_like(gate))
-    if not torch.allclose(still, x, atol=1e-5):
-        if torch.allclose(still, normed * (1 + scale) + shift, atol=1e-4):
-            raise Wrong("the stream itself was overwritten: add the branch to x, not to its norm")
-        raise Wrong("with gate 0 the block must return x, unchanged")
-    got = answer(x, branch, shift, scale, gate)
-    if close(got, normed * (1 + scale) + shift):
-        return "right: the stream runs straight, the branch hears the modulated norm"
-    if close(got, normed * scale + shift):
-        raise Wrong("use 1 + scale: then zero means 'leave the norm as it is'")
-    if close(got, x * (1 + scale) + shift):
-        raise Wrong("the branch should see a *normalised* x: F.layer_norm(x, x.shape[-1:])")
-    raise Wrong("gate 0 is right; look at what goes into the branch")
+    overwritten = "the stream itself was overwritten: add the branch to x, not to its norm"
+    slips = {overwritten: lambda x, f, shift, scale, gate: norm(x) * (1 + scale) + shift}
+    still = "with gate 0 the block must return x, unchanged"
+    compare("3.4", answer, [(x, branch, shift, scale, 0 * gate)], slips, still)
+    slips = {
+        "use 1 + scale: then zero means 'leave the norm as it is'": (
+            lambda x, f, shift, scale, gate: x + gate * f(norm(x) * scale + shift)
+        ),
+        "the branch should see a *normalised* x: F.layer_norm(x, x.shape[-1:])": (
+            lambda x, f, shift, scale, gate: x + gate * f(x * (1 + scale) + shift)
+        ),
+        "the norm is right; now modulate it, by 1 + scale and shift": (
+            lambda x, f, shift, scale, gate: x + gate * f(norm(x))
+        ),
+    }
+    inside = "gate 0 is right; look at what goes into the branch"
+    compare("3.4", answer, [(x, branch, shift, scale, gate)], slips, inside)
+    return "right: the stream runs straight, the branch hears the modulated norm"
 
 
 def exercise_3_5(answer: Callable[[int], int]) -> str:

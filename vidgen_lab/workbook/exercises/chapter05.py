@@ -5,6 +5,7 @@ Three of them change a run: other layers, another rank, another rate; their chec
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def exercise_5_2(answer: Sequence[str]) -> str:
     fitting = [r for r in range(1, 33) if _trained((targets, f"lora.rank={r}"))[0] < limit]
     answer = [targets, f"lora.rank={max(fitting)}"]
     """
-    if isinstance(answer, str) or not all(isinstance(pair, str) for pair in answer):
+    if not isinstance(answer, list | tuple) or not all(isinstance(pair, str) for pair in answer):
         raise Wrong('a list of settings is wanted, such as ["lora.rank=8"]')
     limit, _, _ = _trained(("lora.rank=16",))
     trained, layers, rank = _trained(tuple(answer))
@@ -197,12 +198,12 @@ def exercise_5_6(answer: Callable[[Run], float]) -> str:
         return _small_run(rate)
 
     rate = answer(run)
-    if not isinstance(rate, float | int):
+    if not isinstance(rate, Real):
         raise Wrong(f"a rate is wanted, not a {type(rate).__name__}")
     if len(tried) > 8:
         raise Wrong(f"{len(tried)} runs; eight are enough when each rate is a multiple of the last")
-    left = _small_run(rate)
-    if left >= 0.05:
+    runs, left = len(tried), run(float(rate))
+    if not left < 0.05:
         why = "it has hardly begun" if _small_run(rate * 2) < left else "it overshoots"
         raise Wrong(f"at a rate of {rate:g}, {left:.0%} of the loss is left: {why}")
-    return f"right: {left:.1%} left at {rate:g}, after {len(tried)} runs"
+    return f"right: {left:.1%} left at {rate:g}, after {runs} runs"
