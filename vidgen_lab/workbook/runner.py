@@ -176,26 +176,25 @@ def run_notebook(
 
 
 def _make_folder(notebook: Path, folder: Path | None) -> Path:
-    if folder is None:
-        parent = Path.cwd() / "runs" / notebook.stem
-        folder = parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        for n in range(2, 100):  # two runs within a second
-            if not folder.exists():
-                break
-            folder = parent / f"{folder.name.partition('~')[0]}~{n}"
-    folder = Path(folder).absolute()
-    _check_empty(folder / "artefacts")
-    for name in (notebook.name, f"{notebook.stem}.html", VERDICTS):
-        if (folder / name).exists():
-            raise FileExistsError(f"{folder / name} is there already; choose another folder")
-    free = free_disk_gib(folder)
+    place = Path(folder or Path("runs", notebook.stem)).absolute()
+    free = free_disk_gib(place)
     if free < ROOM_GIB:
         raise ChapterError(
-            f"the disk of {folder} is full: {free * 1024:.0f} MiB are free, a run needs "
+            f"the disk of {place} is full: {free * 1024:.0f} MiB are free, a run needs "
             f"{ROOM_GIB * 1024:.0f}. Free some space, or choose another folder with --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    if folder is None:
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for suffix in ("", *(f"~{n}" for n in range(2, 100))):  # several runs within a second
+            with suppress(FileExistsError):
+                (place / f"{now}{suffix}").mkdir(parents=True)
+                return place / f"{now}{suffix}"
+    _check_empty(place / "artefacts")
+    for name in (notebook.name, f"{notebook.stem}.html", VERDICTS):
+        if (place / name).exists():
+            raise FileExistsError(f"{place / name} is there already; choose another folder")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _check_empty(folder: Path) -> None:

@@ -43,6 +43,15 @@ def test_untouched_panel_gives_back_the_request(panel):
     assert "red ball" in panel.summary() and "seed 7" in panel.summary()
 
 
+def test_a_large_seed_is_kept(pipe):
+    assert PromptPanel(pipe, REQUEST.with_(seed=2**40)).request.seed == 2**40
+
+
+def test_a_panel_without_a_prompt_can_be_shown(panel):
+    panel.controls["prompt"].value = " "
+    assert "seed 7" in panel._repr_mimebundle_()["text/plain"]
+
+
 def test_controls_edit_the_request(panel):
     panel.controls["prompt"].value = "a star"
     panel.controls["num_inference_steps"].value = 5

@@ -41,11 +41,11 @@ def _by_source(clips):
 
 
 def _by_hash(clips):
-    """A family to validation in ten, by another hash than the solution's."""
+    """A family in ten to validation, by a hash that holds out none of the first 20 films."""
     family = {"film13": "film1"}  # the only two films that share a copy
     films = {c["clip"]: family.get(c["source"], c["source"]) for c in clips}
     return {
-        clip: "val" if zlib.crc32(f"{film}/7".encode()) % 10 == 0 else "train"
+        clip: "val" if zlib.crc32(f"{film}/14".encode()) % 10 == 0 else "train"
         for clip, film in films.items()
     }
 

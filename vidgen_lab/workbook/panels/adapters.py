@@ -32,9 +32,10 @@ class AdapterPanel(PromptPanel):
         start = [entry["scale"] for entry in pipe.adapters.values()]
         self.switches, self.sliders = [], []
         for name, scale in zip(self.names, start, strict=True):
-            self.switches.append(w.Checkbox(scale > 0, description=name, indent=False))
-            strength = {"value": scale or 1.0, "min": 0, "max": 1.5, "step": 0.25}
-            self.sliders.append(control(w.FloatSlider, "strength", **strength))
+            self.switches.append(w.Checkbox(scale != 0, description=name, indent=False))
+            ends = {"min": min(0.0, scale), "max": max(1.5, scale)}
+            slider = control(w.FloatSlider, "strength", value=scale or 1.0, step=0.25, **ends)
+            self.sliders.append(slider)
         super().__init__(pipe, request, ideas)
         rows = [w.HBox(list(pair)) for pair in zip(self.switches, self.sliders, strict=True)]
         self.box.children = (*rows, *self.box.children)

@@ -29,7 +29,7 @@ class MemoryPanel(Panel):
             name: control(w.Dropdown, label, options=choices, value=value)
             for name, (label, choices, value) in menus.items()
         }
-        gib = control(w.BoundedFloatText, "GiB of each", value=memory_gib, min=4, max=288)
+        gib = control(w.BoundedFloatText, "GiB of each", value=memory_gib, min=1, max=288)
         self.controls["memory"] = gib
         ticked = w.Checkbox(True, description="gradient checkpointing", indent=False)
         self.controls["checkpointing"] = ticked
