@@ -109,8 +109,7 @@ def judge_clips_of(
             noise = float(rng.uniform(0, 0.6))
             with fastest(vae.device):
                 pixels = to_pixels(reconstruct(vae, pixels[None], noise))[0]
-        chosen = np.linspace(0, SIZE[2] - 1, 8).round().astype(int)
-        clips.append(pixels[:, chosen].clone())
+        clips.append(pixels[:, np.linspace(0, SIZE[2] - 1, 8).round().astype(int)].clone())
         targets.append(target)
     stacked = {name: torch.tensor([target[name] for target in targets]) for name in ATTRIBUTES}
     return torch.stack(clips), stacked

@@ -116,8 +116,7 @@ def measure_cogvideox(
 
 def fresh_clips(count: int, frames: int = 16) -> torch.Tensor:
     """Renders that no training saw, reserved ones among them, uint8 [N, 3, T, H, W]."""
-    scenes = sample_scenes(count, 4321, held_out=None, reserved=True)
-    return render_clips(scenes, 96, 64, frames)
+    return render_clips(sample_scenes(count, 4321, held_out=None, reserved=True), 96, 64, frames)
 
 
 def vae_quality(vae: VAE, pixels: torch.Tensor) -> dict[str, float]:

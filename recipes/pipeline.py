@@ -1,56 +1,12 @@
-"""The embedded text-to-video model: a small CogVideoX and its scheduler; pipelines on disk."""
+"""Pipelines on disk."""
 
 import copy
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from torch import nn
-
-if TYPE_CHECKING:
-    from recipes.transformer import TransformerConfig
-
-
-def build_transformer(
-    config: "TransformerConfig", latent_channels: int
-) -> CogVideoXTransformer3DModel:
-    """An untrained CogVideoX transformer in the layout of 5B: joint attention, rotary positions."""
-    return CogVideoXTransformer3DModel(
-        num_attention_heads=config.heads,
-        attention_head_dim=config.head_dim,
-        in_channels=latent_channels,
-        out_channels=latent_channels,
-        time_embed_dim=config.time_embed_dim,
-        text_embed_dim=config.text_width,
-        num_layers=config.layers,
-        sample_width=config.width // 8,
-        sample_height=config.height // 8,
-        patch_size=config.patch_size,
-        patch_size_t=config.patch_size_t,
-        sample_frames=config.num_frames,
-        max_text_seq_length=config.max_text_length,
-        temporal_compression_ratio=1,
-        spatial_interpolation_scale=1.0,
-        temporal_interpolation_scale=1.0,
-        use_rotary_positional_embeddings=True,
-    )
-
-
-def build_scheduler(config: "TransformerConfig") -> CogVideoXDDIMScheduler:
-    """The scheduler of CogVideoX-5B: v-prediction, zero terminal SNR, trailing steps, no shift."""
-    return CogVideoXDDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=config.prediction_type,
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=config.snr_shift_scale,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-    )
 
 
 def save_halves(pipe: DiffusionPipeline, folder: Path) -> None:

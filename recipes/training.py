@@ -1,7 +1,7 @@
 """How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,12 @@ def fit(
     return trainer
 
 
-def note_commit(folder: Path) -> None:
+def note_commit(folder: Path, changes: Sequence[str] = ()) -> None:
     """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
-    it; a line more when that has changed since the training began."""
+    it, and with which numbers changed; a line more when that is not what the last one says."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / COMMITS).open("a+", encoding="utf-8") as file:
         file.seek(0)
-        commit = code_version() or "unknown"
-        if file.read().split()[-1:] != [commit]:
-            file.write(f"{commit}\n")
+        line = " ".join([code_version() or "unknown", *changes])
+        if file.read().splitlines()[-1:] != [line]:
+            file.write(f"{line}\n")

@@ -203,8 +203,7 @@ def short_clips(scenes: list[Scene], config: VAEConfig) -> Tensor:
     drawn = rendered(scenes, (config.width, config.height, 16))
     for slot, one in zip(clips, drawn, strict=True):
         start = int(rng.integers(13))
-        frames = one.clip.frames[start : start + 4]
-        slot.copy_(torch.from_numpy(frames).permute(3, 0, 1, 2))
+        slot.copy_(torch.from_numpy(one.clip.frames[start : start + 4]).permute(3, 0, 1, 2))
     return clips
 
 

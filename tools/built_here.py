@@ -40,7 +40,7 @@ class _Bare(ast.NodeTransformer):
 def bare(source: str) -> dict[str, str]:
     """The functions and classes of a piece of source, by name, in a form that compares."""
     tree = _Bare().visit(ast.parse(source))
-    kinds = (ast.FunctionDef, ast.ClassDef)
+    kinds = ast.FunctionDef | ast.ClassDef
     return {n.name: ast.dump(n) for n in tree.body if isinstance(n, kinds)}
 
 

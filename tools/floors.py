@@ -222,8 +222,7 @@ def outside(root: Path = ROOT) -> Iterator[str]:
 def problems(root: Path = ROOT) -> list[str]:
     """One sentence for everything that breaks the rule."""
     modules = package_modules(root)
-    checks = (upward, circles, too_large)
-    found = [said for check in checks for said in check(modules)]
+    found = [said for check in (upward, circles, too_large) for said in check(modules)]
     return [*found, *unopened(modules, root), *requirements(modules, root), *outside(root)]
 
 

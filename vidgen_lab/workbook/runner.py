@@ -96,11 +96,12 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     try:
         node = nbformat.read(path, as_version=4)
         nbformat.validate(node)
-    except nbformat.ValidationError as error:
-        raise ValueError(f"{path} is no notebook: {error.message[:200]}") from None
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no notebook: {str(error)[:200]}") from None
-    return node
+        return node
+    except (
+        nbformat.ValidationError, ValueError, AttributeError, KeyError, TypeError, RecursionError,
+    ) as error:  # fmt: skip
+        said = getattr(error, "message", str(error))
+        raise ValueError(f"{path} is no notebook: {said[:200]}") from None
 
 
 def prepare(

@@ -51,12 +51,9 @@ def exercise_1_1(answer: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) 
         "at scale 1 the result should be the positive prediction itself; start lower": (
             lambda n, p, scale: p + scale * (p - n)
         ),
-        "the negative prediction is not used: a negative prompt would do nothing": (
-            lambda n, p, scale: scale * p
-        ),
+        "the negative prediction is not used: its prompt would do nothing": lambda n, p, s: s * p,
     }
-    draw = "draw the two predictions as points and the step as an arrow"
-    compare("1.1", answer, cases, slips, draw)
+    compare("1.1", answer, cases, slips, "draw both predictions as points, the step as an arrow")
     return "right: 1 gives the plain prediction, larger numbers lean away from the negative"
 
 
@@ -111,9 +108,7 @@ def exercise_1_4(answer: Callable[[int, int, int], int]) -> str:
     """
     tokens = solved("1.4")
     slips = {
-        "the text is missing; its 226 tokens sit in the same row": (
-            lambda *size: tokens(*size) - 226
-        ),
+        "the text is missing: its 226 tokens sit in the same row": lambda *to: tokens(*to) - 226,
         "the transformer joins 2x2 latents into one patch": (
             lambda t, h, w: 226 + ((t - 1) // 4 + 1) * (h // 8) * (w // 8)
         ),

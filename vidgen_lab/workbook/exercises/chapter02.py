@@ -32,12 +32,8 @@ def exercise_2_1(answer: Callable[[Sequence[int], int], Sequence[tuple[int, int]
         "a span ends just behind its last frame": (
             lambda frames, gap: [(start, end - 1) for start, end in spans(frames, gap)]
         ),
-        "join what is at most `gap` frames apart": (
-            lambda frames, gap: [(f, f + 1) for f in sorted(frames)]
-        ),
-        "count from frame to frame: 40 and 42 are two apart": (
-            lambda frames, gap: spans(frames, gap + 1)
-        ),
+        "join what is at most `gap` apart": lambda given, _: [(f, f + 1) for f in sorted(given)],
+        "count frame to frame: 40 and 42 are two apart": lambda given, gap: spans(given, gap + 1),
     }
     cases = ((jumps, 5), (jumps, 1), (jumps[::-1], 5), ([], 5), ([7], 5))
     rest = "detections come in any order, and there may be one of them, or none"
@@ -58,13 +54,9 @@ def exercise_2_2(answer: Callable[[float, int, float, int], float]) -> str:
         "samples that lie further apart show more motion: divide by the frames": (
             lambda p, a, f, w: speed(p, 1, f, w)
         ),
-        "a motion per frame depends on the rate; make it per second": (
-            lambda p, a, f, w: speed(p, 1, 1, w)
-        ),
+        "it depends on the rate; make it per second": lambda p, a, f, w: speed(p, 1, 1, w),
         "in percent of the width, please": lambda *given: speed(*given) / 100,
-        "the same scene at twice the width has twice the pixels": (
-            lambda p, a, f, w: speed(p, a, f, 720)
-        ),
+        "the same scene twice as wide has twice the pixels": lambda p, a, f, w: speed(p, a, f, 720),
     }
     cases = ((2, 1, 8, 720), (12, 6, 8, 720), (2, 1, 24, 720), (4, 1, 8, 1440))
     compare("2.2", answer, cases, slips, "which of the four has no part in it?")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.workbook.exercises import Wrong, compare
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn
 
 HINTS = {
     "rate": "too high a rate shows in the training loss from the first steps on; does it here?",
@@ -96,8 +96,7 @@ def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
             losses.append(loss.item())
         return losses
     """
-    draw = torch.Generator().manual_seed(0)
-    batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(60, 8, 3, generator=draw)]
+    batches = [(x, x.sum(1, keepdim=True)) for x in drawn(60, 8, 3)]
     mine, _ = _trained([])
     losses = answer(mine, batches)
     right, last = _trained(batches)
@@ -129,8 +128,7 @@ def exercise_4_4(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     def answer(x_s, velocity, s):
         return x_s - s * velocity                      # straight on, as far as is left
     """
-    draw = torch.Generator().manual_seed(0)
-    clean, noise = torch.randn(2, 3, generator=draw), torch.randn(2, 3, generator=draw)
+    clean, noise = drawn(2, 2, 3)
     slips = {
         "that is the noise: walk the other way, towards s = 0": lambda x, v, s: x + (1 - s) * v,
         "a whole step is too far: from level s only s is left to go": lambda x, v, s: x - v,
@@ -149,8 +147,7 @@ def true_velocity(x: Tensor, s: Tensor, mean: float = 2.0, spread: float = 0.3) 
 
 
 def _euler_error(levels: Tensor) -> float:
-    noise = torch.randn(500, generator=torch.Generator().manual_seed(0)).double()
-    x = noise
+    x = noise = drawn(500).double()
     for s, after in zip(levels[:-1], levels[1:], strict=True):
         x = x + (after - s) * true_velocity(x, s)
     return (x - (2.0 + 0.3 * noise)).abs().mean().item()
@@ -247,12 +244,8 @@ def exercise_4_8(answer: Callable[[int, int], float]) -> str:
         return 2 * (n - 1) * (size / n)                # two rounds of n - 1 pieces
     """
     slips = {
-        "that is the first half; the finished pieces travel as well": (
-            lambda size, n: (n - 1) * size / n
-        ),
-        "in each round a process sends one piece, not the whole gradient": (
-            lambda size, n: 2 * (n - 1) * size
-        ),
+        "that is the first half; finished pieces travel too": lambda size, n: (n - 1) * size / n,
+        "in each round a process sends one piece, not all": lambda size, n: 2 * (n - 1) * size,
         "nearly: that is the limit for very many processes": lambda size, n: 2 * size,
     }
     compare("4.8", answer, ((240, 8), (240, 2), (1200, 4)), slips, "count rounds and pieces")

@@ -10,13 +10,9 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Wrong, compare
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn
 
 Run = Callable[[float], float]
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def exercise_5_1(answer: Callable[..., Tensor]) -> str:
@@ -29,17 +25,13 @@ def exercise_5_1(answer: Callable[..., Tensor]) -> str:
         "alpha is divided by the rank, which is how many rows A has": (
             lambda W, A, B, alpha, strength: W + strength * alpha * B @ A
         ),
-        "the strength is missing: at 0 the layer must be W again": (
-            lambda W, A, B, alpha, strength: W + alpha / 2 * B @ A
-        ),
-        "that is the change alone; add it to W": (
-            lambda W, A, B, alpha, strength: strength * alpha / 2 * B @ A
-        ),
+        "the strength is missing: 0 gives W": lambda W, A, B, alpha, s: W + alpha / 2 * B @ A,
+        "that is the change alone; add it to W": lambda W, A, B, alpha, s: s * alpha / 2 * B @ A,
         "turned over: [out, in] is wanted, as W has it": (
             lambda W, A, B, alpha, strength: (W + strength * alpha / 2 * B @ A).T
         ),
     }
-    parts = _random(6, 5, seed=1), _random(2, 5, seed=2), _random(6, 2, seed=3)
+    parts = drawn(6, 5, seed=1), drawn(2, 5, seed=2), drawn(6, 2, seed=3)
     cases = [(*parts, *how) for how in ((2.0, 1.0), (8.0, 1.0), (3.0, 0.25), (4.0, 0.0))]
     compare("5.1", answer, cases, slips, "W + strength alpha / r B A")
     return "right: one matrix, as fast as before, and at strength 0 the old one"
@@ -115,7 +107,7 @@ def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]
     worst = 0
     for true in (1, 3, 11, 16):
         trials.clear()
-        change = _random(32, true, seed=true) @ _random(true, 24, seed=9)
+        change = drawn(32, true, seed=true) @ drawn(true, 24, seed=9)
         got = answer(learn, change)
         right = next(r for r in range(1, 25) if learn(change, r) < 0.05)
         used = len(trials) - right
@@ -141,8 +133,7 @@ def exercise_5_4(answer: Callable[[float, int], float]) -> str:
         "nothing is shared yet: divide what stage 2 cuts by the GPUs": lambda n, gpus: 16 * n,
     }
     cases = ((1.694e9, 1), (1.694e9, 8), (5.57e9, 4))
-    parts = "2 of weight, 2 of gradient, 12 of optimizer; stage 2 cuts 14"
-    compare("5.4", answer, cases, slips, parts)
+    compare("5.4", answer, cases, slips, "weight 2, gradient 2, optimizer 12; stage 2 cuts 14")
     return "right: 2 + 14/N bytes a parameter, so it never falls below 2"
 
 
@@ -153,12 +144,8 @@ def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
         return 1.0 if says_alpha else trained_alpha / file_rank
     """
     slips = {
-        "a file that says its alpha is read at its strength: ask for 1": (
-            lambda rank, alpha, says: alpha / rank
-        ),
-        "upside down: without alpha it comes back too strong when alpha < rank": (
-            lambda rank, alpha, says: rank / alpha
-        ),
+        "a file that says alpha is read at its strength: ask for 1": lambda r, alpha, _: alpha / r,
+        "upside down: it comes back too strong when alpha < rank": lambda r, alpha, _: r / alpha,
     }
     cases = ((128, 64, False), (128, 64, True), (16, 32, False), (8, 8, False))
     compare("5.5", answer, cases, slips, "the loader takes 1 instead of what?")
@@ -167,11 +154,11 @@ def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
 
 def _small_run(rate: float) -> float:
     """Last loss over first of a rank-4 LoRA that learns a change of rank 4, forty steps of Adam."""
-    change = _random(24, 4, seed=1) @ _random(4, 16, seed=2) / 4
-    A = (_random(4, 16, seed=3) / 4).requires_grad_()
+    change = drawn(24, 4, seed=1) @ drawn(4, 16, seed=2) / 4
+    A = (drawn(4, 16, seed=3) / 4).requires_grad_()
     B = torch.zeros(24, 4, requires_grad=True)
     optimizer = torch.optim.Adam([A, B], rate)
-    x = _random(128, 16, seed=4)
+    x = drawn(128, 16, seed=4)
     losses = []
     for _ in range(40):
         loss = (x @ (B @ A - change).T).square().mean()

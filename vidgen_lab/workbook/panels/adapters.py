@@ -34,8 +34,8 @@ class AdapterPanel(PromptPanel):
         for name, scale in zip(self.names, start, strict=True):
             self.switches.append(w.Checkbox(scale != 0, description=name, indent=False))
             ends = {"min": min(0.0, scale), "max": max(1.5, scale)}
-            slider = control(w.FloatSlider, "strength", value=scale or 1.0, step=0.25, **ends)
-            self.sliders.append(slider)
+            strength = {"value": scale or 1.0, "step": 0.25} | ends
+            self.sliders.append(control(w.FloatSlider, "strength", **strength))
         super().__init__(pipe, request, ideas)
         rows = [w.HBox(list(pair)) for pair in zip(self.switches, self.sliders, strict=True)]
         self.box.children = (*rows, *self.box.children)

@@ -20,8 +20,7 @@ class RatingPanel(Panel):
     """
 
     def __init__(self, clips: Mapping[str, Clip], questions: Sequence[str], rater: str) -> None:
-        order = np.random.default_rng(0).permutation(len(clips))
-        self.names = [list(clips)[i] for i in order]
+        self.names = [list(clips)[i] for i in np.random.default_rng(0).permutation(len(clips))]
         self.rater, self.questions = rater, list(questions)
         self._touched: set[int] = set()
         self.sliders = [[self._slider(i, q) for q in questions] for i in range(len(self.names))]
