@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from recipes.latents import cached_latents
-from recipes.pipeline import save_halves
 from recipes.scenes import sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
-from recipes.training import fit
+from recipes.training import fit, save_halves
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay

@@ -1,8 +1,8 @@
 """The map of the book: for every topic and erratum, the code, the section and the test.
 
 The map itself is ``book_map.yaml`` beside this file. ``python -m tools.book_map``
-checks that every entry leads somewhere and that the two pages made from it are up to date;
-``--write`` writes them.
+checks that every entry leads somewhere and that the two pages made from it, and the measured parts
+of the README, are up to date; ``--write`` writes them.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from tools.readme import fill
 from vidgen_lab.paths import notebooks_dir
 
 FILE = Path(__file__).with_name("book_map.yaml")
@@ -272,23 +273,23 @@ def pages(book: BookMap) -> dict[str, str]:
 
 
 def main() -> int:
-    """Check the map and its pages, or write the pages; 1 when something leads nowhere."""
+    """Check the map and all pages that are made, or write those; 1 when something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tools.book_map", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/book_map.md and errata.md")
+    parser.add_argument("--write", action="store_true", help="write docs/ and README.md")
     args = parser.parse_args()
-    root = notebooks_dir().parent
-    book = load_map()
+    root, book = notebooks_dir().parent, load_map()
     faults = list(problems(book, root))
-    for name, text in pages(book).items():
-        page = root / "docs" / name
+    made = {root / "docs" / name: text for name, text in pages(book).items()}
+    made[root / "README.md"] = fill((root / "README.md").read_text(encoding="utf-8"))
+    for page, text in made.items():
         if args.write:
             page.write_text(text, encoding="utf-8")
         elif not page.is_file() or page.read_text(encoding="utf-8") != text:
-            faults.append(f"docs/{name} is not up to date: make notebooks")
+            faults.append(f"{page.relative_to(root)} is not up to date: make notebooks")
     rows = [entry for entry in book.entries if not entry.is_erratum]
     told = sum(bool(entry.delivers or entry.left) for entry in rows)
     words = f"{len(book.entries)} entries, each leads somewhere; {told} of {len(rows)} rows say"
-    print("\n".join(faults) or f"{words} what they deliver and where")
+    print("\n".join(faults) or f"{words} what they deliver and where; README.md states its numbers")
     return 1 if faults else 0
 
 

@@ -116,7 +116,7 @@ def exercise_2_4(answer: float) -> str:
     if not 0 < threshold < 1:
         raise Wrong("a threshold lies between 0 and 1")
     if threshold <= worst:
-        raise Wrong(f"a blurred clip with {worst:.3f} comes through; stricter")
+        raise Wrong(f"of other blurred clips one has {worst:.3f} and comes through; stricter")
     if threshold > worst + 0.1:
         raise Wrong("it drops every blurred clip, but sharp ones as well; looser")
     return f"right: the sharpest of the blurred clips has {worst:.3f}"
