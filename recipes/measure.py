@@ -32,14 +32,12 @@ from vidgen_lab.video.clip import Clip
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
 
 
-def held_out_prompts(
-    count: int = 200, unseen: int = 50, seed: int = 1234
-) -> tuple[list[str], list[Scene]]:
+def held_out_prompts(count: int = 200, unseen: int = 50) -> tuple[list[str], list[Scene]]:
     """Fresh prompts naming every visible attribute, and their scenes; `unseen` of them are
     compositions never trained on."""
-    scenes = sample_scenes(count - unseen, seed, held_out=False)
-    scenes += sample_scenes(unseen, seed + 1, held_out=True)
-    rng = np.random.default_rng(seed + 2)
+    scenes = sample_scenes(count - unseen, 1234, held_out=False)
+    scenes += sample_scenes(unseen, 1235, held_out=True)
+    rng = np.random.default_rng(1236)
     return [caption(s, REGISTERS[i % 3], rng) for i, s in enumerate(scenes)], scenes
 
 

@@ -83,11 +83,7 @@ def build_text_encoder(vocabulary_size: int, width: int, layers: int) -> T5Encod
 
 
 def random_caption(
-    scene: Scene,
-    rng: np.random.Generator,
-    empty: float = 0.1,
-    drop: float = 0.1,
-    unknown: float = 0.15,
+    scene: Scene, rng: np.random.Generator, empty: float = 0.1, unknown: float = 0.15
 ) -> str:
     """A training caption: any register, sometimes vague, sometimes with words from outside the
     vocabulary.
@@ -97,7 +93,7 @@ def random_caption(
     """
     if rng.random() < empty:
         return ""
-    text = caption(scene, str(rng.choice(REGISTERS, p=(0.4, 0.35, 0.25))), rng, drop=drop)
+    text = caption(scene, str(rng.choice(REGISTERS, p=(0.4, 0.35, 0.25))), rng, drop=0.1)
     if rng.random() < unknown:
         words = text.split(" ")
         for _ in range(int(rng.integers(1, 3))):
