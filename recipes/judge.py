@@ -157,8 +157,7 @@ def judge_loss(judge: ToyJudge, batch: dict[str, Tensor], draw: Draw) -> Tensor:
 
 
 def degrade(video: Tensor, generator: torch.Generator) -> Tensor:
-    """Soften and add noise to video [B, 3, T, H, W], a random amount per batch, so that detail
-    alone decides nothing."""
+    """Soften video [B, 3, T, H, W] and add noise by chance: detail alone must decide nothing."""
     strength = torch.rand(2, generator=generator, device=generator.device)
     if strength[0] < 0.4:
         b, _, t, h, w = video.shape

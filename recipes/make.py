@@ -73,8 +73,7 @@ def train(part: str, out: Path, changes: list[str]) -> None:
 
 
 def ship(part: str, out: Path, sure: bool) -> int:
-    """Put results and their cards into data/models, once it is clear what they replace and all of
-    them is measured."""
+    """Put results and cards into data/models, once all is measured and may be replaced."""
     from recipes.ship import write_cards
     from vidgen_lab.paths import data_dir
 

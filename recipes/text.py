@@ -47,8 +47,7 @@ class TextConfig:
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """One token a word, lower case; like T5's, it ends every text with </s> and pads to
-    `max_length`."""
+    """One token a word, lower case; every text ends with </s> and is padded to `max_length`."""
     words = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *vocabulary()])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -103,8 +102,7 @@ def random_caption(
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> Tensor:
-    """Token ids [B, max_length] exactly as CogVideoXPipeline makes them: padded, truncated, no
-    mask."""
+    """Token ids [B, max_length] as CogVideoXPipeline makes them: padded, truncated, no mask."""
     options = {"padding": "max_length", "max_length": max_length, "truncation": True}
     return tokenizer(texts, return_tensors="pt", **options).input_ids
 

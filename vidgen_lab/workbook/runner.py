@@ -123,8 +123,7 @@ def prepare(
 
 
 def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    """Refuse what a chapter would refuse minutes later: an unknown tier, empty words, a request
-    that its model cannot meet."""
+    """Refuse what a chapter would refuse minutes later: a tier, empty words, impossible sizes."""
     for name, value in given.items():
         if isinstance(value, str):
             check_text(name, value)
@@ -269,10 +268,7 @@ def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
 
 
 def _export(executed: Path) -> Path:
-    """Write the HTML copy and the verdicts on the exercises; returns the path of the HTML.
-
-    A notebook that a full disk cut short is removed: it would not open.
-    """
+    """Write the HTML copy and the verdicts; remove a notebook that a full disk cut short."""
     from nbconvert import HTMLExporter
 
     html = executed.with_suffix(".html")

@@ -32,42 +32,14 @@ def exercise_4_1(answer: str) -> str:
     )
 
 
-def _line(rate: float) -> float:
-    """The last loss of sixty steps."""
+def _trained(
+    batches: list, clears: bool = True, late: bool = False, rate: float = 1e-2, seed: int = 1
+) -> tuple[nn.Linear, float]:
+    """A fresh model, and its last loss, after a loop that is right, never clears, or is late."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        line, xs = nn.Linear(3, 1), torch.randn(64, 3)
-    optimizer = torch.optim.AdamW(line.parameters(), lr=rate)
-    for _ in range(60):
-        loss = (line(xs) - xs.sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return loss.item()
-
-
-def exercise_4_2(answer: float) -> str:
-    """give a learning rate that brings train_line(rate) below 0.01
-
-    answer = 0.1             # ten times less does not arrive in sixty steps
-    """
-    rate = float(answer)
-    if not 0 < rate < math.inf:
-        raise Wrong("a learning rate is a number above zero")
-    loss = _line(rate)
-    if loss < 1e-2:
-        return f"right: a loss of {loss:.1e} after sixty steps"
-    if rate < 0.3:
-        raise Wrong(f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
-    raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
-
-
-def _trained(batches: list, clears: bool = True, late: bool = False) -> tuple[nn.Linear, float]:
-    """A fresh model after a loop that is right, never clears, or steps before it knows."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         line = nn.Linear(3, 1)
-    optimizer, loss = torch.optim.AdamW(line.parameters(), lr=1e-2), torch.zeros(())
+    optimizer, loss = torch.optim.AdamW(line.parameters(), lr=rate), torch.zeros(())
     for x, y in batches:
         loss = (line(x) - y).square().mean()
         if late:
@@ -78,6 +50,25 @@ def _trained(batches: list, clears: bool = True, late: bool = False) -> tuple[nn
         if not late:
             optimizer.step()
     return line, loss.item()
+
+
+def exercise_4_2(answer: float) -> str:
+    """give a learning rate that brings train_line(rate) below 0.01
+
+    answer = 0.1             # ten times less does not arrive in sixty steps
+    """
+    rate = float(answer)
+    if not 0 < rate < math.inf:
+        raise Wrong("a learning rate is a number above zero")
+    with torch.random.fork_rng():  # the data of the chapter's train_line
+        torch.manual_seed(0)
+        _, xs = nn.Linear(3, 1), torch.randn(64, 3)
+    _, loss = _trained([(xs, xs.sum(1, keepdim=True))] * 60, rate=rate, seed=0)
+    if loss < 1e-2:
+        return f"right: a loss of {loss:.1e} after sixty steps"
+    if rate < 0.3:
+        raise Wrong(f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
+    raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
 
 
 def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
