@@ -26,9 +26,7 @@ from torch import Tensor, nn
 from vidgen_lab.files import write_files
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler, Guidance, sample
-from vidgen_lab.metrics.judge import HEIGHT as JUDGED_HEIGHT
-from vidgen_lab.metrics.judge import WIDTH as JUDGED_WIDTH
-from vidgen_lab.metrics.judge import load_judge
+from vidgen_lab.metrics import judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.monitor import TIMING
@@ -177,10 +175,10 @@ def build_model(run: ShortRun) -> nn.Module:
 
 def seen_by_the_judge(pixels: Tensor) -> Tensor:
     """The judge's features [B, D] of clips of the space "pixels"."""
-    judge = load_judge().requires_grad_(False)
+    model = judge.load_judge().requires_grad_(False)
     shown = decode(pixels, "pixels").flatten(1, 2)  # [B, 3 T, H, W]
-    shown = nn.functional.interpolate(shown, (JUDGED_HEIGHT, JUDGED_WIDTH), mode="bilinear")
-    return judge.features(shown.unflatten(1, (3, -1)))  # fewer frames than it is used to
+    shown = nn.functional.interpolate(shown, (judge.HEIGHT, judge.WIDTH), mode="bilinear")
+    return model.features(shown.unflatten(1, (3, -1)))  # fewer frames than it is used to
 
 
 def build_trainer(run: ShortRun, folder: Path, until: int | None = None) -> VideoModelTrainer:
