@@ -2,8 +2,8 @@
 
 Exercise 1.1 is the function ``exercise_1_1`` of ``vidgen_lab.workbook.exercises.chapter01``. Its
 docstring holds the task and below it the solution, Python source that assigns `answer`. It takes an
-answer, whatever the task asks for, and raises Wrong (or fails an assert that has a message) when it
-is not right; it may return a remark to show with the praise; it takes less than five seconds. It
+answer, whatever the task asks for, and raises Wrong, mostly by `need` or `compare`, when it is not
+right; it may return a remark to show with the praise; it takes less than five seconds. It
 explains what is wrong with an answer and never shows the right one.
 """
 
@@ -147,6 +147,12 @@ def drawn(*shape: int, seed: int = 0) -> Any:
     import torch
 
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def need(holds: Any, otherwise: str) -> None:
+    """Raise Wrong unless something holds. otherwise: what to look at."""
+    if not holds:
+        raise Wrong(otherwise)
 
 
 def compare(

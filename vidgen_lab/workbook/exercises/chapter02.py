@@ -9,7 +9,7 @@ import numpy as np
 
 from vidgen_lab.pipeline.read.pictures import edge_steepness
 from vidgen_lab.toyworld import render, sample_scene
-from vidgen_lab.workbook.exercises import Wrong, compare, solved
+from vidgen_lab.workbook.exercises import Wrong, compare, need, solved
 
 
 def exercise_2_1(answer: Callable[[Sequence[int], int], Sequence[tuple[int, int]]]) -> str:
@@ -91,10 +91,10 @@ def exercise_2_3(answer: Callable[[Sequence[float], Sequence[float]], float]) ->
                 f"{fewest} would do; try the middles between neighbouring values"
             )
     good, bad = cases[0][:2]
-    if not 0.25 < answer(list(good), list(bad)) < 0.45:
-        raise Wrong(
-            "right, but on the edge: new clips differ a little, so leave room on both sides"
-        )
+    need(
+        0.25 < answer(list(good), list(bad)) < 0.45,
+        "right, but on the edge: new clips differ a little, so leave room on both sides",
+    )
     return "right: chosen on examples, before anything was thrown away"
 
 
@@ -113,12 +113,10 @@ def exercise_2_4(answer: float) -> str:
     answer = 0.2
     """
     worst, threshold = _blurred(), float(answer)
-    if not 0 < threshold < 1:
-        raise Wrong("a threshold lies between 0 and 1")
+    need(0 < threshold < 1, "a threshold lies between 0 and 1")
     if threshold <= worst:
         raise Wrong(f"of other blurred clips one has {worst:.3f} and comes through; stricter")
-    if threshold > worst + 0.1:
-        raise Wrong("it drops every blurred clip, but sharp ones as well; looser")
+    need(threshold <= worst + 0.1, "it drops every blurred clip, but sharp ones as well; looser")
     return f"right: the sharpest of the blurred clips has {worst:.3f}"
 
 
@@ -160,8 +158,7 @@ def exercise_2_6(answer: float) -> str:
         (1 / 3, 0.01, "that is its share of all draws; weights have mean 1, so multiply by clips"),
         (1.0, 1e-6, "1 is the weight at temperature 1, as collected"),
     ):
-        if abs(float(answer) - value) < slack:
-            raise Wrong(hint)
+        need(abs(float(answer) - value) >= slack, hint)
     if not abs(float(answer) - 100 / 3) < 0.5:
         raise Wrong("each concept gets a third of the draws; how many clips share this third?")
     return "right: the model would see this one clip a third of the time, and learn it by heart"
@@ -180,8 +177,7 @@ def exercise_2_7(answer: Callable[[int, int], Sequence[int]]) -> str:
         got = [int(i) for i in answer(total, wanted)]
         if max(got, default=0) >= total:
             raise Wrong(f"f({total}, {wanted}) asks for frame {max(got)}; the last is {total - 1}")
-        if len(set(got)) < len(got):
-            raise Wrong(f"f({total}, {wanted}) takes a frame twice: {got}")
+        need(len(set(got)) >= len(got), f"f({total}, {wanted}) takes a frame twice: {got}")
         if len(got) != min(total, wanted):
             raise Wrong(f"f({total}, {wanted}) gives {len(got)} frames, not {min(total, wanted)}")
         if len(got) > 1 and (got[0], got[-1]) != (0, total - 1):

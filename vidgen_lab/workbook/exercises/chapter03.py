@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Wrong, compare, drawn, solved
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need, solved
 
 
 def exercise_3_1(answer: Callable[[int, int, int, int], int]) -> str:
@@ -194,8 +194,7 @@ def exercise_3_8(answer: float) -> str:
     answer = 0.1
     """
     value = float(answer)
-    if not 0 < value < 1.5:
-        raise Wrong("a fresh model has a loss of about 1; hand in a mean of squared errors")
+    need(0 < value < 1.5, "a fresh model has a loss of about 1; hand in a mean of squared errors")
     if value > 0.3:
         raise Wrong(f"{value:.2f}: the shipped settings reach less; more steps, or another rate?")
     return f"right: {value:.3f}. Now look whether the clips agree with the number"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.workbook.exercises import Wrong, compare, drawn
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need
 
 HINTS = {
     "rate": "too high a rate shows in the training loss from the first steps on; does it here?",
@@ -58,16 +58,14 @@ def exercise_4_2(answer: float) -> str:
     answer = 0.1             # ten times less does not arrive in sixty steps
     """
     rate = float(answer)
-    if not 0 < rate < math.inf:
-        raise Wrong("a learning rate is a number above zero")
+    need(0 < rate < math.inf, "a learning rate is a number above zero")
     with torch.random.fork_rng():  # the data of the chapter's train_line
         torch.manual_seed(0)
         _, xs = nn.Linear(3, 1), torch.randn(64, 3)
     _, loss = _trained([(xs, xs.sum(1, keepdim=True))] * 60, rate=rate, seed=0)
     if loss < 1e-2:
         return f"right: a loss of {loss:.1e} after sixty steps"
-    if rate < 0.3:
-        raise Wrong(f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
+    need(rate >= 0.3, f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
     raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
 
 
@@ -154,19 +152,17 @@ def exercise_4_5(answer: Callable[[int], list[float]]) -> str:
     gains = []
     for calls in (6, 12):
         levels = torch.as_tensor([float(s) for s in answer(calls)], dtype=torch.float64)
-        if len(levels) != calls + 1:
-            raise Wrong(f"{calls} calls need {calls + 1} levels, not {len(levels)}")
+        need(len(levels) == calls + 1, f"{calls} calls need {calls + 1} levels, not {len(levels)}")
         if abs(levels[0] - 1) > 1e-6 or abs(levels[-1]) > 1e-6:
             raise Wrong("begin at 1, all noise, and end at 0, the clip")
-        if not (levels.diff() < 0).all():
-            raise Wrong("levels must fall from each to the next")
+        need((levels.diff() < 0).all(), "levels must fall from each to the next")
         even = _euler_error(torch.linspace(1, 0, calls + 1).double())
         mine = _euler_error(levels)
-        if mine >= even * 0.999:
-            raise Wrong(
-                f"{calls} calls miss by {mine:.3f}, evenly spaced ones by {even:.3f}: put more "
-                "levels where the path bends, which is near one of the ends"
-            )
+        need(
+            mine < even * 0.999,
+            f"{calls} calls miss by {mine:.3f}, evenly spaced ones by {even:.3f}: put more "
+            "levels where the path bends, which is near one of the ends",
+        )
         gains.append(even / mine)
     return f"right: {gains[0]:.1f} and {gains[1]:.1f} times nearer than evenly spaced levels"
 
@@ -187,20 +183,18 @@ def exercise_4_6(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str
     """
     clips = [torch.full((2, length, 3, 4), float(length)) for length in (5, 2, 4)]
     got = answer(clips)
-    if not isinstance(got, tuple | list) or len(got) != 2:
-        raise Wrong("return two tensors: the batch and the mask")
+    need(isinstance(got, tuple | list) and len(got) == 2, "return two tensors: batch and mask")
     batch, mask = map(torch.as_tensor, got)
-    if tuple(batch.shape) != (3, 2, 5, 3, 4):
-        raise Wrong(
-            f"the batch should be [3, 2, 5, 3, 4] for lengths 5, 2, 4; it is {[*batch.shape]}"
-        )
+    need(
+        batch.shape == (3, 2, 5, 3, 4),
+        f"the batch should be [3, 2, 5, 3, 4] for lengths 5, 2, 4; it is {[*batch.shape]}",
+    )
     right = torch.arange(5) < torch.tensor([[5], [2], [4]])
-    if tuple(mask.shape) != (3, 5):
-        raise Wrong(
-            f"the mask says for each clip and frame whether it is real: [3, 5], not {[*mask.shape]}"
-        )
-    if torch.equal(mask.bool(), ~right):
-        raise Wrong("inside out: True means a real frame")
+    need(
+        mask.shape == (3, 5),
+        f"the mask says for each clip and frame whether it is real: [3, 5], not {[*mask.shape]}",
+    )
+    need(not torch.equal(mask.bool(), ~right), "inside out: True means a real frame")
     if not torch.equal(mask.bool(), right):
         raise Wrong("the mask is wrong: clip 1 has two real frames, then three of padding")
     padded = right * torch.tensor([[5.0], [2.0], [4.0]])

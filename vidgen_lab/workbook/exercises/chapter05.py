@@ -10,7 +10,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Wrong, compare, drawn
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need
 
 Run = Callable[[float], float]
 
@@ -70,16 +70,14 @@ def exercise_5_2(answer: Sequence[str]) -> str:
         raise Wrong('a list of settings is wanted, such as ["lora.rank=8"]')
     limit, _, _ = _trained(("lora.rank=16",))
     trained, layers, rank = _trained(tuple(answer))
-    if layers != {"ff.net.0.proj", "ff.net.2"}:
-        raise Wrong(
-            f"this adapts {', '.join(sorted(layers))}; the two layers of the feed-forward are "
-            "called net.0.proj and net.2: lora.targets=[...]"
-        )
-    if trained >= limit:
-        raise Wrong(f"rank {rank} trains {trained:,} parameters, not fewer than {limit:,}")
+    need(
+        layers == {"ff.net.0.proj", "ff.net.2"},
+        f"this adapts {', '.join(sorted(layers))}; the two layers of the feed-forward are "
+        "called net.0.proj and net.2: lora.targets=[...]",
+    )
+    need(trained < limit, f"rank {rank} trains {trained:,} parameters, not fewer than {limit:,}")
     more, _, _ = _trained((*answer, f"lora.rank={rank + 1}"))
-    if more < limit:
-        raise Wrong(f"rank {rank + 1} would still do: {more:,} of {limit:,} parameters")
+    need(more >= limit, f"rank {rank + 1} would still do: {more:,} of {limit:,} parameters")
     return f"right: rank {rank}, {trained:,} parameters; wide layers pay more for each rank"
 
 
@@ -115,8 +113,7 @@ def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]
             side = "still misses 5 % or more" if got < right else "is more than is needed"
             raise Wrong(f"rank {got} {side}; the smallest that does is {right}")
         worst = max(worst, used)
-    if worst > 24:
-        raise Wrong(f"{worst} trials for 24 ranks: none has to be tried twice")
+    need(worst <= 24, f"{worst} trials for 24 ranks: none has to be tried twice")
     clever = "; halving the range needs only five" if worst > 8 else ", by halving the range"
     return f"right, with at most {worst} trials{clever}"
 
@@ -179,14 +176,12 @@ def exercise_5_6(answer: Callable[[Run], float]) -> str:
     tried: list[float] = []
 
     def run(rate: float) -> float:
-        if not 0 < rate < 1e3:
-            raise Wrong(f"a learning rate is a positive number, not {rate}")
+        need(0 < rate < 1e3, f"a learning rate is a positive number, not {rate}")
         tried.append(rate)
         return _small_run(rate)
 
     rate = answer(run)
-    if not isinstance(rate, Real):
-        raise Wrong(f"a rate is wanted, not a {type(rate).__name__}")
+    need(isinstance(rate, Real), f"a rate is wanted, not a {type(rate).__name__}")
     if len(tried) > 8:
         raise Wrong(f"{len(tried)} runs; eight are enough when each rate is a multiple of the last")
     runs, left = len(tried), run(float(rate))
