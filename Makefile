@@ -58,7 +58,6 @@ peers: $(STAMP)
 notebooks: $(STAMP)
 	@$(PY) -m tools.lint --execute tiny $(ARGS)
 	@$(PY) -m tools.book_map --write
-	@$(PY) -m tools.readme --write
 
 # What trains for hours, and goes on where it was stopped.
 STUDIES := benchmarks/adapters.py benchmarks/model_choices.py
@@ -83,7 +82,6 @@ lint: $(STAMP)
 	@$(PY) -m tools.floors
 	@$(PY) -m tools.lint
 	@$(PY) -m tools.book_map
-	@$(PY) -m tools.readme
 
 clean:
 	@rm -rf .venv .venv-peers .pytest_cache .ruff_cache build dist

@@ -109,8 +109,7 @@ def judge_clips_of(
             noise = float(rng.uniform(0, 0.6))
             with fastest(vae.device):
                 pixels = to_pixels(reconstruct(vae, pixels[None], noise))[0]
-        chosen = np.linspace(0, SIZE[2] - 1, 8).round().astype(int)
-        clips.append(pixels[:, chosen].clone())
+        clips.append(pixels[:, np.linspace(0, SIZE[2] - 1, 8).round().astype(int)].clone())
         targets.append(target)
     stacked = {name: torch.tensor([target[name] for target in targets]) for name in ATTRIBUTES}
     return torch.stack(clips), stacked
@@ -158,8 +157,7 @@ def judge_loss(judge: ToyJudge, batch: dict[str, Tensor], draw: Draw) -> Tensor:
 
 
 def degrade(video: Tensor, generator: torch.Generator) -> Tensor:
-    """Soften and add noise to video [B, 3, T, H, W], a random amount per batch, so that detail
-    alone decides nothing."""
+    """Soften video [B, 3, T, H, W] and add noise by chance: detail alone must decide nothing."""
     strength = torch.rand(2, generator=generator, device=generator.device)
     if strength[0] < 0.4:
         b, _, t, h, w = video.shape

@@ -10,9 +10,8 @@ from torch import Tensor
 from transformers import T5EncoderModel
 
 from recipes.latents import cached_latents
-from recipes.pipeline import save_halves
 from recipes.text import build_tokenizer
-from recipes.training import fit
+from recipes.training import fit, save_halves
 from recipes.transformer import plain_attention
 from vidgen_lab.latte import Latte, LatteConfig, TextEncoder
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out

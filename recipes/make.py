@@ -66,16 +66,14 @@ def train(part: str, out: Path, changes: list[str]) -> None:
     schema, training, needs = PARTS[part]
     for need in needs:
         if not (out / need).is_dir():
-            made_by = need.partition("/")[0]
-            raise FileNotFoundError(f"{out / need} is missing: make {made_by} first")
+            raise FileNotFoundError(f"{out / need} is missing: make {need.partition('/')[0]} first")
     config = load(schema, HERE / f"{part}.yaml", changes)
-    note_commit(out / part)
+    note_commit(out / part, changes)
     training(config, *(out / need for need in needs), out / part)
 
 
 def ship(part: str, out: Path, sure: bool) -> int:
-    """Put results and their cards into data/models, once it is clear what they replace and all of
-    them is measured."""
+    """Put results and cards into data/models, once all is measured and may be replaced."""
     from recipes.ship import write_cards
     from vidgen_lab.paths import data_dir
 

@@ -32,14 +32,11 @@ from vidgen_lab.video.clip import Clip
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
 
 
-def held_out_prompts(
-    count: int = 200, unseen: int = 50, seed: int = 1234
-) -> tuple[list[str], list[Scene]]:
-    """Fresh prompts naming every visible attribute, and their scenes; `unseen` of them are
-    compositions never trained on."""
-    scenes = sample_scenes(count - unseen, seed, held_out=False)
-    scenes += sample_scenes(unseen, seed + 1, held_out=True)
-    rng = np.random.default_rng(seed + 2)
+def held_out_prompts(count: int = 200, unseen: int = 50) -> tuple[list[str], list[Scene]]:
+    """Fresh prompts with every visible attribute, and scenes; `unseen` are never trained on."""
+    scenes = sample_scenes(count - unseen, 1234, held_out=False)
+    scenes += sample_scenes(unseen, 1235, held_out=True)
+    rng = np.random.default_rng(1236)
     return [caption(s, REGISTERS[i % 3], rng) for i, s in enumerate(scenes)], scenes
 
 
@@ -59,15 +56,13 @@ def sample_clips(
 def adherence_table(
     prompts: list[str], scenes: list[Scene], clips: list[Clip], judge: ToyJudge | None = None
 ) -> pd.DataFrame:
-    """One row per clip: the prompt, what was named and seen per attribute, and whether all is
-    right."""
+    """One row per clip: prompt, what was named and seen per attribute, whether all is right."""
     rows = []
     for scene, found in zip(scenes, adherence_of(clips, prompts, judge), strict=True):
         row = {"prompt": found.prompt, "unseen": is_held_out(scene), "all_right": found.all_right}
         for name in ATTRIBUTES:
-            row[name] = found.named.get(name)
-            row[f"{name}_seen"] = found.seen.get(name)
-            row[f"{name}_right"] = found.right.get(name)
+            answers = {"": found.named, "_seen": found.seen, "_right": found.right}
+            row |= {f"{name}{end}": said.get(name) for end, said in answers.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -116,8 +111,7 @@ def measure_cogvideox(
 
 def fresh_clips(count: int, frames: int = 16) -> torch.Tensor:
     """Renders that no training saw, reserved ones among them, uint8 [N, 3, T, H, W]."""
-    scenes = sample_scenes(count, 4321, held_out=None, reserved=True)
-    return render_clips(scenes, 96, 64, frames)
+    return render_clips(sample_scenes(count, 4321, held_out=None, reserved=True), 96, 64, frames)
 
 
 def vae_quality(vae: VAE, pixels: torch.Tensor) -> dict[str, float]:

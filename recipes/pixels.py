@@ -16,8 +16,7 @@ NEAR = 48  # distance in RGB within which a pixel has a colour
 
 
 def body_masks(frames: np.ndarray, colour: str) -> np.ndarray:
-    """Per frame the largest patch that has one of the colour's tones, bool [T, H, W], of uint8
-    frames [T, H, W, 3]."""
+    """Per frame the largest patch in a tone of the colour, bool [T, H, W], of [T, H, W, 3]."""
     main = np.array(PALETTE[colour], dtype=float)
     tones = np.stack([main, main * 0.74, main * 0.45 + 255 * 0.55])
     distance = np.linalg.norm(frames[..., None, :] - tones, axis=-1).min(-1)  # [T, H, W]

@@ -108,8 +108,7 @@ def rows(shares: dict[str, float]) -> str:
 
 def confusion(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
     """Counts of what the judge saw (columns) where the prompt named a value (rows)."""
-    seen = table[f"{attribute}_seen"].fillna("none of these")
-    return pd.crosstab(table[attribute], seen)
+    return pd.crosstab(table[attribute], table[f"{attribute}_seen"].fillna("none of these"))
 
 
 def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:
@@ -158,5 +157,5 @@ def _keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:
             raise FileNotFoundError(
                 f"{noted} is missing: write into it by which commit it was made"
             )
-        commits += noted.read_text("utf-8").split()
+        commits += noted.read_text("utf-8").splitlines()
     (target / COMMITS).write_text(", ".join(dict.fromkeys(commits)) + "\n", "utf-8")

@@ -47,8 +47,7 @@ class TextConfig:
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """One token a word, lower case; like T5's, it ends every text with </s> and pads to
-    `max_length`."""
+    """One token a word, lower case; every text ends with </s> and is padded to `max_length`."""
     words = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *vocabulary()])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -83,11 +82,7 @@ def build_text_encoder(vocabulary_size: int, width: int, layers: int) -> T5Encod
 
 
 def random_caption(
-    scene: Scene,
-    rng: np.random.Generator,
-    empty: float = 0.1,
-    drop: float = 0.1,
-    unknown: float = 0.15,
+    scene: Scene, rng: np.random.Generator, empty: float = 0.1, unknown: float = 0.15
 ) -> str:
     """A training caption: any register, sometimes vague, sometimes with words from outside the
     vocabulary.
@@ -97,7 +92,7 @@ def random_caption(
     """
     if rng.random() < empty:
         return ""
-    text = caption(scene, str(rng.choice(REGISTERS, p=(0.4, 0.35, 0.25))), rng, drop=drop)
+    text = caption(scene, str(rng.choice(REGISTERS, p=(0.4, 0.35, 0.25))), rng, drop=0.1)
     if rng.random() < unknown:
         words = text.split(" ")
         for _ in range(int(rng.integers(1, 3))):
@@ -107,8 +102,7 @@ def random_caption(
 
 
 def tokenize(tokenizer: PreTrainedTokenizerFast, texts: list[str], max_length: int) -> Tensor:
-    """Token ids [B, max_length] exactly as CogVideoXPipeline makes them: padded, truncated, no
-    mask."""
+    """Token ids [B, max_length] as CogVideoXPipeline makes them: padded, truncated, no mask."""
     options = {"padding": "max_length", "max_length": max_length, "truncation": True}
     return tokenizer(texts, return_tensors="pt", **options).input_ids
 

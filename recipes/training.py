@@ -1,11 +1,15 @@
-"""How every part is trained: by vidgen_lab's trainer, in a folder of its own."""
+"""How every part is trained, by vidgen_lab's trainer in a folder of its own, and how it is kept."""
 
+import copy
+import json
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from diffusers import DiffusionPipeline
 from torch import nn
 
 from vidgen_lab.paths import code_version
@@ -53,12 +57,30 @@ def fit(
     return trainer
 
 
-def note_commit(folder: Path) -> None:
+def note_commit(folder: Path, changes: Sequence[str] = ()) -> None:
     """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
-    it; a line more when that has changed since the training began."""
+    it, and with which numbers changed; a line more when that is not what the last one says."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / COMMITS).open("a+", encoding="utf-8") as file:
         file.seek(0)
-        commit = code_version() or "unknown"
-        if file.read().split()[-1:] != [commit]:
-            file.write(f"{commit}\n")
+        line = " ".join([code_version() or "unknown", *changes])
+        if file.read().splitlines()[-1:] != [line]:
+            file.write(f"{line}\n")
+
+
+def save_halves(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Write a folder that plain diffusers loads: float16 on disk, float32 in use.
+
+    Weights come in files of at most 12 MB, which every host of git repositories takes.
+    """
+    models = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    halves = {name: copy.deepcopy(part).half().cpu() for name, part in models.items()}
+    shutil.rmtree(folder, ignore_errors=True)  # no shard of an earlier save stays
+    type(pipe)(**pipe.components | halves).save_pretrained(folder, max_shard_size="12MB")
+    for name in halves:
+        file = folder / name / "config.json"
+        config = json.loads(file.read_text("utf-8"))
+        config.pop("_name_or_path", None)  # from which folder the part was loaded
+        if name == "text_encoder":  # transformers computes in the type a config names
+            config["dtype"] = "float32"
+        file.write_text(json.dumps(config, indent=2) + "\n", "utf-8")

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from transformers import T5EncoderModel
 
 from recipes.latents import cached_latents
-from recipes.pipeline import build_scheduler, build_transformer, save_halves
 from recipes.scenes import sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
-from recipes.training import fit
+from recipes.training import fit, save_halves
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay
@@ -76,6 +75,46 @@ class TransformerConfig:
     @property
     def size(self) -> tuple[int, int, int]:
         return self.width, self.height, self.num_frames
+
+
+def build_transformer(
+    config: TransformerConfig, latent_channels: int
+) -> CogVideoXTransformer3DModel:
+    """An untrained CogVideoX transformer in the layout of 5B: joint attention, rotary positions."""
+    return CogVideoXTransformer3DModel(
+        num_attention_heads=config.heads,
+        attention_head_dim=config.head_dim,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
+        time_embed_dim=config.time_embed_dim,
+        text_embed_dim=config.text_width,
+        num_layers=config.layers,
+        sample_width=config.width // 8,
+        sample_height=config.height // 8,
+        patch_size=config.patch_size,
+        patch_size_t=config.patch_size_t,
+        sample_frames=config.num_frames,
+        max_text_seq_length=config.max_text_length,
+        temporal_compression_ratio=1,
+        spatial_interpolation_scale=1.0,
+        temporal_interpolation_scale=1.0,
+        use_rotary_positional_embeddings=True,
+    )
+
+
+def build_scheduler(config: TransformerConfig) -> CogVideoXDDIMScheduler:
+    """The scheduler of CogVideoX-5B: v-prediction, zero terminal SNR, trailing steps, no shift."""
+    return CogVideoXDDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type=config.prediction_type,
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=config.snr_shift_scale,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
 
 
 def build_optimizers(
@@ -141,6 +180,7 @@ def plain_attention() -> Iterator[None]:
         yield
 
 
+@dataclass
 class Batches:
     """Micro-batch n of the training, a function of n alone.
 
@@ -148,16 +188,11 @@ class Batches:
     embeddings, and whether to pad them to the long length.
     """
 
-    def __init__(
-        self,
-        config: TransformerConfig,
-        latents: Tensor,
-        subject: Tensor,
-        scenes: list[Scene],
-        encode: Callable[[list[str], bool], Tensor],
-    ) -> None:
-        self.config, self.latents, self.subject = config, latents, subject
-        self.scenes, self.encode = scenes, encode
+    config: TransformerConfig
+    latents: Tensor
+    subject: Tensor
+    scenes: list[Scene]
+    encode: Callable[[list[str], bool], Tensor]
 
     def __call__(self, number: int) -> dict[str, Tensor]:
         config = self.config

@@ -5,8 +5,8 @@ CogVideoX's own encoder averages pairs of frames at its highest resolution, wher
 too few channels to keep fast bodies apart. toy-latte's is an AutoencoderKL, of single frames.
 
 Both learn from single frames. Then their latents are given mean 0 and deviation 1 in every channel
-and stay as they are: only the decoder learns on, from frames and at last, if it is one of videos,
-from short clips, to look back in time.
+and stay as they are: only the decoder learns on, from frames again, as in the shipped ones, or in a
+stage of several `frames` from short clips, to look back in time.
 """
 
 from dataclasses import dataclass
@@ -71,17 +71,13 @@ class VAEConfig:
         (Kouzelis et al. 2025, "EQ-VAE"); in the shipped VAE it has none.
     """
 
+    stages: tuple[Stage, ...]
     family: Literal["video", "frame"] = "video"
     block_out_channels: tuple[int, ...] = (24, 48, 64, 96)
     latent_channels: int = 16
     width: int = 96
     height: int = 64
     clips: int = 8000
-    stages: tuple[Stage, ...] = (
-        Stage(3500, 16, 1, 48, 48, 2e-3, noise_steps=2500),
-        Stage(3000, 16, 1, 48, 48, 1e-3, noise=0.4, moving_weight=4.0),
-        Stage(400, 2, 4, 64, 96, 5e-4, noise=0.4, moving_weight=4.0),
-    )
     warmup: int = 100
     kl_weight: float = 1e-4
     centring: float = 0.05
@@ -203,8 +199,7 @@ def short_clips(scenes: list[Scene], config: VAEConfig) -> Tensor:
     drawn = rendered(scenes, (config.width, config.height, 16))
     for slot, one in zip(clips, drawn, strict=True):
         start = int(rng.integers(13))
-        frames = one.clip.frames[start : start + 4]
-        slot.copy_(torch.from_numpy(frames).permute(3, 0, 1, 2))
+        slot.copy_(torch.from_numpy(one.clip.frames[start : start + 4]).permute(3, 0, 1, 2))
     return clips
 
 

@@ -1,22 +1,24 @@
 """The map of the book: for every topic and erratum, the code, the section and the test.
 
 The map itself is ``book_map.yaml`` beside this file. ``python -m tools.book_map``
-checks that every entry leads somewhere and that the two pages made from it are up to date;
-``--write`` writes them.
+checks that every entry leads somewhere and that the two pages made from it, and the measured parts
+of the README, are up to date; ``--write`` writes them.
 """
 
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
 import yaml
 
+from tools.readme import fill
 from vidgen_lab.paths import notebooks_dir
 
 FILE = Path(__file__).with_name("book_map.yaml")
@@ -84,10 +86,8 @@ def load_map(path: Path = FILE) -> BookMap:
 
 def _listed(key: str, value: Any) -> Any:
     if key == "delivers":
-        places = {
-            item: f"left: {p['left']}" if isinstance(p, dict) else p for item, p in value.items()
-        }
-        return tuple((str(item), str(place)) for item, place in places.items())
+        left = {item: f"left: {p['left']}" for item, p in value.items() if isinstance(p, dict)}
+        return tuple((str(item), str(place)) for item, place in (value | left).items())
     if key not in ("code", "section", "test"):
         return str(value)
     return (value,) if isinstance(value, str) else tuple(value)
@@ -113,7 +113,7 @@ def problems(book: BookMap, root: Path) -> Iterator[str]:
         if not entry.left and not (entry.code and entry.section and entry.test):
             yield f"{entry.id}: needs code, section and test, or left with the reason"
         yield from (f"{entry.id}: no {p}" for p in entry.code if not _importable(p))
-        yield from (f"{entry.id}: no section {s!r}" for s in entry.section if not _heading(s))
+        yield from (f"{entry.id}: no section {s!r}" for s in entry.section if not _text(s))
         yield from (f"{entry.id}: no test {t}" for t in entry.test if not _test(root, t))
         if entry.code and entry.section and not _shown(entry):
             yield f"{entry.id}: none of its sections mentions its code"
@@ -132,8 +132,7 @@ def _undelivered(root: Path, place: str) -> str:
     notebook, mark, spot = where.partition("@" if "@" in where.partition("#")[0] else "#")
     if not (mark and spot and text):
         return f"{place!r} is neither notebook#Heading::text, notebook@cell-id::text nor a test"
-    code = (c for c in cells(notebook) if c.id)
-    shown = [c for c in code if spot == (c.id if mark == "@" else c.heading)]
+    shown = [c for c in cells(notebook) if c.id and spot == (c.id if mark == "@" else c.heading)]
     if not shown:
         return f"no cell at {where}"
     is_there = any(text in c.source or text in c.output for c in shown)
@@ -143,8 +142,8 @@ def _undelivered(root: Path, place: str) -> str:
 @cache
 def _importable(path: str) -> bool:
     """Whether a dotted path is a module, or something in one; or a cell that there is."""
-    if "@" in path:
-        notebook, _, spot = path.partition("@")
+    notebook, at, spot = path.partition("@")
+    if at:
         return any(cell.id == spot for cell in cells(notebook))
     try:
         return resolve_name(path) is not None
@@ -152,21 +151,17 @@ def _importable(path: str) -> bool:
         return False
 
 
-def _heading(section: str) -> bool:
+@cache
+def _text(section: str) -> str:
+    """Text and code under a heading, "notebook#Heading"; empty if there is none."""
     notebook, _, heading = section.partition("#")
-    return heading in sections(notebook)
+    return "".join(f"{cell.source}\n" for cell in cells(notebook) if cell.heading == heading)
 
 
 def _shown(entry: Entry) -> bool:
-    """Whether the last name of one of the import paths occurs in one of the sections.
-
-    What is built in view is shown by being there.
-    """
-    if any("@" in path for path in entry.code):
-        return True
-    places = [section.partition("#") for section in entry.section]
-    text = " ".join(sections(notebook).get(heading, "") for notebook, _, heading in places)
-    return any(re.search(rf"\b{path.rpartition('.')[2]}\b", text) for path in entry.code)
+    """Whether a cell that builds the code, or the last name of an import path, is in a section."""
+    text, names = " ".join(map(_text, entry.section)), [p.rpartition(".")[2] for p in entry.code]
+    return any("@" in name or re.search(rf"\b{name}\b", text) for name in names)
 
 
 @dataclass(frozen=True)
@@ -207,15 +202,6 @@ def _texts(output: Any) -> Iterator[str]:
     yield from (str(v) for k, v in output.get("data", {}).items() if k.startswith("text/"))
 
 
-@cache
-def sections(notebook: str) -> dict[str, str]:
-    """Text and code under each heading of a chapter."""
-    found: dict[str, str] = {}
-    for cell in cells(notebook):
-        found[cell.heading] = f"{found.get(cell.heading, '')}{cell.source}\n"
-    return found
-
-
 def _test(root: Path, test: str) -> bool:
     name, _, function = test.partition("::")
     return function in _tests_in(root / name)
@@ -239,14 +225,11 @@ def rows_page(book: BookMap) -> str:
         "Every topic of the chapters built so far, and where the workbook answers it: the block to "
         "import, the section that shows it, the test that proves it.",
     ]
-    chapter = None
-    for entry in (e for e in book.entries if not e.is_erratum):
-        number = entry.id.partition(".")[0]
-        if number != chapter:
-            chapter = number
-            lines += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
-            lines += ["|---|---|---|---|---|"]
-        lines.append(f"| {entry.id} | {entry.topic} | {_places(entry)} |")
+    rows = (entry for entry in book.entries if not entry.is_erratum)
+    for chapter, entries in groupby(rows, lambda entry: entry.id.partition(".")[0]):
+        lines += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
+        lines += ["|---|---|---|---|---|"]
+        lines += [f"| {entry.id} | {entry.topic} | {_places(entry)} |" for entry in entries]
     return "\n".join(lines) + "\n"
 
 
@@ -270,22 +253,18 @@ def errata_page(book: BookMap) -> str:
 
 
 def _places(entry: Entry) -> str:
-    code = [_built(path) or f"`{path.removeprefix('vidgen_lab.')}`" for path in entry.code]
-    code = code or [entry.left]
-    sections = [_link(section) for section in entry.section]
+    def link(notebook: str, words: str) -> str:
+        return f"[{words}](../notebooks/{notebook}.ipynb)"
+
+    code = [
+        link(path.partition("@")[0], "built in view")
+        if "@" in path
+        else f"`{path.removeprefix('vidgen_lab.')}`"
+        for path in entry.code
+    ]
+    sections = [link(*section.split("#", 1)) for section in entry.section]
     tests = [f"[{t.partition('::')[2]}](../{t.partition('::')[0]})" for t in entry.test]
-    return " | ".join("<br>".join(cell) for cell in (code, sections, tests))
-
-
-def _built(path: str) -> str:
-    """A link, if a reader builds it in view."""
-    notebook, at, _ = path.partition("@")
-    return f"[built in view](../notebooks/{notebook}.ipynb)" if at else ""
-
-
-def _link(section: str) -> str:
-    notebook, _, heading = section.partition("#")
-    return f"[{heading}](../notebooks/{notebook}.ipynb)"
+    return " | ".join("<br>".join(cell) for cell in (code or [entry.left], sections, tests))
 
 
 def pages(book: BookMap) -> dict[str, str]:
@@ -293,27 +272,24 @@ def pages(book: BookMap) -> dict[str, str]:
     return {"book_map.md": rows_page(book), "errata.md": errata_page(book)}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check the map and its pages, or write the pages; 1 when something leads nowhere."""
+def main() -> int:
+    """Check the map and all pages that are made, or write those; 1 when something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tools.book_map", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/book_map.md and errata.md")
-    args = parser.parse_args(argv)
-    root = notebooks_dir().parent
-    book = load_map()
+    parser.add_argument("--write", action="store_true", help="write docs/ and README.md")
+    args = parser.parse_args()
+    root, book = notebooks_dir().parent, load_map()
     faults = list(problems(book, root))
-    for name, text in pages(book).items():
-        page = root / "docs" / name
+    made = {root / "docs" / name: text for name, text in pages(book).items()}
+    made[root / "README.md"] = fill((root / "README.md").read_text(encoding="utf-8"))
+    for page, text in made.items():
         if args.write:
-            page.parent.mkdir(exist_ok=True)
             page.write_text(text, encoding="utf-8")
         elif not page.is_file() or page.read_text(encoding="utf-8") != text:
-            faults.append(f"docs/{name} is not up to date: make notebooks")
+            faults.append(f"{page.relative_to(root)} is not up to date: make notebooks")
     rows = [entry for entry in book.entries if not entry.is_erratum]
     told = sum(bool(entry.delivers or entry.left) for entry in rows)
-    words = (
-        f"{len(book.entries)} entries, each leads somewhere; {told} of {len(rows)} rows say what"
-    )
-    print("\n".join(faults) or f"{words} they deliver and where")
+    words = f"{len(book.entries)} entries, each leads somewhere; {told} of {len(rows)} rows say"
+    print("\n".join(faults) or f"{words} what they deliver and where; README.md states its numbers")
     return 1 if faults else 0
 
 

@@ -10,7 +10,6 @@ import importlib
 import inspect
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Any
 
 CHECKS = ("require", "require_one_of", "require_rank", "require_finite", "require_multiple")
 
@@ -18,17 +17,13 @@ CHECKS = ("require", "require_one_of", "require_rank", "require_finite", "requir
 class _Bare(ast.NodeTransformer):
     """Take away docstrings, annotations and input checks."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        self.generic_visit(node)
-        node.returns = None
-        return self._without_words(node)
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        self.generic_visit(node)
-        return self._without_words(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.arg:
-        node.annotation = None
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+        for name in ("returns", "annotation"):
+            if hasattr(node, name):
+                setattr(node, name, None)
         return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
@@ -41,18 +36,11 @@ class _Bare(ast.NodeTransformer):
             return None
         return ast.copy_location(ast.Assign([node.target], node.value), node)
 
-    @staticmethod
-    def _without_words(node: Any) -> Any:
-        first = node.body[0] if node.body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            node.body = node.body[1:]
-        return node
-
 
 def bare(source: str) -> dict[str, str]:
     """The functions and classes of a piece of source, by name, in a form that compares."""
     tree = _Bare().visit(ast.parse(source))
-    kinds = (ast.FunctionDef, ast.ClassDef)
+    kinds = ast.FunctionDef | ast.ClassDef
     return {n.name: ast.dump(n) for n in tree.body if isinstance(n, kinds)}
 
 

@@ -1,18 +1,15 @@
 """The measured parts of the README, made from recorded runs and from the model's own report.
 
-``python -m tools.readme`` checks that they are up to date; ``--write`` writes them.
+``python -m tools.book_map`` checks that they are up to date; ``--write`` writes them.
 """
 
-import argparse
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from vidgen_lab.paths import model_dir, notebooks_dir
+from vidgen_lab.paths import model_dir
 from vidgen_lab.progress import duration
 from vidgen_lab.settings.runs import Run, forecast, load_runs
 from vidgen_lab.settings.tiers import load_tiers
@@ -74,23 +71,3 @@ def fill(text: str) -> str:
     if sorted(marked) != sorted(parts):
         raise ValueError(f"the README should mark the parts {sorted(parts)}, it marks {marked}")
     return PART.sub(lambda found: found[1] + parts[found[2]] + found[3], text)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Check the README, or write it; 1 when it is not up to date."""
-    parser = argparse.ArgumentParser(prog="python -m tools.readme")
-    parser.add_argument("--write", action="store_true", help="write README.md")
-    page: Path = notebooks_dir().parent / "README.md"
-    text = page.read_text(encoding="utf-8")
-    filled = fill(text)
-    if parser.parse_args(argv).write:
-        page.write_text(filled, encoding="utf-8")
-    elif filled != text:
-        print("the numbers in README.md are not up to date: make notebooks")
-        return 1
-    print("README.md: its numbers are the measured ones")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-Arguments = Callable[[argparse.ArgumentParser], None]
+Arguments = Callable[[argparse.ArgumentParser], Any]
 Run = Callable[[argparse.Namespace], int | None]
 
 
@@ -53,10 +53,6 @@ def _words(args: argparse.Namespace) -> None:
 # tiers and check -------------------------------------------------------------------------------
 
 
-def _tiers_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tier", default="auto", help="resolve this name instead of auto")
-
-
 def _tiers(args: argparse.Namespace) -> None:
     from vidgen_lab.settings.tiers import load_tiers, resolve_tier
 
@@ -71,10 +67,6 @@ def _tiers(args: argparse.Namespace) -> None:
         )
     print()
     print(resolve_tier(args.tier).describe())
-
-
-def _check_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -120,14 +112,18 @@ COMMANDS = (
         "tiers",
         "show the hardware tiers and which one this machine takes",
         "vidgen-lab tiers",
-        _tiers_arguments,
+        lambda parser: parser.add_argument(
+            "--tier", default="auto", help="resolve this name instead of auto"
+        ),
         _tiers,
     ),
     Command(
         "check",
         "report versions, devices, ffmpeg, free disk, and what each tier still lacks",
         "vidgen-lab check",
-        _check_arguments,
+        lambda parser: parser.add_argument(
+            "--json", action="store_true", help="print the report as JSON"
+        ),
         _check,
     ),
     Command(

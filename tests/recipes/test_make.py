@@ -52,6 +52,16 @@ def test_who_trained_it_is_written_down(tmp_path, monkeypatch):
     assert (tmp_path / "commits.txt").read_text().split() == ["abc1234", "abc1234+", "unknown"]
 
 
+def test_what_was_changed_is_written_down_and_shipped(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "code_version", lambda: "abc1234")
+    monkeypatch.setitem(make.PARTS, "text", (make.TextConfig, lambda *_: None, ()))
+    make.train("text", tmp_path, ["steps=7", "batch=3"])
+    make.train("text", tmp_path, ["steps=7", "batch=3"])
+    ship._keep_recipes(tmp_path, tmp_path, ("text",))
+    noted = (tmp_path / "recipe" / "commits.txt").read_text()
+    assert noted == "abc1234 steps=7 batch=3\n"
+
+
 @pytest.fixture
 def shipping(tmp_path, monkeypatch):
     """Two parts that are ready, beside a model that is shipped already."""

@@ -7,9 +7,15 @@ import pytest
 import torch
 from diffusers import CogVideoXPipeline
 
-from recipes.pipeline import build_scheduler, build_transformer
 from recipes.scenes import sample_scenes
-from recipes.transformer import Batches, build_optimizers, diffusion_loss, plain_attention
+from recipes.transformer import (
+    Batches,
+    build_optimizers,
+    build_scheduler,
+    build_transformer,
+    diffusion_loss,
+    plain_attention,
+)
 from tests.recipes.samples import TRANSFORMER, survives
 from vidgen_lab.toyworld import parse_prompt
 from vidgen_lab.training.stream import Draw

@@ -13,7 +13,7 @@ RUN = Run("clip", "tiny", 4.0, 1.0, "cpu", "laptop", 8, "2026-01-01")
 
 
 def test_the_readme_is_up_to_date():
-    assert readme.fill(README) == README, "python -m tools.readme --write"
+    assert readme.fill(README) == README, "python -m tools.book_map --write"
 
 
 def test_a_tier_shows_the_times_of_the_device_recorded_last():

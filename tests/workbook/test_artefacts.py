@@ -6,7 +6,7 @@ from PIL import Image
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.writer import write_clip
-from vidgen_lab.workbook.artefacts import artefact_fault, check_artefacts
+from vidgen_lab.workbook.artefacts import artefact_fault, check_artefacts, declared_artefacts
 
 
 def moving(num_frames: int = 9) -> Clip:
@@ -72,3 +72,9 @@ def test_other_degenerate_files(tmp_path, name, content, fault):
 def test_degenerate_pictures(tmp_path):
     Image.new("RGB", (8, 8), "white").save(tmp_path / "w.png")
     assert "constant" in artefact_fault(tmp_path / "w.png")
+
+
+@pytest.mark.parametrize("glob", ["", "/etc/passwd"])
+def test_globs_that_lead_out_of_the_folder_are_refused_before_a_run(glob):
+    with pytest.raises(ValueError, match="relative to the output folder"):
+        declared_artefacts({"metadata": {"vidgen_lab": {"artefacts": ["a.png", glob]}}})

@@ -10,11 +10,10 @@ from vidgen_lab.workbook.exercises import check, exercises
 
 CHAPTERS = list(runner.chapters())
 EXERCISES = [name for chapter in CHAPTERS for name in exercises(chapter)]
-SLIPS = [
-    slip
-    for chapter in CHAPTERS
-    for slip in importlib.import_module(f"tests.workbook.slips.chapter{chapter:02}").SLIPS
-]
+ANSWERS = [importlib.import_module(f"tests.workbook.slips.chapter{n:02}") for n in CHAPTERS]
+SLIPS = [slip for module in ANSWERS for slip in module.SLIPS]
+RIGHT = [answer for module in ANSWERS for answer in module.RIGHT]
+VALUES = ["1.2", "1.6", "1.7", "2.4", "2.6", "3.8", "4.1", "4.2", "5.2"]  # no function is asked for
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -37,6 +36,23 @@ def test_likely_slips_get_their_own_hint(exercise, answer, hint):
     result = check(exercise, answer)
     assert result.status == "wrong"
     assert hint in result.message
+
+
+@pytest.mark.parametrize(("exercise", "answer"), RIGHT)
+def test_other_right_answers_pass(exercise, answer):
+    result = check(exercise, answer)
+    assert result.status == "right", result.message
+
+
+@pytest.mark.parametrize("exercise", [e for e in EXERCISES if e not in VALUES])
+def test_a_function_that_forgets_its_return_is_told_so(exercise):
+    assert "does it end with return?" in check(exercise, lambda *given: None).message
+    assert "the function itself" in check(exercise, 7).message
+
+
+@pytest.mark.parametrize("exercise", VALUES)
+def test_a_function_in_the_place_of_a_value_is_told_so(exercise):
+    assert "not the function itself" in check(exercise, lambda: 7).message
 
 
 @pytest.mark.parametrize("exercise", EXERCISES)

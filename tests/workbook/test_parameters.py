@@ -73,6 +73,7 @@ def test_yaml_values_take_the_annotated_type():
         ("sizes", "[a]"),
         ("rate", "true"),
         ("rate", "null"),
+        ("tier", "???"),
     ],
 )
 def test_value_that_does_not_fit_is_refused(name, text):

@@ -1,6 +1,8 @@
 import errno
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -61,6 +63,14 @@ def test_a_run_keeps_notebook_html_and_artefacts(chapter, tmp_path, monkeypatch,
     assert executed.cells[-1].outputs[0].text == f"cwd {run.folder.name}\n"
     assert json.loads((run.folder / "exercises.json").read_text())[0]["status"] == "right"
     assert re.search(r": 4/4 cells, .*, Work\n$", capsys.readouterr().out)
+
+
+def test_runs_that_begin_together_get_folders_of_their_own(chapter, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "free_disk_gib", lambda folder: time.sleep(0.05) or 1.0)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(runner._make_folder, [chapter()] * 8, [None] * 8))
+    assert len(set(made)) == 8
 
 
 def test_a_run_says_nothing_on_standard_error(chapter, tmp_path, capfd):

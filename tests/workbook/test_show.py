@@ -20,7 +20,7 @@ DRAWINGS = sorted(Path(show.__file__).with_name("drawings").glob("*.svg"))
 
 def test_a_figure_is_shown_where_its_block_ends(monkeypatch):
     shown = []
-    monkeypatch.setattr("IPython.display.display", shown.append)
+    monkeypatch.setattr(show, "display", shown.append)
     before = dict(mpl.rcParams)
     with show.figure("a rising line", 2, columns=2, sharey=True) as drawn:
         left, right = drawn.axes

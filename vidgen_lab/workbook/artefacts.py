@@ -23,6 +23,8 @@ def declared_artefacts(notebook: dict) -> list[str]:
             "the notebook declares no artefacts; add to its metadata: "
             '"vidgen_lab": {"artefacts": ["first_video.mp4"]}'
         )
+    if outside := [g for g in globs if not g or Path(g).is_absolute()]:
+        raise ValueError(f"an artefact is named relative to the output folder, not {outside[0]!r}")
     return list(globs)
 
 

@@ -160,5 +160,5 @@ def _panels(data: Any) -> dict[str, Mapping[str, Any]]:
 def _legend(drawn: Any, axis: Any, count: int) -> None:
     if count > 1:
         handles, labels = axis.get_legend_handles_labels()
-        across = max(1, 110 // (max(map(len, labels)) + 6))  # letters on a page
+        across = max(1, 110 // (max(map(len, labels), default=0) + 6))  # letters on a page
         drawn.figure.legend(handles, labels, loc="outside upper right", ncols=min(count, across))

@@ -46,8 +46,7 @@ def run(args: argparse.Namespace) -> None:
         if limit is not None and not 0 < limit < math.inf:
             raise ValueError(f"--limit must be a positive number of seconds, not {limit:g}")
         if args.list:
-            known = read_parameters(runner.read_notebook(notebook))
-            print("\n".join(map(str, known.values())))
+            print("\n".join(map(str, read_parameters(runner.read_notebook(notebook)).values())))
             return
         given = dict(args.pairs) | ({"tier": args.tier} if args.tier is not None else {})
         given |= {"download": "true"} if args.download else {}

@@ -5,17 +5,23 @@ these functions, so text and result cannot drift apart.
 """
 
 import html
+import importlib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
+from IPython.display import Markdown
+
+from vidgen_lab.progress import duration
+from vidgen_lab.settings.hardware import probe
+from vidgen_lab.settings.runs import forecast
+from vidgen_lab.settings.tiers import load_tiers
 
 
-def say(text: str) -> Any:
+def say(text: str) -> Markdown:
     """Show a sentence or two of Markdown as the result of a cell; HTML in it is shown as text."""
-    from IPython.display import Markdown
-
     return Markdown(inert(" ".join(text.split())))
 
 
@@ -24,14 +30,12 @@ def inert(text: str) -> str:
     return html.escape(text, quote=False).replace("](", "]&#40;").replace("][", "]&#91;")
 
 
-def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
+def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Markdown:
     """A "Measured, not claimed" box.
 
     claim: what is often said (the book, in our words). result: what the cell above found.
     lesson: what to do instead. erratum: its number in the list of errata, e.g. "E60".
     """
-    from IPython.display import Markdown
-
     label = f" · {inert(erratum)}" if erratum else ""
     rows = (("Claim", claim), ("Measured", result), ("So", lesson))
     lines = [f"> **Measured, not claimed{label}**", ">"]
@@ -39,14 +43,12 @@ def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Any:
     return Markdown("\n".join(lines))
 
 
-def table(data: pd.DataFrame | pd.Series, digits: int = 3) -> Any:
+def table(data: pd.DataFrame | pd.Series, digits: int = 3) -> Markdown:
     """Show a table as Markdown, which every viewer renders alike: words left, numbers right.
 
     digits: after the decimal point. An index that only counts rows is left out. Cells are words,
     never HTML: they hold prompts, file names and licences that other people wrote.
     """
-    from IPython.display import Markdown
-
     frame = data.to_frame() if isinstance(data, pd.Series) else data
     if not isinstance(frame.index, pd.RangeIndex):
         frame = frame.rename_axis(index=lambda name: name or " ").reset_index()
@@ -70,10 +72,7 @@ def _cell(value: Any, digits: int) -> str:
 
 @cache
 def _facts() -> dict[str, Any]:
-    import yaml
-
-    path = Path(__file__).with_name("landscape.yaml")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.safe_load(Path(__file__).with_name("landscape.yaml").read_text(encoding="utf-8"))
 
 
 def facts(topic: str) -> pd.DataFrame:
@@ -101,8 +100,6 @@ def tools_here() -> pd.DataFrame:
 
 def _exists(dotted: str) -> bool:
     """Whether a dotted name exists, importing as little as possible."""
-    import importlib
-
     first, *path = dotted.split(".")
     thing: Any = importlib.import_module(first)
     for depth, name in enumerate(path):
@@ -115,11 +112,6 @@ def _exists(dotted: str) -> bool:
 
 def tier_times(chapter: int = 1) -> pd.DataFrame:
     """What each tier runs and how long it took wherever it was recorded; blank if never."""
-    from vidgen_lab.progress import duration
-    from vidgen_lab.settings.hardware import probe
-    from vidgen_lab.settings.runs import forecast
-    from vidgen_lab.settings.tiers import load_tiers
-
     machine, rows = probe(), []
     for name, tier in load_tiers().items():
         clip, whole = (forecast(tier, task, machine) for task in ("clip", chapter))

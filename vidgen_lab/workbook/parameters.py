@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
 import nbformat
+from omegaconf import MISSING
 
 from vidgen_lab.config import ConfigError, load
 
@@ -79,6 +80,9 @@ def check_parameters(
     Raises ConfigError for an unknown name, with the nearest one, or a value that does not fit.
     """
     from_file, typed = from_file or {}, typed or {}
+    for name, value in {**from_file, **typed}.items():
+        if value == MISSING:  # which OmegaConf would take for "not given"
+            raise ConfigError(f"{name} cannot be {value!r}; leave it out for the default")
     fields = []
     for p in known.values():
         kind = _kind(p.annotation) if p.annotation else Any

@@ -96,11 +96,12 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     try:
         node = nbformat.read(path, as_version=4)
         nbformat.validate(node)
-    except nbformat.ValidationError as error:
-        raise ValueError(f"{path} is no notebook: {error.message[:200]}") from None
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no notebook: {str(error)[:200]}") from None
-    return node
+        return node
+    except (
+        nbformat.ValidationError, ValueError, AttributeError, KeyError, TypeError, RecursionError,
+    ) as error:  # fmt: skip
+        said = getattr(error, "message", str(error))
+        raise ValueError(f"{path} is no notebook: {said[:200]}") from None
 
 
 def prepare(
@@ -122,8 +123,7 @@ def prepare(
 
 
 def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    """Refuse what a chapter would refuse minutes later: an unknown tier, empty words, a request
-    that its model cannot meet."""
+    """Refuse what a chapter would refuse minutes later: a tier, empty words, impossible sizes."""
     for name, value in given.items():
         if isinstance(value, str):
             check_text(name, value)
@@ -176,26 +176,25 @@ def run_notebook(
 
 
 def _make_folder(notebook: Path, folder: Path | None) -> Path:
-    if folder is None:
-        parent = Path.cwd() / "runs" / notebook.stem
-        folder = parent / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        for n in range(2, 100):  # two runs within a second
-            if not folder.exists():
-                break
-            folder = parent / f"{folder.name.partition('~')[0]}~{n}"
-    folder = Path(folder).absolute()
-    _check_empty(folder / "artefacts")
-    for name in (notebook.name, f"{notebook.stem}.html", VERDICTS):
-        if (folder / name).exists():
-            raise FileExistsError(f"{folder / name} is there already; choose another folder")
-    free = free_disk_gib(folder)
+    place = Path(folder or Path("runs", notebook.stem)).absolute()
+    free = free_disk_gib(place)
     if free < ROOM_GIB:
         raise ChapterError(
-            f"the disk of {folder} is full: {free * 1024:.0f} MiB are free, a run needs "
+            f"the disk of {place} is full: {free * 1024:.0f} MiB are free, a run needs "
             f"{ROOM_GIB * 1024:.0f}. Free some space, or choose another folder with --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    if folder is None:
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        for suffix in ("", *(f"~{n}" for n in range(2, 100))):  # several runs within a second
+            with suppress(FileExistsError):
+                (place / f"{now}{suffix}").mkdir(parents=True)
+                return place / f"{now}{suffix}"
+    _check_empty(place / "artefacts")
+    for name in (notebook.name, f"{notebook.stem}.html", VERDICTS):
+        if (place / name).exists():
+            raise FileExistsError(f"{place / name} is there already; choose another folder")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def _check_empty(folder: Path) -> None:
@@ -269,10 +268,7 @@ def _section_of_each_cell(node: nbformat.NotebookNode) -> list[str]:
 
 
 def _export(executed: Path) -> Path:
-    """Write the HTML copy and the verdicts on the exercises; returns the path of the HTML.
-
-    A notebook that a full disk cut short is removed: it would not open.
-    """
+    """Write the HTML copy and the verdicts; remove a notebook that a full disk cut short."""
     from nbconvert import HTMLExporter
 
     html = executed.with_suffix(".html")

@@ -6,11 +6,18 @@ notebook theme, and each is handed over with a description for people who cannot
 
 import base64
 import io
+import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import matplotlib.style
+from IPython.display import SVG, display
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from PIL import Image
 
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.sheets import PAGE, film_strip
@@ -53,8 +60,6 @@ class Drawn:
     picture: Picture | None = None
 
     def __init__(self, height: float, rows: int, columns: int, **options: Any) -> None:
-        from matplotlib.figure import Figure
-
         self.figure = Figure(figsize=(PAGE / 100, height), layout="constrained")
         self.axes = self.figure.subplots(rows, columns, **options)
 
@@ -80,16 +85,12 @@ def figure(
     alt: what it shows, in words. height: in inches, of which a page is 8.6 wide. show: False only
     makes the `picture`. options: of `Figure.subplots` (width_ratios, sharey, ...).
     """
-    import matplotlib.style
-
     with matplotlib.style.context(STYLE):
         drawn = Drawn(height, rows, columns, **options)
         yield drawn
         if drawn.picture is None:
             drawn.finish(alt)
     if show:
-        from IPython.display import display
-
         display(drawn.picture)
 
 
@@ -99,8 +100,6 @@ def plain_log(side: Any, dense: float) -> None:
     dense: powers of ten alone, without twos and fives between, where it spans more than a factor
     of so many.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     low, high = side.get_view_interval()
     side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < dense * low else (1,)))
     side.set_major_formatter("{x:g}")
@@ -109,8 +108,6 @@ def plain_log(side: Any, dense: float) -> None:
 
 def _encode(figure: Any, alt: str) -> Picture:
     """A small PNG: a chart has few colours, and one with a colour scale needs them all."""
-    from PIL import Image
-
     raw = io.BytesIO()
     figure.savefig(raw, format="png")
     scale = any(axis.images for axis in figure.axes)
@@ -127,8 +124,6 @@ def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
 
     Wider ones than a page are reduced to its width.
     """
-    from PIL import Image
-
     image = Image.fromarray(pixels)
     if image.width > PAGE:
         image = image.resize((PAGE, round(image.height * PAGE / image.width)), Image.LANCZOS)
@@ -142,15 +137,11 @@ def strips(clips: Mapping[str, Clip], alt: str, num: int = 4) -> Picture:
     return photo(film_strip(list(clips.values()), list(clips), num), alt)
 
 
-def drawing(name: str) -> Any:
+def drawing(name: str) -> SVG:
     """A drawing of the folder drawings/, as SVG; its title is its alt text.
 
     ValueError names those there are.
     """
-    import xml.etree.ElementTree as ET
-
-    from IPython.display import SVG
-
     folder = Path(__file__).with_name("drawings")
     path = folder / f"{name}.svg"
     if not path.is_file():

@@ -30,6 +30,14 @@ def test_the_collection_is_made_once_and_carries_rights(tmp_path):
     assert demos.collect(str(tmp_path), tmp_path / "x", 1, 0) == (tmp_path, [])
 
 
+def test_a_collection_that_was_stopped_is_made_anew_and_nothing_else_is_lost(tmp_path):
+    (tmp_path / "raw" / "videos").mkdir(parents=True)
+    (tmp_path / "raw" / "notes.txt").write_text("mine")
+    videos, truth = demos.collect(None, tmp_path / "raw", len(SHARES), seed=0)
+    assert len(truth) == len(SHARES) and videos.is_dir()
+    assert (tmp_path / "raw" / "notes.txt").read_text() == "mine"
+
+
 def test_a_sample_of_your_own_folder_is_small(tmp_path):
     frames = [cv2.resize(frame, (500, 400)) for frame in moving(1, 200).frames]
     big = Clip(np.stack(frames), 8)

@@ -38,6 +38,12 @@ def test_it_begins_with_what_is_loaded(panel):
     assert panel.summary().endswith("; paper 0.5")
 
 
+def test_scales_beyond_the_usual_are_kept(panel, pipe):
+    for scale in (2.0, -0.5):
+        next(iter(pipe.adapters.values()))["scale"] = scale
+        assert AdapterPanel(pipe, REQUEST, ["paper"]).scales == (scale,)
+
+
 def test_switched_off_it_is_the_base_model(panel, pipe):
     panel.switches[0].value = False
     assert panel.scales == (0.0,)

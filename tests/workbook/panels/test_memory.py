@@ -27,5 +27,5 @@ def test_every_control_works(model):
 
 
 def test_a_card_that_is_too_small_is_told_so():
-    panel = MemoryPanel(4)
-    assert "too little even for CogVideoX-2B" in panel.summary()
+    panel = MemoryPanel(2)
+    assert "1 x 2 GiB; 2 GiB are too little even for CogVideoX-2B" in panel.summary()

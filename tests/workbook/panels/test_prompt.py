@@ -4,11 +4,13 @@ import time
 from types import SimpleNamespace
 
 import ipywidgets
+import numpy as np
 import pytest
 
 from tests.tiny_models import build_tiny
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest, RequestError
+from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook.panels.prompt import HISTORY, PromptPanel
 from vidgen_lab.workbook.panels.rating import RatingPanel
 
@@ -41,6 +43,15 @@ def panel(pipe, recwarn) -> PromptPanel:
 def test_untouched_panel_gives_back_the_request(panel):
     assert panel.request == REQUEST
     assert "red ball" in panel.summary() and "seed 7" in panel.summary()
+
+
+def test_a_large_seed_is_kept(pipe):
+    assert PromptPanel(pipe, REQUEST.with_(seed=2**40)).request.seed == 2**40
+
+
+def test_a_panel_without_a_prompt_can_be_shown(panel):
+    panel.controls["prompt"].value = " "
+    assert "seed 7" in panel._repr_mimebundle_()["text/plain"]
 
 
 def test_controls_edit_the_request(panel):
@@ -136,6 +147,12 @@ def test_bundle_has_a_view_and_words_for_the_headless(panel):
     view = bundle["application/vnd.jupyter.widget-view+json"]
     assert view["model_id"] == panel.box.model_id
     assert bundle["text/plain"] == panel.summary()
+
+
+def test_raters_see_two_clips_in_either_order():
+    clip = Clip(np.zeros((2, 16, 16, 3), np.uint8), 8)
+    orders = {tuple(RatingPanel({"a": clip, "b": clip}, ["motion"], r).names) for r in "abcdefgh"}
+    assert orders == {("a", "b"), ("b", "a")}
 
 
 def test_rating_form_is_blind_and_counts_only_what_was_touched(pipe):

@@ -39,6 +39,11 @@ def test_the_panel_shows_what_is_kept_and_dropped_without_a_click(clips):
     assert "keeps 3 of 4" in bundle["text/plain"]
 
 
+def test_clips_that_nothing_measured_are_an_error_in_words(clips):
+    with pytest.raises(ValueError, match="no clip was measured"):
+        opened(clips[0], [], [])
+
+
 def test_moving_the_slider_changes_the_settings_and_the_picture(clips):
     folder, rows = clips
     panel = opened(folder, rows, TRUTH)

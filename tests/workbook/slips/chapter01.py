@@ -6,6 +6,21 @@ from vidgen_lab.metrics.basics import evaluate_video_basics
 
 TEXT = 226
 
+
+def _guided_in_place(negative, positive, scale):
+    negative += scale * (positive - negative)
+    return negative
+
+
+RIGHT = [
+    ("1.1", _guided_in_place),
+    ("1.2", np.float32(80)),
+    ("1.3", lambda n: max(1, round((n - 1) / 8)) * 8 + 1),
+    ("1.3", lambda n: max(1, (n + 3) // 8) * 8 + 1),  # above, where both are equally near
+    ("1.4", lambda t, h, w: TEXT + (t + 3) // 4 * h * w / 256),
+    ("1.7", np.int64(4)),
+]
+
 SLIPS = [
     ("1.2", "a lot", "a number"),
     ("1.2", 0.5, "ignore the prompt"),
@@ -18,6 +33,7 @@ SLIPS = [
     ("1.3", lambda n: (n - 1) / 8 * 8 + 1, "whole number"),
     ("1.4", lambda t, h, w: ((t - 1) // 4 + 1) * (h // 16) * (w // 16), "text is missing"),
     ("1.4", lambda t, h, w: TEXT + ((t - 1) // 4 + 1) * (h // 8) * (w // 8), "2x2"),
+    ("1.4", lambda t, h, w: TEXT + ((t - 1) // 4 + 1) * (h / 8) * (w / 8), "2x2"),
     ("1.4", lambda t, h, w: TEXT + t * (h // 16) * (w // 16), "time is compressed"),
     ("1.4", lambda t, h, w: TEXT + t // 4 * (h // 16) * (w // 16), "latent frame of its own"),
     ("1.1", lambda n, p, g: p + g * (p - n), "start lower"),

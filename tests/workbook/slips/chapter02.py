@@ -1,5 +1,7 @@
 """Chapter 2: answers that readers are likely to give, and the hint that each gets."""
 
+import zlib
+
 import numpy as np
 
 
@@ -38,7 +40,26 @@ def _by_source(clips):
     }
 
 
+def _by_hash(clips):
+    """A family in ten to validation, by a hash that holds out none of the first 20 films."""
+    family = {"film13": "film1"}  # the only two films that share a copy
+    films = {c["clip"]: family.get(c["source"], c["source"]) for c in clips}
+    return {
+        clip: "val" if zlib.crc32(f"{film}/14".encode()) % 10 == 0 else "train"
+        for clip, film in films.items()
+    }
+
+
+RIGHT = [
+    ("2.4", "0.2"),
+    ("2.5", lambda pixels, pairs: ["c", "e"]),
+    ("2.6", 33),
+    ("2.7", lambda t, n: np.linspace(0, t - 1, min(t, n)).astype(int)),
+    ("2.8", _by_hash),
+]
 SLIPS = [
+    ("2.3", lambda good, bad: (np.mean(good) + np.mean(bad)) / 2, "2 mistakes"),
+    ("2.8", lambda clips: {}, "every clip needs a side"),
     ("2.4", 0.05, "stricter"),
     ("2.4", 0.9, "looser"),
     ("2.4", 7, "between 0 and 1"),

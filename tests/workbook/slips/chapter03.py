@@ -8,7 +8,36 @@ def ddim(x, eps, a, b):
     return (x - (1 - a).sqrt() * eps) / a.sqrt()
 
 
+def _in_place(x, f, shift, scale, gate):
+    x += gate * f(F.layer_norm(x, (8,)) * (1 + scale) + shift)
+    return x
+
+
+def _mixed_in_place(x, n, a):
+    a = a.view(-1, *[1] * (x.ndim - 1))
+    return x.mul_(a.sqrt()).add_((1 - a).sqrt() * n)
+
+
+RIGHT = [
+    ("3.1", lambda h, w, t, p: t * h * w / (8 * p) ** 2),
+    ("3.2", lambda y: y.double().numpy().transpose(0, 2, 1, 3).reshape(2, 5, 12)),
+    ("3.3", lambda n, c: [[i // c >= j // c for j in range(n)] for i in range(n)]),
+    ("3.4", _in_place),
+    ("3.6", _mixed_in_place),
+    (
+        "3.6",
+        lambda x, n, a: torch.stack(
+            [s**0.5 * c + (1 - s) ** 0.5 * e for c, e, s in zip(x, n, a, strict=True)]
+        ),
+    ),
+]
 SLIPS = [
+    ("3.1", lambda h, w, t, p: t * (h / p) * (w / p), "8 times smaller"),
+    (
+        "3.4",
+        lambda x, f, shift, scale, gate: x + gate * f(F.layer_norm(x, (8,))),
+        "now modulate it",
+    ),
     ("3.8", 0.6, "more steps"),
     ("3.8", 12.0, "about 1"),
     ("3.1", lambda h, w, t, p: t * (h // p) * (w // p), "8 times smaller"),

@@ -1,5 +1,7 @@
 """Chapter 4: answers that readers are likely to give, and the hint that each gets."""
 
+import math
+
 import torch
 
 
@@ -30,7 +32,33 @@ def pad(clips, front=False, invert=False, mask_shape=None):
     return batch, ~mask if invert else mask
 
 
+def straight_in_place(x, velocity, s):
+    x -= s * velocity
+    return x
+
+
+def late_and_never_cleared(model, batches):  # the loop as the exercise gives it
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=1e-2), []
+    for x, y in batches:
+        loss = (model(x) - y).square().mean()
+        optimizer.step()
+        loss.backward()
+        losses.append(loss.item())
+    return losses
+
+
+RIGHT = [
+    ("4.2", "0.1"),
+    ("4.4", straight_in_place),
+    ("4.5", lambda n: [1 - math.sin(math.pi / 2 * i / n) + 1e-17 for i in range(n + 1)]),
+    ("4.6", lambda clips: list(pad(clips))),
+    ("4.6", lambda clips: tuple(part.numpy() for part in pad(clips))),
+    ("4.8", lambda size, n: 2 * (n - 1) * size // n),
+]
 SLIPS = [
+    ("4.3", late_and_never_cleared, "nothing clears the gradients"),
+    ("4.3", lambda m, b: loop(m, b)[-1], "one loss for each batch"),
+    ("4.6", lambda clips: (pad(clips)[0].where(pad(clips)[0] != 0, 1), pad(clips)[1]), "zeros"),
     ("4.1", "captions", "something else than was asked for"),
     ("4.1", "slow_ema", "lag far behind"),
     ("4.1", "the model", "none of the eight words"),

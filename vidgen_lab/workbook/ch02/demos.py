@@ -27,7 +27,7 @@ def collect(source: str | None, folder: Path, count: int, seed: int) -> tuple[Pa
     if source is not None:
         return Path(source), []
     if not (folder / "truth.jsonl").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder / "videos", ignore_errors=True)  # of a run that was stopped
         write_raw(folder, count, seed)
         (folder / "videos" / "rights.csv").write_text(RIGHTS, encoding="utf-8")
     return folder / "videos", read_truth(folder)
@@ -60,8 +60,7 @@ def glimpse(path: str | Path, frames: int = 48, width: int = 240) -> Clip:
 
 def pan(step: float, num_frames: int, fps: float = 8, width: int = 256, height: int = 160) -> Clip:
     """A camera that moves `step` pixels a frame along a wide painted wall, there and back."""
-    rng = np.random.default_rng(5)
-    wall = rng.uniform(0, 255, (height // 8, 600, 3)).astype(np.float32)
+    wall = np.random.default_rng(5).uniform(0, 255, (height // 8, 600, 3)).astype(np.float32)
     wall = cv2.resize(wall, (4800, height), interpolation=cv2.INTER_CUBIC)
     wall = cv2.GaussianBlur(wall, (0, 0), 2)
     room = wall.shape[1] - width - 8

@@ -37,8 +37,7 @@ class AttentionMaps:
 def look(
     model: Latte, scheduler: NoiseScheduler, latents: Tensor, text: TextEmbedding, timestep: int
 ) -> AttentionMaps:
-    """Let the model denoise one clip's latents [1, C, T, h, w] at a timestep and keep where it
-    looks."""
+    """Denoise one clip's latents [1, C, T, h, w] at a timestep and keep where the model looks."""
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([timestep])
     with capture_attention(model) as maps:

@@ -76,8 +76,7 @@ def _finish(axis: Any, title: str) -> None:
 
 def _samples(axis: Any, clips: Sequence[Clip]) -> None:
     """One row for each clip, its frames from left to right."""
-    rows = [np.concatenate(list(clip.frames), 1) for clip in clips]
-    axis.imshow(np.concatenate(rows), interpolation="nearest")
+    axis.imshow(np.vstack([np.hstack(clip.frames) for clip in clips]), interpolation="nearest")
     axis.set(xticks=[], yticks=[], title="samples")
     axis.grid(False)
 

@@ -8,6 +8,7 @@ random vector of its own. `python -m vidgen_lab.workbook.ch04.short_runs` record
 there yet; a name as argument records that one anew.
 """
 
+import io
 import json
 import sys
 import tempfile
@@ -19,14 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from vidgen_lab.files import write_files
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler, Guidance, sample
-from vidgen_lab.metrics.judge import HEIGHT as JUDGED_HEIGHT
-from vidgen_lab.metrics.judge import WIDTH as JUDGED_WIDTH
-from vidgen_lab.metrics.judge import load_judge
+from vidgen_lab.metrics import judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.monitor import TIMING
@@ -175,10 +175,10 @@ def build_model(run: ShortRun) -> nn.Module:
 
 def seen_by_the_judge(pixels: Tensor) -> Tensor:
     """The judge's features [B, D] of clips of the space "pixels"."""
-    judge = load_judge().requires_grad_(False)
+    model = judge.load_judge().requires_grad_(False)
     shown = decode(pixels, "pixels").flatten(1, 2)  # [B, 3 T, H, W]
-    shown = nn.functional.interpolate(shown, (JUDGED_HEIGHT, JUDGED_WIDTH), mode="bilinear")
-    return judge.features(shown.unflatten(1, (3, -1)))  # fewer frames than it is used to
+    shown = nn.functional.interpolate(shown, (judge.HEIGHT, judge.WIDTH), mode="bilinear")
+    return model.features(shown.unflatten(1, (3, -1)))  # fewer frames than it is used to
 
 
 def build_trainer(run: ShortRun, folder: Path, until: int | None = None) -> VideoModelTrainer:
@@ -284,8 +284,7 @@ def samples(model: nn.Module, run: ShortRun) -> list[Clip]:
         sampler = FlowEulerSampler(run.objective.path(), 12)
     else:
         sampler = DDIMSampler(run.objective.scheduler(), 12, spacing="trailing")
-    latents = sample(guided, sampler, noise)
-    pixels = decode(latents / _too_large(run), run.space).clamp(-1, 1)
+    pixels = decode(sample(guided, sampler, noise) / _too_large(run), run.space).clamp(-1, 1)
     return [as_clip(video, fps=4) for video in pixels.nan_to_num()]
 
 
@@ -337,17 +336,16 @@ def recorded(name: str, rerun: bool = False, until: int | None = None) -> Record
         return make(name, until)
     said = json.loads(file_of(name, "json").read_text(encoding="utf-8"))
     measured = (said[key] for key in ("history", "errors", "adherence", "seconds"))
-    return Record(name, RUNS[name], *measured, _from_sheet(file_of(name, "png")))
+    sheet = np.asarray(Image.open(file_of(name, "png")))  # a row of frames for each clip
+    rows = [np.split(row, FRAMES, axis=1) for row in np.split(sheet, len(sheet) // HEIGHT)]
+    return Record(name, RUNS[name], *measured, [Clip(np.stack(row), fps=4) for row in rows])
 
 
 def write(made: Record) -> None:
     """Keep a record: numbers with four digits, samples as one small picture."""
-    import io
-
-    from PIL import Image
-
-    shown = [{n: v for n, v in row.items() if n not in _LEFT_OUT} for row in made.history]
-    history = [{n: float(f"{v:.4g}") for n, v in row.items()} for row in shown]
+    history = [
+        {n: float(f"{v:.4g}") for n, v in row.items() if n not in _LEFT_OUT} for row in made.history
+    ]
     said = {
         "command": f"python -m vidgen_lab.workbook.ch04.short_runs {json.dumps(made.name)}",
         "torch": torch.__version__,
@@ -358,18 +356,9 @@ def write(made: Record) -> None:
     }
     lines = ",\n".join(json.dumps(row) for row in history)
     text = json.dumps(said, indent=1)[:-2] + f',\n "history": [\n{lines}\n]\n}}\n'
-    sheet = np.concatenate([np.concatenate(list(clip.frames), 1) for clip in made.clips])
-    packed = io.BytesIO()
+    packed, sheet = io.BytesIO(), np.vstack([np.hstack(clip.frames) for clip in made.clips])
     Image.fromarray(sheet).save(packed, "png", optimize=True)
     write_files({file_of(made.name, "json"): text, file_of(made.name, "png"): packed.getvalue()})
-
-
-def _from_sheet(path: Path) -> list[Clip]:
-    from PIL import Image
-
-    pixels = np.asarray(Image.open(path))
-    rows = np.split(pixels, pixels.shape[0] // HEIGHT)
-    return [Clip(np.stack(np.split(row, FRAMES, axis=1)), fps=4) for row in rows]
 
 
 if __name__ == "__main__":

@@ -2,18 +2,19 @@
 
 Exercise 1.1 is the function ``exercise_1_1`` of ``vidgen_lab.workbook.exercises.chapter01``. Its
 docstring holds the task and below it the solution, Python source that assigns `answer`. It takes an
-answer, whatever the task asks for, and raises Wrong (or fails an assert that has a message) when it
-is not right; it may return a remark to show with the praise; it takes less than five seconds. It
+answer, whatever the task asks for, and raises Wrong, mostly by `need` or `compare`, when it is not
+right; it may return a remark to show with the praise; it takes less than five seconds. It
 explains what is wrong with an answer and never shows the right one.
 """
 
+import copy
 import html
 import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 
@@ -98,16 +99,35 @@ def check(exercise_id: str, answer: Any) -> Result:
     answer: whatever the exercise asks for, a value or a function; ``...`` or None counts as not
     answered yet. Never raises for a wrong answer, so a notebook with open exercises runs through.
     """
-    exercise = _find(exercise_id)
+    exercise = _find(str(exercise_id))
     if answer is None or answer is ...:
         return Result(exercise.id, "open", exercise.task)
+    kind = exercise.check.__annotations__.get("answer", Any)
     try:
+        if Callable in (kind, get_origin(kind)):
+            if not callable(answer):
+                raise Wrong("hand in the function itself, not what it gives")
+            answer = _asked(answer)
+        elif callable(answer) and kind is not Any:
+            raise Wrong("hand in what the function gives, not the function itself")
         return Result(exercise.id, "right", exercise.check(answer) or "right")
     except (Wrong, AssertionError) as error:
         said = str(error) or "not yet; read the task once more"
     except Exception as error:  # raised inside the reader's own code
         said = f"your answer stopped with {type(error).__name__}: {error}"
     return Result(exercise.id, "wrong", said)
+
+
+def _asked(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """The reader's function, which must give something."""
+
+    def ask(*given: Any) -> Any:
+        got = answer(*given)
+        if got is None:
+            raise Wrong("the function gives nothing back; does it end with return?")
+        return got
+
+    return ask
 
 
 def solution(exercise_id: str) -> Solution:
@@ -120,6 +140,19 @@ def solved(exercise_id: str) -> Any:
     space: dict[str, Any] = {}
     exec(_find(exercise_id).solution, space)
     return space["answer"]
+
+
+def drawn(*shape: int, seed: int = 0) -> Any:
+    """A tensor of normal random numbers, the same every time."""
+    import torch
+
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def need(holds: Any, otherwise: str) -> None:
+    """Raise Wrong unless something holds. otherwise: what to look at."""
+    if not holds:
+        raise Wrong(otherwise)
 
 
 def compare(
@@ -136,14 +169,14 @@ def compare(
     """
     right = solved(exercise_id)
     for case in cases:
-        got, wanted = answer(*case), right(*case)
+        got, wanted = answer(*copy.deepcopy(case)), right(*case)  # an answer may work in place
         if _alike(got, wanted):
             continue
         if hasattr(wanted, "shape") and not hasattr(got, "shape"):
             kind, other = type(wanted).__name__.lower(), type(got).__name__
             raise Wrong(f"the answer gives a {other}; a {kind} is wanted")
         hint = next((said for said, slip in slips.items() if _alike(got, slip(*case))), otherwise)
-        if isinstance(wanted, int) and isinstance(got, float):
+        if isinstance(wanted, int) and isinstance(got, float) and got % 1:
             hint = "whole numbers are wanted; divide with //"
         if hasattr(wanted, "shape") and hint == otherwise and got.shape != wanted.shape:
             hint = f"wanted shape {tuple(wanted.shape)}, got {tuple(got.shape)}; {otherwise}"
@@ -159,12 +192,11 @@ def _alike(a: Any, b: Any) -> bool:
     kinds = a.dtype.kind + b.dtype.kind
     if a.shape != b.shape or not set(kinds) <= set("biuf") or kinds.count("b") == 1:
         return False
-    return np.allclose(a, b, atol=1e-5) if "f" in kinds else np.array_equal(a, b)
+    return np.allclose(a, b, rtol=1e-4, atol=1e-4) if "f" in kinds else np.array_equal(a, b)
 
 
 def _short(value: Any) -> str:
-    form = {int: ",", float: ".4g"}.get(type(value))
-    return f"{value:{form}}" if form else repr(value)
+    return f"{value:,.6g}" if type(value) in (int, float) else repr(value)
 
 
 def results_in(notebook: dict) -> list[dict[str, str]]:

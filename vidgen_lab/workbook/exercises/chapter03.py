@@ -6,11 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Wrong, compare, solved
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need, solved
 
 
 def exercise_3_1(answer: Callable[[int, int, int, int], int]) -> str:
@@ -22,17 +18,14 @@ def exercise_3_1(answer: Callable[[int, int, int, int], int]) -> str:
     """
     tokens = solved("3.1")
     slips = {
-        "patches are cut from latents, which are 8 times smaller a side": (
-            lambda *size: 64 * tokens(*size)
-        ),
+        "patches are cut from latents, 8 times smaller a side": lambda *size: 64 * tokens(*size),
         "a patch joins p×p latents into one token": lambda h, w, t, p: tokens(h, w, t, p) * p**2,
         "a patch is p wide *and* p high": lambda h, w, t, p: tokens(h, w, t, p) * p,
         "that is one frame; the clip has all of them": lambda h, w, t, p: tokens(h, w, 1, p),
         "height and width may differ": lambda h, w, t, p: tokens(h, h, t, p),
     }
     cases = ((256, 256, 16, 2), (256, 384, 16, 2), (512, 512, 49, 4), (256, 256, 16, 1))
-    count = "count: frames, times patches down, times patches across"
-    compare("3.1", answer, cases, slips, count)
+    compare("3.1", answer, cases, slips, "count: frames, times patches down, times patches across")
     return "right: 256×256 in 16 frames makes 4,096 tokens"
 
 
@@ -50,7 +43,7 @@ def exercise_3_2(answer: Callable[[Tensor], Tensor]) -> str:
             lambda y: y.permute(0, 2, 3, 1).flatten(2)
         ),
     }
-    compare("3.2", answer, [(_random(2, 3, 5, 4),)], slips, "the numbers are others")
+    compare("3.2", answer, [(drawn(2, 3, 5, 4),)], slips, "the numbers are others")
     return "right: tokens keep their place, and heads lie side by side in each"
 
 
@@ -70,12 +63,9 @@ def exercise_3_3(answer: Callable[[int, int], Tensor]) -> str:
         ),
         "transposed: rows ask, columns are looked at": lambda frames, chunk: mask(frames, chunk).T,
         "inside out: True means *may* look": lambda frames, chunk: ~mask(frames, chunk),
-        "that is frame by frame; inside a chunk everyone sees everyone": (
-            lambda frames, chunk: mask(frames, 1)
-        ),
+        "that is frame by frame; in a chunk everyone sees everyone": lambda t, chunk: mask(t, 1),
     }
-    which = "which chunk is frame 5 in?"
-    compare("3.3", answer, ((6, 1), (6, 2), (7, 3)), slips, which)
+    compare("3.3", answer, ((6, 1), (6, 2), (7, 3)), slips, "which chunk is frame 5 in?")
     return "right: with chunk 1 it is the causal mask, with chunk T no mask at all"
 
 
@@ -88,29 +78,34 @@ def exercise_3_4(answer: Callable[..., Tensor]) -> str:
         inside = F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
         return x + gate * branch(inside)
     """
-    x = _random(2, 4, 6, 8, seed=5) * 3 + 1
-    shift, scale, gate = (_random(2, 1, 1, 8, seed=s) for s in (6, 7, 8))
-    matrix, normed = _random(8, 8, seed=9), F.layer_norm(x, (8,))
+    x = drawn(2, 4, 6, 8, seed=5) * 3 + 1
+    shift, scale, gate = (drawn(2, 1, 1, 8, seed=s) for s in (6, 7, 8))
+    matrix = drawn(8, 8, seed=9)
+
+    def norm(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (8,))
 
     def branch(y: Tensor) -> Tensor:
         return y @ matrix
 
-    def close(got: Tensor, inside: Tensor) -> bool:
-        return torch.allclose(got, x + gate * branch(inside), atol=1e-3)
-
-    still = answer(x, branch, shift, scale, torch.zeros_like(gate))
-    if not torch.allclose(still, x, atol=1e-5):
-        if torch.allclose(still, normed * (1 + scale) + shift, atol=1e-4):
-            raise Wrong("the stream itself was overwritten: add the branch to x, not to its norm")
-        raise Wrong("with gate 0 the block must return x, unchanged")
-    got = answer(x, branch, shift, scale, gate)
-    if close(got, normed * (1 + scale) + shift):
-        return "right: the stream runs straight, the branch hears the modulated norm"
-    if close(got, normed * scale + shift):
-        raise Wrong("use 1 + scale: then zero means 'leave the norm as it is'")
-    if close(got, x * (1 + scale) + shift):
-        raise Wrong("the branch should see a *normalised* x: F.layer_norm(x, x.shape[-1:])")
-    raise Wrong("gate 0 is right; look at what goes into the branch")
+    overwritten = "the stream itself was overwritten: add the branch to x, not to its norm"
+    slips = {overwritten: lambda x, f, shift, scale, gate: norm(x) * (1 + scale) + shift}
+    still = "with gate 0 the block must return x, unchanged"
+    compare("3.4", answer, [(x, branch, shift, scale, 0 * gate)], slips, still)
+    slips = {
+        "use 1 + scale: then zero means 'leave the norm as it is'": (
+            lambda x, f, shift, scale, gate: x + gate * f(norm(x) * scale + shift)
+        ),
+        "the branch should see a *normalised* x: F.layer_norm(x, x.shape[-1:])": (
+            lambda x, f, shift, scale, gate: x + gate * f(x * (1 + scale) + shift)
+        ),
+        "the norm is right; now modulate it, by 1 + scale and shift": (
+            lambda x, f, shift, scale, gate: x + gate * f(norm(x))
+        ),
+    }
+    inside = "gate 0 is right; look at what goes into the branch"
+    compare("3.4", answer, [(x, branch, shift, scale, gate)], slips, inside)
+    return "right: the stream runs straight, the branch hears the modulated norm"
 
 
 def exercise_3_5(answer: Callable[[int], int]) -> str:
@@ -126,9 +121,7 @@ def exercise_3_5(answer: Callable[[int], int]) -> str:
         "the biases are missing: every matrix has one": lambda h: 18 * h * h,
         "the modulation is missing: its matrix gives six vectors": lambda h: 12 * h * h + 9 * h,
         "the MLP has two matrices, up and down": lambda h: 14 * h * h + 14 * h,
-        "attention has four matrices: q, k, v and the one at its end": (
-            lambda h: 17 * h * h + 14 * h
-        ),
+        "attention has four matrices: q, k, v and one at its end": lambda h: 17 * h * h + 14 * h,
     }
     add = "add up: 4 matrices of attention, 8h² of MLP, 6h² of modulation"
     compare("3.5", answer, ((384,), (1152,)), slips, add)
@@ -151,18 +144,12 @@ def exercise_3_6(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str:
         "samples were mixed up: the factors need as many axes as the data": (
             lambda x, n, a: mixed(x, n, a.sqrt(), (1 - a).sqrt(), 5)
         ),
-        "variances add up to one, amplitudes do not: take square roots": (
-            lambda x, n, a: mixed(x, n, a, 1 - a)
-        ),
-        "the clip's factor needs a square root as well": (
-            lambda x, n, a: mixed(x, n, a, (1 - a).sqrt())
-        ),
-        "swapped: abar is the share of the *clip*": (
-            lambda x, n, a: mixed(x, n, (1 - a).sqrt(), a.sqrt())
-        ),
+        "variances add up to one: take square roots": lambda x, n, a: mixed(x, n, a, 1 - a),
+        "the clip's factor needs a root, too": lambda x, n, a: mixed(x, n, a, (1 - a).sqrt()),
+        "swapped: abar is the clip's share": lambda x, n, a: mixed(x, n, (1 - a).sqrt(), a.sqrt()),
     }
     abar, shapes = torch.tensor([0.9, 0.5, 0.01, 1.0]), ((4, 3, 2, 5, 5), (4, 3, 4, 4), (4, 6))
-    cases = [(_random(*shape, seed=1), _random(*shape, seed=2), abar) for shape in shapes]
+    cases = [(drawn(*shape, seed=1), drawn(*shape, seed=2), abar) for shape in shapes]
     try:
         compare("3.6", answer, cases, slips, "the numbers differ; look at the head of part 4")
     except RuntimeError:
@@ -179,14 +166,12 @@ def exercise_3_7(answer: Callable[[Tensor, Tensor, float, float], Tensor]) -> st
         x0 = (x - (1 - abar) ** 0.5 * eps) / abar ** 0.5
         return abar_prev ** 0.5 * x0 + (1 - abar_prev) ** 0.5 * eps
     """
-    step, x, eps = solved("3.7"), _random(2, 3, seed=3), _random(2, 3, seed=4)
+    step, x, eps = solved("3.7"), drawn(2, 3, seed=3), drawn(2, 3, seed=4)
     slips = {
         "that is the estimate of the clean clip; noise it again, to abar_prev": (
             lambda x, eps, a, b: step(x, eps, a, torch.tensor(1.0))
         ),
-        "plain subtraction is no sampler; estimate the clean clip first": (
-            lambda x, eps, a, b: x - eps
-        ),
+        "plain subtraction is no sampler; estimate the clean clip first": lambda x, e, a, b: x - e,
         "both factors of the new mixture belong to abar_prev": (
             lambda x, eps, a, b: (
                 b.sqrt() * step(x, eps, a, torch.tensor(1.0)) + (1 - a).sqrt() * eps
@@ -209,8 +194,7 @@ def exercise_3_8(answer: float) -> str:
     answer = 0.1
     """
     value = float(answer)
-    if not 0 < value < 1.5:
-        raise Wrong("a fresh model has a loss of about 1; hand in a mean of squared errors")
+    need(0 < value < 1.5, "a fresh model has a loss of about 1; hand in a mean of squared errors")
     if value > 0.3:
         raise Wrong(f"{value:.2f}: the shipped settings reach less; more steps, or another rate?")
     return f"right: {value:.3f}. Now look whether the clips agree with the number"

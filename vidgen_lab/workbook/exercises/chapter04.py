@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.workbook.exercises import Wrong, compare
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need
 
 HINTS = {
     "rate": "too high a rate shows in the training loss from the first steps on; does it here?",
@@ -32,42 +32,14 @@ def exercise_4_1(answer: str) -> str:
     )
 
 
-def _line(rate: float) -> float:
-    """The last loss of sixty steps."""
+def _trained(
+    batches: list, clears: bool = True, late: bool = False, rate: float = 1e-2, seed: int = 1
+) -> tuple[nn.Linear, float]:
+    """A fresh model, and its last loss, after a loop that is right, never clears, or is late."""
     with torch.random.fork_rng():
-        torch.manual_seed(0)
-        line, xs = nn.Linear(3, 1), torch.randn(64, 3)
-    optimizer = torch.optim.AdamW(line.parameters(), lr=rate)
-    for _ in range(60):
-        loss = (line(xs) - xs.sum(1, keepdim=True)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return loss.item()
-
-
-def exercise_4_2(answer: float) -> str:
-    """give a learning rate that brings train_line(rate) below 0.01
-
-    answer = 0.1             # ten times less does not arrive in sixty steps
-    """
-    rate = float(answer)
-    if not 0 < rate < math.inf:
-        raise Wrong("a learning rate is a number above zero")
-    loss = _line(rate)
-    if loss < 1e-2:
-        return f"right: a loss of {loss:.1e} after sixty steps"
-    if rate < 0.3:
-        raise Wrong(f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
-    raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
-
-
-def _trained(batches: list, clears: bool = True, late: bool = False) -> tuple[nn.Linear, float]:
-    """A fresh model after a loop that is right, never clears, or steps before it knows."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         line = nn.Linear(3, 1)
-    optimizer, loss = torch.optim.AdamW(line.parameters(), lr=1e-2), torch.zeros(())
+    optimizer, loss = torch.optim.AdamW(line.parameters(), lr=rate), torch.zeros(())
     for x, y in batches:
         loss = (line(x) - y).square().mean()
         if late:
@@ -78,6 +50,23 @@ def _trained(batches: list, clears: bool = True, late: bool = False) -> tuple[nn
         if not late:
             optimizer.step()
     return line, loss.item()
+
+
+def exercise_4_2(answer: float) -> str:
+    """give a learning rate that brings train_line(rate) below 0.01
+
+    answer = 0.1             # ten times less does not arrive in sixty steps
+    """
+    rate = float(answer)
+    need(0 < rate < math.inf, "a learning rate is a number above zero")
+    with torch.random.fork_rng():  # the data of the chapter's train_line
+        torch.manual_seed(0)
+        _, xs = nn.Linear(3, 1), torch.randn(64, 3)
+    _, loss = _trained([(xs, xs.sum(1, keepdim=True))] * 60, rate=rate, seed=0)
+    if loss < 1e-2:
+        return f"right: a loss of {loss:.1e} after sixty steps"
+    need(rate >= 0.3, f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
+    raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
 
 
 def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
@@ -96,12 +85,11 @@ def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
             losses.append(loss.item())
         return losses
     """
-    draw = torch.Generator().manual_seed(0)
-    batches = [(x, x.sum(1, keepdim=True)) for x in torch.randn(60, 8, 3, generator=draw)]
+    batches = [(x, x.sum(1, keepdim=True)) for x in drawn(60, 8, 3)]
     mine, _ = _trained([])
     losses = answer(mine, batches)
     right, last = _trained(batches)
-    if losses is None or len(losses) != len(batches):
+    if not hasattr(losses, "__len__") or len(losses) != len(batches):
         raise Wrong("return one loss for each batch")
 
     def like(other: nn.Linear) -> bool:
@@ -109,12 +97,17 @@ def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
 
     if like(right) and math.isclose(float(losses[-1]), last, rel_tol=1e-3):
         return "right: clear, backward, step, in this order"
-    if like(_trained([])[0]):
-        raise Wrong("the weights have not moved: is there a step after the gradient is known?")
-    if like(_trained(batches, clears=False)[0]):
-        raise Wrong("the gradients of the batch before are still there")
-    if like(_trained(batches, late=True)[0]):
-        raise Wrong("one step late: the step must use this batch's gradient")
+    for how, hint in (
+        ({"batches": []}, "the weights have not moved: does a step see this batch's gradient?"),
+        ({"clears": False}, "the gradients of the batch before are still there"),
+        (
+            {"clears": False, "late": True},
+            "nothing clears the gradients, and the step is too early",
+        ),
+        ({"late": True}, "one step late: the step must use this batch's gradient"),
+    ):
+        if like(_trained(**{"batches": batches} | how)[0]):
+            raise Wrong(hint)
     raise Wrong("it learns, but not as it should: AdamW at 1e-2, one step for each batch")
 
 
@@ -124,8 +117,7 @@ def exercise_4_4(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     def answer(x_s, velocity, s):
         return x_s - s * velocity                      # straight on, as far as is left
     """
-    draw = torch.Generator().manual_seed(0)
-    clean, noise = torch.randn(2, 3, generator=draw), torch.randn(2, 3, generator=draw)
+    clean, noise = drawn(2, 2, 3)
     slips = {
         "that is the noise: walk the other way, towards s = 0": lambda x, v, s: x + (1 - s) * v,
         "a whole step is too far: from level s only s is left to go": lambda x, v, s: x - v,
@@ -144,8 +136,7 @@ def true_velocity(x: Tensor, s: Tensor, mean: float = 2.0, spread: float = 0.3) 
 
 
 def _euler_error(levels: Tensor) -> float:
-    noise = torch.randn(500, generator=torch.Generator().manual_seed(0)).double()
-    x = noise
+    x = noise = drawn(500).double()
     for s, after in zip(levels[:-1], levels[1:], strict=True):
         x = x + (after - s) * true_velocity(x, s)
     return (x - (2.0 + 0.3 * noise)).abs().mean().item()
@@ -161,19 +152,17 @@ def exercise_4_5(answer: Callable[[int], list[float]]) -> str:
     gains = []
     for calls in (6, 12):
         levels = torch.as_tensor([float(s) for s in answer(calls)], dtype=torch.float64)
-        if len(levels) != calls + 1:
-            raise Wrong(f"{calls} calls need {calls + 1} levels, not {len(levels)}")
-        if levels[0] != 1 or levels[-1] != 0:
+        need(len(levels) == calls + 1, f"{calls} calls need {calls + 1} levels, not {len(levels)}")
+        if abs(levels[0] - 1) > 1e-6 or abs(levels[-1]) > 1e-6:
             raise Wrong("begin at 1, all noise, and end at 0, the clip")
-        if not (levels.diff() < 0).all():
-            raise Wrong("levels must fall from each to the next")
+        need((levels.diff() < 0).all(), "levels must fall from each to the next")
         even = _euler_error(torch.linspace(1, 0, calls + 1).double())
         mine = _euler_error(levels)
-        if mine >= even * 0.999:
-            raise Wrong(
-                f"{calls} calls miss by {mine:.3f}, evenly spaced ones by {even:.3f}: put more "
-                "levels where the path bends, which is near one of the ends"
-            )
+        need(
+            mine < even * 0.999,
+            f"{calls} calls miss by {mine:.3f}, evenly spaced ones by {even:.3f}: put more "
+            "levels where the path bends, which is near one of the ends",
+        )
         gains.append(even / mine)
     return f"right: {gains[0]:.1f} and {gains[1]:.1f} times nearer than evenly spaced levels"
 
@@ -194,24 +183,23 @@ def exercise_4_6(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str
     """
     clips = [torch.full((2, length, 3, 4), float(length)) for length in (5, 2, 4)]
     got = answer(clips)
-    if not isinstance(got, tuple) or len(got) != 2:
-        raise Wrong("return two tensors: the batch and the mask")
-    batch, mask = got
-    if tuple(batch.shape) != (3, 2, 5, 3, 4):
-        raise Wrong(
-            f"the batch should be [3, 2, 5, 3, 4] for lengths 5, 2, 4; it is {[*batch.shape]}"
-        )
-    right = torch.tensor([[n < length for n in range(5)] for length in (5, 2, 4)])
-    if tuple(mask.shape) != (3, 5):
-        raise Wrong(
-            f"the mask says for each clip and frame whether it is real: [3, 5], not {[*mask.shape]}"
-        )
-    if torch.equal(mask.bool(), ~right):
-        raise Wrong("inside out: True means a real frame")
+    need(isinstance(got, tuple | list) and len(got) == 2, "return two tensors: batch and mask")
+    batch, mask = map(torch.as_tensor, got)
+    need(
+        batch.shape == (3, 2, 5, 3, 4),
+        f"the batch should be [3, 2, 5, 3, 4] for lengths 5, 2, 4; it is {[*batch.shape]}",
+    )
+    right = torch.arange(5) < torch.tensor([[5], [2], [4]])
+    need(
+        mask.shape == (3, 5),
+        f"the mask says for each clip and frame whether it is real: [3, 5], not {[*mask.shape]}",
+    )
+    need(not torch.equal(mask.bool(), ~right), "inside out: True means a real frame")
     if not torch.equal(mask.bool(), right):
         raise Wrong("the mask is wrong: clip 1 has two real frames, then three of padding")
-    if batch[1, :, 2:].abs().sum() or not torch.equal(batch[2, :, :4], clips[2]):
-        raise Wrong("frames first, then zeros: look at what stands where in clip 1")
+    padded = right * torch.tensor([[5.0], [2.0], [4.0]])
+    if not (batch == padded[:, None, :, None, None]).all():
+        raise Wrong("frames first, then zeros: look at what stands where in clip 1 and clip 2")
     return "right: a loss must be masked with it, or the model learns to paint black"
 
 
@@ -241,12 +229,8 @@ def exercise_4_8(answer: Callable[[int, int], float]) -> str:
         return 2 * (n - 1) * (size / n)                # two rounds of n - 1 pieces
     """
     slips = {
-        "that is the first half; the finished pieces travel as well": (
-            lambda size, n: (n - 1) * size / n
-        ),
-        "in each round a process sends one piece, not the whole gradient": (
-            lambda size, n: 2 * (n - 1) * size
-        ),
+        "that is the first half; finished pieces travel too": lambda size, n: (n - 1) * size / n,
+        "in each round a process sends one piece, not all": lambda size, n: 2 * (n - 1) * size,
         "nearly: that is the limit for very many processes": lambda size, n: 2 * size,
     }
     compare("4.8", answer, ((240, 8), (240, 2), (1200, 4)), slips, "count rounds and pieces")

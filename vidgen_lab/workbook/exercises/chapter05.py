@@ -5,17 +5,14 @@ Three of them change a run: other layers, another rank, another rate; their chec
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from numbers import Real
 
 import torch
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Wrong, compare
+from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need
 
 Run = Callable[[float], float]
-
-
-def _random(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def exercise_5_1(answer: Callable[..., Tensor]) -> str:
@@ -28,17 +25,13 @@ def exercise_5_1(answer: Callable[..., Tensor]) -> str:
         "alpha is divided by the rank, which is how many rows A has": (
             lambda W, A, B, alpha, strength: W + strength * alpha * B @ A
         ),
-        "the strength is missing: at 0 the layer must be W again": (
-            lambda W, A, B, alpha, strength: W + alpha / 2 * B @ A
-        ),
-        "that is the change alone; add it to W": (
-            lambda W, A, B, alpha, strength: strength * alpha / 2 * B @ A
-        ),
+        "the strength is missing: 0 gives W": lambda W, A, B, alpha, s: W + alpha / 2 * B @ A,
+        "that is the change alone; add it to W": lambda W, A, B, alpha, s: s * alpha / 2 * B @ A,
         "turned over: [out, in] is wanted, as W has it": (
             lambda W, A, B, alpha, strength: (W + strength * alpha / 2 * B @ A).T
         ),
     }
-    parts = _random(6, 5, seed=1), _random(2, 5, seed=2), _random(6, 2, seed=3)
+    parts = drawn(6, 5, seed=1), drawn(2, 5, seed=2), drawn(6, 2, seed=3)
     cases = [(*parts, *how) for how in ((2.0, 1.0), (8.0, 1.0), (3.0, 0.25), (4.0, 0.0))]
     compare("5.1", answer, cases, slips, "W + strength alpha / r B A")
     return "right: one matrix, as fast as before, and at strength 0 the old one"
@@ -73,20 +66,18 @@ def exercise_5_2(answer: Sequence[str]) -> str:
     fitting = [r for r in range(1, 33) if _trained((targets, f"lora.rank={r}"))[0] < limit]
     answer = [targets, f"lora.rank={max(fitting)}"]
     """
-    if isinstance(answer, str) or not all(isinstance(pair, str) for pair in answer):
+    if not isinstance(answer, list | tuple) or not all(isinstance(pair, str) for pair in answer):
         raise Wrong('a list of settings is wanted, such as ["lora.rank=8"]')
     limit, _, _ = _trained(("lora.rank=16",))
     trained, layers, rank = _trained(tuple(answer))
-    if layers != {"ff.net.0.proj", "ff.net.2"}:
-        raise Wrong(
-            f"this adapts {', '.join(sorted(layers))}; the two layers of the feed-forward are "
-            "called net.0.proj and net.2: lora.targets=[...]"
-        )
-    if trained >= limit:
-        raise Wrong(f"rank {rank} trains {trained:,} parameters, not fewer than {limit:,}")
+    need(
+        layers == {"ff.net.0.proj", "ff.net.2"},
+        f"this adapts {', '.join(sorted(layers))}; the two layers of the feed-forward are "
+        "called net.0.proj and net.2: lora.targets=[...]",
+    )
+    need(trained < limit, f"rank {rank} trains {trained:,} parameters, not fewer than {limit:,}")
     more, _, _ = _trained((*answer, f"lora.rank={rank + 1}"))
-    if more < limit:
-        raise Wrong(f"rank {rank + 1} would still do: {more:,} of {limit:,} parameters")
+    need(more >= limit, f"rank {rank + 1} would still do: {more:,} of {limit:,} parameters")
     return f"right: rank {rank}, {trained:,} parameters; wide layers pay more for each rank"
 
 
@@ -114,7 +105,7 @@ def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]
     worst = 0
     for true in (1, 3, 11, 16):
         trials.clear()
-        change = _random(32, true, seed=true) @ _random(true, 24, seed=9)
+        change = drawn(32, true, seed=true) @ drawn(true, 24, seed=9)
         got = answer(learn, change)
         right = next(r for r in range(1, 25) if learn(change, r) < 0.05)
         used = len(trials) - right
@@ -122,8 +113,7 @@ def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]
             side = "still misses 5 % or more" if got < right else "is more than is needed"
             raise Wrong(f"rank {got} {side}; the smallest that does is {right}")
         worst = max(worst, used)
-    if worst > 24:
-        raise Wrong(f"{worst} trials for 24 ranks: none has to be tried twice")
+    need(worst <= 24, f"{worst} trials for 24 ranks: none has to be tried twice")
     clever = "; halving the range needs only five" if worst > 8 else ", by halving the range"
     return f"right, with at most {worst} trials{clever}"
 
@@ -140,8 +130,7 @@ def exercise_5_4(answer: Callable[[float, int], float]) -> str:
         "nothing is shared yet: divide what stage 2 cuts by the GPUs": lambda n, gpus: 16 * n,
     }
     cases = ((1.694e9, 1), (1.694e9, 8), (5.57e9, 4))
-    parts = "2 of weight, 2 of gradient, 12 of optimizer; stage 2 cuts 14"
-    compare("5.4", answer, cases, slips, parts)
+    compare("5.4", answer, cases, slips, "weight 2, gradient 2, optimizer 12; stage 2 cuts 14")
     return "right: 2 + 14/N bytes a parameter, so it never falls below 2"
 
 
@@ -152,12 +141,8 @@ def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
         return 1.0 if says_alpha else trained_alpha / file_rank
     """
     slips = {
-        "a file that says its alpha is read at its strength: ask for 1": (
-            lambda rank, alpha, says: alpha / rank
-        ),
-        "upside down: without alpha it comes back too strong when alpha < rank": (
-            lambda rank, alpha, says: rank / alpha
-        ),
+        "a file that says alpha is read at its strength: ask for 1": lambda r, alpha, _: alpha / r,
+        "upside down: it comes back too strong when alpha < rank": lambda r, alpha, _: r / alpha,
     }
     cases = ((128, 64, False), (128, 64, True), (16, 32, False), (8, 8, False))
     compare("5.5", answer, cases, slips, "the loader takes 1 instead of what?")
@@ -166,11 +151,11 @@ def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
 
 def _small_run(rate: float) -> float:
     """Last loss over first of a rank-4 LoRA that learns a change of rank 4, forty steps of Adam."""
-    change = _random(24, 4, seed=1) @ _random(4, 16, seed=2) / 4
-    A = (_random(4, 16, seed=3) / 4).requires_grad_()
+    change = drawn(24, 4, seed=1) @ drawn(4, 16, seed=2) / 4
+    A = (drawn(4, 16, seed=3) / 4).requires_grad_()
     B = torch.zeros(24, 4, requires_grad=True)
     optimizer = torch.optim.Adam([A, B], rate)
-    x = _random(128, 16, seed=4)
+    x = drawn(128, 16, seed=4)
     losses = []
     for _ in range(40):
         loss = (x @ (B @ A - change).T).square().mean()
@@ -191,18 +176,16 @@ def exercise_5_6(answer: Callable[[Run], float]) -> str:
     tried: list[float] = []
 
     def run(rate: float) -> float:
-        if not 0 < rate < 1e3:
-            raise Wrong(f"a learning rate is a positive number, not {rate}")
+        need(0 < rate < 1e3, f"a learning rate is a positive number, not {rate}")
         tried.append(rate)
         return _small_run(rate)
 
     rate = answer(run)
-    if not isinstance(rate, float | int):
-        raise Wrong(f"a rate is wanted, not a {type(rate).__name__}")
+    need(isinstance(rate, Real), f"a rate is wanted, not a {type(rate).__name__}")
     if len(tried) > 8:
         raise Wrong(f"{len(tried)} runs; eight are enough when each rate is a multiple of the last")
-    left = _small_run(rate)
-    if left >= 0.05:
+    runs, left = len(tried), run(float(rate))
+    if not left < 0.05:
         why = "it has hardly begun" if _small_run(rate * 2) < left else "it overshoots"
         raise Wrong(f"at a rate of {rate:g}, {left:.0%} of the loss is left: {why}")
-    return f"right: {left:.1%} left at {rate:g}, after {len(tried)} runs"
+    return f"right: {left:.1%} left at {rate:g}, after {runs} runs"

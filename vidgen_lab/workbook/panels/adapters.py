@@ -32,8 +32,9 @@ class AdapterPanel(PromptPanel):
         start = [entry["scale"] for entry in pipe.adapters.values()]
         self.switches, self.sliders = [], []
         for name, scale in zip(self.names, start, strict=True):
-            self.switches.append(w.Checkbox(scale > 0, description=name, indent=False))
-            strength = {"value": scale or 1.0, "min": 0, "max": 1.5, "step": 0.25}
+            self.switches.append(w.Checkbox(scale != 0, description=name, indent=False))
+            ends = {"min": min(0.0, scale), "max": max(1.5, scale)}
+            strength = {"value": scale or 1.0, "step": 0.25} | ends
             self.sliders.append(control(w.FloatSlider, "strength", **strength))
         super().__init__(pipe, request, ideas)
         rows = [w.HBox(list(pair)) for pair in zip(self.switches, self.sliders, strict=True)]

@@ -29,10 +29,9 @@ class MemoryPanel(Panel):
             name: control(w.Dropdown, label, options=choices, value=value)
             for name, (label, choices, value) in menus.items()
         }
-        gib = control(w.BoundedFloatText, "GiB of each", value=memory_gib, min=4, max=288)
-        self.controls["memory"] = gib
+        gib = control(w.BoundedFloatText, "GiB of each", value=memory_gib, min=1, max=288)
         ticked = w.Checkbox(True, description="gradient checkpointing", indent=False)
-        self.controls["checkpointing"] = ticked
+        self.controls |= {"memory": gib, "checkpointing": ticked}
         self.view = w.HTML()
         for each in self.controls.values():
             each.observe(lambda _: self._show(), names="value")
@@ -73,4 +72,4 @@ class MemoryPanel(Panel):
     def _show(self) -> None:
         parts = {"training": self.plan.training, "validation": self.plan.validation}
         sizes = pd.DataFrame(parts).fillna(0.0).round(2)
-        self.view.value = sizes.to_html() + f"<p>{self.summary()}</p>"
+        self.view.value = f"{sizes.to_html()}<p>{self.summary()}</p>"

@@ -57,10 +57,10 @@ class PromptPanel(Panel):
         return self._thread is not None and self._thread.is_alive()
 
     def summary(self) -> str:
-        r = self.request
+        said = {name: control.value for name, control in self.controls.items()}
         return (
-            f"Panel: {r.prompt!r}, {r.num_inference_steps} steps, guidance {r.guidance_scale:g}, "
-            f"{r.num_frames} frames, seed {r.seed}"
+            "Panel: {prompt!r}, {num_inference_steps} steps, guidance {guidance_scale:g}, "
+            "{num_frames} frames, seed {seed}".format(**said)
         )
 
     def start(self) -> None:
@@ -139,7 +139,7 @@ class PromptPanel(Panel):
         shortest, step = limits.frame_step + limits.frame_offset, limits.frame_step
         frames = sorted({*range(shortest, limits.native[0] + 1, step), request.num_frames})
         steps = max(60, request.num_inference_steps)
-        guidance = max(12.0, request.guidance_scale)
+        guidance, last_seed = max(12.0, request.guidance_scale), max(2**31 - 1, request.seed)
         kinds = {
             "prompt": (w.Textarea, "prompt", WIDE, {"rows": 2}),
             "negative_prompt": (w.Text, "negative prompt", WIDE, {}),
@@ -148,7 +148,7 @@ class PromptPanel(Panel):
                 w.FloatSlider, "guidance", HALF, {"min": 1, "max": guidance, "step": 0.5}
             ),
             "num_frames": (w.Dropdown, "frames", HALF, {"options": frames}),
-            "seed": (w.BoundedIntText, "seed", HALF, {"min": 0, "max": 2**31 - 1}),
+            "seed": (w.BoundedIntText, "seed", HALF, {"min": 0, "max": last_seed}),
         }  # fmt: skip
         self.controls: dict[str, Any] = {
             name: control(kind, label, width, value=getattr(request, name), **options)

@@ -13,14 +13,14 @@ from vidgen_lab.workbook.panels.base import Panel, control
 
 
 class RatingPanel(Panel):
-    """Rate clips blindly: shuffled, nameless, one slider for each question.
+    """Rate clips blindly: shuffled anew for each rater, nameless, one slider for each question.
 
     clips: by name. questions: what to rate, each from 1 to 5.
     Untouched clips are not counted; `table` holds what has been rated so far.
     """
 
     def __init__(self, clips: Mapping[str, Clip], questions: Sequence[str], rater: str) -> None:
-        order = np.random.default_rng(0).permutation(len(clips))
+        order = np.random.default_rng([*rater.encode()]).permutation(len(clips))
         self.names = [list(clips)[i] for i in order]
         self.rater, self.questions = rater, list(questions)
         self._touched: set[int] = set()

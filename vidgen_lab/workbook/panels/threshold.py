@@ -66,6 +66,8 @@ class ThresholdPanel(Panel):
         self.truth = {p.file: p for p in truth}
         self._pictures: dict[tuple[str, str], str] = {}  # of clips, as JPEG in base64
         names = [n for n in settings.by_name() if self._values(n)]
+        if not names:
+            raise ValueError("no clip was measured by any gate: score the clips first")
         gate = gate if gate in names else names[0]
         self.gate_menu = control(w.Dropdown, "gate", options=names, value=gate)
         shown = {"continuous_update": False, "readout_format": ".3g"}
@@ -108,8 +110,7 @@ class ThresholdPanel(Panel):
 
     def _move(self) -> None:
         if not self._busy:
-            name = self.gate_menu.value
-            self.settings = replace(self.settings, **{name: self.slider.value})
+            self.settings = replace(self.settings, **{self.gate_menu.value: self.slider.value})
             self._draw()
 
     def _draw(self) -> None:
