@@ -157,6 +157,14 @@ def test_awkward_file_names(tmp_path, name):
     assert read_clip(write_clip(clip, tmp_path / name)).num_frames == 4
 
 
+def test_a_title_in_another_encoding_than_utf_8_spoils_no_picture(tmp_path):
+    path = write_clip(numbered_clip(8), tmp_path / "plain.mp4")
+    titled = tmp_path / "titled.mkv"
+    ffmpeg("-i", path, "-c", "copy", "-metadata", "title=cafXX", titled)
+    titled.write_bytes(titled.read_bytes().replace(b"cafXX", "café!".encode("latin-1")))
+    assert VideoReader(titled).info.num_frames == 8
+
+
 @pytest.mark.parametrize("name", ["http:clip.mp4", "tcp:clip", "Trip: day 1.mp4", "concat:a|b.mp4"])
 def test_a_name_with_a_colon_is_a_file_and_no_protocol(tmp_path, monkeypatch, name):
     write_clip(numbered_clip(4), tmp_path / "clip.mp4")

@@ -338,7 +338,8 @@ def open_video(path: str | Path) -> av.container.InputContainer:
     path = Path(path)
     try:
         # Given as `options`, PyAV before 16 crashes on files that announce no tracks (FLV, MPEG).
-        container = av.open(local(path), container_options=FILES_ONLY)
+        # Titles of old files are not always in UTF-8.
+        container = av.open(local(path), container_options=FILES_ONLY, metadata_errors="replace")
     except av.FFmpegError as err:
         reason = "the file is empty" if path.stat().st_size == 0 else err.strerror
         raise VideoError(f"{path} is not a readable video: {reason}") from err
