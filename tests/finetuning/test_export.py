@@ -18,7 +18,7 @@ from vidgen_lab.finetuning import export
 from vidgen_lab.finetuning.export import save_lora, self_check, self_checks
 from vidgen_lab.finetuning.lora import CogVideoLoRAConfig, apply_lora_to_model
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.lora import LoRAError
+from vidgen_lab.generation.lora_file import LoRAError
 
 BF16, FP32 = torch.bfloat16, torch.float32
 

@@ -22,7 +22,15 @@ from vidgen_lab.files import write_files
 from vidgen_lab.finetuning import fresh_check
 from vidgen_lab.finetuning.lora import ADAPTER
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.lora import OWN_FACTS, PREFIX, WEIGHTS, LoRAError, LoRAFile, inspect_lora
+from vidgen_lab.generation.lora_file import (
+    OWN_FACTS,
+    PREFIX,
+    SETTINGS,
+    WEIGHTS,
+    LoRAError,
+    LoRAFile,
+    inspect_lora,
+)
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
