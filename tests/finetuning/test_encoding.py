@@ -120,3 +120,5 @@ def test_every_second_item_is_of_the_prior(model, clips, cache):
     items = LatentDataset(clips[:3], latents, texts, spec, 0.0, clips[3:])
     found = [items[n]["id"] for n in range(len(items))]
     assert found == [clips[n].id for n in (0, 3, 1, 4, 2, 3)]
+    more = LatentDataset(clips[:2], latents, texts, spec, 0.0, clips[2:])  # all of it is drawn
+    assert [clip.id for clip in more.clips] == [clips[n].id for n in (0, 2, 1, 3, 0, 4)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import CogVideoXPipeline
+from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -149,6 +150,29 @@ def test_the_file_is_what_diffusers_itself_would_write(tmp_path):
         assert sorted(values[0]) == sorted(values[1]) if name == "target_modules" else (
             values[0] == values[1]
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        dict(r=4, lora_alpha=8, use_rslora=True),
+        dict(r=4, lora_alpha=8, rank_pattern={"to_v": 2}, alpha_pattern={"to_q": 2}),
+    ],
+)
+@torch.no_grad()
+def test_an_adapter_of_ones_own_keeps_its_strength_whatever_the_loader_reads(tmp_path, said):
+    transformer = tiny_pipeline("2b").transformer.eval()
+    transformer.add_adapter(LoraConfig(target_modules=["to_q", "to_v"], **said))
+    for name, parameter in transformer.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    given = export.probe_inputs(CogVideoXSpec.from_pipe(tiny_pipeline("2b")))
+    found = save_lora(transformer, tmp_path)
+    assert set(found.scales.values()) == {1.0}
+    for source in (tmp_path, load_file(found.path)):  # with the header, and without
+        pipe = tiny_pipeline("2b")
+        pipe.load_lora_weights(source)
+        torch.testing.assert_close(pipe.transformer.eval()(**given)[0], transformer(**given)[0])
 
 
 def test_saving_without_an_adapter_is_an_error(tmp_path):

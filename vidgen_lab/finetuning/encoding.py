@@ -5,7 +5,6 @@ encoder goes, clips are encoded, the VAE goes, and only then the transformer is 
 """
 
 import hashlib
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -133,7 +132,7 @@ class LatentDataset(Dataset):
     An item: {"latents": [C, t, h, w] scaled, "text": [L, D], "id": str}, and "image": [C, 1, h, w]
     for image-to-video models. Latents are drawn anew from the posterior, and the text left out, by
     PyTorch's default generator, which the trainer seeds for every item. With `prior`, every second
-    item is one of those clips.
+    item is one of those clips; the shorter list begins anew until the longer one is through.
     """
 
     def __init__(
@@ -145,8 +144,8 @@ class LatentDataset(Dataset):
         caption_dropout: float = 0.0,
         prior: Sequence[TrainingClip] = (),
     ) -> None:
-        pairs = zip(clips, itertools.cycle(prior), strict=False)
-        self.clips = [clip for pair in pairs for clip in pair] if prior else list(clips)
+        both = (clips, prior) if prior else (clips,)
+        self.clips = [each[n % len(each)] for n in range(max(map(len, both))) for each in both]
         self.latents, self.texts, self.spec = latents, texts, spec
         self.caption_dropout = caption_dropout
         self._keys = {clip.span: latents.key(clip.span) for clip in self.clips}
