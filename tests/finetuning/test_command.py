@@ -1,9 +1,10 @@
+import runpy
+
 import pytest
 
 from tests.finetuning.clips import write_clips
 from tests.finetuning.trained import trained_transformer
 from vidgen_lab import cli
-from vidgen_lab.finetuning import __main__
 from vidgen_lab.finetuning.export import save_lora
 
 
@@ -29,9 +30,10 @@ SMALL = (
 
 def of_accelerate(words):
     """What `accelerate launch -m vidgen_lab.finetuning` starts."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr("sys.argv", words)
-        return __main__.main()
+        runpy.run_module("vidgen_lab.finetuning", run_name="__main__")
+    return end.value.code
 
 
 def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):

@@ -20,8 +20,6 @@ from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, check_mod
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
 
-Shape = tuple[int, ...]
-
 PREFIX = "transformer."
 WEIGHTS = "pytorch_lora_weights.safetensors"  # the name diffusers looks for in a folder
 SETTINGS = "lora_adapter_metadata"  # key of the file's header: the LoraConfig, as JSON
@@ -168,11 +166,13 @@ def inspect_lora(
     )
 
 
-def _pairs(shapes: Mapping[str, Shape]) -> tuple[dict[str, tuple[int, int, int]], tuple[str, ...]]:
+def _pairs(
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[dict[str, tuple[int, int, int]], tuple[str, ...]]:
     """(rank, in, out) by module, and what is wrong with the keys."""
     if not any("lora" in name for name in shapes):
         return {}, ("no key speaks of LoRA: these are a model's full weights, or something else",)
-    sides: dict[str, dict[str, Shape]] = {}
+    sides: dict[str, dict[str, tuple[int, ...]]] = {}
     odd = []
     for name, shape in shapes.items():
         match = _PAIR.fullmatch(name.removeprefix(PREFIX))
