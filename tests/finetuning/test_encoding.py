@@ -85,6 +85,7 @@ def test_a_pipeline_without_t5_makes_the_same_clip(folders, tmp_path):
     with_t5 = clip(pipe, CAPTIONS[0])
     texts, ids = encode_texts(folders["5b"], tmp_path, TEXTS, MAX_TEXT_TOKENS)
     pipe.text_encoder = KnownTexts(texts, ids)
+    assert set(pipe.text_encoder.known.values()) == set(TEXTS)  # names, and no tensor kept
     assert (clip(pipe, CAPTIONS[0]) == with_t5).all()
     with pytest.raises(KeyError, match="was not encoded before the training"):
         clip(pipe, "a star")

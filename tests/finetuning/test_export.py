@@ -46,6 +46,10 @@ def checks(folders, tmp_path_factory):
             file = save_lora(trained, tmp_path / f"{variant}-{rank}.safetensors").path
             add((variant, rank, alpha, dtype), trained, variant, file)
 
+    dropping = trained_transformer("2b", rank=4, dropout=0.5)
+    file = save_lora(dropping.eval(), tmp_path / "dropout.safetensors").path
+    add("dropout", dropping, "2b", file)
+
     fresh = tiny_pipeline("2b").transformer.train()
     apply_lora_to_model(fresh, CogVideoLoRAConfig(rank=4))
     found = save_lora(fresh, tmp_path / "step0.safetensors")
@@ -85,6 +89,10 @@ def test_every_layout_rank_alpha_and_precision_in_a_fresh_process(checks):
 def test_an_untrained_adapter_is_the_base(checks):
     fine = checks["untrained"]
     assert fine.passed and fine.effect == fine.reloaded == 0
+
+
+def test_what_was_dropped_out_in_training_is_not_in_a_pipeline(checks):
+    assert checks["dropout"].passed and checks["dropout"].reloaded <= 1e-5
 
 
 def test_a_file_tried_on_another_base_fails(checks):

@@ -316,6 +316,15 @@ def test_a_recipe_has_the_scales_that_are_at_work_whoever_set_them(save):
     assert [entry["scale"] for entry in active_adapters(pipe)] == [0.3]
 
 
+def test_the_dropout_of_a_training_is_off(save):
+    pipe = tiny_pipeline()
+    load_lora(
+        pipe, save(header=settings(r=4, lora_alpha=4, lora_dropout=0.5, target_modules=TARGETS))
+    )
+    dropouts = [m for m in pipe.transformer.modules() if isinstance(m, torch.nn.Dropout) and m.p]
+    assert dropouts and not any(module.training for module in dropouts)
+
+
 def test_a_name_that_somebody_else_took_is_passed_over(save):
     pipe, file = tiny_pipeline(), save()
     pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora_0")

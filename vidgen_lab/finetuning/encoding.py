@@ -107,20 +107,21 @@ class TextCache:
 class KnownTexts(nn.Module):
     """Stands where a pipeline has its text encoder, and knows the texts that were encoded.
 
-    So the pipeline, and with it the one function that generates, runs without T5 in memory. Raises
-    KeyError for any other text. ids: by text, from `TextCache.encode`.
+    So the pipeline, and with it the one function that generates, runs without T5 in memory, and
+    holds no text that it is not asked for. Raises KeyError for any other. ids: by text, from
+    `TextCache.encode`.
     """
 
     def __init__(self, cache: TextCache, ids: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        self.known = {tuple(one.tolist()): cache.load(text) for text, one in ids.items()}
-        one = next(iter(self.known.values()))
+        self.cache, self.known = cache, {tuple(one.tolist()): text for text, one in ids.items()}
+        one = cache.load(next(iter(ids)))
         self.dtype, self.device = one.dtype, one.device
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor]:
         """ids: [B, L] -> ([B, L, D],)."""
         try:
-            said = [self.known[tuple(one.tolist())] for one in ids]
+            said = [self.cache.load(self.known[tuple(one.tolist())]) for one in ids]
         except KeyError:
             raise KeyError("this text was not encoded before the training") from None
         return (torch.stack(said).to(ids.device),)

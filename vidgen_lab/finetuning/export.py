@@ -65,7 +65,8 @@ def save_lora(
         weights[PREFIX + name] = weight.cpu().contiguous()
     known = dict(facts or {}) | {"trained_alpha": config["lora_alpha"]}
     config |= {"lora_alpha": config["r"], "alpha_pattern": config["rank_pattern"]}
-    own = {f"{PREFIX}{name}": value for name, value in (config | {"use_rslora": False}).items()}
+    config |= {"use_rslora": False, "lora_dropout": 0.0}  # a pipeline would go on dropping out
+    own = {f"{PREFIX}{name}": value for name, value in config.items()}
     header = {
         "format": "pt",
         SETTINGS: json.dumps(own, default=_plain, indent=2, sort_keys=True),

@@ -45,6 +45,7 @@ def load_lora(
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
         loaded[name] = {"file": str(one.path), "sha256": one.sha256}
+    pipe.transformer.eval()  # the dropout of a new adapter is not, where its file asks for one
     pipe.adapters = loaded
     set_scales(pipe, *before, *wanted)
 
