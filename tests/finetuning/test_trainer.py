@@ -29,7 +29,9 @@ from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
 from vidgen_lab.finetuning.scaling import forecast, states_gib
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
-from vidgen_lab.generation.lora import inspect_lora, load_lora
+from vidgen_lab.generation.loading import DownloadError
+from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.generation.lora_file import inspect_lora
 from vidgen_lab.generation.request import GenerationRequest, RequestError
 from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
@@ -328,3 +330,12 @@ def test_a_picture_of_another_shape_is_cut_as_in_training_and_not_stretched(fold
     with pytest.raises(ZeroDivisionError):
         generate_from_image(pipe, Image.fromarray(picture), request)
     assert shown[0].shape == (32, 32, 3) and (shown[0] == 200).all()
+
+
+def test_an_image_model_is_made_elsewhere_and_of_what_is_here(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(CogVideoXPipeline, "from_pretrained", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ValueError, match="is the model itself"):
+        make_image_to_video(folders["2b"], folders["2b"])
+    with pytest.raises(DownloadError, match="nothing is fetched unasked"):
+        make_image_to_video("someone/some-model", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from vidgen_lab.generation.generate import to_clip
+from vidgen_lab.generation.loading import locate
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.training.data.dataset import cover
 from vidgen_lab.video.clip import Clip
@@ -40,10 +41,16 @@ def widen(transformer: "CogVideoXTransformer3DModel") -> "CogVideoXTransformer3D
 
 
 def make_image_to_video(model: str | Path, out: str | Path) -> Path:
-    """Write a text-to-video pipeline as an image-to-video one, to be trained; returns `out`."""
+    """Write a text-to-video pipeline as an image-to-video one, to be trained; returns `out`.
+
+    model: as for `load_pipeline`, but nothing is fetched. Raises ValueError for its own folder.
+    """
     from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
 
-    pipe = CogVideoXPipeline.from_pretrained(model)
+    folder = locate(str(model))
+    if Path(out).resolve() == folder.resolve():
+        raise ValueError(f"{out} is the model itself: write the new one elsewhere")
+    pipe = CogVideoXPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     parts = dict(pipe.components) | {"transformer": widen(pipe.transformer)}
     CogVideoXImageToVideoPipeline(**parts).save_pretrained(out)
     return Path(out)

@@ -62,14 +62,10 @@ class Adherence:
     def __str__(self) -> str:
         if not self.measurable:
             return "not measurable: the prompt names nothing of the toy world"
-        return " · ".join(
-            f"{name} {value} {self._mark(name)}" for name, value in self.named.items()
-        )
-
-    def _mark(self, name: str) -> str:
-        if name in self.unsure:
-            return f"? (unsure: {self.seen[name]} {self.confidence[name]:.0%})"
-        return "✓" if self.right[name] else f"✗ ({self.seen[name]})"
+        marks = {n: "✓" if right else f"✗ ({self.seen[n]})" for n, right in self.right.items()}
+        for name in self.unsure:
+            marks[name] = f"? (unsure: {self.seen[name]} {self.confidence[name]:.0%})"
+        return " · ".join(f"{name} {value} {marks[name]}" for name, value in self.named.items())
 
     def describe(self) -> str:
         """The verdict on the prompt, and in lines of their own what it leaves out."""
