@@ -66,7 +66,11 @@ class TextCache:
                 f"{len(long)} texts have more than the {self.max_tokens} tokens that this model "
                 f"reads; shorten them, {long[0][:60]!r} first"
             )
-        identity = _encoder_identity(encoder)
+        digest = hashlib.sha256(str(encoder.dtype).encode())
+        for name, weight in sorted(encoder.state_dict().items()):
+            digest.update(f"{name} {list(weight.shape)}".encode())
+            digest.update(raw_bytes(weight))
+        identity = digest.hexdigest()[:32]
         padded = {"padding": "max_length", "max_length": self.max_tokens, "return_tensors": "pt"}
         ids = {text: tokenizer(text, **padded).input_ids[0] for text in texts}
         self._keys |= {
@@ -229,11 +233,3 @@ def _shares(items: list[Any]) -> Iterator[list[Any]]:
         yield items[dist.get_rank() :: dist.get_world_size()]
         distributed.gathered(None)
     yield items
-
-
-def _encoder_identity(encoder: nn.Module) -> str:
-    digest = hashlib.sha256(str(encoder.dtype).encode())
-    for name, weight in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {list(weight.shape)}".encode())
-        digest.update(raw_bytes(weight))
-    return digest.hexdigest()[:32]
