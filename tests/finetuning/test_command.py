@@ -1,10 +1,9 @@
-import runpy
-
 import pytest
 
 from tests.finetuning.clips import write_clips
 from tests.finetuning.trained import trained_transformer
 from vidgen_lab import cli
+from vidgen_lab.finetuning import __main__
 from vidgen_lab.finetuning.export import save_lora
 
 
@@ -30,10 +29,9 @@ SMALL = (
 
 def of_accelerate(words):
     """What `accelerate launch -m vidgen_lab.finetuning` starts."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", words)
-        runpy.run_module("vidgen_lab.finetuning", run_name="__main__")
-    return end.value.code
+        return __main__.main()
 
 
 def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):

@@ -38,6 +38,7 @@ def weights(rank=RANK, width=WIDTH, blocks=2, prefix="transformer.", fill=0.3):
 
 def settings(**said):
     """A header as diffusers and PEFT write it."""
+    said = {"rank_pattern": {}} | said
     return {SETTINGS: json.dumps({f"transformer.{name}": value for name, value in said.items()})}
 
 
@@ -243,7 +244,8 @@ def test_none_is_loaded_when_one_does_not_fit(save):
 
 def test_an_adapter_of_somebody_else_is_in_the_recipe_without_a_file(save):
     pipe = tiny_pipeline()
-    pipe.load_lora_weights(save().parent, adapter_name="mine")
+    file = save()
+    pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="mine")
     (entry,) = generate(pipe, REQUEST).recipe["lora"]
     assert entry == {"name": "mine", "file": None, "sha256": None, "scale": None}
 
