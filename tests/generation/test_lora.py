@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from peft import LoKrConfig
 from safetensors.torch import save_file
 
 from tests.tiny_models import build_tiny, tiny_pipeline
@@ -333,3 +334,10 @@ def test_a_name_that_somebody_else_took_is_passed_over(save):
     load_lora(pipe, file)
     assert list(pipe.transformer.peft_config) == ["lora_0", "lora_1"]
     assert [entry["file"] for entry in active_adapters(pipe)][-1] == str(file)
+
+
+def test_an_adapter_of_another_kind_is_in_the_recipe_too():
+    pipe = tiny_pipeline()
+    pipe.transformer.add_adapter(LoKrConfig(r=2, target_modules=TARGETS), adapter_name="theirs")
+    (entry,) = active_adapters(pipe)
+    assert entry["name"] == "theirs" and entry["file"] is None

@@ -81,20 +81,18 @@ def active_adapters(pipe: Any) -> list[dict[str, Any]]:
     The scale is read off the layers, whoever set it. An adapter that somebody else loaded has its
     name and no file: nobody can say what it is.
     """
-    scales: dict[str, float] = {}
+    known, found = _still_loaded(pipe), {}
     for layer in pipe.transformer.modules():
-        if not hasattr(layer, "lora_A") or layer.disable_adapters:
+        if getattr(layer, "disable_adapters", True):  # it has none, or they are switched off
             continue
-        for name in set(layer.active_adapters) & set(layer.scaling) - set(scales):
+        for name in set(layer.active_adapters) & set(layer.scaling) - set(found):
+            if name not in known:
+                found[name] = {"name": name, "file": None, "sha256": None, "scale": None}
+                continue
             root = 0.5 if pipe.transformer.peft_config[name].use_rslora else 1
             at_one = layer.lora_alpha[name] / layer.r[name] ** root
-            scales[name] = round(layer.scaling[name] / at_one, 9)
-    known, unknown = _still_loaded(pipe), {"file": None, "sha256": None, "scale": None}
-    return [
-        known[name] | {"scale": scales[name]} if name in known else {"name": name} | unknown
-        for name in getattr(pipe.transformer, "peft_config", {})
-        if name in scales
-    ]
+            found[name] = known[name] | {"scale": round(layer.scaling[name] / at_one, 9)}
+    return [found[name] for name in getattr(pipe.transformer, "peft_config", {}) if name in found]
 
 
 def load_recorded(pipe: "CogVideoXPipeline", adapters: list[dict[str, Any]]) -> None:
