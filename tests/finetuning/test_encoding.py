@@ -85,6 +85,7 @@ def test_a_pipeline_without_t5_makes_the_same_clip(folders, tmp_path):
     with_t5 = clip(pipe, CAPTIONS[0])
     texts, ids = encode_texts(folders["5b"], tmp_path, TEXTS, MAX_TEXT_TOKENS)
     pipe.text_encoder = KnownTexts(texts, ids)
+    assert set(pipe.text_encoder.known.values()) == set(TEXTS)  # names, and no tensor kept
     assert (clip(pipe, CAPTIONS[0]) == with_t5).all()
     with pytest.raises(KeyError, match="was not encoded before the training"):
         clip(pipe, "a star")
@@ -120,3 +121,5 @@ def test_every_second_item_is_of_the_prior(model, clips, cache):
     items = LatentDataset(clips[:3], latents, texts, spec, 0.0, clips[3:])
     found = [items[n]["id"] for n in range(len(items))]
     assert found == [clips[n].id for n in (0, 3, 1, 4, 2, 3)]
+    more = LatentDataset(clips[:2], latents, texts, spec, 0.0, clips[2:])  # all of it is drawn
+    assert [clip.id for clip in more.clips] == [clips[n].id for n in (0, 2, 1, 3, 0, 4)]

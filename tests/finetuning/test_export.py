@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import CogVideoXPipeline
+from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ from vidgen_lab.finetuning import export
 from vidgen_lab.finetuning.export import save_lora, self_check, self_checks
 from vidgen_lab.finetuning.lora import CogVideoLoRAConfig, apply_lora_to_model
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.lora import LoRAError
+from vidgen_lab.generation.lora_file import LoRAError
 
 BF16, FP32 = torch.bfloat16, torch.float32
 
@@ -44,6 +45,10 @@ def checks(folders, tmp_path_factory):
             trained = trained_transformer(variant, rank, alpha, dtype, adapter_dtype=dtype)
             file = save_lora(trained, tmp_path / f"{variant}-{rank}.safetensors").path
             add((variant, rank, alpha, dtype), trained, variant, file)
+
+    dropping = trained_transformer("2b", rank=4, dropout=0.5)
+    file = save_lora(dropping.eval(), tmp_path / "dropout.safetensors").path
+    add("dropout", dropping, "2b", file)
 
     fresh = tiny_pipeline("2b").transformer.train()
     apply_lora_to_model(fresh, CogVideoLoRAConfig(rank=4))
@@ -84,6 +89,10 @@ def test_every_layout_rank_alpha_and_precision_in_a_fresh_process(checks):
 def test_an_untrained_adapter_is_the_base(checks):
     fine = checks["untrained"]
     assert fine.passed and fine.effect == fine.reloaded == 0
+
+
+def test_what_was_dropped_out_in_training_is_not_in_a_pipeline(checks):
+    assert checks["dropout"].passed and checks["dropout"].reloaded <= 1e-5
 
 
 def test_a_file_tried_on_another_base_fails(checks):
@@ -149,6 +158,29 @@ def test_the_file_is_what_diffusers_itself_would_write(tmp_path):
         assert sorted(values[0]) == sorted(values[1]) if name == "target_modules" else (
             values[0] == values[1]
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        dict(r=4, lora_alpha=8, use_rslora=True),
+        dict(r=4, lora_alpha=8, rank_pattern={"to_v": 2}, alpha_pattern={"to_q": 2}),
+    ],
+)
+@torch.no_grad()
+def test_an_adapter_of_ones_own_keeps_its_strength_whatever_the_loader_reads(tmp_path, said):
+    transformer = tiny_pipeline("2b").transformer.eval()
+    transformer.add_adapter(LoraConfig(target_modules=["to_q", "to_v"], **said))
+    for name, parameter in transformer.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.normal_(generator=torch.Generator().manual_seed(0))
+    given = export.probe_inputs(CogVideoXSpec.from_pipe(tiny_pipeline("2b")))
+    found = save_lora(transformer, tmp_path)
+    assert set(found.scales.values()) == {1.0}
+    for source in (tmp_path, load_file(found.path)):  # with the header, and without
+        pipe = tiny_pipeline("2b")
+        pipe.load_lora_weights(source, weight_name=found.path.name)
+        torch.testing.assert_close(pipe.transformer.eval()(**given)[0], transformer(**given)[0])
 
 
 def test_saving_without_an_adapter_is_an_error(tmp_path):

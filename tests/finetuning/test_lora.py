@@ -16,7 +16,7 @@ from vidgen_lab.finetuning.lora import (
     merge_lora,
 )
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.lora import linear_shapes
+from vidgen_lab.generation.lora_file import linear_shapes
 
 
 @pytest.fixture

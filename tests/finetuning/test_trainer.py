@@ -20,13 +20,19 @@ from tests.tiny_models import tiny_pipeline
 from vidgen_lab.finetuning.config import FinetuneConfig, SampleConfig
 from vidgen_lab.finetuning.dataset import DataConfig, write_training_clips
 from vidgen_lab.finetuning.export import probe_inputs
-from vidgen_lab.finetuning.image_to_video import make_image_to_video, widen
+from vidgen_lab.finetuning.image_to_video import (
+    generate_from_image,
+    make_image_to_video,
+    widen,
+)
 from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
 from vidgen_lab.finetuning.scaling import forecast, states_gib
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
-from vidgen_lab.generation.lora import inspect_lora, load_lora
-from vidgen_lab.generation.request import RequestError
+from vidgen_lab.generation.loading import DownloadError
+from vidgen_lab.generation.lora import load_lora
+from vidgen_lab.generation.lora_file import inspect_lora
+from vidgen_lab.generation.request import GenerationRequest, RequestError
 from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
@@ -137,11 +143,53 @@ def test_the_last_blocks_alone(config, folders):
 
 
 def test_a_pipeline_of_somebody_else_is_not_replaced(config):
+    trainer = make_trainer(replace(config, method="sft"))
     (config.output / "pipeline").mkdir(parents=True)
     (config.output / "pipeline" / "precious").write_text("x")
-    with pytest.raises(FileExistsError, match="move it away"):
-        make_trainer(replace(config, method="sft")).fit()
+    with pytest.raises(FileExistsError, match="move it away"):  # before the first step
+        make_trainer(replace(config, method="sft"))
+    with pytest.raises(FileExistsError, match="move it away and run again"):  # it came meanwhile
+        trainer.fit()
     assert (config.output / "pipeline" / "precious").read_text() == "x"
+    (config.output / "pipeline").rename(config.output / "away")
+    again = make_trainer(replace(config, method="sft"))
+    assert again.fit().saved.is_dir() and again.trainer.step == 4  # trained once
+    make_trainer(config)  # a LoRA writes no pipeline
+
+
+def test_who_writes_into_the_result_changes_nothing_of_the_model_it_came_from(config, folders):
+    before = {p: p.read_bytes() for p in folders["2b"].rglob("*") if p.is_file()}
+    saved = make_trainer(replace(config, method="blocks")).fit().saved
+    assert all(p.stat().st_nlink == 1 for p in saved.rglob("*") if p.is_file())
+    CogVideoXPipeline.from_pretrained(str(saved), dtype=torch.float16).save_pretrained(saved)
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+@pytest.mark.parametrize("method", ["sft", "blocks"])
+def test_samples_of_weights_that_learn_beside_16_bits(config, method):
+    training = replace(TRAINING, precision="bf16", sample_every=4)
+    samples = SampleConfig((CAPTIONS[0],), num_inference_steps=2, guidance_scale=2.0)
+    trainer = make_trainer(replace(config, method=method, training=training, samples=samples))
+    result = trainer.fit()
+    assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
+    pipe = CogVideoXPipeline.from_pretrained(str(result.saved))
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe(**trainer.requests[0].pipeline_arguments(pipe)).frames.shape == (1, 9, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    "prompt,more,said",
+    [
+        ("", {}, "prompt is empty"),
+        ("a ball", {"guidance_scale": 0.5}, "guidance_scale must be at least 1"),
+        ("a ball", {"num_inference_steps": 0}, "num_inference_steps must be at least 1"),
+        ("a ball", {"num_inference_steps": 2000}, "more than the 1000 steps"),
+        ("a ball", {"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_samples_that_cannot_be_made_are_refused_before_the_first_step(config, prompt, more, said):
+    with pytest.raises(RequestError, match=said):
+        make_trainer(replace(config, samples=SampleConfig((prompt,), **more)))
 
 
 @pytest.mark.parametrize("layout", ["2b", "1.5"])
@@ -160,16 +208,21 @@ def test_a_widened_model_says_what_the_narrow_one_said(layout, folders):
         widen(wide)
 
 
-def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path):
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path, precision):
     model = make_image_to_video(folders["2b"], tmp_path / "i2v")
-    Image.new("RGB", (32, 32), (200, 30, 30)).save(tmp_path / "first.png")
+    Image.new("RGB", (64, 32), (200, 30, 30)).save(tmp_path / "first.png")
     config = replace(
         config,
         model=str(model),
         input_layer=True,
-        training=replace(TRAINING, sample_every=4),
+        training=replace(TRAINING, sample_every=4, precision=precision),
         samples=SampleConfig((CAPTIONS[0],), (tmp_path / "first.png",), 2, 2.0),
+        check=precision == "bf16",
     )
+    with pytest.raises(FileNotFoundError, match="none.png"):
+        samples = replace(config.samples, images=(tmp_path / "none.png",))
+        make_trainer(replace(config, samples=samples))
     with pytest.raises(ValueError, match="give samples.images"):
         make_trainer(replace(config, samples=SampleConfig((CAPTIONS[0],))))
     trainer = make_trainer(config)
@@ -179,6 +232,9 @@ def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path):
     layer = pipe.transformer.patch_embed.proj.weight
     assert layer[:, 4:].abs().sum() > 0  # the half that reads the first frame has learned
     load_lora(pipe, result.saved)
+    if precision == "bf16":  # the input layer learned in float32 beside a base in 16 bits
+        assert result.check.passed
+        return
     given = probe_inputs(trainer.spec)
     with torch.no_grad():
         loaded = pipe.transformer(**given)[0]
@@ -262,3 +318,24 @@ def test_words_that_the_embedded_model_cannot_read_are_named(config, tmp_path):
     assert "words it does not know: zorg\n" in make_trainer(config).describe()
     known = replace(config, data=replace(data, captions="description"))
     assert "does not know" not in make_trainer(known).describe()
+
+
+def test_a_picture_of_another_shape_is_cut_as_in_training_and_not_stretched(folders):
+    pipe = CogVideoXImageToVideoPipeline.from_pretrained(str(folders["5b-i2v"]))
+    shown = []
+    pipe.video_processor.preprocess = lambda image, **_: shown.append(np.asarray(image)) or 1 / 0
+    picture = np.zeros((32, 96, 3), np.uint8)
+    picture[:, 32:64] = 200  # the square in the middle is all that is seen
+    request = GenerationRequest("a", num_frames=9, height=32, width=32, num_inference_steps=2)
+    with pytest.raises(ZeroDivisionError):
+        generate_from_image(pipe, Image.fromarray(picture), request)
+    assert shown[0].shape == (32, 32, 3) and (shown[0] == 200).all()
+
+
+def test_an_image_model_is_made_elsewhere_and_of_what_is_here(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(CogVideoXPipeline, "from_pretrained", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ValueError, match="is the model itself"):
+        make_image_to_video(folders["2b"], folders["2b"])
+    with pytest.raises(DownloadError, match="nothing is fetched unasked"):
+        make_image_to_video("someone/some-model", tmp_path / "new")
+    assert not (tmp_path / "new").exists()

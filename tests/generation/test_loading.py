@@ -73,6 +73,11 @@ def test_a_bfloat16_model_on_a_t4_is_refused():
         pick_dtype("bfloat16", "auto", "cuda", T4, "zai-org/CogVideoX-5b")
 
 
+def test_an_unknown_tier_names_the_known(folders):
+    with pytest.raises(ValueError, match="unknown tier 'big'; known: auto, .*tiny"):
+        load_pipeline(folders["2b"], tier="big")
+
+
 def test_an_unknown_precision_names_the_known():
     with pytest.raises(ValueError, match="auto, float32, float16, bfloat16"):
         pick_dtype("float16", "fp8", "cuda", T4)

@@ -2,21 +2,17 @@ import json
 
 import pytest
 import torch
+from peft import LoKrConfig
 from safetensors.torch import save_file
 
 from tests.tiny_models import build_tiny, tiny_pipeline
 from vidgen_lab.generation.generate import generate
-from vidgen_lab.generation.lora import (
-    LoRAError,
-    active_adapters,
-    find_lora,
-    inspect_lora,
-    load_lora,
-    set_scales,
-)
+from vidgen_lab.generation.lora import active_adapters, load_lora, set_scales
+from vidgen_lab.generation.lora_file import LoRAError, find_lora, inspect_lora
 from vidgen_lab.generation.request import GenerationRequest
 
 RANK, WIDTH, SETTINGS = 4, 32, "lora_adapter_metadata"
+TARGETS = ["to_q", "to_v"]
 REQUEST = GenerationRequest(
     "a red ball",
     num_inference_steps=2,
@@ -41,6 +37,12 @@ def weights(rank=RANK, width=WIDTH, blocks=2, prefix="transformer.", fill=0.3):
     return found
 
 
+def settings(**said):
+    """A header as diffusers and PEFT write it."""
+    said = {"rank_pattern": {}} | said
+    return {SETTINGS: json.dumps({f"transformer.{name}": value for name, value in said.items()})}
+
+
 @pytest.fixture
 def save(tmp_path):
     def write(tensors=None, header=None, name="a.safetensors"):
@@ -51,15 +53,68 @@ def save(tmp_path):
 
 
 def test_what_a_good_file_holds(save):
-    file = save(header={SETTINGS: json.dumps({"transformer.r": 4, "transformer.lora_alpha": 8})})
+    file = save(header=settings(r=4, lora_alpha=8, target_modules=TARGETS))
     found = inspect_lora(file, tiny_pipeline().transformer)
     assert found.loads and found.notes == ()
     assert found.targets == {"attn1.to_q": 2, "attn1.to_v": 2}
-    assert (found.ranks, found.alpha, found.scale) == ((4,), 8, 2.0)
+    assert (found.ranks, found.alpha, set(found.scales.values())) == ((4,), 8, {2.0})
     assert found.parameters == sum(t.numel() for t in weights().values())
     said = found.describe()
     assert "Rank        4, alpha 8, so its strength is 2" in said
     assert said.endswith("It loads, with effect.")
+
+
+@pytest.mark.parametrize(
+    "ranks,said",
+    [
+        ((4, 8), None),
+        ((8, 4), None),
+        ((4, 4), dict(r=4, lora_alpha=8, use_rslora=True)),
+        ((4, 4), dict(r=4, lora_alpha=4, alpha_pattern={"to_v": 16})),
+        ((4, 8), dict(r=4, lora_alpha=8, rank_pattern={r"transformer_blocks\.1\.attn1\.to_.": 8})),
+    ],
+)
+def test_the_strength_is_what_the_loader_makes_of_every_module(save, ranks, said):
+    tensors = weights(rank=ranks[0], blocks=1)
+    tensors |= {n: t for n, t in weights(rank=ranks[1]).items() if "blocks.1" in n}
+    file = save(tensors, said and settings(target_modules=TARGETS, **said))
+    pipe, found = tiny_pipeline(), inspect_lora(file)
+    load_lora(pipe, file)
+    layers = pipe.transformer.named_modules()
+    loaded = {n: m.scaling["lora_0"] for n, m in layers if hasattr(m, "scaling")}
+    assert loaded == found.scales and not found.problems
+    strengths = " and ".join(f"{scale:g}" for scale in sorted(set(loaded.values())))
+    assert f"so its strength is {strengths}\n" in found.describe()
+
+
+@pytest.mark.parametrize(
+    "header,said",
+    [
+        (settings(r=4, lora_alpha=8), "names no target_modules"),
+        (settings(r=4, lora_alpha=8, target_modules=TARGETS, new=3), "unexpected keyword .*new"),
+        (settings(r=4, target_modules=TARGETS, alpha_pattern={"(": 3}), "missing \\)"),
+        ({SETTINGS: "{}"}, "names no target_modules"),
+        ({SETTINGS: "{no"}, "Expecting"),
+        ({SETTINGS: "[1]"}, "no attribute 'items'"),
+    ],
+)
+def test_headers_that_the_loader_cannot_read(save, header, said):
+    file, pipe = save(header=header), tiny_pipeline()
+    with pytest.raises(Exception):  # noqa: B017 of many kinds
+        pipe.load_lora_weights(file.parent, weight_name=file.name)
+    with pytest.raises(LoRAError, match=f"a.safetensors: its header is damaged: .*{said}"):
+        inspect_lora(file)
+
+
+def test_eight_bits_of_both_kinds(save):
+    small = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in weights().items()}
+    assert (
+        inspect_lora(save(small)).dtypes == ("float8_e4m3fn",) and inspect_lora(save(small)).loads
+    )
+    pipe, whole = tiny_pipeline(), {name: (9 * t).to(torch.int8) for name, t in weights().items()}
+    with pytest.raises(LoRAError, match="its tensors are int8"):
+        load_lora(pipe, save(whole))
+    assert not hasattr(pipe.transformer, "peft_config")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +149,7 @@ def without(tensors, part):
         (weights(width=64), None, "made for a model of width 64: .* is 64x64, here 32x32"),
         (weights(width=1920), None, "made for CogVideoX-2B"),
         (weights(blocks=3), None, "2 of its 6 modules are not in this model"),
-        (weights(), {SETTINGS: '{"transformer.r": 8}'}, "header says rank 8, its tensors 4"),
+        (weights(), settings(r=8, target_modules=TARGETS), "header says rank 8, its tensors 4"),
     ],
 )
 def test_why_a_file_does_not_load(save, tensors, header, said):
@@ -131,9 +186,8 @@ def test_files_that_are_none(tmp_path, save):
     "said", [{"r": "x"}, {"r": [4]}, {"r": 0}, {"r": 4, "lora_alpha": None}, {"lora_alpha": -1}]
 )
 def test_a_header_without_sense(save, said):
-    header = {SETTINGS: json.dumps({f"transformer.{name}": value for name, value in said.items()})}
-    with pytest.raises(LoRAError, match="header is damaged: (r|lora_alpha) is"):
-        inspect_lora(save(header=header))
+    with pytest.raises(LoRAError, match="header is damaged: r is .*, lora_alpha is"):
+        inspect_lora(save(header=settings(**said)))
     theirs = {"lora_config": json.dumps({"r": "4", "lora_alpha": 8})}  # finetrainers
     assert "does not say its alpha" in inspect_lora(save(header=theirs)).notes[0]
 
@@ -191,7 +245,8 @@ def test_none_is_loaded_when_one_does_not_fit(save):
 
 def test_an_adapter_of_somebody_else_is_in_the_recipe_without_a_file(save):
     pipe = tiny_pipeline()
-    pipe.load_lora_weights(save().parent, adapter_name="mine")
+    file = save()
+    pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="mine")
     (entry,) = generate(pipe, REQUEST).recipe["lora"]
     assert entry == {"name": "mine", "file": None, "sha256": None, "scale": None}
 
@@ -236,3 +291,53 @@ def test_scales_are_changed_without_loading_anew(save):
     assert [layer.scaling[name] for name in pipe.adapters] == [0.5, 0.0]
     with pytest.raises(LoRAError, match="2 LoRA files and 1 scales"):
         set_scales(pipe, 1.0)
+    with pytest.raises(LoRAError, match="must be finite: 1.0, nan"):
+        set_scales(pipe, 1.0, float("nan"))
+
+
+def test_what_was_taken_off_is_neither_loaded_anew_nor_recorded(save):
+    pipe, one, two = tiny_pipeline(), save(), save(weights(rank=8), name="b.safetensors")
+    load_lora(pipe, one)
+    pipe.unload_lora_weights()
+    assert active_adapters(pipe) == []
+    load_lora(pipe, two, one, scales=(2.0, 0.5))
+    pipe.delete_adapters("lora_0")
+    load_lora(pipe, two)
+    found = [(entry["file"], entry["scale"]) for entry in active_adapters(pipe)]
+    assert sorted(found) == [(str(one), 0.5), (str(two), 1.0)]
+    assert generate(pipe, REQUEST).recipe["lora"] == active_adapters(pipe)
+
+
+def test_a_recipe_has_the_scales_that_are_at_work_whoever_set_them(save):
+    pipe = tiny_pipeline()
+    load_lora(pipe, save(header=settings(r=4, lora_alpha=6, target_modules=TARGETS)))
+    pipe.set_adapters("lora_0", 0.3)
+    assert [entry["scale"] for entry in active_adapters(pipe)] == [0.3]
+    pipe.disable_lora()
+    assert active_adapters(pipe) == []
+    pipe.enable_lora()
+    assert [entry["scale"] for entry in active_adapters(pipe)] == [0.3]
+
+
+def test_the_dropout_of_a_training_is_off(save):
+    pipe = tiny_pipeline()
+    load_lora(
+        pipe, save(header=settings(r=4, lora_alpha=4, lora_dropout=0.5, target_modules=TARGETS))
+    )
+    dropouts = [m for m in pipe.transformer.modules() if isinstance(m, torch.nn.Dropout) and m.p]
+    assert dropouts and not any(module.training for module in dropouts)
+
+
+def test_a_name_that_somebody_else_took_is_passed_over(save):
+    pipe, file = tiny_pipeline(), save()
+    pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="lora_0")
+    load_lora(pipe, file)
+    assert list(pipe.transformer.peft_config) == ["lora_0", "lora_1"]
+    assert [entry["file"] for entry in active_adapters(pipe)][-1] == str(file)
+
+
+def test_an_adapter_of_another_kind_is_in_the_recipe_too():
+    pipe = tiny_pipeline()
+    pipe.transformer.add_adapter(LoKrConfig(r=2, target_modules=TARGETS), adapter_name="theirs")
+    (entry,) = active_adapters(pipe)
+    assert entry["name"] == "theirs" and entry["file"] is None

@@ -8,7 +8,7 @@ import torch
 
 from tests.hostile.checks import contents
 from vidgen_lab.config import read_yaml
-from vidgen_lab.generation.lora import inspect_lora
+from vidgen_lab.generation.lora_file import inspect_lora
 from vidgen_lab.generation.recipe import read_recipe
 from vidgen_lab.generation.request import ModelLimits
 from vidgen_lab.latte import Latte

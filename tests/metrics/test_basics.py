@@ -159,6 +159,9 @@ def test_what_cannot_be_evaluated_is_refused(tmp_path):
         evaluate_video_basics(Clip(np.zeros((3, 8, 8, 3), np.uint8), 8))
     with pytest.raises(ValueError, match="all"):
         evaluate_video_basics(clip(still(2)), "ten")
+    for height in (-1, 0, 2):  # OpenCV's own error, or a noise that is NaN
+        with pytest.raises(ValueError, match="sharpness_height must be at least 16"):
+            evaluate_video_basics(clip(still(2)), sharpness_height=height)
     with pytest.raises(FileNotFoundError):
         evaluate_video_basics(tmp_path / "missing.mp4")
 

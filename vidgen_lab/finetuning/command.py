@@ -58,7 +58,7 @@ def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_lora(args: argparse.Namespace) -> int | None:
     from vidgen_lab.generation.loading import locate
-    from vidgen_lab.generation.lora import inspect_lora
+    from vidgen_lab.generation.lora_file import inspect_lora
     from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 
     kinds = TEXT_TO_VIDEO, IMAGE_TO_VIDEO

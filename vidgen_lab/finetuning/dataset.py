@@ -93,11 +93,13 @@ def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Un
     images = _images(config.folder, records)
     bucket = Bucket(config.num_frames, config.height, config.width)
     found = assign(records, [bucket], config.max_upscale)
-    size, clips = (config.height, config.width), []
+    size, word, clips = (config.height, config.width), config.trigger.strip(), []
     for record, _ in found.clips:
+        said = record.caption
+        caption = {"description": said, "trigger": word, "both": f"{word}, {said}"}[config.captions]
         span = ClipSpan(record.path, evenly_spaced(record.num_frames, config.num_frames), *size)
         image = ClipSpan(images.get(record, record.path), (0,), *size)
-        clips.append(TrainingClip(record.id, span, _caption(record.caption, config), image))
+        clips.append(TrainingClip(record.id, span, caption, image))
     return clips, list(found.unfit)
 
 
@@ -130,13 +132,6 @@ def write_training_clips(folder: str | Path, clips: Iterable[Clip], prompts: Seq
     lists = {"prompts.txt": [" ".join(p.split()) for p in prompts], "videos.txt": names}
     write_files({folder / name: "".join(f"{x}\n" for x in rows) for name, rows in lists.items()})
     return folder
-
-
-def _caption(text: str, config: DataConfig) -> str:
-    if config.captions == "description":
-        return text
-    word = config.trigger.strip()
-    return word if config.captions == "trigger" else f"{word}, {text}"
 
 
 def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[ClipRecord, Path]:

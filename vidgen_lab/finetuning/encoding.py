@@ -5,7 +5,6 @@ encoder goes, clips are encoded, the VAE goes, and only then the transformer is 
 """
 
 import hashlib
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,7 +66,11 @@ class TextCache:
                 f"{len(long)} texts have more than the {self.max_tokens} tokens that this model "
                 f"reads; shorten them, {long[0][:60]!r} first"
             )
-        identity = _encoder_identity(encoder)
+        digest = hashlib.sha256(str(encoder.dtype).encode())
+        for name, weight in sorted(encoder.state_dict().items()):
+            digest.update(f"{name} {list(weight.shape)}".encode())
+            digest.update(raw_bytes(weight))
+        identity = digest.hexdigest()[:32]
         padded = {"padding": "max_length", "max_length": self.max_tokens, "return_tensors": "pt"}
         ids = {text: tokenizer(text, **padded).input_ids[0] for text in texts}
         self._keys |= {
@@ -108,20 +111,21 @@ class TextCache:
 class KnownTexts(nn.Module):
     """Stands where a pipeline has its text encoder, and knows the texts that were encoded.
 
-    So the pipeline, and with it the one function that generates, runs without T5 in memory. Raises
-    KeyError for any other text. ids: by text, from `TextCache.encode`.
+    So the pipeline, and with it the one function that generates, runs without T5 in memory, and
+    holds no text that it is not asked for. Raises KeyError for any other. ids: by text, from
+    `TextCache.encode`.
     """
 
     def __init__(self, cache: TextCache, ids: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        self.known = {tuple(one.tolist()): cache.load(text) for text, one in ids.items()}
-        one = next(iter(self.known.values()))
+        self.cache, self.known = cache, {tuple(one.tolist()): text for text, one in ids.items()}
+        one = cache.load(next(iter(ids)))
         self.dtype, self.device = one.dtype, one.device
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor]:
         """ids: [B, L] -> ([B, L, D],)."""
         try:
-            said = [self.known[tuple(one.tolist())] for one in ids]
+            said = [self.cache.load(self.known[tuple(one.tolist())]) for one in ids]
         except KeyError:
             raise KeyError("this text was not encoded before the training") from None
         return (torch.stack(said).to(ids.device),)
@@ -133,7 +137,7 @@ class LatentDataset(Dataset):
     An item: {"latents": [C, t, h, w] scaled, "text": [L, D], "id": str}, and "image": [C, 1, h, w]
     for image-to-video models. Latents are drawn anew from the posterior, and the text left out, by
     PyTorch's default generator, which the trainer seeds for every item. With `prior`, every second
-    item is one of those clips.
+    item is one of those clips; the shorter list begins anew until the longer one is through.
     """
 
     def __init__(
@@ -145,8 +149,8 @@ class LatentDataset(Dataset):
         caption_dropout: float = 0.0,
         prior: Sequence[TrainingClip] = (),
     ) -> None:
-        pairs = zip(clips, itertools.cycle(prior), strict=False)
-        self.clips = [clip for pair in pairs for clip in pair] if prior else list(clips)
+        both = (clips, prior) if prior else (clips,)
+        self.clips = [each[n % len(each)] for n in range(max(map(len, both))) for each in both]
         self.latents, self.texts, self.spec = latents, texts, spec
         self.caption_dropout = caption_dropout
         self._keys = {clip.span: latents.key(clip.span) for clip in self.clips}
@@ -229,11 +233,3 @@ def _shares(items: list[Any]) -> Iterator[list[Any]]:
         yield items[dist.get_rank() :: dist.get_world_size()]
         distributed.gathered(None)
     yield items
-
-
-def _encoder_identity(encoder: nn.Module) -> str:
-    digest = hashlib.sha256(str(encoder.dtype).encode())
-    for name, weight in sorted(encoder.state_dict().items()):
-        digest.update(f"{name} {list(weight.shape)}".encode())
-        digest.update(raw_bytes(weight))
-    return digest.hexdigest()[:32]

@@ -20,9 +20,18 @@ from safetensors.torch import save
 
 from vidgen_lab.files import write_files
 from vidgen_lab.finetuning import fresh_check
+from vidgen_lab.finetuning.image_to_video import input_layer
 from vidgen_lab.finetuning.lora import ADAPTER
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.lora import OWN_FACTS, PREFIX, WEIGHTS, LoRAError, LoRAFile, inspect_lora
+from vidgen_lab.generation.lora_file import (
+    OWN_FACTS,
+    PREFIX,
+    SETTINGS,
+    WEIGHTS,
+    LoRAError,
+    LoRAFile,
+    inspect_lora,
+)
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
@@ -39,7 +48,6 @@ def save_lora(
     to keep in the file's header (base model, trigger word, steps). The file appears whole or not
     at all. Raises LoRAError when what was written does not fit the model it came from.
     """
-    from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
     from peft.utils import get_peft_model_state_dict
 
     if ADAPTER not in getattr(transformer, "peft_config", {}):
@@ -47,17 +55,22 @@ def save_lora(
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / WEIGHTS
     config = transformer.peft_config[ADAPTER].to_dict()
-    scale = config["lora_alpha"] / config["r"]
+    power = 0.5 if config["use_rslora"] else 1
     weights = {}
     for name, weight in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items():
-        weight = weight.detach().float() * (scale if ".lora_B." in name else 1.0)
+        weight = weight.detach().float()
+        if ".lora_B." in name:
+            layer = transformer.get_submodule(name.partition(".lora_B.")[0])
+            weight = weight * (layer.lora_alpha[ADAPTER] / layer.r[ADAPTER] ** power)
         weights[PREFIX + name] = weight.cpu().contiguous()
-    config["lora_alpha"] = config["r"]
+    known = dict(facts or {}) | {"trained_alpha": config["lora_alpha"]}
+    config |= {"lora_alpha": config["r"], "alpha_pattern": config["rank_pattern"]}
+    config |= {"use_rslora": False, "lora_dropout": 0.0}  # a pipeline would go on dropping out
     own = {f"{PREFIX}{name}": value for name, value in config.items()}
     header = {
         "format": "pt",
-        LORA_ADAPTER_METADATA_KEY: json.dumps(own, default=_plain, indent=2, sort_keys=True),
-        OWN_FACTS: json.dumps(dict(facts or {}) | {"trained_alpha": scale * config["r"]}),
+        SETTINGS: json.dumps(own, default=_plain, indent=2, sort_keys=True),
+        OWN_FACTS: json.dumps(known),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_files({path: save(weights, header)})
@@ -182,12 +195,16 @@ def _outputs(
     transformer: "CogVideoXTransformer3DModel", inputs: Mapping[str, Any]
 ) -> dict[str, torch.Tensor]:
     was_training = transformer.training
-    given = send_to_device(inputs, transformer.norm_final.weight.device)
+    weight = transformer.norm_final.weight
+    given = send_to_device(inputs, weight.device)
+    # An input layer that learned is in float32, and does not take what is in 16 bits.
+    mixed = input_layer(transformer).weight.dtype == torch.float32 != weight.dtype
     transformer.eval()
     try:
-        trained = transformer(**given, return_dict=False)[0].float().cpu()
-        transformer.disable_lora()
-        base = transformer(**given, return_dict=False)[0].float().cpu()
+        with torch.autocast(weight.device.type, weight.dtype if mixed else None, enabled=mixed):
+            trained = transformer(**given, return_dict=False)[0].float().cpu()
+            transformer.disable_lora()
+            base = transformer(**given, return_dict=False)[0].float().cpu()
     finally:
         transformer.enable_lora()
         transformer.train(was_training)

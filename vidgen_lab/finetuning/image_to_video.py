@@ -5,13 +5,17 @@ that before the first step the wider model says what the narrow one said, whatev
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from vidgen_lab.generation.generate import to_clip
+from vidgen_lab.generation.loading import locate
 from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.training.data.dataset import cover
 from vidgen_lab.video.clip import Clip
 
 if TYPE_CHECKING:
@@ -37,10 +41,16 @@ def widen(transformer: "CogVideoXTransformer3DModel") -> "CogVideoXTransformer3D
 
 
 def make_image_to_video(model: str | Path, out: str | Path) -> Path:
-    """Write a text-to-video pipeline as an image-to-video one, to be trained; returns `out`."""
+    """Write a text-to-video pipeline as an image-to-video one, to be trained; returns `out`.
+
+    model: as for `load_pipeline`, but nothing is fetched. Raises ValueError for its own folder.
+    """
     from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
 
-    pipe = CogVideoXPipeline.from_pretrained(model)
+    folder = locate(str(model))
+    if Path(out).resolve() == folder.resolve():
+        raise ValueError(f"{out} is the model itself: write the new one elsewhere")
+    pipe = CogVideoXPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     parts = dict(pipe.components) | {"transformer": widen(pipe.transformer)}
     CogVideoXImageToVideoPipeline(**parts).save_pretrained(out)
     return Path(out)
@@ -61,8 +71,13 @@ def with_input_layer(model: Path, trained: nn.Module) -> "CogVideoXTransformer3D
 
 
 def generate_from_image(
-    pipe: "CogVideoXImageToVideoPipeline", image: Any, request: GenerationRequest
+    pipe: "CogVideoXImageToVideoPipeline", image: Image.Image, request: GenerationRequest
 ) -> Clip:
-    """A clip that begins with a picture (PIL), made as `generate` makes those of a text alone."""
-    frames = pipe(image=image, **request.pipeline_arguments(pipe)).frames[0]
+    """A clip that begins with a picture (PIL), made as `generate` makes those of a text alone.
+
+    The picture is scaled and cut as first frames are in training; the pipeline would stretch it.
+    """
+    pixels = cover(np.array(image.convert("RGB"))[None], request.height, request.width)
+    picture = Image.fromarray(pixels[:, 0].permute(1, 2, 0).numpy())  # [h, w, 3]
+    frames = pipe(image=picture, **request.pipeline_arguments(pipe)).frames[0]
     return to_clip(frames, request, pipe)

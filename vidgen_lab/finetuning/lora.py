@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.generation.lora import hide_old_torchao, linear_shapes
+from vidgen_lab.generation.lora import hide_old_torchao
+from vidgen_lab.generation.lora_file import linear_shapes
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel

@@ -48,15 +48,9 @@ class DeepSpeedConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `json.dumps` of them is the configuration file: JSON has no comments."""
-        zero: dict[str, Any] = {
-            "stage": self.stage,
-            "overlap_comm": True,
-            "contiguous_gradients": True,
-        }
-        if self.offload_optimizer:
-            zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
-        if self.offload_weights:
-            zero["offload_param"] = {"device": "cpu", "pin_memory": True}
+        zero = {"stage": self.stage, "overlap_comm": True, "contiguous_gradients": True}
+        asked = {"offload_optimizer": self.offload_optimizer, "offload_param": self.offload_weights}
+        zero |= {name: {"device": "cpu", "pin_memory": True} for name, on in asked.items() if on}
         if self.stage == 3:
             zero["stage3_gather_16bit_weights_on_model_save"] = True
         return {
@@ -137,10 +131,10 @@ def check_quantize(kind: str) -> None:
     try:
         there = version(name)
     except PackageNotFoundError:
-        there = None
-    if there is None or Version(there) < Version(least):
+        there = "none"
+    if there == "none" or Version(there) < Version(least):
         raise ValueError(
-            f"quantize={kind} needs {name} {least} or newer, and {there or 'none'} is installed: "
+            f"quantize={kind} needs {name} {least} or newer, and {there} is installed: "
             f"pip install -U {name}, or set quantize=none"
         )
     if kind == "int4" and not torch.cuda.is_available():

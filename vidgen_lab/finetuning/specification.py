@@ -9,6 +9,7 @@ conditions, and most mistakes about them run without an error. So there is one p
 and nothing in it can be set by hand.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,18 +61,13 @@ class CogVideoXSpec:
     @classmethod
     def from_folder(cls, folder: str | Path) -> "CogVideoXSpec":
         """Of a pipeline's folder, without loading weights."""
-        import json
-
         import diffusers
 
-        folder = Path(folder)
-
-        def read(name: str) -> dict[str, Any]:
-            return json.loads((folder / name).read_text(encoding="utf-8"))
-
-        name = read("scheduler/scheduler_config.json").get("_class_name", "CogVideoXDDIMScheduler")
-        scheduler = getattr(diffusers, name).from_pretrained(folder / "scheduler")
-        return cls(read("transformer/config.json"), read("vae/config.json"), scheduler)
+        names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+        found = (json.loads((Path(folder) / name).read_text("utf-8")) for name in names)
+        transformer, vae, scheduler = found
+        kind = getattr(diffusers, scheduler.get("_class_name", "CogVideoXDDIMScheduler"))
+        return cls(transformer, vae, kind.from_config(scheduler))
 
     # what kind of model -----------------------------------------------------------------------
 

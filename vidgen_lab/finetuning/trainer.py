@@ -38,7 +38,7 @@ from vidgen_lab.finetuning.scaling import check_memory, check_quantize, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
-from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.generation.request import GenerationRequest, validate_request
 from vidgen_lab.generation.words import ignored_words
 from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.tiers import model_facts
@@ -98,10 +98,15 @@ class CogVideoTrainer:
         data = config.data.sized(*self.spec.limits.native)
         self.config = replace(config, data=data)
         self.spec.check_size(data.num_frames, data.height, data.width)
-        if self.spec.image_to_video and len(config.samples.images) != len(config.samples.prompts):
+        if config.method != "lora" or config.input_layer:
+            self._check_pipeline_folder()
+        self.requests = [self._request(prompt) for prompt in config.samples.prompts]
+        images = config.samples.images if self.spec.image_to_video else ()
+        if self.spec.image_to_video and len(images) != len(self.requests):
             raise ValueError(
                 "this model reads first frames: give samples.images one for each prompt"
             )
+        self.pictures = [Image.open(path).convert("RGB") for path in images]
         clips, self.unfit = read_training_clips(data)
         if len(clips) <= data.held_out:
             raise ValueError(f"{len(clips)} clips leave none to train on: held_out={data.held_out}")
@@ -212,27 +217,31 @@ class CogVideoTrainer:
 
     def sample(self, model: nn.Module, step: int) -> list[Clip]:
         """One clip of each prompt, through the function that generates everywhere else."""
-        pipe, data, samples = self.pipeline(model), self.config.data, self.config.samples
-        facts = model_facts(self.config.model)
-        requests = [
-            GenerationRequest(
-                prompt,
-                num_inference_steps=samples.num_inference_steps,
-                guidance_scale=samples.guidance_scale,
-                num_frames=data.num_frames,
-                height=data.height,
-                width=data.width,
-                fps=facts.fps if facts else 8.0,
-                seed=samples.seed,
-                model=self.config.model,
-            )
-            for prompt in samples.prompts
-        ]
-        if not self.spec.image_to_video:
-            return [generate(pipe, request).clip for request in requests]
-        pictures = [Image.open(path).convert("RGB") for path in samples.images]
-        pairs = zip(pictures, requests, strict=True)
-        return [generate_from_image(pipe, picture, request) for picture, request in pairs]
+        pipe, dtype = self.pipeline(model), self.trainer.dtype
+        # What learns in float32 does not take what the other parts give in 16 bits.
+        mixed = dtype is not None and (self.config.method != "lora" or self.config.input_layer)
+        with torch.autocast(pipe.device.type, dtype, enabled=mixed):
+            if not self.spec.image_to_video:
+                return [generate(pipe, request).clip for request in self.requests]
+            pairs = zip(self.pictures, self.requests, strict=True)
+            return [generate_from_image(pipe, picture, request) for picture, request in pairs]
+
+    def _request(self, prompt: str) -> GenerationRequest:
+        """For a sample; RequestError where the model cannot meet it."""
+        data, samples, facts = self.config.data, self.config.samples, model_facts(self.config.model)
+        request = GenerationRequest(
+            prompt,
+            num_inference_steps=samples.num_inference_steps,
+            guidance_scale=samples.guidance_scale,
+            num_frames=data.num_frames,
+            height=data.height,
+            width=data.width,
+            fps=facts.fps if facts else 8.0,
+            seed=samples.seed,
+            model=self.config.model,
+        )
+        validate_request(request, self.spec.limits)
+        return request
 
     def pipeline(self, model: nn.Module) -> Any:
         """The model as it stands in a pipeline that knows the texts of this run and holds no T5."""
@@ -286,22 +295,30 @@ class CogVideoTrainer:
         return self.save_pipeline(model), None
 
     def save_pipeline(self, transformer: nn.Module) -> Path:
-        """The model's folder with this transformer in output/pipeline, all else linked."""
-        folder, new = self.config.output / "pipeline", self.config.output / ".pipeline.part"
+        """A copy of the model with this transformer, in output/pipeline.
+
+        Nothing is linked: who writes into the result must not change the model it came from.
+        """
+        new = self.config.output / ".pipeline.part"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
-            shutil.copytree(self.model / part, new / part, copy_function=_link)
+            shutil.copytree(self.model / part, new / part)
         shutil.copy2(self.model / "model_index.json", new)
         transformer.save_pretrained(new / "transformer")
         (new / _OURS).write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
+        folder = self._check_pipeline_folder()
         if folder.exists():
-            if not (folder / _OURS).is_file():
-                raise FileExistsError(
-                    f"{folder} is there and no fine-tuning wrote it: move it away"
-                )
             shutil.rmtree(folder)
-        new.rename(folder)
+        return new.rename(folder)
+
+    def _check_pipeline_folder(self) -> Path:
+        """Where the pipeline goes. FileExistsError if something else is there."""
+        folder = self.config.output / "pipeline"
+        if os.path.lexists(folder) and (folder.is_symlink() or not (folder / _OURS).is_file()):
+            raise FileExistsError(
+                f"{folder} is there and no fine-tuning wrote it: move it away and run again"
+            )
         return folder
 
 
@@ -344,10 +361,3 @@ def make_trainer(config: FinetuneConfig, **options: Any) -> CogVideoTrainer:
     """The trainer of a configuration's method."""
     kind = CogVideoLoRATrainer if config.method == "lora" else CogVideoTrainer
     return kind(config, **options)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(Path(source).resolve(), target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int | None:
         request = request_of(recipe).with_(**changes)
     else:
         request = GenerationRequest.for_tier(choice.tier, **changes)
-    out = check_output(args.out or free_name(_name_of(request.prompt)))
+    words = "".join(c if c.isalnum() else " " for c in request.prompt.lower()).split()
+    named = ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"
+    out = check_output(args.out or free_name(named))
     keep = not out.exists()  # what another process puts there meanwhile stays
     if note := words_note(request.prompt, request.model, bool(args.lora or recipe.get("lora"))):
         print(note)
@@ -96,9 +98,3 @@ def run(args: argparse.Namespace) -> int | None:
     out = save_generation(made, out, keep=keep)
     print(f"Video   {out}\nRecipe  {recipe_path(out)}")
     return None
-
-
-def _name_of(prompt: str) -> str:
-    """A file name in the words of the prompt."""
-    words = "".join(c if c.isalnum() else " " for c in prompt.lower()).split()
-    return ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"

@@ -85,7 +85,8 @@ def generate(
         warnings.warn(said, stacklevel=2)
     device = str(pipe._execution_device)
     with _TURNS.setdefault(pipe, threading.RLock()), peak_memory(device) as peak:
-        reporter = _Reporter(pipe, request, on_step, preview_every, should_stop)
+        start = time.perf_counter()
+        reporter = _Reporter(pipe, request, on_step, preview_every, should_stop, start)
         reporter.stop_if_asked()
         try:
             with reporter.listening():
@@ -101,26 +102,24 @@ def generate(
     return Generation(clip, _recipe(pipe, request, device, seconds, peak.gib))
 
 
+@dataclass
 class _Reporter:
-    """What happens between two denoising steps: stop, check, preview, report."""
+    """What happens between two denoising steps: stop, check, preview, report.
 
-    def __init__(
-        self,
-        pipe: "CogVideoXPipeline",
-        request: GenerationRequest,
-        on_step: Callable[[Step], None] | None,
-        preview_every: int,
-        should_stop: Callable[[], bool] | None,
-    ) -> None:
-        self.pipe, self.request = pipe, request
-        self.on_step, self.should_stop = on_step, should_stop
-        self.preview_every = preview_every if on_step else 0
-        self._estimate: torch.Tensor | None = None
-        self._start = time.perf_counter()
-        self._apart = 0.0  # seconds spent on previews and in the caller's code
+    estimate: of the clean latents. apart: seconds spent on previews and in the caller's code.
+    """
+
+    pipe: "CogVideoXPipeline"
+    request: GenerationRequest
+    on_step: Callable[[Step], None] | None
+    preview_every: int
+    should_stop: Callable[[], bool] | None
+    start: float
+    estimate: "torch.Tensor | None" = None
+    apart: float = 0.0
 
     def seconds(self) -> float:
-        return time.perf_counter() - self._start - self._apart
+        return time.perf_counter() - self.start - self.apart
 
     def stop_if_asked(self) -> None:
         if self.should_stop and self.should_stop():
@@ -136,7 +135,7 @@ class _Reporter:
         if self.on_step:
             seconds = self.seconds()
             self.on_step(Step(step, total, int(timestep), seconds, self._preview(step)))
-            self._apart += self.seconds() - seconds
+            self.apart += self.seconds() - seconds
         if step < total:
             self.stop_if_asked()
         return tensors
@@ -147,7 +146,7 @@ class _Reporter:
             return None
         # CogVideoX 1.5 pads the latents at the front to whole tokens; that padding is cut off.
         real = (self.request.num_frames - 1) // self.pipe.vae_scale_factor_temporal + 1
-        latents = self._estimate[:, -real:].to(self.pipe.vae.dtype)  # [1, F, C, h, w]
+        latents = self.estimate[:, -real:].to(self.pipe.vae.dtype)  # [1, F, C, h, w]
         video = self.pipe.decode_latents(latents)
         frames = self.pipe.video_processor.postprocess_video(video, output_type="np")[0]
         return to_clip(frames, self.request, self.pipe)
@@ -163,7 +162,7 @@ class _Reporter:
         @wraps(original)  # the pipeline looks at the signature
         def step(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            self._estimate = result[1]
+            self.estimate = result[1]
             return result
 
         with patch.object(self.pipe.scheduler, "step", step):
@@ -182,15 +181,11 @@ def to_clip(frames: Any, request: GenerationRequest, pipe: Any) -> Clip:
 
 
 def _broken(pipe: "CogVideoXPipeline", where: str) -> str:
-    dtype = _dtype_name(pipe)
+    dtype = str(pipe.transformer.dtype).removeprefix("torch.")
     advice = "the weights are damaged or badly trained"
     if dtype == "float16":
         advice = 'float16 overflowed: load the model with dtype="bfloat16" or "float32"'
     return f"The model produced NaN or infinity {where} ({dtype}). Probably {advice}."
-
-
-def _dtype_name(pipe: "CogVideoXPipeline") -> str:
-    return str(pipe.transformer.dtype).removeprefix("torch.")
 
 
 def model_name(pipe: "CogVideoXPipeline", request: GenerationRequest) -> str:
@@ -209,15 +204,15 @@ def _recipe(
     import torch
 
     loaded, name = getattr(pipe, "loaded", None), model_name(pipe, request)
-    on_gpu = device.startswith("cuda")
+    cuda = device.startswith("cuda")
     return request.to_dict() | {
         "ignored_words": list(ignored_words(request.prompt, name)),
         "model": name,
         "model_revision": loaded.revision if loaded else None,
         "scheduler": type(pipe.scheduler).__name__,
-        "dtype": _dtype_name(pipe),
+        "dtype": str(pipe.transformer.dtype).removeprefix("torch."),
         "device": device,
-        "device_name": torch.cuda.get_device_name(device) if on_gpu else processor_name(),
+        "device_name": torch.cuda.get_device_name(device) if cuda else processor_name(),
         "offload": loaded.offload if loaded else None,
         "vae_tiling": pipe.vae.use_tiling,
         "lora": active_adapters(pipe),
@@ -232,6 +227,6 @@ def versions() -> dict[str, str]:
     """The versions that decide what a seed becomes."""
     import vidgen_lab
 
-    found = {name: version(name) for name in ("torch", "diffusers", "transformers")}
+    libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
     own = {"vidgen_lab": vidgen_lab.__version__}
-    return {"python": platform.python_version()} | found | own
+    return {"python": platform.python_version()} | libraries | own

@@ -6,14 +6,13 @@ Embedded, local and hub models all end as a folder that is checked and then hand
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidgen_lab.settings.hardware import Probe, free_disk_gib, hub_cache_dir, probe
-from vidgen_lab.settings.tiers import DTYPES, Tier, load_tiers, model_facts
+from vidgen_lab.settings.tiers import DTYPES, Tier, model_facts, resolve_tier
 from vidgen_lab.settings.weights import check_model_folder, find_model
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def load_pipeline(
     """Load a text-to-video pipeline, ready to be called.
 
     model: embedded name ("toy-cogvideox"), folder or hub id; default: the tier's model.
-    tier: memory options and precision come from it (default "tiny").
+    tier: memory options and precision come from it: one of ours or its name (default "tiny").
     device: "cpu", "cuda", "cuda:1", "mps"; default: CUDA where there is one, else the CPU.
         Apple's GPU is used only when asked for: not every operation here exists on it.
     dtype: "auto", "float32", "float16" or "bfloat16"; default: the tier's.
@@ -61,8 +60,10 @@ def load_pipeline(
     """
     import torch
     from diffusers import CogVideoXPipeline
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
 
-    tier = load_tiers()[tier] if isinstance(tier, str) else tier or load_tiers()["tiny"]
+    tier = tier if isinstance(tier, Tier) else resolve_tier(tier or "tiny").tier
     name = tier.model if model is None else str(model)
     machine = probe()
     device = device or ("cuda" if machine.device == "cuda" else "cpu")
@@ -71,7 +72,12 @@ def load_pipeline(
         facts.dtype if facts else "float32", dtype or tier.dtype, device, machine, name
     )
     folder = locate(name, download)
-    with _quiet_loading(folder):
+    small = sum(p.stat().st_size for p in folder.rglob("*.safetensors")) < 2**30
+    with ExitStack() as after:
+        for bars in (of_diffusers, of_transformers):
+            if small and bars.is_progress_bar_enabled():  # large models keep theirs
+                bars.disable_progress_bar()
+                after.callback(bars.enable_progress_bar)
         pipe = CogVideoXPipeline.from_pretrained(
             folder,
             use_safetensors=True,  # the other formats may hold code
@@ -210,22 +216,3 @@ def dtype_keyword() -> str:
     from packaging.version import Version
 
     return "dtype" if Version(diffusers.__version__) >= Version("0.40.0") else "torch_dtype"
-
-
-@contextmanager
-def _quiet_loading(folder: Path) -> Iterator[None]:
-    """No progress bars where the parts load in milliseconds; large models keep theirs."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    small = sum(p.stat().st_size for p in folder.rglob("*.safetensors")) < 2**30
-    quietened = [
-        m for m in (of_diffusers, of_transformers) if small and m.is_progress_bar_enabled()
-    ]
-    for module in quietened:
-        module.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for module in quietened:
-            module.enable_progress_bar()

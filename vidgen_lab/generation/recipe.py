@@ -40,7 +40,8 @@ def save_generation(
     from vidgen_lab.video.writer import encode_clip
 
     path = check_output(free_name(path) if keep else path)
-    recipe = _as_json(generation.recipe)
+    text = json.dumps(generation.recipe, indent=2, ensure_ascii=False) + "\n"
+    recipe = text.encode("utf-8", "backslashreplace")  # a folder's name may hold bytes of no letter
     data = encode_clip(generation.clip, crf)
     while True:
         try:
@@ -50,13 +51,6 @@ def save_generation(
             path = free_name(path)
         except OSError as error:
             raise _output_error(error, path) from error
-
-
-def _as_json(recipe: Mapping[str, Any]) -> str:
-    """Letters as they are, unless a folder's name has bytes that are none."""
-    text = json.dumps(recipe, indent=2, ensure_ascii=False)
-    whole = not any("\ud800" <= character <= "\udfff" for character in text)
-    return (text if whole else json.dumps(recipe, indent=2)) + "\n"
 
 
 def free_name(path: str | Path) -> Path:

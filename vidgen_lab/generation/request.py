@@ -175,12 +175,10 @@ class ModelLimits:
     def from_folder(cls, folder: Path) -> "ModelLimits":
         """Limits of a pipeline folder, without loading any weights or libraries."""
 
-        def read(name: str) -> dict[str, Any]:
-            return json.loads((Path(folder) / name).read_text(encoding="utf-8"))
-
         names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
         try:
-            return cls.from_configs(*map(read, names))
+            found = [json.loads((Path(folder) / name).read_text("utf-8")) for name in names]
+            return cls.from_configs(*found)
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             said = " ".join(str(error).split())[:200]
             raise RequestError(f"the configuration in {folder} is damaged: {said}") from None
@@ -225,19 +223,16 @@ def validate_request(
         limits = ModelLimits.from_pipe(model)
 
     problems = []
-    frames = _neighbours(request.num_frames, limits.frame_step, limits.frame_offset)
-    if request.num_frames not in frames:
+    if frames := _nearest(request.num_frames, limits.frame_step, limits.frame_offset):
         problems.append(
             f"num_frames={request.num_frames} is not {limits.frame_rule}, as this model needs "
-            f"(it would return another number); nearest: {_either(frames)}."
+            f"(it would return another number); nearest: {frames}."
         )
     for name in ("height", "width"):
         value = getattr(request, name)
-        sides = _neighbours(value, limits.side_step, offset=0)
-        if value not in sides:
+        if sides := _nearest(value, limits.side_step, 0):
             problems.append(
-                f"{name}={value} is not a multiple of {limits.side_step}; "
-                f"nearest: {_either(sides)}."
+                f"{name}={value} is not a multiple of {limits.side_step}; nearest: {sides}."
             )
         largest = getattr(limits, f"max_{name}")
         if largest and value > largest:
@@ -247,9 +242,15 @@ def validate_request(
             f"num_inference_steps={request.num_inference_steps} is more than the "
             f"{limits.max_steps} steps this model was trained with."
         )
-    if getattr(model, "tokenizer", None) is not None:
-        for name in ("prompt", "negative_prompt"):
-            problems += _too_long(name, getattr(request, name), model.tokenizer, limits)
+    most, tokenizer = limits.max_text_tokens, getattr(model, "tokenizer", None)
+    for name in ("prompt", "negative_prompt") if tokenizer is not None else ():
+        tokens = count_tokens(tokenizer, getattr(request, name))
+        if tokens > most:
+            words = len(getattr(request, name).split())
+            problems.append(
+                f"The {name.replace('_', ' ')} has {tokens:,} tokens ({words:,} words), but this "
+                f"model reads {most}; shorten it to about {words * most // tokens} words."
+            )
     if problems:
         raise RequestError(" ".join(problems))
     return limits
@@ -258,18 +259,6 @@ def validate_request(
 def count_tokens(tokenizer: Any, text: str) -> int:
     """Tokens of a text as the text encoder would read it, end mark included."""
     return len(tokenizer(text, add_special_tokens=True, truncation=False, verbose=False).input_ids)
-
-
-def _too_long(name: str, text: str, tokenizer: Any, limits: ModelLimits) -> list[str]:
-    tokens = count_tokens(tokenizer, text)
-    if tokens <= limits.max_text_tokens:
-        return []
-    words = len(text.split())
-    keep = words * limits.max_text_tokens // tokens
-    return [
-        f"The {name.replace('_', ' ')} has {tokens:,} tokens ({words:,} words), but this model "
-        f"reads {limits.max_text_tokens}; shorten it to about {keep} words."
-    ]
 
 
 def visible(text: str) -> bool:
@@ -289,17 +278,12 @@ def check_text(name: str, text: str) -> None:
         raise RequestError(f"{name} holds a zero byte; type it anew")
 
 
-def _neighbours(value: int, step: int, offset: int) -> list[int]:
-    """The legal numbers on either side of `value` (one, if it is legal)."""
-    below = (value - offset) // step * step + offset
-    smallest = step + offset
+def _nearest(value: int, step: int, offset: int) -> str:
+    """The legal numbers on either side of `value`, "48 or 64"; empty if it is legal itself."""
+    below, smallest = (value - offset) // step * step + offset, step + offset
     if value == below and value >= smallest:
-        return [value]
-    return [n for n in (below, below + step) if n >= smallest] or [smallest]
-
-
-def _either(values: list[int]) -> str:
-    return " or ".join(str(v) for v in values)
+        return ""
+    return " or ".join(str(n) for n in (below, below + step) if n >= smallest) or str(smallest)
 
 
 def _whole(name: str, value: Any, least: int) -> int:

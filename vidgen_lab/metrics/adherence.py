@@ -62,14 +62,10 @@ class Adherence:
     def __str__(self) -> str:
         if not self.measurable:
             return "not measurable: the prompt names nothing of the toy world"
-        return " · ".join(
-            f"{name} {value} {self._mark(name)}" for name, value in self.named.items()
-        )
-
-    def _mark(self, name: str) -> str:
-        if name in self.unsure:
-            return f"? (unsure: {self.seen[name]} {self.confidence[name]:.0%})"
-        return "✓" if self.right[name] else f"✗ ({self.seen[name]})"
+        marks = {n: "✓" if right else f"✗ ({self.seen[n]})" for n, right in self.right.items()}
+        for name in self.unsure:
+            marks[name] = f"? (unsure: {self.seen[name]} {self.confidence[name]:.0%})"
+        return " · ".join(f"{name} {value} {marks[name]}" for name, value in self.named.items())
 
     def describe(self) -> str:
         """The verdict on the prompt, and in lines of their own what it leaves out."""
@@ -88,8 +84,12 @@ def prompt_adherence(
     """Score a clip or video file against every attribute that `prompt` names in the toy world's
     vocabulary. Of a file only the frames that the judge looks at are read."""
     judge = judge or load_judge()
-    clip = video if isinstance(video, Clip) else _judged_frames(video, judge.frames)
-    return adherence_of([clip], [prompt], judge)[0]
+    if not isinstance(video, Clip):
+        reader = VideoReader(video)
+        places = evenly_spaced(reader.info.num_frames, judge.frames, repeat=True)
+        frames = [reader.read(place, 1).frames[0] for place in places]
+        video = Clip(np.stack(frames), reader.info.fps)
+    return adherence_of([video], [prompt], judge)[0]
 
 
 def adherence_of(
@@ -119,11 +119,3 @@ def adherence_of(
         )
         found.append(adherence)
     return found
-
-
-def _judged_frames(path: str | Path, count: int) -> Clip:
-    """The frames that the judge picks out of a whole clip, read one by one."""
-    reader = VideoReader(path)
-    places = evenly_spaced(reader.info.num_frames, count, repeat=True)
-    frames = [reader.read(place, 1).frames[0] for place in places]
-    return Clip(np.stack(frames), reader.info.fps)

@@ -102,6 +102,8 @@ def evaluate_video_basics(
         set for 480. None measures at the clip's own size.
     Raises ValueError for fewer than two frames or under 16 pixels, and what `read_clip` raises.
     """
+    if sharpness_height is not None and sharpness_height < 16:
+        raise ValueError(f"sharpness_height must be at least 16, not {sharpness_height}")
     if frames not in ("all", "book"):
         raise ValueError(f'frames must be "all" or "book", not {frames!r}')
     if isinstance(video, Clip):
