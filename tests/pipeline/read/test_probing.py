@@ -38,3 +38,14 @@ def test_subtitles_that_outlast_the_pictures_are_no_missing_end(tmp_path):
     run_ffmpeg("-i", clip, "-i", local(words), "-c:v", "copy", "-c:s", "srt", local(path))
     facts = probe_file(path)
     assert (facts.num_frames, facts.header_seconds, facts.missing) == (16, 10, 0)
+
+
+def test_dropped_frames_of_an_avi_are_no_missing_end(tmp_path):
+    """Its header counts the times at which the last picture stays, too."""
+    path, cut = tmp_path / "dropped.avi", tmp_path / "cut.avi"
+    kept = "select='lt(mod(n,4),2)'", "-fps_mode", "vfr", "-c:v", "mjpeg"
+    run_ffmpeg("-i", local(save(moving(4), tmp_path / "x.mp4")), "-vf", *kept, local(path))
+    facts = probe_file(path)
+    assert facts.num_frames < 0.6 * facts.header_frames and facts.missing == 0
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert probe_file(cut).missing > 0

@@ -85,6 +85,8 @@ def facts_of(reader: VideoReader) -> Facts:
         with suppress(av.FFmpegError):  # as far as the file can be read
             for packet in container.demux(stream):
                 stored += packet.size > 0
+                if container.format.name == "avi" and packet.dts is not None:
+                    stored = max(stored, packet.dts + 1)  # counts pictures that repeat the last
     same = ("width", "height", "fps", "num_frames", "codec", "pix_fmt", "rotation", "variable_fps")
     return Facts(
         **{name: getattr(info, name) for name in same},
