@@ -35,7 +35,7 @@ def test_what_is_mistyped_is_refused_with_the_nearest_name():
     ):
         with pytest.raises(ConfigError, match=said):
             load_run("tiny", [pair])
-    with pytest.raises(FileNotFoundError, match="no configuration tinny; listed: latte_s2"):
+    with pytest.raises(FileNotFoundError, match="no configuration tinny; listed configs: latte_s2"):
         load_run("tinny")
     config = load_run("tiny", ["optimizer.learning_rate=1e-4"])
     assert config.optimizer.learning_rate == 1e-4  # not the text, as plain YAML has it

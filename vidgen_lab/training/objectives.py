@@ -9,17 +9,21 @@ floor(u N), a flow has s = u. Losses are one per sample [B], so that the log can
 apart.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.latte.diffusion.losses import diffusion_loss
 from vidgen_lab.latte.diffusion.samplers import split_variance
 from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
-from vidgen_lab.training.stream import Draw
+from vidgen_lab.training import distributed
+from vidgen_lab.training.stream import Draw, isolated_rng
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
 Weight = Callable[[Tensor, str, float], Tensor]
@@ -55,6 +59,9 @@ class ObjectiveConfig:
     frame_difference: float = 0.0
     alignment: float = 0.0
     expert_boundary: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, expert_boundary=(0, 1), min_snr_gamma=(0, math.inf))
 
     def scheduler(self) -> NoiseScheduler:
         """The noise levels of training, and of sampling after it. ValueError for a flow."""
@@ -218,6 +225,8 @@ class TwoExperts(nn.Module):
     on detail. boundary: in 0 .. 1, of num_timesteps.
     """
 
+    leaves_out = True  # the gradients of an expert without a sample are missing, and not zero
+
     def __init__(
         self, high: nn.Module, low: nn.Module, boundary: float = 0.875, num_timesteps: int = 1000
     ) -> None:
@@ -233,11 +242,19 @@ class TwoExperts(nn.Module):
     def forward(self, noisy: Tensor, t: Tensor, **told: Tensor) -> Tensor:
         """As the experts' own; every tensor in `told` begins with the batch."""
         t = torch.as_tensor(t, device=noisy.device).expand(len(noisy))
-        is_high, output = t >= self.boundary, None
-        for expert, chosen in ((self.high, is_high), (self.low, ~is_high)):
-            if chosen.any():
-                part = expert(noisy[chosen], t[chosen], **{n: v[chosen] for n, v in told.items()})
-                if output is None:
-                    output = part.new_zeros(len(noisy), *part.shape[1:])
-                output[chosen] = part.to(output.dtype)
+        chosen, output = torch.stack([t >= self.boundary, t < self.boundary]), None  # [2, B]
+        used = chosen.any(1)
+        if self.training:  # all processes go through an expert, or none: shards are put together
+            used = distributed.reduced(used.int()) > 0
+        for expert, own, is_used in zip((self.high, self.low), chosen, used.tolist(), strict=True):
+            if not is_used:
+                continue
+            rows = own.nonzero().flatten()
+            # without a sample of its own, it goes along with one that does not count
+            fed = rows if len(rows) else rows.new_zeros(1)
+            with nullcontext() if len(rows) else isolated_rng(0):
+                part = expert(noisy[fed], t[fed], **{n: v[fed] for n, v in told.items()})
+            if output is None:
+                output = part.new_zeros(len(noisy), *part.shape[1:])
+            output[rows] = part[: len(rows)].to(output.dtype)
         return output

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from vidgen_lab.config import check_ranges
+
 Optimizers = dict[str, Optimizer]
 Builder = Callable[[nn.Module], Optimizers]
 Schedule = Callable[[int], float]
@@ -105,8 +107,8 @@ class OptimizerConfig:
         everything else. AdamW is for models that were trained with it before (arXiv 2605.10468).
     weight_decay: for matrices; norms, biases, embeddings and position tables are left alone.
     schedule: constant, cosine, exponential or stable_decay, after `warmup` steps of linear rise.
-    end: what is left of the rate at the end, as a share (cosine, exponential); decay_share: the
-        part of the run over which stable_decay goes to 0.
+    end: what is left of the rate at the end, as a share (cosine; exponential, there more than 0);
+        decay_share: the part of the run over which stable_decay goes to 0.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -118,6 +120,12 @@ class OptimizerConfig:
     warmup: int = 100
     end: float = 0.01
     decay_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        rates = ("learning_rate", "muon_learning_rate", "weight_decay", "warmup")
+        check_ranges(self, **dict.fromkeys(rates, (0, math.inf)), end=(0, 1), decay_share=(0, 1))
+        if self.schedule == "exponential" and not self.end:
+            raise ValueError("an exponential never reaches end=0: take 0.001, or another schedule")
 
     def factor(self, steps: int) -> Schedule:
         """The share of the learning rate at each step of a run of `steps`."""
