@@ -171,6 +171,7 @@ COMMANDS = (
 
 EXPECTED = (
     argparse.ArgumentError, ValueError, OSError, RuntimeError, MemoryError, ImportError,
+    FloatingPointError,
 )  # fmt: skip
 
 

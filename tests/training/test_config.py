@@ -78,7 +78,11 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     assert done[0] == (
         ["optimizer.learning_rate=0.1", "training.seed=0"], "learning_rate=0.1,seed=0"
     )  # fmt: skip
+    with (tmp_path / "sweep.jsonl").open("a") as file:
+        file.write('{"key": "torn')
     assert rows == sweep(grid, run, tmp_path) and len(done) == 5
+    sweep(grid, run, tmp_path, {"training": {"steps": 7}})  # other settings, other results
+    assert len(done) == 9
 
 
 def test_schedules_start_at_once_and_end_where_they_say():
@@ -88,6 +92,14 @@ def test_schedules_start_at_once_and_end_where_they_say():
         last = {"constant": 1.0, "stable_decay": 0.0}.get(name, 0.1)
         assert factor(100) == pytest.approx(last) == factor(250)
         OptimizerConfig(schedule=name, warmup=100).factor(100)(100)  # no division by zero
+    for wrong, said in (
+        ({"schedule": "exponential", "end": 0.0}, "never reaches end=0"),
+        ({"end": -0.5}, "end must lie in 0..1"),
+        ({"decay_share": 2.0}, "decay_share must lie"),
+        ({"warmup": -3}, "warmup must be 0 or more"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            OptimizerConfig(**wrong)
 
 
 def test_the_command_trains_and_goes_on(tmp_path, capsys):
@@ -111,6 +123,9 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     few = ["dataset.held_out_clips=8", f"output={tmp_path / 'other'}"]
     assert main([*line, *few]) == 1
     assert "has 8 clips, and dataset.held_out_clips=8 keeps all" in capsys.readouterr().err
+    wild = ["optimizer.learning_rate=1e30", "diffusion.prediction=x0", "training.steps=40"]
+    assert main([*line, *wild, f"output={tmp_path / 'wild'}"]) == 1
+    assert "error: the gradient is not finite" in capsys.readouterr().err
     assert main([*line[:2], "dataset.folder=nowhere"]) == 1
     assert "no folder nowhere" in capsys.readouterr().err
 

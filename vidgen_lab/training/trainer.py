@@ -178,7 +178,6 @@ class VideoModelTrainer:
         norm = self._update_weights(results)
         self.step += 1
         self._window.step(norm, 1 / self.world)
-        self._settled = self.stream.state_dict(), dict(self._window.sums)
 
     def _update_weights(self, results: list[tuple]) -> float:
         """Unscale, clip, step, average; returns the norm of the gradient before clipping."""
@@ -260,6 +259,7 @@ class VideoModelTrainer:
         at_end = self.step == self.config.steps or self._stop
         if self._due("log_every", at_end):
             self._log()
+        self._settled = self.stream.state_dict(), dict(self._window.sums)
         done = self.step == self.config.steps  # who asked to stop waits for neither of these
         validates, samples = self._due("validate_every", done), self._due("sample_every", done)
         # saved before what might run out of memory

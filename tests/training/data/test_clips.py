@@ -154,6 +154,14 @@ def test_files_that_are_no_videos_are_all_named(folder):
         read_clips(folder / "prompts.txt")
 
 
+def test_a_list_in_another_encoding_is_named(folder):
+    for name in ("open_sora.csv", "prompts.txt", "metadata.jsonl"):
+        listing = folder / name
+        listing.write_bytes("path,text\nvideos/id0.mp4,ein Bär\n".encode("cp1252"))
+        with pytest.raises(ValueError, match=rf"{name} is no UTF-8 text"):
+            read_clips(listing)
+
+
 def test_an_empty_caption_is_refused(folder):
     (folder / "prompts.txt").write_text("a\n \nc\n")
     with pytest.raises(
