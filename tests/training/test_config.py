@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import vidgen_lab
 from vidgen_lab.cli import main
@@ -31,7 +32,10 @@ def test_what_is_mistyped_is_refused_with_the_nearest_name():
         ("training.acumulation=8", "did you mean training.accumulation"),
         ("optimizer.learning_rate=abc", "optimizer.learning_rate cannot be 'abc'"),
         ("diffusion.prediction=eps", "diffusion.prediction cannot be 'eps'"),
-        ("training.steps=0", "steps must be at least 1"),
+        ("training.steps=0", "steps must be 1 or more"),
+        ("training.seed=-1", "seed must lie in"),
+        ("dataset.epochs=0", "epochs must be 1 or more"),
+        ("diffusion.expert_boundary=875", "expert_boundary must lie in 0..1"),
     ):
         with pytest.raises(ConfigError, match=said):
             load_run("tiny", [pair])
@@ -138,3 +142,22 @@ def test_two_experts_part_where_the_schedule_has_their_level(tmp_path):
     pairs += ["dataset.height=16", "dataset.width=32", "training.tensorboard=false"]
     pairs += ["diffusion.num_timesteps=200", "diffusion.expert_boundary=0.75"]
     assert build_trainer(load_run("tiny", pairs)).model.boundary == 150
+
+
+def test_a_video_with_two_captions_is_learnt_with_both(tmp_path):
+    from vidgen_lab.training.latte_run import Parts, build_dataset
+
+    clips = tmp_path / "clips"
+    size = ["--width", "32", "--height", "16", "--frames", "4"]
+    assert main(["toyworld", str(clips), "--count", "1", *size]) == 0
+    (row,) = map(json.loads, (clips / "metadata.jsonl").read_text().splitlines())
+    rows = [row | {"text": "a red ball"}, row | {"text": "a thing"}]
+    (clips / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = config_module.DatasetConfig(
+        str(clips), held_out_clips=0, num_frames=4, height=16, width=32, caption_dropout=0.0
+    )
+    parts = Parts.load("toy-latte", config.max_text_length, torch.device("cpu"))
+    data = build_dataset(config, parts, tmp_path / "run", 0)[0].dataset
+    for n, row in enumerate(rows):
+        text = parts.text.encode(row["text"])
+        assert torch.allclose(data[n]["text"], text.embeddings[0], atol=1e-6)

@@ -127,7 +127,9 @@ def work(folder, rank, port, world):
     found = {name: gradients_of(attend, cut=True) for name, attend in kinds.items()}
     found["losses"] = trained(folder / "fsdp", strategy="fsdp")
     for strategy in ("fsdp", "ddp"):
-        found[f"experts {strategy}"] = experts_trained(folder / f"two {strategy}", strategy=strategy)
+        found[f"experts {strategy}"] = experts_trained(
+            folder / f"two {strategy}", strategy=strategy
+        )
     if rank == 0:
         torch.save(found, folder / "found.pt")
     dist.barrier()

@@ -412,7 +412,7 @@ def test_a_gpu_that_is_not_there_and_no_data_are_one_clear_line(tmp_path):
         VideoModelTrainer(nn.Linear(1, 1), print, [], tmp_path, PLAIN).fit()
     with pytest.raises(ValueError, match="nothing to train"):
         regression(tmp_path, model=nn.Linear(5, 5).requires_grad_(False))
-    with pytest.raises(ValueError, match="steps must be at least 1"):
+    with pytest.raises(ValueError, match="steps must be 1 or more"):
         replace(PLAIN, steps=0)
     for wrong in ({"max_grad_norm": -1.0}, {"checkpoint_every": -1}, {"noise_levels": ()}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -435,12 +435,13 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
 
 
 def test_workers_leave_ctrl_c_to_the_training(tmp_path):
-    for batch in (stream := BatchStream(DataLoader(killable.Noted(tmp_path), 4, num_workers=1))):
-        (worker,) = tmp_path.iterdir()
-        os.kill(int(worker.name), signal.SIGINT)
-        if stream.position == 6:
-            break
-    assert batch["x"].shape == (2, 6)
+    stream = BatchStream(DataLoader(killable.Noted(tmp_path), 4, num_workers=1))
+    next(stream)
+    (worker,) = tmp_path.iterdir()
+    os.kill(int(worker.name), signal.SIGINT)
+    for _ in range(6):
+        next(stream)
+    assert [path.name for path in tmp_path.iterdir()] == [worker.name]
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):

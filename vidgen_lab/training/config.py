@@ -59,11 +59,11 @@ class TrainingConfig:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulation", "log_every", "keep_last"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        names = ("validate_every", "sample_every", "checkpoint_every", "checkpoint_minutes")
-        config.check_ranges(self, **dict.fromkeys((*names, "max_grad_norm"), (0, math.inf)))
+        at_least = dict.fromkeys(("steps", "accumulation", "log_every", "keep_last"), 1)
+        at_least |= dict.fromkeys(("validate_every", "sample_every", "checkpoint_every"), 0)
+        at_least |= dict.fromkeys(("checkpoint_minutes", "max_grad_norm"), 0)
+        ranges = {name: (low, math.inf) for name, low in at_least.items()}
+        config.check_ranges(self, **ranges, seed=(0, 2**63))
         if not self.noise_levels or not all(0 <= level <= 1 for level in self.noise_levels):
             raise ValueError(f"noise_levels must lie in 0..1, not {self.noise_levels}")
 
