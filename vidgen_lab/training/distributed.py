@@ -120,9 +120,7 @@ def summed(values: Sequence[float], device: torch.device) -> list[float]:
     """Each number, added up over the processes."""
     if not active():
         return [float(value) for value in values]
-    tensor = torch.tensor([float(value) for value in values], dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return tensor.tolist()
+    return reduced(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
 
 
 def reduced(tensor: Tensor) -> Tensor:

@@ -58,22 +58,20 @@ def enable_checkpointing(model: nn.Module) -> None:
 # learning rates ---------------------------------------------------------------------------------
 
 
-def warmup_cosine(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
-    """Linear warm-up to 1, then half a cosine to `floor` at the last step, and `floor` ever after.
+def warmup_constant(step: int, steps: int, warmup: int = 0) -> float:
+    """Linear warm-up to 1, then 1. Step 0 already moves: its factor is 1 / warmup."""
+    return min(1.0, (step + 1) / max(1, warmup))
 
-    Step 0 already moves: its factor is 1 / warmup.
-    """
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+def warmup_cosine(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
+    """Warm-up to 1, then half a cosine to `floor` after the last step, and `floor` ever after."""
+    fallen = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * _progress(step, steps, warmup)))
+    return warmup_constant(step, steps, warmup) * fallen
 
 
 def warmup_exponential(step: int, steps: int, warmup: int = 0, floor: float = 0.01) -> float:
-    """Linear warm-up to 1, then the same share of the rest at every step, to `floor` at the end."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return floor ** min(1.0, (step - warmup) / max(1, steps - warmup))
+    """Warm-up to 1, then the same share of the rest at every step, to `floor` at the end."""
+    return warmup_constant(step, steps, warmup) * floor ** _progress(step, steps, warmup)
 
 
 def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay_share: float = 0.4) -> float:
@@ -83,12 +81,12 @@ def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay_share: flo
     """
     start = steps * (1 - decay_share)
     decay = 1.0 if step < start else max(0.0, (steps - step) / max(1e-9, steps - start))
-    return min(1.0, (step + 1) / max(1, warmup)) * decay
+    return warmup_constant(step, steps, warmup) * decay
 
 
-def warmup_constant(step: int, steps: int, warmup: int = 0) -> float:
-    """Linear warm-up to 1, then 1."""
-    return min(1.0, (step + 1) / max(1, warmup))
+def _progress(step: int, steps: int, warmup: int) -> float:
+    """The share 0 .. 1 of what comes after the warm-up that is done."""
+    return min(1.0, max(0, step - warmup) / max(1, steps - warmup))
 
 
 SCHEDULES = {
@@ -170,16 +168,14 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
             table |= not name.startswith(("weight", "lora_", "in_proj_weight"))
             if parameter.ndim < 2 or table:
                 kept_whole.add(id(parameter))
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ValueError("no parameter of this model requires a gradient: nothing to train")
-    decayed = [p for p in trainable if id(p) not in kept_whole]
-    whole = [p for p in trainable if id(p) in kept_whole]
-    groups = (
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": whole, "weight_decay": 0.0},
-    )
-    return [group for group in groups if group["params"]]
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}
+    ]  # fmt: skip
+    for parameter in trainable(model).values():
+        groups[id(parameter) in kept_whole]["params"].append(parameter)
+    if found := [group for group in groups if group["params"]]:
+        return found
+    raise ValueError("no parameter of this model requires a gradient: nothing to train")
 
 
 def hidden_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -236,10 +232,8 @@ class EMA:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Once for every step of the optimizer."""
-        weights = [_precise(p) for p in trainable(model).values()]
-        decay, n = self.decay, self.updates
-        if self.warm:
-            decay = min(decay, (1 + n) / (10 + n))
+        weights, n = [_precise(p) for p in trainable(model).values()], self.updates
+        decay = min(self.decay, (1 + n) / (10 + n)) if self.warm else self.decay
         torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - decay)
         self.updates += 1
 
