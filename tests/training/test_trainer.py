@@ -355,7 +355,7 @@ def test_a_full_disk_costs_a_line_of_the_log_not_the_run(tmp_path, monkeypatch, 
     monkeypatch.setattr(trainer.run, "log", torn)
     assert [row["step"] for row in trainer.fit().history] == [1, 2, 4, 5, 6]
     said = capsys.readouterr().out
-    assert "step 2 was not written" in said and "step 3 is not in the log: [Errno 28]" in said
+    assert "step 2 was not written" in said and "step 3 has no line in the log: [Errno 28]" in said
 
 
 def test_a_damaged_checkpoint_does_not_push_out_the_good_ones(tmp_path):

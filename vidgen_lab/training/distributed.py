@@ -140,6 +140,13 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
+def added(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over the processes by name, on the CPU; some processes may lack some names."""
+    parts = gathered({name: value.cpu() for name, value in sums.items()})
+    names = sorted(set().union(*parts))
+    return {name: sum(part[name] for part in parts if name in part) for name in names}
+
+
 def share_buffers(model: nn.Module) -> None:
     """Give all processes the first one's running statistics, which its checkpoint has."""
     if active():

@@ -94,12 +94,7 @@ class Window:
 
     def means(self) -> dict[str, float]:
         """Over steps and processes; begins anew."""
-        together = {}
-        # some numbers may have come up in other processes only
-        for name in sorted(set().union(*distributed.gathered(list(self.sums)))):
-            none = torch.zeros((2, BANDS) if name == "bands" else (), device=self.device)
-            together[name] = distributed.reduced(self.sums.get(name, none)).cpu()
-        self.sums = {}
+        together, self.sums = distributed.added(self.sums), {}
         steps, bands = together.pop("steps").item(), together.pop("bands", None)
         row = {"loss": 0.0}  # comes first
         row |= {name: value.item() / steps for name, value in together.items()}

@@ -254,13 +254,13 @@ class VideoModelTrainer:
     def _after_step(self, asked: bool) -> None:
         minutes = self.config.checkpoint_minutes
         late = bool(minutes) and self._meter.minutes_since_saved > minutes
-        stop, late = distributed.summed([asked, late], self.device)  # all do the same
-        self._stop = bool(stop)
-        at_end = self.step == self.config.steps or self._stop
+        self._stop, late = map(bool, distributed.summed([asked, late], self.device))  # all alike
+        done = self.step == self.config.steps
+        at_end = done or self._stop
         if self._due("log_every", at_end):
             self._log()
         self._settled = self.stream.state_dict(), dict(self._window.sums)
-        done = self.step == self.config.steps  # who asked to stop waits for neither of these
+        # who asked to stop waits for neither of these
         validates, samples = self._due("validate_every", done), self._due("sample_every", done)
         # saved before what might run out of memory
         if at_end or late or validates or samples or self._due("checkpoint_every"):
@@ -285,21 +285,18 @@ class VideoModelTrainer:
     def validate(self) -> None:
         """Log the held-out loss at every noise level, and what `evaluate` says; keep the best."""
         row: dict[str, float] = {"step": self.step}
-        try:
+        with self._spared("validation", torch.OutOfMemoryError):
             with self.evaluating(0):
                 if self.held_out is not None:
                     row |= self._held_out_loss()
                 if self._evaluate:
                     numbers = self._evaluate(self.model)
                     row |= {n: float(torch.as_tensor(v)) for n, v in numbers.items()}
-        except torch.OutOfMemoryError as error:
-            self._say(f"step {self.step}: no memory for validation ({error}); training goes on")
-            return
-        self._write(row)
+            self._write(row)
 
     def _held_out_loss(self) -> dict[str, float]:
         """Means over samples at each level and over levels; the same clips and noise every time."""
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, Tensor] = {}  # (sum, count)
         share = not distributed.is_sharded(self.parallel)  # shards must all work on every batch
         for number, batch in enumerate(self.held_out):
             if share and number % self.world != self.rank:
@@ -307,17 +304,14 @@ class VideoModelTrainer:
             for level in self.config.noise_levels:
                 draw = self.draw(number, level)
                 loss, _, _ = self._forward(batch, draw, self.task)
-                used = draw.levels is not None
-                size = _samples_in(batch) or 1
+                used, size = draw.levels is not None, _samples_in(batch) or 1
                 name = f"held_out_{level:g}" if used else "held_out"
-                total = sums.setdefault(name, [0.0, 0.0])
-                total[0], total[1] = total[0] + loss.item() * size, total[1] + size
+                sums[name] = sums.get(name, 0) + size * torch.tensor(
+                    [loss.item(), 1], dtype=torch.float64
+                )
                 if not used:  # not a loss of noise levels: once is enough
                     break
-        row = {}
-        for name in sorted(set().union(*distributed.gathered(list(sums)))):
-            total, count = distributed.summed(sums.get(name, [0.0, 0.0]), self.device)
-            row[name] = total / count
+        row = {n: (s / count).item() for n, (s, count) in distributed.added(sums).items()}
         if not row:
             raise ValueError("the held-out data has no batch")
         return {"held_out": sum(row.values()) / len(row)} | row
@@ -326,14 +320,20 @@ class VideoModelTrainer:
         """Let `sample` make its clips, and write them to samples/."""
         if self._sample is None:
             return
-        try:
+        folder = self.run.folder / "samples"
+        with self._spared("samples", torch.OutOfMemoryError, OSError):
             with self.evaluating(1):
-                clips = self._sample(self.model, self.step)
-        except torch.OutOfMemoryError as error:
-            self._say(f"step {self.step}: no memory for samples ({error}); training goes on")
-            return
-        if self.rank == 0:
-            monitor.write_samples(clips or (), self.run.folder / "samples", self.step, self._writer)
+                clips = self._sample(self.model, self.step) or ()
+            if self.rank == 0:
+                monitor.write_samples(clips, folder, self.step, self._writer)
+
+    @contextmanager
+    def _spared(self, what: str, *errors: type[Exception]) -> Iterator[None]:
+        """For what a training can do without when memory, or the disk, is full."""
+        try:
+            yield
+        except errors as error:
+            self._say(f"step {self.step} has no {what}: {error}; training goes on")
 
     @contextmanager
     def evaluating(self, purpose: int) -> Iterator[None]:
@@ -440,12 +440,10 @@ class VideoModelTrainer:
     def _write(self, row: dict[str, float]) -> None:
         if self.rank:
             return
-        try:
+        with self._spared("line in the log", OSError):
             self.run.log(row)
             for name, value in row.items() if self._writer is not None else ():
                 self._writer.add_scalar(name, value, self.step)
-        except OSError as error:
-            self._say(f"step {self.step} is not in the log: {error}; training goes on")
         if self._on_log:
             self._on_log(row)
         shown = (f"{n} {v:.5g}" for n, v in row.items() if n != "step" and "_band_" not in n)
