@@ -99,9 +99,7 @@ def predict_latte(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str
 class DiffusionObjective:
     """The loss of a discrete schedule, as a function of (model, batch, draw)."""
 
-    def __init__(
-        self, config: ObjectiveConfig, predict: Predict, features: Callable | None
-    ) -> None:
+    def __init__(self, config: ObjectiveConfig, predict: Predict, features: Callable | None):
         self.config, self.predict, self.features = config, predict, features
         if config.prediction != "flow":
             self.scheduler = config.scheduler()
@@ -113,8 +111,8 @@ class DiffusionObjective:
         clean = batch["latents"].float()
         levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
         self.scheduler.to(clean.device)
-        t = (levels * self.scheduler.num_timesteps).long()  # [B]
-        t = t.clamp(max=self.scheduler.num_timesteps - 1)
+        steps = self.scheduler.num_timesteps
+        t = (levels * steps).long().clamp(max=steps - 1)  # [B]
         noisy = self.scheduler.add_noise(clean, noise, t)
         output = self.predict(model, noisy, t, batch).float()
         parts = diffusion_loss(
@@ -206,9 +204,10 @@ def cogvideox_loss(scheduler: NoiseScheduler, output: Tensor, clean: Tensor, noi
 
 def frame_difference_loss(estimate: Tensor, clean: Tensor) -> Tensor:
     """Squared error of the differences between neighbouring frames, per sample [B]; clips are
-    [B, C, T, h, w]. Against the truth: penalising the differences themselves would reward a frozen
-    video."""
-    return (estimate.diff(dim=2) - clean.diff(dim=2)).square().flatten(1).mean(1)
+    [B, C, T, h, w]; 0 for a single frame. Against the truth: penalising the differences themselves
+    would reward a frozen video."""
+    error = (estimate.diff(dim=2) - clean.diff(dim=2)).square().flatten(1)
+    return error.sum(1) / max(1, error.shape[1])
 
 
 def alignment_loss(features: Callable[[Tensor], Tensor], estimate: Tensor, clean: Tensor) -> Tensor:
