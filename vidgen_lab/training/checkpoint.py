@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -33,6 +33,11 @@ from safetensors.torch import load_file, save
 from vidgen_lab import __version__
 from vidgen_lab.files import read_lines, write_files
 from vidgen_lab.paths import code_version
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one folder are the user's to avoid
+    fcntl = None
 
 FORMAT = "vidgen-lab training checkpoint 1"
 # What a resumed run may change without being another run: none of it touches a number.
@@ -71,8 +76,22 @@ class RunFolder:
         """Keep other runs out, as long as this process lives; RuntimeError if one is in."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as lock:
-            _lock(lock, self.folder)
+            if fcntl is not None:
+                self._lock(lock)
             yield
+
+    def _lock(self, file: TextIO) -> None:
+        try:  # of the process, not of the file: workers that outlive a killed run do not hold it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise RuntimeError(
+                f"another run (process {file.read().strip() or '?'}) trains in {self.folder}: wait "
+                "for it, stop it, or take another folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
 
     def agree(self, settings: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
         """Whether a run with these settings may begin here, or go on.
@@ -258,22 +277,3 @@ def _discard(path: Path) -> None:
         old = path.with_name(f".{uuid.uuid4().hex}.old")
         path.rename(old)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _lock(file: Any, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs in one folder are the user's to avoid
-        return
-    try:
-        # of the process, not of the file: workers that outlive a killed run do not hold it
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        raise RuntimeError(
-            f"another run (process {file.read().strip() or '?'}) trains in {folder}: wait for it, "
-            "stop it, or take another folder"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()

@@ -26,7 +26,6 @@ from vidgen_lab.training import distributed
 from vidgen_lab.training.stream import Draw, isolated_rng
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
-Weight = Callable[[Tensor, str, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,10 @@ class DiffusionObjective:
         parts = diffusion_loss(
             self.scheduler, output, clean, noise, noisy, t, self.config.vlb_weight
         )
-        loss = parts.mse * self._weight(t, output, clean, noisy)
+        loss = parts.mse  # also with the weighting "cogvideox": see cogvideox_loss
+        if self.config.weighting == "min_snr":
+            snr, gamma = self.scheduler.snr(t), self.config.min_snr_gamma
+            loss = loss * min_snr_weight(snr, self.config.prediction, gamma)
         numbers = {"mse": parts.mse}
         if parts.vlb is not None:
             loss = loss + self.config.vlb_weight * parts.vlb
@@ -135,12 +137,6 @@ class DiffusionObjective:
             # through the inverse of the normal distribution: one from each part, as before
             draw.levels = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
         return draw.levels
-
-    def _weight(self, t: Tensor, output: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        snr = self.scheduler.snr(t)
-        if self.config.weighting == "min_snr":
-            return min_snr_weight(snr, self.config.prediction, self.config.min_snr_gamma)
-        return torch.ones_like(snr)  # "cogvideox" is the same: see cogvideox_loss
 
     def _with_terms(
         self, loss: Tensor, numbers: dict[str, Tensor], estimate: Tensor, clean: Tensor,

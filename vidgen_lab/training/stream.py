@@ -249,14 +249,10 @@ class _SeededItems(Dataset):
 
 def _loader_in_order(loader: DataLoader, order: Iterator[Any], seed: int) -> DataLoader:
     """The same loader, but for the order of its keys."""
-    names = ("num_workers", "collate_fn", "pin_memory", "timeout")
+    names = ["num_workers", "collate_fn", "pin_memory", "timeout"]
+    names += ["multiprocessing_context", "prefetch_factor"] if loader.num_workers else []
     options = {name: getattr(loader, name) for name in names}
     options["worker_init_fn"] = partial(_end_with_training, loader.worker_init_fn)
-    if loader.num_workers:
-        options |= {
-            "multiprocessing_context": loader.multiprocessing_context,
-            "prefetch_factor": loader.prefetch_factor,
-        }
     by_batch = loader.batch_sampler is not None
     options |= {"batch_sampler": order} if by_batch else {"sampler": order, "batch_size": None}
     # a generator of its own: the default one would be the training's

@@ -171,9 +171,8 @@ def _read_pairs(listing: Path) -> list[dict[str, Any]]:
             f"{listing} has {len(prompts)} lines and {beside.name} has {len(videos)}: line n of "
             "one belongs to line n of the other, so a caption must not contain a line break"
         )
-    return [
-        {"path": v.strip() or None, "text": p} for p, v in zip(prompts, videos, strict=True)
-    ]  # fmt: skip
+    pairs = zip(prompts, videos, strict=True)
+    return [{"path": video.strip() or None, "text": prompt} for prompt, video in pairs]
 
 
 def _lines(path: Path) -> list[str]:
