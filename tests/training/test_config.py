@@ -149,15 +149,19 @@ def test_a_video_with_two_captions_is_learnt_with_both(tmp_path):
 
     clips = tmp_path / "clips"
     size = ["--width", "32", "--height", "16", "--frames", "4"]
-    assert main(["toyworld", str(clips), "--count", "1", *size]) == 0
-    (row,) = map(json.loads, (clips / "metadata.jsonl").read_text().splitlines())
-    rows = [row | {"text": "a red ball"}, row | {"text": "a thing"}]
+    assert main(["toyworld", str(clips), "--count", "2", *size]) == 0
+    lines = (clips / "metadata.jsonl").read_text().splitlines()
+    captions = ("a red ball", "a thing")
+    rows = [json.loads(line) | {"text": caption} for line in lines for caption in captions]
     (clips / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = config_module.DatasetConfig(
-        str(clips), held_out_clips=0, num_frames=4, height=16, width=32, caption_dropout=0.0
+        str(clips), held_out_clips=1, num_frames=4, height=16, width=32, caption_dropout=0.0
     )
     parts = Parts.load("toy-latte", config.max_text_length, torch.device("cpu"))
-    data = build_dataset(config, parts, tmp_path / "run", 0)[0].dataset
-    for n, row in enumerate(rows):
-        text = parts.text.encode(row["text"])
-        assert torch.allclose(data[n]["text"], text.embeddings[0], atol=1e-6)
+    loader, (held_out,) = build_dataset(config, parts, tmp_path / "run", 0)
+    items = [loader.dataset[n] for n in range(2)]
+    for item, caption in zip(items, captions, strict=True):
+        text = parts.text.encode(caption)
+        assert torch.allclose(item["text"], text.embeddings[0], atol=1e-6)
+    # and it is either learnt or held out
+    assert len(held_out["id"]) == 2 and not {*held_out["id"]} & {item["id"] for item in items}

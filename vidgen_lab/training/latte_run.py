@@ -84,14 +84,17 @@ def build_dataset(
     if config.held_out:
         kept = read_clips(config.held_out)
     else:
-        order = rng(seed, "held out").permutation(len(records))
-        if len(records) <= config.held_out_clips:
+        videos: dict[str, list[ClipRecord]] = {}  # one may be listed with several captions
+        for record in records:
+            videos.setdefault(record.id, []).append(record)
+        if len(videos) <= config.held_out_clips:
             raise ValueError(
-                f"{config.folder} has {len(records)} clips, and dataset.held_out_clips="
+                f"{config.folder} has {len(videos)} clips, and dataset.held_out_clips="
                 f"{config.held_out_clips} keeps all of them from training: add clips, or keep fewer"
             )
-        kept = [records[n] for n in order[: config.held_out_clips]]
-        records = [records[n] for n in sorted(order[config.held_out_clips :])]
+        listed, order = list(videos.values()), rng(seed, "held out").permutation(len(videos))
+        kept = [record for n in order[: config.held_out_clips] for record in listed[n]]
+        records = [record for n in sorted(order[config.held_out_clips :]) for record in listed[n]]
     found = assign(records, [bucket], config.max_upscale)
     fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
     folder.mkdir(parents=True, exist_ok=True)
