@@ -1,6 +1,7 @@
 """The training loop: exact after a kill, exact in several parts, loud about what is wrong."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -432,6 +433,14 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
         time.sleep(0.1)
     else:
         pytest.fail(f"{pids} are still there")
+
+
+def test_workers_do_not_outlive_a_training(tmp_path):
+    before, x = multiprocessing.active_children(), torch.zeros(24, 5)
+    loader = DataLoader(TensorDataset(x, x), 4, num_workers=2)
+    trainer = regression(tmp_path, data=loader)
+    trainer.fit()
+    assert multiprocessing.active_children() == before and trainer.stream.position == 6
 
 
 def test_workers_leave_ctrl_c_to_the_training(tmp_path):

@@ -204,6 +204,10 @@ class BatchStream:
                 "resume with the same data and settings, or begin a new run"
             )
         self.position, self.epoch, self.place = state["position"], state["epoch"], state["place"]
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; the next batch is still the next one."""
         self._batches = None
 
 

@@ -17,7 +17,7 @@ average of the weights.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,8 @@ class VideoModelTrainer:
         """
         self._stop = False
         held = nullcontext() if self.rank else self.run.held()
-        with held, explaining_dead_workers(), monitor.interruptions() as asked:
+        workers = closing(self.stream)  # they shall not outlive the training
+        with held, workers, explaining_dead_workers(), monitor.interruptions() as asked:
             begun = self._begin(allow)
             board = self.config.tensorboard and self.rank == 0
             self._writer = monitor.board(self.run.folder, begun) if board else None
