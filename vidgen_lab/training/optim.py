@@ -58,20 +58,22 @@ def enable_checkpointing(model: nn.Module) -> None:
 # learning rates ---------------------------------------------------------------------------------
 
 
-def warmup_constant(step: int, steps: int, warmup: int = 0) -> float:
-    """Linear warm-up to 1, then 1. Step 0 already moves: its factor is 1 / warmup."""
-    return min(1.0, (step + 1) / max(1, warmup))
-
-
 def warmup_cosine(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
-    """Warm-up to 1, then half a cosine to `floor` after the last step, and `floor` ever after."""
-    fallen = floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * _progress(step, steps, warmup)))
-    return warmup_constant(step, steps, warmup) * fallen
+    """Linear warm-up to 1, then half a cosine to `floor` at the last step, and `floor` ever after.
+
+    Step 0 already moves: its factor is 1 / warmup.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def warmup_exponential(step: int, steps: int, warmup: int = 0, floor: float = 0.01) -> float:
-    """Warm-up to 1, then the same share of the rest at every step, to `floor` at the end."""
-    return warmup_constant(step, steps, warmup) * floor ** _progress(step, steps, warmup)
+    """Linear warm-up to 1, then the same share of the rest at every step, to `floor` at the end."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return floor ** min(1.0, (step - warmup) / max(1, steps - warmup))
 
 
 def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay_share: float = 0.4) -> float:
@@ -81,12 +83,12 @@ def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay_share: flo
     """
     start = steps * (1 - decay_share)
     decay = 1.0 if step < start else max(0.0, (steps - step) / max(1e-9, steps - start))
-    return warmup_constant(step, steps, warmup) * decay
+    return min(1.0, (step + 1) / max(1, warmup)) * decay
 
 
-def _progress(step: int, steps: int, warmup: int) -> float:
-    """The share 0 .. 1 of what comes after the warm-up that is done."""
-    return min(1.0, max(0, step - warmup) / max(1, steps - warmup))
+def warmup_constant(step: int, steps: int, warmup: int = 0) -> float:
+    """Linear warm-up to 1, then 1."""
+    return min(1.0, (step + 1) / max(1, warmup))
 
 
 SCHEDULES = {
