@@ -167,6 +167,7 @@ COMMANDS = (
 
 EXPECTED = (
     argparse.ArgumentError, ValueError, OSError, RuntimeError, MemoryError, ImportError,
+    FloatingPointError,
 )  # fmt: skip
 
 

@@ -50,6 +50,26 @@ def load(
         return _with_tuples(OmegaConf.to_object(config))
 
 
+def listed(folder: Path) -> dict[str, str]:
+    """The YAML files of a folder: name and first line of comment."""
+    files = sorted(folder.glob("*.yaml"))
+    return {f.stem: f.read_text("utf-8").partition("\n")[0].lstrip("# ") for f in files}
+
+
+def load_listed(
+    schema: type[T], folder: Path, source: str | Path, overrides: Sequence[str] = ()
+) -> T:
+    """As `load`: from a YAML file, or else the one of this name in a folder.
+
+    Raises FileNotFoundError naming what is in the folder, or ConfigError.
+    """
+    for path in (Path(source), folder / f"{source}.yaml"):
+        if path.is_file():
+            return load(schema, path, overrides)
+    known = ", ".join(listed(folder))
+    raise FileNotFoundError(f"no configuration {source}; listed {folder.name}: {known}")
+
+
 @contextmanager
 def _naming(where: str) -> Iterator[None]:
     """Errors of the block, a `__post_init__` among them, as one line that begins with `where`."""
@@ -225,4 +245,4 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).partition("\n    full_key")[0].split())
 
 
-__all__ = ["MISSING", "ConfigError", "check_ranges", "load", "read_yaml"]
+__all__ = ["MISSING", "ConfigError", "check_ranges", "listed", "load", "load_listed", "read_yaml"]

@@ -1,11 +1,12 @@
 """Files that appear whole or not at all, whatever happens while they are written; plain values."""
 
 import hashlib
+import json
 import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,16 @@ def file_sha256(path: Path) -> str:
     """The sha256 of a file's content as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line, without lines that a kill or a full disk cut short;
+    none if there is no file."""
+    rows = []
+    for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        with suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from vidgen_lab.files import file_sha256, plain
 
@@ -49,13 +49,14 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, "value": plain(value)}, sort_keys=True).encode()
         with self.file.open("ab+") as file:
-            torn = _torn(file)
-            place = file.seek(0, os.SEEK_END) + torn
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            torn = file.read() not in (b"", b"\n")  # whether the last line lacks its end
             file.write(b"\n" * torn + line + b"\n")
             file.flush()
             if self.durable:
                 os.fsync(file.fileno())
-        self._places[_short(key)] = self._number(self.file) << 48 | place
+        self._places[_short(key)] = self._number(self.file) << 48 | end + torn
         self._latest = (key, json.loads(line)["value"])
 
     def _index(self, path: Path) -> None:
@@ -113,14 +114,6 @@ class FileHashes:
 
 def _short(key: str) -> bytes:
     return hashlib.blake2b(key.encode(), digest_size=16).digest()
-
-
-def _torn(file: BinaryIO) -> bool:
-    """Whether the last line of an open file lacks its end."""
-    if file.seek(0, os.SEEK_END) == 0:
-        return False
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) != b"\n"
 
 
 def key_of(*parts: Any) -> str:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 import vidgen_lab
 from vidgen_lab.cli import main
@@ -31,11 +32,14 @@ def test_what_is_mistyped_is_refused_with_the_nearest_name():
         ("training.acumulation=8", "did you mean training.accumulation"),
         ("optimizer.learning_rate=abc", "optimizer.learning_rate cannot be 'abc'"),
         ("diffusion.prediction=eps", "diffusion.prediction cannot be 'eps'"),
-        ("training.steps=0", "steps must be at least 1"),
+        ("training.steps=0", "steps must be 1 or more"),
+        ("training.seed=-1", "seed must lie in"),
+        ("dataset.epochs=0", "epochs must be 1 or more"),
+        ("diffusion.expert_boundary=875", "expert_boundary must lie in 0..1"),
     ):
         with pytest.raises(ConfigError, match=said):
             load_run("tiny", [pair])
-    with pytest.raises(FileNotFoundError, match="no configuration tinny; listed: latte_s2"):
+    with pytest.raises(FileNotFoundError, match="no configuration tinny; listed configs: latte_s2"):
         load_run("tinny")
     config = load_run("tiny", ["optimizer.learning_rate=1e-4"])
     assert config.optimizer.learning_rate == 1e-4  # not the text, as plain YAML has it
@@ -78,7 +82,11 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     assert done[0] == (
         ["optimizer.learning_rate=0.1", "training.seed=0"], "learning_rate=0.1,seed=0"
     )  # fmt: skip
+    with (tmp_path / "sweep.jsonl").open("a") as file:
+        file.write('{"key": "torn')
     assert rows == sweep(grid, run, tmp_path) and len(done) == 5
+    sweep(grid, run, tmp_path, {"training": {"steps": 7}})  # other settings, other results
+    assert len(done) == 9
 
 
 def test_schedules_start_at_once_and_end_where_they_say():
@@ -88,6 +96,14 @@ def test_schedules_start_at_once_and_end_where_they_say():
         last = {"constant": 1.0, "stable_decay": 0.0}.get(name, 0.1)
         assert factor(100) == pytest.approx(last) == factor(250)
         OptimizerConfig(schedule=name, warmup=100).factor(100)(100)  # no division by zero
+    for wrong, said in (
+        ({"schedule": "exponential", "end": 0.0}, "never reaches end=0"),
+        ({"end": -0.5}, "end must lie in 0..1"),
+        ({"decay_share": 2.0}, "decay_share must lie"),
+        ({"warmup": -3}, "warmup must be 0 or more"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            OptimizerConfig(**wrong)
 
 
 def test_the_command_trains_and_goes_on(tmp_path, capsys):
@@ -111,6 +127,9 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     few = ["dataset.held_out_clips=8", f"output={tmp_path / 'other'}"]
     assert main([*line, *few]) == 1
     assert "has 8 clips, and dataset.held_out_clips=8 keeps all" in capsys.readouterr().err
+    wild = ["optimizer.learning_rate=1e30", "diffusion.prediction=x0", "training.steps=40"]
+    assert main([*line, *wild, f"output={tmp_path / 'wild'}"]) == 1
+    assert "error: the gradient is not finite" in capsys.readouterr().err
     assert main([*line[:2], "dataset.folder=nowhere"]) == 1
     assert "no folder nowhere" in capsys.readouterr().err
 
@@ -123,3 +142,26 @@ def test_two_experts_part_where_the_schedule_has_their_level(tmp_path):
     pairs += ["dataset.height=16", "dataset.width=32", "training.tensorboard=false"]
     pairs += ["diffusion.num_timesteps=200", "diffusion.expert_boundary=0.75"]
     assert build_trainer(load_run("tiny", pairs)).model.boundary == 150
+
+
+def test_a_video_with_two_captions_is_learnt_with_both(tmp_path):
+    from vidgen_lab.training.latte_run import Parts, build_dataset
+
+    clips = tmp_path / "clips"
+    size = ["--width", "32", "--height", "16", "--frames", "4"]
+    assert main(["toyworld", str(clips), "--count", "2", *size]) == 0
+    lines = (clips / "metadata.jsonl").read_text().splitlines()
+    captions = ("a red ball", "a thing")
+    rows = [json.loads(line) | {"text": caption} for line in lines for caption in captions]
+    (clips / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = config_module.DatasetConfig(
+        str(clips), held_out_clips=1, num_frames=4, height=16, width=32, caption_dropout=0.0
+    )
+    parts = Parts.load("toy-latte", config.max_text_length, torch.device("cpu"))
+    loader, (held_out,) = build_dataset(config, parts, tmp_path / "run", 0)
+    items = [loader.dataset[n] for n in range(2)]
+    for item, caption in zip(items, captions, strict=True):
+        text = parts.text.encode(caption)
+        assert torch.allclose(item["text"], text.embeddings[0], atol=1e-6)
+    # and it is either learnt or held out
+    assert len(held_out["id"]) == 2 and not {*held_out["id"]} & {item["id"] for item in items}

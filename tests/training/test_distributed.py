@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.training import killable
 from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.objectives import TwoExperts
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.parallel.context import (
     cut_sequence,
@@ -24,7 +25,7 @@ from vidgen_lab.training.trainer import VideoModelTrainer
 
 CONFIG = TrainingConfig(
     steps=4, precision="no", tensorboard=False, measure=False, log_every=1, checkpoint_every=2,
-    ema_decay=0.9, validate_every=2,
+    ema_decay=0.9, validate_every=1,
 )  # fmt: skip
 
 
@@ -86,8 +87,32 @@ def trained(folder, **changes):
         result = VideoModelTrainer(
             Stack(), loss, batches, folder, replace(CONFIG, steps=steps, **changes),
             optimizers=OptimizerConfig(learning_rate=0.01, warmup=0), held_out=batches[:3],
+            evaluate=lambda model: {"alone": model(batches[0]).square().mean()},
         ).fit(allow=["training.steps"])  # fmt: skip
-    return [[row[n] for row in result.history if n in row] for n in ("loss", "held_out")]
+    return [[row[n] for row in result.history if n in row] for n in ("loss", "held_out", "alone")]
+
+
+def experts_trained(folder, **changes):
+    """Two experts on batches of one sample, so that one of them is idle, or both in turn are; the
+    loss has another number in every second micro-batch."""
+    generator = torch.Generator().manual_seed(3)
+    batches = [{"id": [str(n)], "x": torch.randn(1, 5, generator=generator)} for n in range(6)]
+
+    class Told(Stack):
+        def forward(self, x, t):
+            return super().forward(F.dropout(x, 0.2, self.training))
+
+    def loss(model, batch, draw):
+        level = draw.uniform(1)
+        losses = (model(batch["x"], level * 1000) - batch["x"].sin()).square().mean(1)
+        return losses, {f"of_{'even' if draw.number % 2 == 0 else 'odd'}": losses}
+
+    result = VideoModelTrainer(
+        TwoExperts(Told(), Told(), 0.5), loss, batches, folder,
+        replace(CONFIG, steps=6, validate_every=0, **changes),
+        optimizers=OptimizerConfig(learning_rate=0.05, warmup=0),
+    ).fit()  # fmt: skip
+    return [[row[n] for row in result.history] for n in ("loss", "of_even", "of_odd", "grad_norm")]
 
 
 def work(folder, rank, port, world):
@@ -101,6 +126,10 @@ def work(folder, rank, port, world):
     kinds = {"ulysses": ulysses_attention, "ring": ring_attention}
     found = {name: gradients_of(attend, cut=True) for name, attend in kinds.items()}
     found["losses"] = trained(folder / "fsdp", strategy="fsdp")
+    for strategy in ("fsdp", "ddp"):
+        found[f"experts {strategy}"] = experts_trained(
+            folder / f"two {strategy}", strategy=strategy
+        )
     if rank == 0:
         torch.save(found, folder / "found.pt")
     dist.barrier()
@@ -134,3 +163,12 @@ def test_shards_train_as_one_process_does_and_come_back_from_whole_checkpoints(t
         shards, whole = load_file(folder / "fsdp" / file), load_file(tmp_path / file)
         assert shards.keys() == whole.keys()
         assert all(torch.allclose(shards[n], whole[n], atol=1e-6) for n in whole)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_an_expert_that_one_process_has_no_sample_for_learns_as_in_one_process(
+    two, tmp_path, strategy
+):
+    alone = experts_trained(tmp_path, accumulation=2)
+    for one, other in zip(two[1][f"experts {strategy}"], alone, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)

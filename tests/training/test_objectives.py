@@ -126,6 +126,7 @@ def test_learned_variance_is_scored_beside_the_mean():
 def test_frozen_video_is_not_rewarded_by_the_frame_difference_term():
     frozen = CLIPS.mean(2, keepdim=True).expand_as(CLIPS)
     assert frame_difference_loss(CLIPS, CLIPS).max() == 0
+    assert frame_difference_loss(CLIPS[:, :, :1], -CLIPS[:, :, :1]).tolist() == [0] * 8  # not NaN
     assert frame_difference_loss(CLIPS + 1.0, CLIPS).max() < 1e-10  # how they follow, not what
     assert frame_difference_loss(frozen, CLIPS).min() > 0.5
     config = ObjectiveConfig(frame_difference=1.0, alignment=1.0)

@@ -97,6 +97,13 @@ def test_what_each_strategy_shares():
     assert "heads" in str(pytest.raises(ValueError, plan_training, strategy="tensor", gpus=7).value)
     with pytest.raises(ValueError, match="Latte-XL/2"):
         plan_training("Latte-XXL/2")
+    for wrong, said in (
+        ({"rank": -4}, "rank -4: nothing"),
+        ({"gpus": 0}, "0 GPUs"),
+        ({"width": -8}, "480x-8 pixels"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plan_training(**wrong)
 
 
 def test_the_command_says_what_fits(capsys):

@@ -1,10 +1,13 @@
 """The training loop: exact after a kill, exact in several parts, loud about what is wrong."""
 
 import json
+import multiprocessing
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from vidgen_lab.paths import code_version
 from vidgen_lab.training.checkpoint import CheckpointError
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
-from vidgen_lab.training.stream import explaining_dead_workers
+from vidgen_lab.training.stream import BatchStream, explaining_dead_workers
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 PLAIN = TrainingConfig(
@@ -181,9 +184,12 @@ def test_an_interrupt_finishes_the_step_saves_and_leaves_usable_objects(tmp_path
         if row["step"] == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    trainer, before = regression(tmp_path, on_log=interrupting), signal.getsignal(signal.SIGINT)
+    held_out = iter([(torch.ones(2, 5), torch.zeros(2, 5))])  # to be gone through twice
+    config, before = replace(PLAIN, validate_every=6), signal.getsignal(signal.SIGINT)
+    trainer = regression(tmp_path, config, on_log=interrupting, held_out=held_out)
     result = trainer.fit()
     assert result.interrupted and result.step in (3, 4)
+    assert not any("held_out" in row for row in result.history[1:])  # nobody is kept waiting
     assert "run again to go on" in capsys.readouterr().out
     assert signal.getsignal(signal.SIGINT) is before
     trainer.model(torch.zeros(1, 5))
@@ -197,18 +203,19 @@ def test_a_step_that_broke_off_is_done_again(tmp_path):
     broken = []
 
     def loss(model, batch, draw):
-        if draw.number == 1 and not broken:
+        if draw.number == 3 and not broken:  # the second part of the second step
             broken.append(True)
             raise RuntimeError("broke")
         return (model(batch[0]) - batch[1]).square().mean(1)
 
-    trainer = regression(tmp_path / "a", loss=loss)
+    config = replace(PLAIN, accumulation=2)
+    trainer = regression(tmp_path / "a", config, loss=loss)
     with pytest.raises(RuntimeError, match="broke"):
         trainer.fit()
-    trainer.fit()
-    whole = regression(tmp_path / "b")
-    whole.fit()
+    rows, whole = trainer.fit().history, regression(tmp_path / "b", config)
+    losses = [(row["step"], row["loss"]) for row in whole.fit().history]
     assert torch.equal(weights(trainer), weights(whole))
+    assert [(row["step"], row["loss"]) for row in rows] == losses
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
@@ -269,6 +276,8 @@ def test_what_is_not_finite_is_named_or_left_out(tmp_path):
     trainer = regression(tmp_path / "b", skipping, **options)
     trainer.fit()
     assert (trainer.step, trainer.updates, trainer.ema.updates) == (6, 4, 4)
+    ids_first = [{"id": ["a", "b"], "scale": torch.tensor(2.0), "x": x}]  # no tensors of a batch
+    assert regression(tmp_path / "d", loss=loss, data=ids_first).fit().step == 6
     assert weights(trainer).isfinite().all()
     with pytest.raises(FloatingPointError, match="not finite at step 9"):
         regression(tmp_path / "c", replace(skipping, steps=20), loss=loss, data=batches[1:2]).fit()
@@ -326,6 +335,64 @@ def test_a_full_disk_costs_a_checkpoint_not_the_run(tmp_path, monkeypatch, capsy
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
+def test_a_full_disk_costs_a_line_of_the_log_not_the_run(tmp_path, monkeypatch, capsys):
+    trainer, make, full = regression(tmp_path), Path.mkdir, []
+    log = trainer.run.log
+
+    def mkdir(path, *args, **options):
+        if path.suffix == ".part" and not full:
+            full.append(True)
+            raise OSError(28, "No space left on device")
+        make(path, *args, **options)
+
+    def torn(row):
+        if row["step"] == 3:
+            with trainer.run.log_file.open("a") as file:
+                file.write('{"step": 3, "lo\n')
+            raise OSError(28, "No space left on device")
+        log(row)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(trainer.run, "log", torn)
+    assert [row["step"] for row in trainer.fit().history] == [1, 2, 4, 5, 6]
+    said = capsys.readouterr().out
+    assert "step 2 was not written" in said and "step 3 has no line in the log: [Errno 28]" in said
+
+
+def test_a_damaged_checkpoint_does_not_push_out_the_good_ones(tmp_path):
+    config = replace(PLAIN, keep_last=1)
+    regression(tmp_path, config).fit()
+    checkpoints = tmp_path / "checkpoints"
+    shutil.copytree(checkpoints / "step_00000006", checkpoints / "step_00000099")
+    (checkpoints / "step_00000099/model.safetensors").write_bytes(b"torn")
+    longer = replace(config, steps=8)
+    with pytest.warns(UserWarning, match="is damaged"):
+        regression(tmp_path, longer).fit(allow=["training.steps"])
+    kept = {path.name for path in checkpoints.iterdir()}
+    assert kept == {"step_00000008", "step_00000099"}
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"holds checkpoints, but .*run\.json is not there"):
+        regression(tmp_path, longer).fit()
+    assert {path.name for path in checkpoints.iterdir()} == kept
+
+
+def test_a_changed_run_goes_on_or_says_why_not(tmp_path):
+    regression(tmp_path, replace(PLAIN, steps=2)).fit()
+    about = (tmp_path / "run.json").read_text()
+    allow = ["training.steps", "training.precision"]
+    with pytest.raises(ValueError, match="batch size changed since"):
+        regression(tmp_path, size=6).fit(allow)
+
+    def sgd(model):
+        return {"sgd": torch.optim.SGD(model.parameters(), 0.1)}
+
+    with pytest.raises(CheckpointError, match="has no optimizer_sgd"):
+        regression(tmp_path, optimizers=sgd).fit(allow)
+    assert (tmp_path / "run.json").read_text() == about  # so the run goes on as it was
+    half = replace(PLAIN, steps=4, precision="fp16")  # which scales losses, and before it did not
+    assert regression(tmp_path, half).fit(allow).resumed_from == 2
+
+
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
     held_out = [(torch.ones(1, 5), torch.zeros(1, 5))]
     config = replace(PLAIN, steps=8, keep_last=2, validate_every=2)
@@ -346,8 +413,11 @@ def test_a_gpu_that_is_not_there_and_no_data_are_one_clear_line(tmp_path):
         VideoModelTrainer(nn.Linear(1, 1), print, [], tmp_path, PLAIN).fit()
     with pytest.raises(ValueError, match="nothing to train"):
         regression(tmp_path, model=nn.Linear(5, 5).requires_grad_(False))
-    with pytest.raises(ValueError, match="steps must be at least 1"):
+    with pytest.raises(ValueError, match="steps must be 1 or more"):
         replace(PLAIN, steps=0)
+    for wrong in ({"max_grad_norm": -1.0}, {"checkpoint_every": -1}, {"noise_levels": ()}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            replace(PLAIN, **wrong)
 
 
 def test_workers_end_with_a_training_that_is_killed(tmp_path):
@@ -363,6 +433,24 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
         time.sleep(0.1)
     else:
         pytest.fail(f"{pids} are still there")
+
+
+def test_workers_do_not_outlive_a_training(tmp_path):
+    before, x = multiprocessing.active_children(), torch.zeros(24, 5)
+    loader = DataLoader(TensorDataset(x, x), 4, num_workers=2)
+    trainer = regression(tmp_path, data=loader)
+    trainer.fit()
+    assert multiprocessing.active_children() == before and trainer.stream.position == 6
+
+
+def test_workers_leave_ctrl_c_to_the_training(tmp_path):
+    stream = BatchStream(DataLoader(killable.Noted(tmp_path), 4, num_workers=1))
+    next(stream)
+    (worker,) = tmp_path.iterdir()
+    os.kill(int(worker.name), signal.SIGINT)
+    for _ in range(6):
+        next(stream)
+    assert [path.name for path in tmp_path.iterdir()] == [worker.name]
 
 
 def test_a_worker_that_dies_is_reported(tmp_path):

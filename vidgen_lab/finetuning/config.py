@@ -78,18 +78,9 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> FinetuneCo
 
     Raises FileNotFoundError naming the recipes there are, or ConfigError.
     """
-    path = Path(source)
-    if not path.is_file():
-        named = RECIPES / f"{source}.yaml"
-        if not named.is_file():
-            raise FileNotFoundError(
-                f"there is no configuration {source}; recipes: {', '.join(recipes())}"
-            )
-        path = named
-    return settings.load(FinetuneConfig, path, overrides)
+    return settings.load_listed(FinetuneConfig, RECIPES, source, overrides)
 
 
 def recipes() -> dict[str, str]:
     """The configurations that come with the package: name and first line of comment."""
-    files = sorted(RECIPES.glob("*.yaml"))
-    return {file.stem: file.read_text("utf-8").partition("\n")[0].lstrip("# ") for file in files}
+    return settings.listed(RECIPES)

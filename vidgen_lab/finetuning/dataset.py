@@ -12,7 +12,7 @@ from typing import Literal
 from vidgen_lab.files import write_files
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
-from vidgen_lab.training.data.clips import ClipRecord, problems_in, read_clips
+from vidgen_lab.training.data.clips import ClipRecord, examine
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.writer import write_clip
 
@@ -84,12 +84,12 @@ def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Un
     Raises ValueError naming every entry that cannot be read, or when no clip fits,
     FileNotFoundError without a list.
     """
-    if problems := problems_in(config.folder):
+    records, problems = examine(config.folder)
+    if problems:
         raise ValueError(
             f"{len(problems)} entries of {config.folder} cannot be trained on:\n  "
             + "\n  ".join(problems)
         )
-    records = read_clips(config.folder)
     images = _images(config.folder, records)
     bucket = Bucket(config.num_frames, config.height, config.width)
     found = assign(records, [bucket], config.max_upscale)

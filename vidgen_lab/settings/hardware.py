@@ -68,6 +68,10 @@ def probe() -> Probe:
         vram = properties.total_memory / GIB
     elif torch.backends.mps.is_available():
         device = "mps"
+    if hasattr(os, "sched_getaffinity"):  # containers and `taskset` hand out fewer cores
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     ram = min(psutil.virtual_memory().total, _container_memory_limit())
     return Probe(
         device=device,
@@ -76,7 +80,7 @@ def probe() -> Probe:
         vram_gib=round(vram, 2),
         ram_gib=round(ram / GIB, 2),
         disk_gib=round(free_disk_gib(hub_cache_dir()), 1),
-        cores=_usable_cores(),
+        cores=cores,
     )
 
 
@@ -92,13 +96,6 @@ def free_disk_gib(folder: Path) -> float:
     folder = Path(folder).absolute()
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     return shutil.disk_usage(existing).free / GIB
-
-
-def _usable_cores() -> int:
-    try:  # containers and `taskset` hand out fewer cores than the machine has
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        return os.cpu_count() or 1
 
 
 def _container_memory_limit() -> float:

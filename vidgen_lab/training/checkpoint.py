@@ -23,15 +23,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from vidgen_lab import __version__
-from vidgen_lab.files import write_files
+from vidgen_lab.files import read_lines, write_files
 from vidgen_lab.paths import code_version
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one folder are the user's to avoid
+    fcntl = None
 
 FORMAT = "vidgen-lab training checkpoint 1"
 # What a resumed run may change without being another run: none of it touches a number.
@@ -60,6 +66,7 @@ class RunFolder:
         self.folder = Path(folder)
         self.log_file = self.folder / "log.jsonl"
         self.checkpoints = self.folder / "checkpoints"
+        self._about = self.folder / "run.json"
         self.id = ""
 
     # one run at a time ----------------------------------------------------------------------
@@ -69,36 +76,55 @@ class RunFolder:
         """Keep other runs out, as long as this process lives; RuntimeError if one is in."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("a+") as lock:
-            _lock(lock, self.folder)
+            if fcntl is not None:
+                self._lock(lock)
             yield
 
+    def _lock(self, file: TextIO) -> None:
+        try:  # of the process, not of the file: workers that outlive a killed run do not hold it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise RuntimeError(
+                f"another run (process {file.read().strip() or '?'}) trains in {self.folder}: wait "
+                "for it, stop it, or take another folder"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+
     def agree(self, settings: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
-        """Begin this run, or go on with the one here if its settings are the same.
+        """Whether a run with these settings may begin here, or go on.
 
         allow: dotted names of settings that may have changed. Returns what changed, as
-        {name: (before, now)}. Raises ValueError with the difference otherwise.
+        {name: (before, now)}. Raises ValueError with the difference otherwise, and for checkpoints
+        of which run.json does not tell whose they are.
         """
-        file, plain = self.folder / "run.json", json.loads(json.dumps(settings, default=str))
-        before = json.loads(file.read_text("utf-8")) if file.exists() else None
-        if before is None or not any(self._candidates()):
+        if not self._candidates():
             self.id = uuid.uuid4().hex
-            changed = {}
-        else:
-            self.id = before["id"]
-            changed = difference(before["settings"], plain)
-            allowed = (*allow, *FREE_SETTINGS)
-            refused = [n for n in changed if n not in allowed and n.split(".")[-1] not in allowed]
-            if refused:
-                lines = "\n".join(f"  {n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
-                names = ", ".join(repr(name) for name in refused)
-                raise ValueError(
-                    f"{self.folder} holds a run with other settings:\n{lines}\nSet them back, take "
-                    f"another folder, or go on all the same with allow=({names},)"
-                )
-        about = {"id": self.id, "version": __version__, "code": code_version()}
-        about |= {"torch": torch.__version__, "settings": plain}
-        write_files({file: json.dumps(about, indent=2) + "\n"})
+            return {}
+        if not self._about.exists():
+            raise ValueError(
+                f"{self.checkpoints} holds checkpoints, but {self._about} is not there to say of "
+                "which run: put it back, or take another folder"
+            )
+        before = json.loads(self._about.read_text("utf-8"))
+        self.id, changed = before["id"], difference(before["settings"], _plain(settings))
+        allowed = {*allow, *FREE_SETTINGS}
+        if refused := [n for n in changed if not {n, n.rpartition(".")[2]} & allowed]:
+            lines = "\n".join(f"  {n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
+            names = ", ".join(map(repr, refused))
+            raise ValueError(
+                f"{self.folder} holds a run with other settings:\n{lines}\nSet them back, take "
+                f"another folder, or go on all the same with allow=({names},)"
+            )
         return changed
+
+    def tell(self, settings: Mapping[str, Any]) -> None:
+        """Write down who this run is."""
+        about = {"id": self.id, "version": __version__, "code": code_version()}
+        about |= {"torch": torch.__version__, "settings": _plain(settings)}
+        write_files({self._about: json.dumps(about, indent=2) + "\n"})
 
     # log ------------------------------------------------------------------------------------
 
@@ -108,14 +134,8 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def history(self) -> list[dict[str, float]]:
-        """All lines of the log; a last one that a kill cut short is left out."""
-        rows = []
-        for line in self.log_file.read_text("utf-8").splitlines() if self.log_file.exists() else ():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
+        """All lines of the log that are whole."""
+        return read_lines(self.log_file)
 
     def was_measured(self, step: int) -> bool:
         """Whether the log has the held-out loss of a step."""
@@ -123,9 +143,8 @@ class RunFolder:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines that will be written again."""
-        if self.log_file.exists():
-            kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
-            write_files({self.log_file: "".join(kept)})
+        kept = [json.dumps(row) + "\n" for row in self.history() if row["step"] <= step]
+        write_files({self.log_file: "".join(kept)})
 
     # checkpoints ----------------------------------------------------------------------------
 
@@ -143,8 +162,8 @@ class RunFolder:
         """
         final = self.checkpoints / f"step_{step:08d}"
         part = self.checkpoints / f".{uuid.uuid4().hex}.part"
-        part.mkdir(parents=True)
         try:
+            part.mkdir(parents=True)
             files = {f"{n}.safetensors": save(_own(t)) for n, t in tensors.items()}
             files |= {f"{name}.pt": _pickled(state) for name, state in states.items()}
             about = {name: [len(data), zlib.crc32(data)] for name, data in files.items()}
@@ -160,7 +179,7 @@ class RunFolder:
             ) from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        self._remove_old(keep_last)
+        self._remove_old(step, keep_last)
 
     def latest(self) -> "Checkpoint | None":
         """The newest whole checkpoint of this run; warns of every newer one that is not."""
@@ -183,9 +202,10 @@ class RunFolder:
         found = self.checkpoints.glob("step_" + "[0-9]" * 8)
         return sorted((path for path in found if path.is_dir()), reverse=True)
 
-    def _remove_old(self, keep_last: int) -> None:
-        best = f"step_{self.best_step():08d}"
-        for path in self._candidates()[max(1, keep_last) :]:
+    def _remove_old(self, step: int, keep_last: int) -> None:
+        """What is newer than `step` was passed over: it does not count, and is not touched."""
+        best, last = f"step_{self.best_step():08d}", f"step_{step:08d}"
+        for path in [p for p in self._candidates() if p.name <= last][max(1, keep_last) :]:
             if path.name != best:
                 _discard(path)
         for left in (*self.checkpoints.glob(".*.old"), *self.checkpoints.glob(".*.part")):
@@ -210,7 +230,8 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} belongs to another run or another program")
         for name, (size, checksum) in self.files.items():
             file = self.path / name
-            if not file.is_file() or file.stat().st_size != size or _crc32(file) != checksum:
+            whole = file.is_file() and file.stat().st_size == size
+            if not whole or zlib.crc32(np.memmap(file, mode="r")) != checksum:
                 raise CheckpointError(f"{self.path} is damaged: {name} is missing, cut or altered")
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
@@ -218,7 +239,9 @@ class Checkpoint:
         return load_file(self.path / f"{name}.safetensors")
 
     def state(self, name: str) -> Any:
-        """What was saved as NAME.pt, on the CPU."""
+        """What was saved as NAME.pt, on the CPU. CheckpointError if nothing was."""
+        if f"{name}.pt" not in self.files:
+            raise CheckpointError(f"{self.path} has no {name}: it is of a run without one")
         return torch.load(self.path / f"{name}.pt", map_location="cpu", weights_only=True)
 
 
@@ -233,6 +256,10 @@ def difference(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, An
     return dict(sorted(changed.items()))
 
 
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(settings, default=str))
+
+
 def _own(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """On the CPU, each with memory of its own: safetensors refuses what is shared."""
     return {name: t.detach().to("cpu").contiguous().clone() for name, t in tensors.items()}
@@ -244,36 +271,9 @@ def _pickled(state: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _crc32(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
 def _discard(path: Path) -> None:
     """Remove a checkpoint so that at no moment half of it bears its name."""
     if path.exists():
         old = path.with_name(f".{uuid.uuid4().hex}.old")
         path.rename(old)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _lock(file: Any, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: two runs in one folder are the user's to avoid
-        return
-    try:
-        # of the process, not of the file: workers that outlive a killed run do not hold it
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        raise RuntimeError(
-            f"another run (process {file.read().strip() or '?'}) trains in {folder}: wait for it, "
-            "stop it, or take another folder"
-        ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def run(args: argparse.Namespace) -> int | None:
         return {name: last[name] for name in ("loss", "held_out") if name in last}
 
     grid = {name: values.split(",") for name, _, values in (s.partition("=") for s in args.sweep)}
-    for row in sweep(grid, train, Path(base.output)):
+    others = asdict(base)
+    folder = Path(others.pop("output"))
+    for row in sweep(grid, train, folder, others):
         print("  ".join(f"{n} {v:.4g}" if isinstance(v, float) else f"{n}={v}"
                         for n, v in row.items()))  # fmt: skip
     return None

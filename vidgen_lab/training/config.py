@@ -7,13 +7,14 @@ Unknown keys and wrong types are refused with the nearest valid name; what comes
 """
 
 import itertools
-import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from vidgen_lab import config
+from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.training.objectives import ObjectiveConfig
 from vidgen_lab.training.optim import OptimizerConfig
 
@@ -58,9 +59,13 @@ class TrainingConfig:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "accumulation", "log_every", "keep_last"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        at_least = dict.fromkeys(("steps", "accumulation", "log_every", "keep_last"), 1)
+        at_least |= dict.fromkeys(("validate_every", "sample_every", "checkpoint_every"), 0)
+        at_least |= dict.fromkeys(("checkpoint_minutes", "max_grad_norm"), 0)
+        ranges = {name: (low, math.inf) for name, low in at_least.items()}
+        config.check_ranges(self, **ranges, seed=(0, 2**63))
+        if not self.noise_levels or not all(0 <= level <= 1 for level in self.noise_levels):
+            raise ValueError(f"noise_levels must lie in 0..1, not {self.noise_levels}")
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,10 @@ class DatasetConfig:
     max_text_length: int = 24
     caption_dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        ranges = {"held_out_clips": (0, math.inf), "epochs": (1, math.inf)}
+        config.check_ranges(self, **ranges, caption_dropout=(0, 1))
+
 
 @dataclass(frozen=True)
 class LoggingConfig:
@@ -133,8 +142,7 @@ class RunConfig:
 
 def listed() -> dict[str, str]:
     """The configurations that come with the package: name and first line of comment."""
-    files = sorted(CONFIGS.glob("*.yaml"))
-    return {f.stem: f.read_text("utf-8").partition("\n")[0].lstrip("# ") for f in files}
+    return config.listed(CONFIGS)
 
 
 def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -142,39 +150,29 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises FileNotFoundError naming what there is, or ConfigError in one line.
     """
-    path = Path(source)
-    if not path.suffix:
-        path = CONFIGS / f"{source}.yaml"
-    if not path.is_file():
-        raise FileNotFoundError(f"no configuration {source}; listed: {', '.join(listed())}")
-    return config.load(RunConfig, path, overrides)
+    return config.load_listed(RunConfig, CONFIGS, source, overrides)
 
 
 def sweep(
     grid: Mapping[str, Sequence[Any]],
     run: Callable[[list[str], Path], Mapping[str, float]],
     folder: str | Path,
+    base: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """`run` for every combination of values; what is done is not done again.
 
     grid: {"optimizer.learning_rate": [1e-4, 1e-3], ...}. run: (overrides, folder of this run) ->
-    numbers to compare. Returns a row of values and numbers for each, as sweep.jsonl has them; a run
-    that was killed is resumed by its own checkpoints.
+    numbers to compare. base: all other settings; what was done with others does not count. Returns
+    a row of values and numbers for each; a run that was killed is resumed by its own checkpoints.
     """
-    table = Path(folder) / "sweep.jsonl"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    lines = table.read_text("utf-8").splitlines() if table.exists() else []
-    done = {json.dumps(row["values"]): row for row in map(json.loads, lines)}
-    rows = []
+    done, rows = Journal(Path(folder), "sweep"), []
     for combination in itertools.product(*grid.values()):
         values = dict(zip(grid, combination, strict=True))
-        key = json.dumps(values)
+        key = key_of(values, base)
         if key not in done:
             name = ",".join(f"{n.rpartition('.')[2]}={v}" for n, v in values.items())
             pairs = [f"{n}={v}" for n, v in values.items()]
             numbers = run(pairs, Path(folder) / name.replace("/", "-"))
-            done[key] = {"values": values, "numbers": dict(numbers)}
-            with table.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(done[key]) + "\n")
-        rows.append(done[key]["values"] | done[key]["numbers"])
+            done.add(key, {"values": values, "numbers": numbers})
+        rows.append(values | done[key]["numbers"])
     return rows

@@ -55,15 +55,19 @@ def active() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def parallel(task: nn.Module, processes: Accelerator, strategy: str = "auto") -> nn.Module:
-    """The module as it is called in training: sharded, in DDP, or itself with one process.
+def parallel(task: Task, device: torch.device, strategy: str = "auto") -> nn.Module:
+    """The module as it is called in training: with its model sharded, in DDP, or as it is.
 
-    auto: as it was launched, so DDP unless accelerate's configuration says otherwise.
+    A model of which a step may leave parts out says so: `leaves_out = True` (see `TwoExperts`).
     """
+    task.to(device)
     if strategy == "fsdp":
-        shard(task)
-        return task
-    return processes.prepare_model(task) if active() else task.to(processes.device)
+        shard(task.model)  # and not the task: `evaluate` and `sample` call the model alone
+    elif active():
+        own = [device] if device.type == "cuda" else None
+        leaves_out = getattr(task.model, "leaves_out", False)
+        return DistributedDataParallel(task, own, find_unused_parameters=leaves_out)
+    return task
 
 
 def shard(model: nn.Module) -> nn.Module:
@@ -83,22 +87,24 @@ def shard(model: nn.Module) -> nn.Module:
     return fully_shard(model, mesh=mesh)
 
 
-def is_sharded(module: nn.Module) -> bool:
-    return isinstance(module, FSDPModule)
+def is_sharded(task: nn.Module) -> bool:
+    return isinstance(task, Task) and isinstance(task.model, FSDPModule)
 
 
 @contextmanager
-def no_sync(module: nn.Module) -> Iterator[None]:
+def no_sync(task: nn.Module) -> Iterator[None]:
     """Add gradients up locally within the block."""
-    if isinstance(module, DistributedDataParallel):
-        with module.no_sync():
+    if isinstance(task, DistributedDataParallel):
+        with task.no_sync():
             yield
-        return
-    if sharded := is_sharded(module):
-        module.set_requires_gradient_sync(False)
-    yield
-    if sharded:
-        module.set_requires_gradient_sync(True)
+    elif is_sharded(task):
+        task.model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            task.model.set_requires_gradient_sync(True)
+    else:
+        yield
 
 
 def clip_grad_norm(parameters: Iterable[nn.Parameter], limit: float) -> float:
@@ -114,13 +120,11 @@ def summed(values: Sequence[float], device: torch.device) -> list[float]:
     """Each number, added up over the processes."""
     if not active():
         return [float(value) for value in values]
-    tensor = torch.tensor([float(value) for value in values], dtype=torch.float64, device=device)
-    dist.all_reduce(tensor)
-    return tensor.tolist()
+    return reduced(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
 
 
 def reduced(tensor: Tensor) -> Tensor:
-    """The sum over the processes; the tensor itself stays as it is."""
+    """The sum over the processes, which all must ask for; the tensor itself stays as it is."""
     if active():
         tensor = tensor.clone()
         dist.all_reduce(tensor)
@@ -134,6 +138,13 @@ def gathered(value: Any) -> list[Any]:
     values = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def added(sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over the processes by name, on the CPU; some processes may lack some names."""
+    parts = gathered({name: value.cpu() for name, value in sums.items()})
+    names = sorted(set().union(*parts))
+    return {name: sum(part[name] for part in parts if name in part) for name in names}
 
 
 def share_buffers(model: nn.Module) -> None:

@@ -84,14 +84,17 @@ def build_dataset(
     if config.held_out:
         kept = read_clips(config.held_out)
     else:
-        order = rng(seed, "held out").permutation(len(records))
-        if len(records) <= config.held_out_clips:
+        videos: dict[str, list[ClipRecord]] = {}  # one may be listed with several captions
+        for record in records:
+            videos.setdefault(record.id, []).append(record)
+        if len(videos) <= config.held_out_clips:
             raise ValueError(
-                f"{config.folder} has {len(records)} clips, and dataset.held_out_clips="
+                f"{config.folder} has {len(videos)} clips, and dataset.held_out_clips="
                 f"{config.held_out_clips} keeps all of them from training: add clips, or keep fewer"
             )
-        kept = [records[n] for n in order[: config.held_out_clips]]
-        records = [records[n] for n in sorted(order[config.held_out_clips :])]
+        listed, order = list(videos.values()), rng(seed, "held out").permutation(len(videos))
+        kept = [record for n in order[: config.held_out_clips] for record in listed[n]]
+        records = [record for n in sorted(order[config.held_out_clips :]) for record in listed[n]]
     found = assign(records, [bucket], config.max_upscale)
     fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,9 +106,9 @@ def build_dataset(
     cache = LatentCache(folder.parent / "latents", parts.vae.vae, torch.float16)
     windows = [spans_of(dataset, epoch) for epoch in range(config.epochs)]
     cache.encode([span for spans in windows for span in spans])
-    ids = [record.id for record, _ in found.clips]
     sampler = BucketBatchSampler(found.clips, config.batch_size, seed, balanced=config.balanced)
-    data = LatentDataset(cache, windows, ids, texts, config.caption_dropout, seed)
+    shown = [record for record, _ in found.clips]
+    data = LatentDataset(cache, windows, shown, texts, config.caption_dropout, seed)
     loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)
     return loader, _held_out(fitting, cache, texts, config.batch_size)
 
@@ -117,20 +120,18 @@ def _held_out(
         return []
     spans = spans_of(VideoDataset(found.clips, sampling="start"))
     cache.encode(spans)
-    ids = [record.id for record, _ in found.clips]
-    return list(DataLoader(LatentDataset(cache, [spans], ids, texts, draws=False), batch))
+    shown = [record for record, _ in found.clips]
+    return list(DataLoader(LatentDataset(cache, [spans], shown, texts, draws=False), batch))
 
 
 def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any]:
-    """Embedding and mask of every caption, by the clip's id; "" has the empty one's."""
-    captions = {"": ""} | {record.id: record.caption for record in records}
-    made = {}
-    words = list(captions.values())
-    for start in range(0, len(words), 64):
-        text = encoder.encode(words[start : start + 64]).to("cpu")
-        made |= dict(zip(words[start : start + 64], zip(text.embeddings, text.mask, strict=True),
-                         strict=True))  # fmt: skip
-    return {clip: made[caption] for clip, caption in captions.items()}
+    """Embedding and mask of every caption, and of ""."""
+    captions, made = sorted({"", *(record.caption for record in records)}), {}
+    for start in range(0, len(captions), 64):
+        some = captions[start : start + 64]
+        text = encoder.encode(some).to("cpu")
+        made |= dict(zip(some, zip(text.embeddings, text.mask, strict=True), strict=True))
+    return made
 
 
 def build_trainer(config: RunConfig) -> VideoModelTrainer:

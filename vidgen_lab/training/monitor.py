@@ -94,8 +94,7 @@ class Window:
 
     def means(self) -> dict[str, float]:
         """Over steps and processes; begins anew."""
-        together = {name: distributed.reduced(self.sums[name]).cpu() for name in sorted(self.sums)}
-        self.sums = {}
+        together, self.sums = distributed.added(self.sums), {}
         steps, bands = together.pop("steps").item(), together.pop("bands", None)
         row = {"loss": 0.0}  # comes first
         row |= {name: value.item() / steps for name, value in together.items()}

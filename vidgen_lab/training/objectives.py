@@ -9,20 +9,23 @@ floor(u N), a flow has s = u. Losses are one per sample [B], so that the log can
 apart.
 """
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.latte.diffusion.losses import diffusion_loss
 from vidgen_lab.latte.diffusion.samplers import split_variance
 from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
-from vidgen_lab.training.stream import Draw
+from vidgen_lab.training import distributed
+from vidgen_lab.training.stream import Draw, isolated_rng
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
-Weight = Callable[[Tensor, str, float], Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,9 @@ class ObjectiveConfig:
     frame_difference: float = 0.0
     alignment: float = 0.0
     expert_boundary: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, expert_boundary=(0, 1), min_snr_gamma=(0, math.inf))
 
     def scheduler(self) -> NoiseScheduler:
         """The noise levels of training, and of sampling after it. ValueError for a flow."""
@@ -92,9 +98,7 @@ def predict_latte(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str
 class DiffusionObjective:
     """The loss of a discrete schedule, as a function of (model, batch, draw)."""
 
-    def __init__(
-        self, config: ObjectiveConfig, predict: Predict, features: Callable | None
-    ) -> None:
+    def __init__(self, config: ObjectiveConfig, predict: Predict, features: Callable | None):
         self.config, self.predict, self.features = config, predict, features
         if config.prediction != "flow":
             self.scheduler = config.scheduler()
@@ -106,14 +110,17 @@ class DiffusionObjective:
         clean = batch["latents"].float()
         levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
         self.scheduler.to(clean.device)
-        t = (levels * self.scheduler.num_timesteps).long()  # [B]
-        t = t.clamp(max=self.scheduler.num_timesteps - 1)
+        steps = self.scheduler.num_timesteps
+        t = (levels * steps).long().clamp(max=steps - 1)  # [B]
         noisy = self.scheduler.add_noise(clean, noise, t)
         output = self.predict(model, noisy, t, batch).float()
         parts = diffusion_loss(
             self.scheduler, output, clean, noise, noisy, t, self.config.vlb_weight
         )
-        loss = parts.mse * self._weight(t, output, clean, noisy)
+        loss = parts.mse  # also with the weighting "cogvideox": see cogvideox_loss
+        if self.config.weighting == "min_snr":
+            snr, gamma = self.scheduler.snr(t), self.config.min_snr_gamma
+            loss = loss * min_snr_weight(snr, self.config.prediction, gamma)
         numbers = {"mse": parts.mse}
         if parts.vlb is not None:
             loss = loss + self.config.vlb_weight * parts.vlb
@@ -130,12 +137,6 @@ class DiffusionObjective:
             # through the inverse of the normal distribution: one from each part, as before
             draw.levels = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
         return draw.levels
-
-    def _weight(self, t: Tensor, output: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        snr = self.scheduler.snr(t)
-        if self.config.weighting == "min_snr":
-            return min_snr_weight(snr, self.config.prediction, self.config.min_snr_gamma)
-        return torch.ones_like(snr)  # "cogvideox" is the same: see cogvideox_loss
 
     def _with_terms(
         self, loss: Tensor, numbers: dict[str, Tensor], estimate: Tensor, clean: Tensor,
@@ -199,9 +200,10 @@ def cogvideox_loss(scheduler: NoiseScheduler, output: Tensor, clean: Tensor, noi
 
 def frame_difference_loss(estimate: Tensor, clean: Tensor) -> Tensor:
     """Squared error of the differences between neighbouring frames, per sample [B]; clips are
-    [B, C, T, h, w]. Against the truth: penalising the differences themselves would reward a frozen
-    video."""
-    return (estimate.diff(dim=2) - clean.diff(dim=2)).square().flatten(1).mean(1)
+    [B, C, T, h, w]; 0 for a single frame. Against the truth: penalising the differences themselves
+    would reward a frozen video."""
+    error = (estimate.diff(dim=2) - clean.diff(dim=2)).square().flatten(1)
+    return error.sum(1) / max(1, error.shape[1])
 
 
 def alignment_loss(features: Callable[[Tensor], Tensor], estimate: Tensor, clean: Tensor) -> Tensor:
@@ -218,6 +220,8 @@ class TwoExperts(nn.Module):
     on detail. boundary: in 0 .. 1, of num_timesteps.
     """
 
+    leaves_out = True  # the gradients of an expert without a sample are missing, and not zero
+
     def __init__(
         self, high: nn.Module, low: nn.Module, boundary: float = 0.875, num_timesteps: int = 1000
     ) -> None:
@@ -233,11 +237,19 @@ class TwoExperts(nn.Module):
     def forward(self, noisy: Tensor, t: Tensor, **told: Tensor) -> Tensor:
         """As the experts' own; every tensor in `told` begins with the batch."""
         t = torch.as_tensor(t, device=noisy.device).expand(len(noisy))
-        is_high, output = t >= self.boundary, None
-        for expert, chosen in ((self.high, is_high), (self.low, ~is_high)):
-            if chosen.any():
-                part = expert(noisy[chosen], t[chosen], **{n: v[chosen] for n, v in told.items()})
-                if output is None:
-                    output = part.new_zeros(len(noisy), *part.shape[1:])
-                output[chosen] = part.to(output.dtype)
+        chosen, output = torch.stack([t >= self.boundary, t < self.boundary]), None  # [2, B]
+        used = chosen.any(1)
+        if self.training:  # all processes go through an expert, or none: shards are put together
+            used = distributed.reduced(used.int()) > 0
+        for expert, own, is_used in zip((self.high, self.low), chosen, used.tolist(), strict=True):
+            if not is_used:
+                continue
+            rows = own.nonzero().flatten()
+            # without a sample of its own, it goes along with one that does not count
+            fed = rows if len(rows) else rows.new_zeros(1)
+            with nullcontext() if len(rows) else isolated_rng(0):
+                part = expert(noisy[fed], t[fed], **{n: v[fed] for n, v in told.items()})
+            if output is None:
+                output = part.new_zeros(len(noisy), *part.shape[1:])
+            output[rows] = part[: len(rows)].to(output.dtype)
         return output

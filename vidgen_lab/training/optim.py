@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from vidgen_lab.config import check_ranges
+
 Optimizers = dict[str, Optimizer]
 Builder = Callable[[nn.Module], Optimizers]
 Schedule = Callable[[int], float]
@@ -105,8 +107,8 @@ class OptimizerConfig:
         everything else. AdamW is for models that were trained with it before (arXiv 2605.10468).
     weight_decay: for matrices; norms, biases, embeddings and position tables are left alone.
     schedule: constant, cosine, exponential or stable_decay, after `warmup` steps of linear rise.
-    end: what is left of the rate at the end, as a share (cosine, exponential); decay_share: the
-        part of the run over which stable_decay goes to 0.
+    end: what is left of the rate at the end, as a share (cosine; exponential, there more than 0);
+        decay_share: the part of the run over which stable_decay goes to 0.
     """
 
     name: Literal["adamw", "muon"] = "adamw"
@@ -118,6 +120,12 @@ class OptimizerConfig:
     warmup: int = 100
     end: float = 0.01
     decay_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        rates = ("learning_rate", "muon_learning_rate", "weight_decay", "warmup")
+        check_ranges(self, **dict.fromkeys(rates, (0, math.inf)), end=(0, 1), decay_share=(0, 1))
+        if self.schedule == "exponential" and not self.end:
+            raise ValueError("an exponential never reaches end=0: take 0.001, or another schedule")
 
     def factor(self, steps: int) -> Schedule:
         """The share of the learning rate at each step of a run of `steps`."""
@@ -162,16 +170,14 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
             table |= not name.startswith(("weight", "lora_", "in_proj_weight"))
             if parameter.ndim < 2 or table:
                 kept_whole.add(id(parameter))
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ValueError("no parameter of this model requires a gradient: nothing to train")
-    decayed = [p for p in trainable if id(p) not in kept_whole]
-    whole = [p for p in trainable if id(p) in kept_whole]
-    groups = (
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": whole, "weight_decay": 0.0},
-    )
-    return [group for group in groups if group["params"]]
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": weight_decay}, {"params": [], "weight_decay": 0.0}
+    ]  # fmt: skip
+    for parameter in trainable(model).values():
+        groups[id(parameter) in kept_whole]["params"].append(parameter)
+    if found := [group for group in groups if group["params"]]:
+        return found
+    raise ValueError("no parameter of this model requires a gradient: nothing to train")
 
 
 def hidden_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -228,10 +234,8 @@ class EMA:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Once for every step of the optimizer."""
-        weights = [_precise(p) for p in trainable(model).values()]
-        decay, n = self.decay, self.updates
-        if self.warm:
-            decay = min(decay, (1 + n) / (10 + n))
+        weights, n = [_precise(p) for p in trainable(model).values()], self.updates
+        decay = min(self.decay, (1 + n) / (10 + n)) if self.warm else self.decay
         torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - decay)
         self.updates += 1
 

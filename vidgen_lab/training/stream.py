@@ -9,12 +9,13 @@ import itertools
 import multiprocessing
 import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -196,12 +197,17 @@ class BatchStream:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` stands; ValueError if it comes from other data or settings."""
         own = self._order.identity() if self._order else {}
-        if changed := [name for name in own if state["identity"].get(name) != own[name]]:
+        before = state["identity"]  # that of an earlier version says less
+        if changed := [n for n in own if not before or before.get(n, own[n]) != own[n]]:
             raise ValueError(
                 f"the saved place belongs to another data set: {', '.join(changed)} changed since; "
                 "resume with the same data and settings, or begin a new run"
             )
         self.position, self.epoch, self.place = state["position"], state["epoch"], state["place"]
+        self.close()
+
+    def close(self) -> None:
+        """End the workers; the next batch is still the next one."""
         self._batches = None
 
 
@@ -211,15 +217,11 @@ class _Order:
     def __init__(self, loader: DataLoader, seed: int) -> None:
         self.seed, self.size, self.inner = seed, len(loader.dataset), loader.sampler
         self.sampler = loader.batch_sampler or loader.sampler  # of batches, or of items that are
-        self._kept: tuple[int, list[Any]] = (-1, [])
-
-    def keys(self, epoch: int) -> list[Any]:
-        """Of all batches of an epoch. ValueError if there are none."""
-        if self._kept[0] != epoch:
-            self._kept = epoch, self._draw(epoch)
-        return self._kept[1]
+        self.cut = {"batch size": loader.batch_size, "drop_last": loader.drop_last}
+        self.keys = lru_cache(2)(self._draw)  # that of the training, and of workers ahead of it
 
     def _draw(self, epoch: int) -> list[Any]:
+        """The keys of all batches of an epoch. ValueError if there are none."""
         if hasattr(self.sampler, "batches"):  # a function of the epoch already
             return self.sampler.batches(epoch)
         with isolated_rng(self.seed, epoch, cuda=False):
@@ -235,7 +237,7 @@ class _Order:
 
     def identity(self) -> dict[str, Any]:
         own = getattr(self.sampler, "identity", None)
-        return own() if own else {"number of items": self.size, "seed": self.seed}
+        return own() if own else {"number of items": self.size, "seed": self.seed} | self.cut
 
 
 class _SeededItems(Dataset):
@@ -251,14 +253,10 @@ class _SeededItems(Dataset):
 
 def _loader_in_order(loader: DataLoader, order: Iterator[Any], seed: int) -> DataLoader:
     """The same loader, but for the order of its keys."""
-    names = ("num_workers", "collate_fn", "pin_memory", "timeout")
+    names = ["num_workers", "collate_fn", "pin_memory", "timeout"]
+    names += ["multiprocessing_context", "prefetch_factor"] if loader.num_workers else []
     options = {name: getattr(loader, name) for name in names}
     options["worker_init_fn"] = partial(_end_with_training, loader.worker_init_fn)
-    if loader.num_workers:
-        options |= {
-            "multiprocessing_context": loader.multiprocessing_context,
-            "prefetch_factor": loader.prefetch_factor,
-        }
     by_batch = loader.batch_sampler is not None
     options |= {"batch_sampler": order} if by_batch else {"sampler": order, "batch_size": None}
     # a generator of its own: the default one would be the training's
@@ -268,7 +266,9 @@ def _loader_in_order(loader: DataLoader, order: Iterator[Any], seed: int) -> Dat
 
 def _end_with_training(begin: Callable[[int], None] | None, number: int) -> None:
     """What a worker does first. When its training is killed it ends too: PyTorch looks whether the
-    process above is another, and above the workers of a fork server is always the server."""
+    process above is another, and above the workers of a fork server is always the server. Ctrl-C,
+    which a terminal sends to all, is the training's to answer: it still needs its batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     training = multiprocessing.parent_process()
     threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
     if begin is not None:

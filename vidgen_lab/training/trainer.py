@@ -17,14 +17,14 @@ average of the weights.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import find_batch_size, send_to_device
-from torch import nn
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
 
 from vidgen_lab.training import distributed, monitor
 from vidgen_lab.training.checkpoint import (
@@ -101,14 +101,15 @@ class VideoModelTrainer:
         self.accelerator = distributed.accelerator(self.config.device)
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.model, self.held_out = model.to(self.device), held_out
+        self.model = model.to(self.device)
+        self.held_out = list(held_out) if isinstance(held_out, Iterator) else held_out
         self._evaluate, self._sample, self._on_log = evaluate, sample, on_log
         if self.config.gradient_checkpointing:
             enable_checkpointing(model)
         if self.config.compile:
             model.compile()
         self.task = Task(model, loss)
-        self.parallel = distributed.parallel(self.task, self.accelerator, self.config.strategy)
+        self.parallel = distributed.parallel(self.task, self.device, self.config.strategy)
         if isinstance(optimizers, OptimizerConfig):
             schedule = schedule or optimizers.factor(self.config.steps)
             optimizers = optimizers.build
@@ -123,7 +124,8 @@ class VideoModelTrainer:
         self.settings["micro_batches"] = self.config.accumulation * self.world
         self.step = self.updates = self.skipped = 0
         self._window, self._meter = monitor.Window(self.device), monitor.Meter(self.device)
-        self._stop, self._writer, self._settled = False, None, self.stream.state_dict()
+        self._stop, self._writer = False, None
+        self._settled = self.stream.state_dict(), {}  # after the last whole step
         if self.config.tf32 and self.device.type == "cuda":
             torch.backends.fp32_precision = "tf32"
 
@@ -138,7 +140,8 @@ class VideoModelTrainer:
         """
         self._stop = False
         held = nullcontext() if self.rank else self.run.held()
-        with held, explaining_dead_workers(), monitor.interruptions() as asked:
+        workers = closing(self.stream)  # they shall not outlive the training
+        with held, workers, explaining_dead_workers(), monitor.interruptions() as asked:
             begun = self._begin(allow)
             board = self.config.tensorboard and self.rank == 0
             self._writer = monitor.board(self.run.folder, begun) if board else None
@@ -151,7 +154,8 @@ class VideoModelTrainer:
         interrupted = self.step < self.config.steps
         if interrupted:
             self._say(f"stopped at step {self.step}; saved, run again to go on")
-        return TrainingResult(self.step, interrupted, begun, self.run.history())
+        history = distributed.gathered(None if self.rank else self.run.history())[0]
+        return TrainingResult(self.step, interrupted, begun, history)
 
     def train_step(self) -> None:
         """One update of the weights, from fetching the batches to averaging the weights."""
@@ -175,7 +179,6 @@ class VideoModelTrainer:
         norm = self._update_weights(results)
         self.step += 1
         self._window.step(norm, 1 / self.world)
-        self._settled = self.stream.state_dict()
 
     def _update_weights(self, results: list[tuple]) -> float:
         """Unscale, clip, step, average; returns the norm of the gradient before clipping."""
@@ -199,8 +202,8 @@ class VideoModelTrainer:
 
     def _complain(self, results: list[tuple]) -> None:
         """FloatingPointError, unless such a step may be left out, naming batch and noise levels."""
-        losses = torch.stack([loss for loss, *_ in results])
-        overflow = self.scaler.is_enabled() and bool(losses.isfinite().all())
+        wrong = sum(not loss.isfinite() for loss, *_ in results)
+        overflow = self.scaler.is_enabled() and not distributed.summed([wrong], self.device)[0]
         if (overflow or self.config.on_nonfinite == "skip") and self.skipped < GIVE_UP_AFTER:
             return
         bad = next((r for r in results if not r[0].isfinite()), results[0])
@@ -242,7 +245,7 @@ class VideoModelTrainer:
 
     def _shares(self, batches: list[Any]) -> list[float]:
         """The weight of each micro-batch's mean in the step's: by samples, over all processes."""
-        sizes = [find_batch_size(batch) or 1 for batch in batches]
+        sizes = [_samples_in(batch) or 1 for batch in batches]
         total = distributed.summed([sum(sizes)], self.device)[0]
         # averaged over the processes, the shares add up to 1
         return [size * self.world / total for size in sizes]
@@ -252,13 +255,14 @@ class VideoModelTrainer:
     def _after_step(self, asked: bool) -> None:
         minutes = self.config.checkpoint_minutes
         late = bool(minutes) and self._meter.minutes_since_saved > minutes
-        stop, late = distributed.summed([asked, late], self.device)  # all do the same
-        self._stop = bool(stop)
-        at_end = self.step == self.config.steps or self._stop
+        self._stop, late = map(bool, distributed.summed([asked, late], self.device))  # all alike
+        done = self.step == self.config.steps
+        at_end = done or self._stop
         if self._due("log_every", at_end):
             self._log()
-        validates = self._due("validate_every", at_end)
-        samples = self._due("sample_every", at_end)
+        self._settled = self.stream.state_dict(), dict(self._window.sums)
+        # who asked to stop waits for neither of these
+        validates, samples = self._due("validate_every", done), self._due("sample_every", done)
         # saved before what might run out of memory
         if at_end or late or validates or samples or self._due("checkpoint_every"):
             self.save(must=at_end)
@@ -282,21 +286,18 @@ class VideoModelTrainer:
     def validate(self) -> None:
         """Log the held-out loss at every noise level, and what `evaluate` says; keep the best."""
         row: dict[str, float] = {"step": self.step}
-        try:
+        with self._spared("validation", torch.OutOfMemoryError):
             with self.evaluating(0):
                 if self.held_out is not None:
                     row |= self._held_out_loss()
                 if self._evaluate:
                     numbers = self._evaluate(self.model)
                     row |= {n: float(torch.as_tensor(v)) for n, v in numbers.items()}
-        except torch.OutOfMemoryError as error:
-            self._say(f"step {self.step}: no memory for validation ({error}); training goes on")
-            return
-        self._write(row)
+            self._write(row)
 
     def _held_out_loss(self) -> dict[str, float]:
         """Means over samples at each level and over levels; the same clips and noise every time."""
-        sums: dict[str, list[float]] = {}
+        sums: dict[str, Tensor] = {}  # (sum, count)
         share = not distributed.is_sharded(self.parallel)  # shards must all work on every batch
         for number, batch in enumerate(self.held_out):
             if share and number % self.world != self.rank:
@@ -304,17 +305,14 @@ class VideoModelTrainer:
             for level in self.config.noise_levels:
                 draw = self.draw(number, level)
                 loss, _, _ = self._forward(batch, draw, self.task)
-                used = draw.levels is not None
-                size = find_batch_size(batch) or 1
+                used, size = draw.levels is not None, _samples_in(batch) or 1
                 name = f"held_out_{level:g}" if used else "held_out"
-                total = sums.setdefault(name, [0.0, 0.0])
-                total[0], total[1] = total[0] + loss.item() * size, total[1] + size
+                sums[name] = sums.get(name, 0) + size * torch.tensor(
+                    [loss.item(), 1], dtype=torch.float64
+                )
                 if not used:  # not a loss of noise levels: once is enough
                     break
-        row = {}
-        for name in sorted(set().union(*distributed.gathered(list(sums)))):
-            total, count = distributed.summed(sums.get(name, [0.0, 0.0]), self.device)
-            row[name] = total / count
+        row = {n: (s / count).item() for n, (s, count) in distributed.added(sums).items()}
         if not row:
             raise ValueError("the held-out data has no batch")
         return {"held_out": sum(row.values()) / len(row)} | row
@@ -323,14 +321,20 @@ class VideoModelTrainer:
         """Let `sample` make its clips, and write them to samples/."""
         if self._sample is None:
             return
-        try:
+        folder = self.run.folder / "samples"
+        with self._spared("samples", torch.OutOfMemoryError, OSError):
             with self.evaluating(1):
-                clips = self._sample(self.model, self.step)
-        except torch.OutOfMemoryError as error:
-            self._say(f"step {self.step}: no memory for samples ({error}); training goes on")
-            return
-        if self.rank == 0:
-            monitor.write_samples(clips or (), self.run.folder / "samples", self.step, self._writer)
+                clips = self._sample(self.model, self.step) or ()
+            if self.rank == 0:
+                monitor.write_samples(clips, folder, self.step, self._writer)
+
+    @contextmanager
+    def _spared(self, what: str, *errors: type[Exception]) -> Iterator[None]:
+        """For what a training can do without when memory, or the disk, is full."""
+        try:
+            yield
+        except errors as error:
+            self._say(f"step {self.step} has no {what}: {error}; training goes on")
 
     @contextmanager
     def evaluating(self, purpose: int) -> Iterator[None]:
@@ -339,9 +343,13 @@ class VideoModelTrainer:
         self.model.eval()
         distributed.share_buffers(self.model)
         averaged = self.ema.applied(self.model) if self.ema else nullcontext()
-        with torch.no_grad(), averaged, isolated_rng(self.config.seed, 2, purpose):
-            yield
-        self.model.train()
+        try:
+            with torch.no_grad(), averaged, isolated_rng(self.config.seed, 2, purpose):
+                yield
+        finally:
+            self.model.train()
+            if distributed.is_sharded(self.parallel):
+                self.model.reshard()  # what was put together are the averaged weights
 
     # stopping and going on ------------------------------------------------------------------
 
@@ -390,7 +398,8 @@ class VideoModelTrainer:
         for name, optimizer in self.optimizers.items():
             distributed.load_optimizer(optimizer, checkpoint.state(f"optimizer_{name}"))
         self.step, self.updates, self.skipped = checkpoint.step, state["updates"], state["skipped"]
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # none if it ran in another precision
+            self.scaler.load_state_dict(state["scaler"])
         self.stream.load_state_dict(state["stream"])
         if len(processes) == self.world:
             self._window.load_state_dict(processes[self.rank]["window"])
@@ -398,23 +407,28 @@ class VideoModelTrainer:
 
     def _begin(self, allow: Sequence[str]) -> int:
         """Find out whether the folder holds this run, and take it up or start it."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)  # of a step that broke off
         changed = self.run.agree(self.settings, allow) if self.rank == 0 else {}
         self.run.id = distributed.gathered(self.run.id)[0]
         checkpoint = self.run.latest()
         if checkpoint is None:
             self._say(f"a new run of {self.config.steps} steps in {self.run.folder}")
-            if self.stream.position != self._settled["position"]:  # a step broke off
-                self.stream.load_state_dict(self._settled)
+            place, self._window.sums = self._settled[0], dict(self._settled[1])
+            if self.stream.position != place["position"]:  # a step broke off
+                self.stream.load_state_dict(place)
         else:
             self.restore(checkpoint)
             self._say(f"resumed at step {self.step} of {self.config.steps} in {self.run.folder}")
+        if self.rank == 0:
+            self.run.tell(self.settings)
         for name, (before, now) in changed.items():
             self._say(f"changed: {name} was {before!r}, is {now!r}")
         size = 4 * sum(p.numel() for p in self._learning) * (3 + bool(self.ema))
         self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
         if self.rank == 0:
-            self.run.forget_after(begun if checkpoint else -1)
+            self.run.forget_after(begun if checkpoint or begun else -1)
         measured = distributed.gathered(self.run.was_measured(begun))[0]  # in the log as it is now
         if self._due("validate_every", begun == self.config.steps) and not measured:
             self.validate()  # step 0, or the run was killed while it measured
@@ -427,9 +441,10 @@ class VideoModelTrainer:
     def _write(self, row: dict[str, float]) -> None:
         if self.rank:
             return
-        self.run.log(row)
-        for name, value in row.items() if self._writer is not None else ():
-            self._writer.add_scalar(name, value, self.step)
+        with self._spared("line in the log", OSError):
+            self.run.log(row)
+            for name, value in row.items() if self._writer is not None else ():
+                self._writer.add_scalar(name, value, self.step)
         if self._on_log:
             self._on_log(row)
         shown = (f"{n} {v:.5g}" for n, v in row.items() if n != "step" and "_band_" not in n)
@@ -438,3 +453,12 @@ class VideoModelTrainer:
     def _say(self, text: str) -> None:
         if self.rank == 0:
             print(text, flush=True)
+
+
+def _samples_in(batch: Any) -> int:
+    """The length of the first tensor in a batch that has one; 0 without any."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 0
+    inner = batch.values() if isinstance(batch, Mapping) else batch
+    inner = inner if isinstance(batch, Mapping | list | tuple) else ()
+    return next(filter(None, map(_samples_in, inner)), 0)

@@ -82,12 +82,10 @@ class Assignment:
 
     def rows(self) -> list[dict[str, str]]:
         """A row for each clip: id, bucket, or the reason why it has none."""
-        placed = [{"id": c.id, "bucket": str(b), "reason": "", "detail": ""} for c, b in self.clips]
-        out = [
-            {"id": u.clip.id, "bucket": "", "reason": u.reason, "detail": u.detail}
-            for u in self.unfit
-        ]
-        return placed + out
+        placed = [(clip.id, str(bucket), "", "") for clip, bucket in self.clips]
+        out = [(each.clip.id, "", each.reason, each.detail) for each in self.unfit]
+        names = "id", "bucket", "reason", "detail"
+        return [dict(zip(names, row, strict=True)) for row in placed + out]
 
     def __str__(self) -> str:
         lines = [f"{number:6d}  {bucket}" for bucket, number in self.counts.items()]
@@ -111,14 +109,9 @@ def assign(
     """
     if not buckets or max_upscale <= 0:
         raise ValueError(f"at least one bucket and an upscale > 0, not {buckets}, {max_upscale}")
-    clips, unfit = [], []
-    for record in records:
-        place = _place(record, buckets, max_upscale)
-        if isinstance(place, Bucket):
-            clips.append((record, place))
-        else:
-            unfit.append(place)
-    found = Assignment(tuple(clips), tuple(unfit))
+    places = [(record, _place(record, buckets, max_upscale)) for record in records]
+    clips = tuple((record, place) for record, place in places if isinstance(place, Bucket))
+    found = Assignment(clips, tuple(place for _, place in places if isinstance(place, Unfit)))
     if not clips:
         raise ValueError(f"not one of {len(records)} clips fits a bucket:\n{found}")
     return found
@@ -129,9 +122,8 @@ def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) ->
     short = [b for b in buckets if b.span <= record.num_frames]
     if not short:
         least = min(b.span for b in buckets)
-        return Unfit(
-            record, "too_short", f"{record.num_frames} frames, every bucket has {least} or more"
-        )
+        detail = f"{record.num_frames} frames, every bucket has {least} or more"
+        return Unfit(record, "too_short", detail)
     fitting = [b for b in short if b.scale(*size) <= max_upscale]
     if not fitting:
         scale = min(b.scale(*size) for b in short)

@@ -63,8 +63,6 @@ def read_clips(folder: str | Path) -> list[ClipRecord]:
     """
     listing = _find_list(Path(folder))
     rows = _read_rows(listing)
-    if not rows:
-        raise ValueError(f"{listing} lists no clip")
     entries = [_entry(listing, number, row) for number, row in enumerate(rows, 1)]
     missing = [str(path) for path, _ in entries if not path.is_file()]
     if missing:
@@ -91,12 +89,12 @@ def read_clips(folder: str | Path) -> list[ClipRecord]:
     return records
 
 
-def problems_in(folder: str | Path) -> list[str]:
-    """Every entry of a list that `read_clips` would refuse, one line each: number, file, reason.
+def examine(folder: str | Path) -> tuple[list[ClipRecord], list[str]]:
+    """The clips of a list, and a line (number, file, reason) for each that `read_clips` refuses.
 
     Raises what `read_clips` raises when the list itself cannot be read.
     """
-    listing, found = _find_list(Path(folder)), []
+    listing, records, problems = _find_list(Path(folder)), [], []
     for number, row in enumerate(_read_rows(listing), 1):
         video = _first(row, _VIDEO, "?")
         try:
@@ -105,10 +103,10 @@ def problems_in(folder: str | Path) -> list[str]:
                 raise ValueError("there is no such file")
             if not caption:
                 raise ValueError("its caption is empty")
-            _record(listing.parent, path, caption, row)
+            records.append(_record(listing.parent, path, caption, row))
         except ValueError as error:  # VideoError is one
-            found.append(f"entry {number}, {video}: {error}")
-    return found
+            problems.append(f"entry {number}, {video}: {error}")
+    return records, problems
 
 
 def _find_list(place: Path) -> Path:
@@ -136,19 +134,26 @@ def _lists_in(folder: Path) -> Path | None:
 def _read_rows(listing: Path) -> list[dict[str, Any]]:
     """One mapping a clip, whatever the layout."""
     kind = listing.suffix.lower()
-    if kind == ".csv":
-        with listing.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            try:
-                return list(table)
-            except csv.Error as err:
-                raise ValueError(f"{listing}, line {table.line_num + 1}: {err}") from None
-    if kind == ".jsonl":
-        lines = enumerate(_lines(listing), 1)
-        return [_json_object(listing, number, line) for number, line in lines if line.strip()]
-    if kind == ".txt":
-        return _read_pairs(listing)
-    raise ValueError(f"{listing} is no list of clips: .jsonl, .csv, or .txt beside a videos.txt")
+    try:
+        if kind == ".csv":
+            with listing.open(encoding="utf-8-sig", newline="") as file:
+                rows = list(table := csv.DictReader(file))
+        elif kind == ".jsonl":
+            lines = enumerate(_lines(listing), 1)
+            rows = [_json_object(listing, number, line) for number, line in lines if line.strip()]
+        elif kind == ".txt":
+            rows = _read_pairs(listing)
+        else:
+            raise ValueError(
+                f"{listing} is no list of clips: .jsonl, .csv, or .txt beside a videos.txt"
+            )
+    except csv.Error as error:
+        raise ValueError(f"{listing}, line {table.line_num + 1}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{listing} is no UTF-8 text ({error}): save it as such") from None
+    if not rows:
+        raise ValueError(f"{listing} lists no clip")
+    return rows
 
 
 def _read_pairs(listing: Path) -> list[dict[str, Any]]:
@@ -166,9 +171,8 @@ def _read_pairs(listing: Path) -> list[dict[str, Any]]:
             f"{listing} has {len(prompts)} lines and {beside.name} has {len(videos)}: line n of "
             "one belongs to line n of the other, so a caption must not contain a line break"
         )
-    return [
-        {"path": v.strip() or None, "text": p} for p, v in zip(prompts, videos, strict=True)
-    ]  # fmt: skip
+    pairs = zip(prompts, videos, strict=True)
+    return [{"path": video.strip() or None, "text": prompt} for prompt, video in pairs]
 
 
 def _lines(path: Path) -> list[str]:

@@ -201,9 +201,8 @@ class LatentDataset(Dataset):
     """Items from a cache: {"latents": float32 [C, t, h, w], "text", "text_mask", "id"}.
 
     windows: the spans that `cache.encode` has seen of each clip, for one epoch after the other; the
-        first ones follow the last. ids: of the clips.
-    texts: embedding and mask by id; "" has the empty caption's, which a share `dropout` of the
-        draws gets instead.
+        first ones follow the last. records: the clips.
+    texts: embedding and mask by caption; a share `dropout` of the draws gets that of "" instead.
     draws: the posterior is drawn from anew every epoch; False takes its mean.
     """
 
@@ -211,27 +210,27 @@ class LatentDataset(Dataset):
         self,
         cache: Any,
         windows: Sequence[Sequence[Any]],
-        ids: Sequence[str],
+        records: Sequence[ClipRecord],
         texts: Mapping[str, tuple[torch.Tensor, torch.Tensor]],
         dropout: float = 0.0,
         seed: int = 0,
         draws: bool = True,
     ) -> None:
-        self.cache, self.ids, self.texts = cache, ids, texts
+        self.cache, self.records, self.texts = cache, records, texts
         self.dropout, self.seed, self.draws = dropout, seed, draws
         self.keys = [[cache.key(span) for span in spans] for spans in windows]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.records)
 
     def __getitem__(self, key: int | Key) -> dict[str, Any]:
         index, epoch = key if isinstance(key, tuple) else (key, 0)
-        entry, clip = self.keys[epoch % len(self.keys)][index], self.ids[index]
+        entry, record = self.keys[epoch % len(self.keys)][index], self.records[index]
         generator = torch_generator(rng(self.seed, epoch, entry)) if self.draws else None
         silent = rng(self.seed, epoch, index, "caption").random() < self.dropout
-        text, mask = self.texts["" if silent else clip]
+        text, mask = self.texts["" if silent else record.caption]
         latents = self.cache.load(entry, generator)
-        return {"latents": latents, "text": text, "text_mask": mask, "id": clip}
+        return {"latents": latents, "text": text, "text_mask": mask, "id": record.id}
 
 
 def covered(reader: VideoReader, frames: Sequence[int], height: int, width: int) -> torch.Tensor:

@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributed.nn.functional import all_to_all
 
 
 def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
@@ -40,8 +39,8 @@ def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     heads, world = query.shape[1], dist.get_world_size()
     if heads % world:
         raise ValueError(f"{heads} heads cannot be shared by {world} processes: take the ring")
-    some = [_swapped(x, 1, 2) for x in (query, key, value)]  # [B, H/P, N, d]
-    return _swapped(F.scaled_dot_product_attention(*some), 2, 1)  # [B, H, N/P, d]
+    some = [_Swapped.apply(x, 1, 2) for x in (query, key, value)]  # [B, H/P, N, d]
+    return _Swapped.apply(F.scaled_dot_product_attention(*some), 2, 1)  # [B, H, N/P, d]
 
 
 def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -49,10 +48,20 @@ def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return _Ring.apply(query, key, value)
 
 
-def _swapped(x: Tensor, given: int, taken: int) -> Tensor:
+class _Swapped(torch.autograd.Function):
     """Cut `given` into parts for the processes, and join what comes along `taken`."""
-    parts = [part.contiguous() for part in x.chunk(dist.get_world_size(), given)]
-    return torch.cat(all_to_all([torch.empty_like(part) for part in parts], parts), taken)
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, given: int, taken: int) -> Tensor:
+        ctx.back = taken, given
+        parts = torch.stack(x.chunk(dist.get_world_size(), given))
+        came = torch.empty_like(parts)
+        dist.all_to_all_single(came, parts)
+        return torch.cat(came.unbind(), taken)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Swapped.apply(gradient, *ctx.back), None, None
 
 
 class _Whole(torch.autograd.Function):

@@ -183,11 +183,13 @@ def plan_training(
     weight_bytes: of the model's weights; 0 is 2 for a frozen base and 4 where they are trained.
     Clips and texts are taken as encoded before. Raises ValueError for what does not go together.
     """
-    if model not in TRANSFORMERS or strategy not in STRATEGIES or gpus < 1 or batch < 1:
+    if model not in TRANSFORMERS or strategy not in STRATEGIES:
         raise ValueError(
-            f"unknown model or strategy: {model!r}, {strategy!r}, or no GPU, no clip; models: "
+            f"unknown model or strategy: {model!r}, {strategy!r}; models: "
             f"{', '.join(TRANSFORMERS)}; strategies: {', '.join(STRATEGIES)}"
         )
+    if min(gpus, batch, rank + 1) < 1:
+        raise ValueError(f"{gpus} GPUs, {batch} clips at a time, rank {rank}: nothing to plan")
     layers, channels, heads, parameters = TRANSFORMERS[model]
     if strategy in ("tensor", "context") and heads % gpus:
         raise ValueError(f"{heads} heads cannot be shared by {gpus} GPUs")
@@ -232,6 +234,8 @@ def _decoding(height: int, width: int, frames: int, number: int, tiling: bool) -
 
 def _tokens(model: str, height: int, width: int, num_frames: int) -> int:
     """Of one clip: 16x16 pixels each; CogVideoX takes four frames together, and 226 of text."""
+    if min(height, width, num_frames) < 1:
+        raise ValueError(f"no clip is {num_frames} frames of {height}x{width} pixels")
     spatial = math.ceil(height / 16) * math.ceil(width / 16)
     if model in COGVIDEOX:
         return ((num_frames - 1) // 4 + 1) * spatial + 226
