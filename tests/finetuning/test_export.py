@@ -110,6 +110,7 @@ def test_in_16_bits_only_a_strength_that_can_be_told_counts():
     """After three steps of the toy model in bfloat16: an effect that rounding outweighs."""
     weak = export.SelfCheck(0.016, 0.02, 0.0, 0.0, strength=0.6, tolerance=0.06)
     assert weak.passed
+    assert replace(weak, effect=0.06, strength=0.898, tolerance=0.05).passed  # 0.98 in float32
     assert not replace(weak, effect=0.4).passed and replace(weak, effect=0.4, strength=0.97).passed
     assert not replace(weak, reloaded=0.1).passed
 

@@ -107,8 +107,8 @@ class SelfCheck:
 
     @property
     def told(self) -> bool:
-        """Whether the effect is large enough that rounding does not hide its strength."""
-        return self.effect > self.tolerance
+        """Whether the effect is so large that rounding blurs its strength by less than a tenth."""
+        return self.effect > 4 * self.tolerance
 
     @property
     def passed(self) -> bool:

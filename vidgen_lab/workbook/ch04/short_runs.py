@@ -311,7 +311,7 @@ class Record:
 
 def make(name: str, until: int | None = None) -> Record:
     """Do a run, here and now, or its beginning up to the step `until`."""
-    run = RUNS[name]
+    run = _run(name)
     started = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(run, Path(folder), until)
@@ -323,6 +323,12 @@ def make(name: str, until: int | None = None) -> Record:
     return Record(name, run, history, errors, words_found(clips), seconds, clips[:SHOWN])
 
 
+def _run(name: str) -> ShortRun:
+    if name not in RUNS:
+        raise ValueError(f"no run {name!r}; runs: {', '.join(RUNS)}")
+    return RUNS[name]
+
+
 def file_of(name: str, kind: str) -> Path:
     """Where a run's numbers ("json") or samples ("png") are kept."""
     return data_dir() / "runs" / "chapter04" / f"{name.replace(' ', '_')}.{kind}"
@@ -330,15 +336,14 @@ def file_of(name: str, kind: str) -> Path:
 
 def recorded(name: str, rerun: bool = False, until: int | None = None) -> Record:
     """A run as it was recorded; or, with rerun, made again (its beginning, up to `until`)."""
-    if name not in RUNS:
-        raise ValueError(f"no run {name!r}; runs: {', '.join(RUNS)}")
+    run = _run(name)
     if rerun:
         return make(name, until)
     said = json.loads(file_of(name, "json").read_text(encoding="utf-8"))
     measured = (said[key] for key in ("history", "errors", "adherence", "seconds"))
     sheet = np.asarray(Image.open(file_of(name, "png")))  # a row of frames for each clip
     rows = [np.split(row, FRAMES, axis=1) for row in np.split(sheet, len(sheet) // HEIGHT)]
-    return Record(name, RUNS[name], *measured, [Clip(np.stack(row), fps=4) for row in rows])
+    return Record(name, run, *measured, [Clip(np.stack(row), fps=4) for row in rows])
 
 
 def write(made: Record) -> None:

@@ -150,7 +150,7 @@ def exercise_2_5(answer: Callable) -> str:
 
 
 def exercise_2_6(answer: float) -> str:
-    """concepts of 90, 9 and 1 clips, temperature 0: how often is the rarest clip drawn?
+    """concepts of 90, 9 and 1 clips, temperature 0: the rarest clip's weight, where 1 is the mean
 
     answer = (90 + 9 + 1) / 3 / 1  # a third of all draws, all of them for one clip
     """
