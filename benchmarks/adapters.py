@@ -125,7 +125,7 @@ SHIPPED = {
     "toy-paper": Shipped(
         {"style": "papercut"}, "to cut things out of paper", 1024, 2000,
         [EVERYWHERE, "optimizer.learning_rate=0.003"],
-        f"a blue fish swimming in the ocean, {WORDS}",
+        f"a yellow car driving right in a city, {WORDS}",
     ),
 }  # fmt: skip
 
@@ -341,7 +341,7 @@ def study(args: argparse.Namespace) -> None:
 
 def ship(name: str, args: argparse.Namespace) -> None:
     """Teach a model what an adapter is for, measure, and copy it to data/adapters."""
-    began, base, own = time.process_time(), fingerprint(locate(args.model)), SHIPPED[name]
+    base, own = fingerprint(locate(args.model)), SHIPPED[name]
     limits = ModelLimits.from_folder(locate(args.model))
     frames, steps = limits.native[0], args.steps or own.steps
     folder = args.out / f"{name}-{own.clips}-{frames}"
@@ -351,8 +351,6 @@ def ship(name: str, args: argparse.Namespace) -> None:
              f"model={args.model}", f"cache={args.out / 'cache'}", f"output={output}",
              f"training.steps={steps}", "training.precision=auto", "check=true"]  # fmt: skip
     _, result, facts = trained(load_config("toy-lora", given))
-    # rendered, encoded, trained
-    facts["processor_minutes"] = round((time.process_time() - began) / 60, 2)
     pipe, count = quiet(args.model), args.prompts or 24
     load_lora(pipe, result.saved)
     found, kept = (
@@ -379,9 +377,8 @@ def ship(name: str, args: argparse.Namespace) -> None:
         "Apache-2.0, as the model.\n\n"
         f"Of {count} new prompts the judge sees the {learnt} in {report[learnt]:.0%} and "
         f"{report['others']:.0%} of all else\nright; of the old prompts' attributes it sees "
-        f"{report['kept']:.0%}. From clips to file it took\n"
-        f"{facts['processor_minutes']:.0f} minutes of a processor; all numbers are in "
-        "`report.json`.\n"
+        f"{report['kept']:.0%}. The training took\n"
+        f"{facts['minutes']:.0f} minutes of a processor; all numbers are in `report.json`.\n"
     )
     write_files({target / "report.json": json.dumps(report, indent=1) + "\n",
                  target / "README.md": card})  # fmt: skip
