@@ -273,3 +273,12 @@ def _end_with_training(begin: Callable[[int], None] | None, number: int) -> None
     threading.Thread(target=lambda: (training.join(), os._exit(1)), daemon=True).start()
     if begin is not None:
         begin(number)
+
+
+def samples_in(batch: Any) -> int:
+    """The length of the first tensor in a batch that has one; 0 without any."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 0
+    inner = batch.values() if isinstance(batch, Mapping) else batch
+    inner = inner if isinstance(batch, Mapping | list | tuple) else ()
+    return next(filter(None, map(samples_in, inner)), 0)

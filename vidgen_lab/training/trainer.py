@@ -55,6 +55,7 @@ from vidgen_lab.training.stream import (
     mixed_seed,
     restore_rng_state,
     rng_state,
+    samples_in,
     seed_everything,
 )
 
@@ -151,8 +152,7 @@ class VideoModelTrainer:
                 self._after_step(asked())
             if self._writer is not None:
                 self._writer.close()
-        interrupted = self.step < self.config.steps
-        if interrupted:
+        if interrupted := self.step < self.config.steps:
             self._say(f"stopped at step {self.step}; saved, run again to go on")
         history = distributed.gathered(None if self.rank else self.run.history())[0]
         return TrainingResult(self.step, interrupted, begun, history)
@@ -184,8 +184,7 @@ class VideoModelTrainer:
         """Unscale, clip, step, average; returns the norm of the gradient before clipping."""
         for optimizer in self.optimizers.values():
             self.scaler.unscale_(optimizer)
-        limit = self.config.max_grad_norm or math.inf
-        norm = distributed.clip_grad_norm(self._learning, limit)
+        norm = distributed.clip_grad_norm(self._learning, self.config.max_grad_norm or math.inf)
         if math.isfinite(norm):
             for optimizer in self.optimizers.values():
                 self.scaler.step(optimizer)
@@ -206,8 +205,7 @@ class VideoModelTrainer:
         overflow = self.scaler.is_enabled() and not distributed.summed([wrong], self.device)[0]
         if (overflow or self.config.on_nonfinite == "skip") and self.skipped < GIVE_UP_AFTER:
             return
-        bad = next((r for r in results if not r[0].isfinite()), results[0])
-        loss, draw, batch = bad
+        loss, draw, batch = next((r for r in results if not r[0].isfinite()), results[0])
         ids = batch.get("id") if isinstance(batch, Mapping) else None
         levels = "" if draw.levels is None else f", noise levels {draw.levels.tolist()}"
         raise FloatingPointError(
@@ -238,14 +236,13 @@ class VideoModelTrainer:
     def draw(self, number: int, level: float | None = None) -> Draw:
         """The randomness of a micro-batch; what is not drawn from it is seeded with it too."""
         seed_everything(self.config.seed, 0, number)
-        generator = torch.Generator(self.device).manual_seed(
-            mixed_seed(self.config.seed, 1, number)
-        )
+        seed = mixed_seed(self.config.seed, 1, number)
+        generator = torch.Generator(self.device).manual_seed(seed)
         return Draw(self.step, number, generator, level)
 
     def _shares(self, batches: list[Any]) -> list[float]:
         """The weight of each micro-batch's mean in the step's: by samples, over all processes."""
-        sizes = [_samples_in(batch) or 1 for batch in batches]
+        sizes = [samples_in(batch) or 1 for batch in batches]
         total = distributed.summed([sum(sizes)], self.device)[0]
         # averaged over the processes, the shares add up to 1
         return [size * self.world / total for size in sizes]
@@ -305,11 +302,10 @@ class VideoModelTrainer:
             for level in self.config.noise_levels:
                 draw = self.draw(number, level)
                 loss, _, _ = self._forward(batch, draw, self.task)
-                used, size = draw.levels is not None, _samples_in(batch) or 1
+                used, size = draw.levels is not None, samples_in(batch) or 1
                 name = f"held_out_{level:g}" if used else "held_out"
-                sums[name] = sums.get(name, 0) + size * torch.tensor(
-                    [loss.item(), 1], dtype=torch.float64
-                )
+                counted = torch.tensor([loss.item(), 1], dtype=torch.float64)
+                sums[name] = sums.get(name, 0) + size * counted
                 if not used:  # not a loss of noise levels: once is enough
                     break
         row = {n: (s / count).item() for n, (s, count) in distributed.added(sums).items()}
@@ -321,12 +317,11 @@ class VideoModelTrainer:
         """Let `sample` make its clips, and write them to samples/."""
         if self._sample is None:
             return
-        folder = self.run.folder / "samples"
         with self._spared("samples", torch.OutOfMemoryError, OSError):
             with self.evaluating(1):
                 clips = self._sample(self.model, self.step) or ()
             if self.rank == 0:
-                monitor.write_samples(clips, folder, self.step, self._writer)
+                monitor.write_samples(clips, self.run.folder / "samples", self.step, self._writer)
 
     @contextmanager
     def _spared(self, what: str, *errors: type[Exception]) -> Iterator[None]:
@@ -453,12 +448,3 @@ class VideoModelTrainer:
     def _say(self, text: str) -> None:
         if self.rank == 0:
             print(text, flush=True)
-
-
-def _samples_in(batch: Any) -> int:
-    """The length of the first tensor in a batch that has one; 0 without any."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 0
-    inner = batch.values() if isinstance(batch, Mapping) else batch
-    inner = inner if isinstance(batch, Mapping | list | tuple) else ()
-    return next(filter(None, map(_samples_in, inner)), 0)
