@@ -6,7 +6,8 @@ import nbformat
 import pytest
 
 from tools import built_here
-from vidgen_lab.paths import notebooks_dir
+from vidgen_lab.generation.loading import fingerprint
+from vidgen_lab.paths import model_dir, notebooks_dir
 from vidgen_lab.workbook.ch05 import lab
 
 ROWS = [
@@ -59,3 +60,14 @@ def test_nothing_is_claimed_without_a_run(tmp_path):
     assert "Not recorded" in lab.verdict(rows, "rank")
     with pytest.raises(ValueError, match="no study 'ranks'"):
         lab.spread(rows, "ranks")
+
+
+@pytest.mark.parametrize("name", ["toy-robot", "toy-paper"])
+def test_an_adapter_that_comes_along_is_taken_where_it_fits(name, tmp_path):
+    mine = tmp_path / "mine.safetensors"
+    found = lab.adapter(name, model_dir("toy-cogvideox"), mine)
+    assert found.parent.name == name and found.is_file()
+    assert lab.adapter("no such", model_dir("toy-cogvideox"), mine) == mine
+    report = json.loads((found.parent / "report.json").read_text("utf-8"))
+    assert report["base"] == fingerprint(model_dir("toy-cogvideox"))  # trained on these weights
+    assert report["others"] >= 0.9 and report.get("style", report.get("subject")) >= 0.95

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vidgen_lab.generation.lora import inspect_lora
 from vidgen_lab.paths import data_dir
 
 COMMAND = "python benchmarks/adapters.py"
@@ -34,6 +35,12 @@ def recorded(path: Path | None = None) -> pd.DataFrame:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     table = pd.DataFrame([json.loads(line) for line in lines])
     return table if len(table) else pd.DataFrame(columns=COLUMNS)
+
+
+def adapter(name: str, model: Path, otherwise: Path) -> Path:
+    """The file of an adapter that comes along in data/adapters, if it fits this model's folder."""
+    file = data_dir() / "adapters" / name / "pytorch_lora_weights.safetensors"
+    return file if file.is_file() and inspect_lora(file, model).loads else otherwise
 
 
 def origin(rows: pd.DataFrame) -> str:
