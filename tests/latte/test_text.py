@@ -1,5 +1,6 @@
 import pytest
 import torch
+from accelerate.utils import send_to_device
 
 from tests.latte.references import tiny_text_pair
 from vidgen_lab.latte import LatteInputError, TextEncoder
@@ -79,6 +80,11 @@ def test_dropped_prompts(encoder):
 def test_repeat(encoder):
     text = encoder.encode(["a ball", "a red star"]).repeat(2)
     assert text.mask.sum(1).tolist() == [3, 3, 4, 4]
+
+
+def test_a_text_travels_with_the_batch_it_belongs_to(encoder):
+    moved = send_to_device({"text": encoder.encode(["a ball"])}, "meta")["text"]
+    assert moved.embeddings.device.type == moved.mask.device.type == "meta"
 
 
 def test_stock_pair_is_what_the_pipeline_does(encoder):

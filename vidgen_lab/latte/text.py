@@ -28,6 +28,11 @@ class TextEmbedding:
     def __post_init__(self) -> None:
         require_mask(self.mask, self.embeddings)
 
+    def to(self, *args: Any) -> "TextEmbedding":
+        """Move, or change the precision of the embeddings (the mask stays bool)."""
+        moved = self.embeddings.to(*args)
+        return TextEmbedding(moved, self.mask.to(moved.device))
+
     def repeat(self, count: int) -> "TextEmbedding":
         """The same text for `count` clips each."""
         return TextEmbedding(
