@@ -43,7 +43,7 @@ def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "runs").exists()
     assert cli.main(["finetune", *given]) == 0
     out = capsys.readouterr().out
-    assert "parameters are trained in 8 layers" in out
+    assert "parameters are trained in 12 layers" in out
     saved = tmp_path / "runs" / "toy-lora" / "pytorch_lora_weights.safetensors"
     assert saved.is_file() and "Saved   runs/toy-lora/pytorch_lora_weights" in out
 

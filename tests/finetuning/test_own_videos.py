@@ -22,7 +22,8 @@ def test_three_commands_lead_from_videos_to_a_clip(folders, tmp_path, monkeypatc
     assert (tmp_path / "ready" / "dataset" / "train" / "prompts.txt").is_file()
     learn = ["finetune", "toy-lora", "data.folder=ready/dataset/train", f"model={model}",
              "data.captions=trigger", f"data.trigger={word}", "data.batch_size=2", "lora.rank=2",
-             "training.steps=2", "training.measure=false", "output=out"]  # fmt: skip
+             "training.steps=2", "training.measure=false", "training.precision=no",
+             "output=out"]  # fmt: skip
     assert cli.main(learn) == 0
     assert "strength 1.000" in capsys.readouterr().out
     show = ["video", word, "--model", model, "--lora", "out", "--out", "made.mp4", "--steps", "2"]

@@ -56,19 +56,22 @@ def _trained(overrides: tuple[str, ...]) -> tuple[int, frozenset[str], int]:
     return count.trained, layers, config.lora.rank
 
 
+ATTENTION = "lora.targets=[to_q,to_k,to_v,to_out.0]"
+
+
 def exercise_5_2(answer: Sequence[str]) -> str:
     """give settings for a LoRA on the feed-forward layers, smaller than rank 16 on attention
 
-    from vidgen_lab.workbook.exercises.chapter05 import _trained
+    from vidgen_lab.workbook.exercises.chapter05 import ATTENTION, _trained
 
     targets = "lora.targets=[net.0.proj,net.2]"
-    limit = _trained(("lora.rank=16",))[0]
+    limit = _trained((ATTENTION, "lora.rank=16"))[0]
     fitting = [r for r in range(1, 33) if _trained((targets, f"lora.rank={r}"))[0] < limit]
     answer = [targets, f"lora.rank={max(fitting)}"]
     """
     if not isinstance(answer, list | tuple) or not all(isinstance(pair, str) for pair in answer):
         raise Wrong('a list of settings is wanted, such as ["lora.rank=8"]')
-    limit, _, _ = _trained(("lora.rank=16",))
+    limit, _, _ = _trained((ATTENTION, "lora.rank=16"))
     trained, layers, rank = _trained(tuple(answer))
     need(
         layers == {"ff.net.0.proj", "ff.net.2"},
