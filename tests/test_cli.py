@@ -89,12 +89,3 @@ def test_check_reports_versions_and_every_tier(capsys):
     assert set(report["tiers"]) == set(load_tiers())
     assert report["device"]["cores"] >= 1
     assert report["python"] == ".".join(map(str, sys.version_info[:3]))
-
-
-def test_a_reader_that_has_seen_enough_is_no_error():
-    """As `vidgen-lab words | head -1`."""
-    command = [sys.executable, "-m", "vidgen_lab", "words"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        process.stdout.close()
-        assert process.wait(timeout=60) == 0 and process.stderr.read() == ""

@@ -217,15 +217,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-            code = args.run(args) or 0
-            sys.stdout.flush()  # here, where a reader that has gone can still be told
-            return code
+            return args.run(args) or 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `vidgen-lab words | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except EXPECTED as error:
         if os.environ.get("VIDGEN_LAB_TRACEBACK"):
             raise
