@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.pipeline.samples import FPS, blurred, film, moving, save
+from tests.pipeline.samples import FPS, blurred, moving
+from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.pipeline.annotate.annotators import (
     FlowActions,
@@ -13,40 +14,18 @@ from vidgen_lab.pipeline.annotate.annotators import (
     annotate_clip,
     colour_name,
 )
-from vidgen_lab.pipeline.select.quality import OpenCVQualityAssessor, ScalableFilteringPipeline
 from vidgen_lab.video.clip import Clip
 
 
-def test_assessor_probes_samples_and_measures(tmp_path):
-    assessor = OpenCVQualityAssessor()
-    path = save(moving(), tmp_path / "x.mp4")
-    soft = save(blurred(moving()), tmp_path / "soft.mp4")
-    assert assessor.probe(path) == (96, 64, FPS, 16, 2.0)
-    assert assessor.sample_indices(16, 4) == [0, 5, 10, 15]
-    assert assessor.sample_indices(1, 8) == [0]
-    with pytest.raises(ValueError):
-        assessor.sample_indices(0, 8)
-    assert assessor.sharpness(path, [0, 8]) > 5 * assessor.sharpness(soft, [0, 8])
+def test_motion_does_not_hang_on_the_sampling():
+    clip = moving()
 
+    def motion(places):
+        pairs = (Clip(clip.frames[n : n + 2], clip.fps) for n in places)
+        return float(np.mean([flow_magnitude(pair)[0] for pair in pairs]))
 
-def test_motion_does_not_hang_on_the_sampling(tmp_path):
-    assessor = OpenCVQualityAssessor()
-    path = save(moving(), tmp_path / "x.mp4")
-    few, many = assessor.motion(path, [0, 15]), assessor.motion(path, range(0, 16, 2))
+    few, many = motion([0, 14]), motion(range(0, 15, 2))
     assert few == pytest.approx(many, rel=0.35) and few > 0.3
-
-
-def test_filtering_pipeline_reports_every_file(tmp_path):
-    paths = [save(film((1, 2), 12), tmp_path / "film.mp4")]
-    paths.append(save(blurred(moving(3)), tmp_path / "soft.mp4"))
-    paths.append(tmp_path / "broken.mp4")
-    paths[-1].write_bytes(b"nothing")
-    rows = [row for path in paths for row in ScalableFilteringPipeline().run(path)]
-    assert [(r.source, r.status) for r in rows] == [
-        ("film.mp4", "kept"), ("film.mp4", "kept"),
-        ("soft.mp4", "rejected"), ("broken.mp4", "error"),
-    ]  # fmt: skip
-    assert rows[2].metric == "edge_steepness"
 
 
 def test_annotators_say_what_moves_where_and_which_way():

@@ -232,7 +232,9 @@ def test_permission_to_download_tries_again_what_lacked_it(single, monkeypatch):
 def test_weights_that_are_missing_are_noticed_before_anything_is_done(single, calls):
     for name in ("captioner=smolvlm", "embedder=clip"):
         config = load_config(None, [f"annotate.{name}"])
-        with pytest.raises(NothingLeft, match=rf"annotate.{name} .*download=True\. .* MB"):
+        with pytest.raises(
+            NothingLeft, match=rf"annotate.{name} .*annotate\.download=true\. .* MB"
+        ):
             prepare(*single, config, SERIAL)
         assert calls == []
         prepare(*single, config, SERIAL, score_only=True)  # needs none of them

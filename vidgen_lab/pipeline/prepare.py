@@ -129,7 +129,9 @@ def load_annotators(settings: AnnotateSettings, execution: Execution) -> None:
     for number, result in run_tasks(load, trained, execution.executor, 1, math.inf):
         if "error" in result:
             name = "annotate.{role}={name}".format(**trained[number])
-            raise NothingLeft(f"{name} cannot be had, and nothing was done: {result['error']}")
+            why = re.sub("^FileNotFoundError: ", "", result["error"])
+            why = why.replace("download=True", "annotate.download=true")
+            raise NothingLeft(f"{name} cannot be had, and nothing was done: {why}")
 
 
 def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -> None:
@@ -139,8 +141,8 @@ def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -
         if count["error"] == count["in"]:
             reason = next(r.reason for r in rows if r.stage == stage)
             raise NothingLeft(
-                f"all {count['in']} ended in an error at the stage {stage}; the first: {reason}. "
-                f"{manifest} was not replaced"
+                f"all {count['in']} ended in an error at the stage {stage}; the first: {reason}"
+                + (f". {manifest} was not replaced" if manifest.exists() else "")
             )
     if score_only or any(r.stage == "split" for r in rows) or not manifest.exists():
         return

@@ -55,23 +55,6 @@ def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:
     return "\n".join(lines)
 
 
-def oddities(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Files that are not what they seem, with what is odd about them, in words."""
-    found: dict[str, list[str]] = {}
-    for row in (r for r in rows if r.stage == "read"):
-        facts = row.info.get("facts", {})
-        notes = [row.reason] if row.status == "error" else list(facts.get("disagreements", ()))
-        odd = {
-            "another kind of file than its name says": row.info.get("wrong_suffix"),
-            f"stored turned by {facts.get('rotation')} degrees": facts.get("rotation"),
-            "variable frame rate": facts.get("variable_fps"),
-            "pixels that are not square": facts.get("sample_aspect", 1) != 1,
-        }
-        if notes := [*notes, *(words for words, so in odd.items() if so)]:
-            found[row.source] = notes
-    return found
-
-
 def funnel_figure(rows: Sequence[Row]) -> Any:
     """Matplotlib figure: clips kept after every stage, and the book's shape beside it."""
     from matplotlib.figure import Figure

@@ -14,7 +14,6 @@ import cv2
 from vidgen_lab.files import file_sha256
 from vidgen_lab.paths import model_dir
 from vidgen_lab.pipeline.annotate import annotators, registry
-from vidgen_lab.pipeline.annotate.videos import annotate_spans, sample_clips
 from vidgen_lab.pipeline.deliver.cut import Cut, MediaSettings, cut_clips
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
@@ -39,7 +38,7 @@ class Recipe:
 CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(7, ("av", "cv2", "numpy", "scenedetect")),
+    "score": Recipe(8, ("av", "cv2", "numpy", "scenedetect")),
     "embed": Recipe(5, ("av", "cv2", "numpy")),
     "duplicates": Recipe(2, ("cv2", "numpy")),
     "export": Recipe(5, ("av", "ffmpeg")),
@@ -86,7 +85,8 @@ def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
     """{path, embedder, download, clips: [{frames, crop}]} -> for each clip {"value": vector}, at
     four digits: more hang on the machine. A video that cannot be sought in is decoded once."""
     embedder = registry.make("embedder", task["embedder"], task.get("download", False))
-    clips, vectors = sample_clips(task["path"], [c["frames"] for c in task["clips"]], 16), []
+    spans, vectors = [clip["frames"] for clip in task["clips"]], []
+    clips = annotators.sample_clips(task["path"], spans, 16)
     for clip, wanted in zip(clips, task["clips"], strict=True):
         if wanted["crop"]:
             x, y, width, height = (round(c / clip.meta["reduced"]) for c in wanted["crop"])
@@ -119,9 +119,9 @@ def annotate(task: dict[str, Any]) -> dict[str, Any]:
     fetch = task.get("download", False)
     roles = ("detector", "actor", "captioner")
     who = [registry.make(role, task[role], fetch) for role in roles]
+    (clip,) = annotators.sample_clips(task["path"], [None])
     with _one_thread():
-        (found,) = annotate_spans(task["path"], [None], *who)
-    return found
+        return annotators.annotate_clip(clip, *who)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 
 class FfmpegError(RuntimeError):
-    """ffmpeg said no, or took too long; the message is its last words."""
+    """ffmpeg said no, or took too long; the message has its first and last words."""
 
 
 def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
@@ -28,7 +28,8 @@ def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
     except subprocess.TimeoutExpired:
         raise FfmpegError(f"ffmpeg took longer than {limit:g} s and was stopped") from None
     if done.returncode:
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines()[-3:]
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        words[2:-1] = []  # the cause comes first, the verdict last, and much between
         # Addresses in memory would make every message another one.
         text = re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(words))
         raise FfmpegError(f"ffmpeg failed ({done.returncode}): {text or 'no message'}")

@@ -2,21 +2,29 @@ import numpy as np
 import pytest
 
 from tests.pipeline.samples import FPS, film, moving, save
-from vidgen_lab.pipeline.read.scenes import SceneDetector, Span, spans_between
+from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+from vidgen_lab.video.reader import VideoReader
+
+
+def scenes_of(path, detector="adaptive"):
+    reader = VideoReader(path)
+    finder = CutFinder(reader.info.fps, SceneSettings(detector))
+    for frame in reader:
+        finder.add(frame)
+    return spans_between(finder.cuts(), reader.times, reader.info.duration)
 
 
 def test_hard_cuts_are_found_to_the_frame(tmp_path):
     path = save(film(), tmp_path / "film.mp4")
     for detector in ("adaptive", "content"):
-        scenes = SceneDetector(detector).detect_scenes(path)
+        scenes = scenes_of(path, detector)
         assert [(s.first, s.end) for s in scenes] == [(0, 10), (10, 20), (20, 30)]
         assert scenes[1].start == pytest.approx(10 / FPS, abs=1e-6)
 
 
 def test_cuts_in_black_and_white_are_found_by_brightness_alone():
     """Two of the three measures that the detector averages are zero there."""
-    from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings
 
     def found(colour):
         frames = np.full((20, 64, 96, 3), colour, np.uint8)
@@ -31,8 +39,6 @@ def test_cuts_in_black_and_white_are_found_by_brightness_alone():
 
 
 def test_a_cut_in_black_and_white_stands_out_from_motion_around_it():
-    from vidgen_lab.pipeline.read.scenes import CutFinder
-
     def finder(jump):
         found, rng = CutFinder(8), np.random.default_rng(0)
         ground = rng.integers(60, 120, (64, 96))
@@ -47,7 +53,7 @@ def test_a_cut_in_black_and_white_stands_out_from_motion_around_it():
 
 def test_a_single_shot_is_one_scene(tmp_path):
     path = save(moving(), tmp_path / "shot.mp4")
-    (scene,) = SceneDetector().detect_scenes(path)
+    (scene,) = scenes_of(path)
     assert (scene.first, scene.end, scene.start, scene.stop) == (0, 16, 0, 2)
 
 
@@ -57,21 +63,9 @@ def test_cuts_have_true_times_where_the_rate_varies(tmp_path):
     path = tmp_path / "vfr.mp4"
     source = local(tmp_path / "film.mp4")
     run_ffmpeg("-i", source, "-vf", slow, "-fps_mode", "vfr", local(path))
-    scenes = SceneDetector().detect_scenes(path)
+    scenes = scenes_of(path)
     assert [s.first for s in scenes] == [0, 10, 20]
     assert [s.start for s in scenes] == pytest.approx([0, 10 / 8, 40 / 8], abs=1 / 8)
-
-
-def test_keyframes_come_from_their_scene(tmp_path):
-    clip = film()
-    path = save(clip, tmp_path / "film.mp4", crf=4)
-    detector = SceneDetector()
-    scenes = detector.detect_scenes(path)
-    for choice in ("middle", "sharpest", "central"):
-        keys = detector.extract_scene_keyframes(path, scenes, choice)
-        for number, key in enumerate(keys):
-            distance = np.abs(clip.frames.astype(int) - key).mean((1, 2, 3))
-            assert int(distance.argmin()) // 10 == number
 
 
 @pytest.mark.parametrize(
@@ -94,4 +88,4 @@ def test_spans_cover_the_video_without_gap():
 
 def test_settings_name_the_mistake():
     with pytest.raises(ValueError, match="unknown detector 'magic'"):
-        SceneDetector("magic")
+        SceneSettings("magic")

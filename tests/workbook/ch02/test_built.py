@@ -8,14 +8,20 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.pipeline.samples import film, moving, picture, save
+from tests.pipeline.samples import blurred, film, moving, picture, save
 from tests.workbook.test_built import built
-from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.files import file_sha256
+from vidgen_lab.metrics.flow import flow_magnitude
+from vidgen_lab.pipeline.annotate.annotators import MotionDetector
+from vidgen_lab.pipeline.deliver.cut import MediaSettings, cut_clip
+from vidgen_lab.pipeline.manifest import Row, read_manifest
+from vidgen_lab.pipeline.prepare import Execution, prepare
 from vidgen_lab.pipeline.read.probing import probe_file
-from vidgen_lab.pipeline.select.gates import Gate
+from vidgen_lab.pipeline.select.gates import Gate, GateSettings
+from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.video.clip import Clip, evenly_spaced
-from vidgen_lab.video.reader import VideoReader
-from vidgen_lab.workbook.ch02 import demos
+from vidgen_lab.video.ffmpeg import local, run_ffmpeg
+from vidgen_lab.video.reader import VideoReader, read_clip
 
 BOX = {"kind": "box", "frame": 3, "box": [1, 2, 30, 20], "label": "cat"}
 SPAN = {"kind": "span", "start": 0, "end": 10, "label": "running"}
@@ -101,21 +107,24 @@ def test_an_error_of_the_source_reaches_the_viewer():
 
 
 def test_blurred_faces_are_not_found_again_and_the_rest_stays():
-    hide, portrait = built(2, "blur").hide, demos.portrait_clip(num_frames=3)
-    for frame in portrait.frames:
-        faces = demos.find_faces(frame)
-        hidden = hide(frame, faces)
-        assert faces and not demos.find_faces(hidden)
+    pieces = built(2, "photos", "faces", "blur")
+    photo = cv2.resize(pieces.PHOTOS["astronaut"], (320, 320), interpolation=cv2.INTER_AREA)
+    for frame in pieces.pan_over(photo, 7.5, 3, 200, 200, top=4).frames:
+        faces = pieces.find_faces(frame)
+        hidden = pieces.hide(frame, faces)
+        assert faces and not pieces.find_faces(hidden)
         assert np.array_equal(hidden[-8:], frame[-8:])
 
 
-def test_the_usual_motion_hangs_on_the_sampling():
+def test_the_usual_motion_hangs_on_the_sampling_and_flow_between_neighbours_does_not():
     """Erratum E15: one and the same pan, looked at in three ways."""
-    source = built(2, "usual-motion")
-    pan, longer = demos.pan(2, 49), demos.pan(2, 97)
-    usual = [source.sampled_flow(*case) for case in ((pan.frames, 8), (pan.frames, 16))]
-    usual.append(source.sampled_flow(longer.frames, 8))
+    pieces = built(2, "photos", "usual-motion")
+    pan, longer = (pieces.pan_over(pieces.PHOTOS["grass"], 2, n, 220, 132) for n in (49, 97))
+    usual = [pieces.sampled_flow(*case) for case in ((pan.frames, 8), (pan.frames, 16))]
+    usual.append(pieces.sampled_flow(longer.frames, 8))
     assert max(usual) > 1.5 * min(usual)
+    ours = [flow_magnitude(Clip(c.frames[n : n + 2], 8))[0] for c in (pan, longer) for n in (3, 30)]
+    assert ours == pytest.approx([100 * 2 * 8 / 220] * 4, rel=0.1)
 
 
 def test_words_go_to_the_scene_in_which_they_are_spoken():
@@ -235,3 +244,143 @@ def test_vmaf_ranks_as_people_do(tmp_path):
     if marks[0] is None:
         pytest.skip("this ffmpeg has no libvmaf")
     assert 0 <= marks[1] < marks[0] <= 100
+
+
+def test_trim_goes_by_time_and_refuses_what_is_no_span(tmp_path):
+    tools = dict(VideoReader=VideoReader, read_clip=read_clip, run_ffmpeg=run_ffmpeg, local=local)
+    trim, path = built(2, "trim", **tools).trim, save(film(), tmp_path / "film.mp4", crf=4)
+    assert trim(path, 1.25, 2.5, tmp_path / "out.mp4") == (10, 20)  # the second of three shots
+    change = read_clip(tmp_path / "out.mp4").frames.astype(int) - read_clip(path).frames[10:20]
+    assert np.abs(change).mean() < 4
+    for span in ((2.0, 1.0), (3.0, 3.0), (99.0, 100.0)):
+        with pytest.raises(ValueError, match="no frame is shown"):
+            trim(path, *span, tmp_path / "none.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["film.mp4", "out.mp4"]
+
+
+def test_keyframes_come_from_looking_at_a_shot():
+    keyframe = built(2, "steep", "keyframes", evenly_spaced=evenly_spaced).keyframe
+    shot = blurred(moving(num_frames=9)).frames
+    shot[6] = moving(num_frames=9).frames[6]
+    assert np.array_equal(keyframe(shot, "middle"), shot[4])
+    assert np.array_equal(keyframe(shot, "sharpest"), shot[6])
+    shot[8] = 0
+    typical = keyframe(shot, "most typical")
+    assert any(np.array_equal(typical, frame) for frame in shot[2:6])
+
+
+def test_every_file_has_an_ending_in_the_small_pipeline(tmp_path):
+    paths = [save(film((1, 2), 12), tmp_path / "film.mp4")]
+    paths.append(save(blurred(moving(3)), tmp_path / "soft.mp4"))
+    paths.append(tmp_path / "broken.mp4")
+    paths[-1].write_bytes(b"nothing")
+    filtered = built(2, "filtering").filtered
+    rows = [row for path in paths for row in filtered(path, GateSettings().gates())]
+    assert [(r.source, r.status) for r in rows] == [
+        ("film.mp4", "kept"), ("film.mp4", "kept"),
+        ("soft.mp4", "rejected"), ("broken.mp4", "error"),
+    ]  # fmt: skip
+    assert rows[2].metric == "edge_steepness"
+
+
+def test_every_shot_has_its_own_objects_and_caption(tmp_path):
+    tools = dict(VideoReader=VideoReader, MotionDetector=MotionDetector)
+    annotate = built(2, "scenes-of", "annotating", **tools).annotate_video
+    one, other = annotate(save(film((1, 2), 12), tmp_path / "film.mp4"))
+    assert (one["frames"], other["frames"]) == ((0, 12), (12, 24))
+    for shot in (one, other):
+        low, high = shot["frames"]
+        assert shot["objects"] and all(low <= o["frame"] < high for o in shot["objects"])
+    assert one["caption"] != other["caption"]
+
+
+@pytest.mark.parametrize("total, budget", [(1000, 100), (9000, 100), (59, 60), (120, 64), (5, 1)])
+def test_the_budget_is_met_exactly_and_the_end_is_there(total, budget):
+    scores = np.zeros(total)
+    scores[: total // 3] = 5  # a busy beginning
+    chosen = built(2, "choose", evenly_spaced=evenly_spaced).choose(scores, (), budget)
+    assert len(chosen) == min(total, budget) and chosen == sorted(set(chosen))
+    if budget >= 5:
+        assert chosen[-1] >= 0.9 * (total - 1)
+
+
+def test_every_shot_is_shown_when_the_budget_allows_and_motion_decides_the_rest():
+    choose, cuts = built(2, "choose", evenly_spaced=evenly_spaced).choose, (10, 500, 990)
+    chosen = choose(np.ones(1000), cuts, 20)
+    assert {0, *cuts} <= set(chosen) and len(chosen) == 20
+    few = choose(np.ones(1000), tuple(range(50, 1000, 50)), 4)
+    assert len(few) == 4 and few[-1] == 950
+    scores = np.zeros(100)
+    scores[[17, 63]] = 9
+    assert {17, 63} <= set(choose(scores, (), 6))
+
+
+TRUTH = [
+    Planted("good.mp4", "clean", "kept", "", 0),
+    Planted("soft.mp4", "blur", "rejected", "blurred", 1),
+    Planted("soft2.mp4", "blur", "rejected", "blurred", 2),
+    Planted("film.mp4", "film", "kept", "", 3, cuts=(10, 20)),
+    Planted("broken.mp4", "truncated", "error", "", 4),
+    Planted("one.mp4", "clean", "kept", "", 5),
+    Planted("copy.mp4", "exact_duplicate", "rejected", "duplicate", 5),
+]
+
+
+def test_endings_are_marked_by_reason():
+    good, soft, soft2, one, copy, *shots = (
+        Row(name, f"{name}-{n}", "scenes", "kept")
+        for n, name in enumerate(
+            ["good.mp4", "soft.mp4", "soft2.mp4", "one.mp4", "copy.mp4", "film.mp4", "film.mp4"]
+        )
+    )
+    rows = [Row("broken.mp4", "", "read", "error", reason="truncated: 3 frames"), good, soft]
+    rows += [row.to("quality") for row in (good, soft2, one, copy, shots[1])]
+    rows += [row.rejected("quality", "blurred", "sharp", 0, 1) for row in (soft, shots[0])]
+    rows.append(copy.rejected("duplicates", "duplicate: of one.mp4", "copies", 2, 1))
+    pieces = built(2, "marks")
+    ended = {"broken.mp4": "error", "soft.mp4": "blurred", "copy.mp4": "duplicate"}
+    assert pieces.endings(rows) == ended | dict.fromkeys(
+        ("good.mp4", "soft2.mp4", "one.mp4", "film.mp4"), "kept"
+    )
+    marks = pieces.mark_endings(rows, TRUTH)
+    assert marks["blurred"] == {"planted": 2, "found": 1, "precision": 1, "recall": 0.5}
+    assert marks["kept"] == {"planted": 2, "found": 3, "precision": 2 / 3, "recall": 1}
+    assert list(marks) == ["blurred", "error", "kept"] and marks["error"]["found"] == 1
+
+
+def test_copies_are_marked_as_pairs_and_cuts_may_be_a_frame_off():
+    pieces = built(2, "pairs")
+    assert pieces.pairs_in([(1, "b"), (1, "a"), (2, "c"), (1, "b")]) == {("a", "b")}
+    planted = {("f", 10), ("f", 20)}
+    assert [pieces.snapped(("f", at), planted) for at in (10, 11, 18)] == [
+        ("f", 10), ("f", 10), ("f", 18),
+    ]  # fmt: skip
+
+
+def test_thresholds_are_chosen_on_labelled_clips_and_wishes_are_left_alone():
+    measured = {"good.mp4": 0.5, "one.mp4": 0.4, "soft.mp4": 0.2, "soft2.mp4": None}
+    rows = [
+        Row(name, name, "quality", "kept",
+            metrics={"edge_steepness": steepness, "bright": 0.0, "short_side": 96})
+        for name, steepness in measured.items()
+    ]  # fmt: skip
+    pieces, default = built(2, "calibrate", "choose-gates"), GateSettings()
+    chosen = pieces.choose_gates(rows, TRUTH, default)
+    assert chosen.min_edge_steepness == pytest.approx(0.3)
+    assert chosen.max_bright == default.max_bright  # nothing over-exposed was seen
+    assert chosen.min_side == default.min_side
+    sides = [pieces.is_to_learn_on(group, 0.5, seed=1) for group in range(200)]
+    assert 70 < sum(sides) < 130
+
+
+def test_the_manifest_rebuilds_a_clip_and_refuses_another_source(tmp_path):
+    save(moving(1), tmp_path / "in" / "1.mp4")
+    prepare(tmp_path / "in", tmp_path / "out", execution=Execution("serial"))
+    clip = read_manifest(tmp_path / "out" / "manifest.jsonl")[-1]
+    rebuild = built(2, "rebuild", cut_clip=cut_clip, file_sha256=file_sha256).rebuild
+    assert rebuild(clip, tmp_path / "in", tmp_path / "again.mp4", MediaSettings())
+    again = (tmp_path / "again.mp4").read_bytes()
+    assert again == (tmp_path / "out" / clip.info["clip"]["file"]).read_bytes()
+    save(moving(9), tmp_path / clip.source)
+    with pytest.raises(ValueError, match="not the file"):
+        rebuild(clip, tmp_path, tmp_path / "x.mp4", MediaSettings())

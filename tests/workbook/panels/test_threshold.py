@@ -1,8 +1,8 @@
 import pytest
 
 from tests.pipeline.samples import blurred, moving, save
+from tests.workbook.test_built import built
 from vidgen_lab.pipeline.select.gates import GateSettings
-from vidgen_lab.pipeline.select.quality import ScalableFilteringPipeline
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.workbook.panels.threshold import ThresholdPanel
 
@@ -16,7 +16,7 @@ def clips(tmp_path_factory):
     return folder, [
         row
         for path in sorted(folder.glob("*.mp4"))
-        for row in ScalableFilteringPipeline().run(path)
+        for row in built(2, "filtering").filtered(path, GateSettings().gates())
     ]
 
 

@@ -6,18 +6,22 @@ colours. `hub` has trained models behind the same interfaces.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from vidgen_lab.video.clip import Clip, evenly_spaced
+from vidgen_lab.video.reader import VideoReader
 
 Object = dict[str, Any]  # frame, box [x, y, width, height] in pixels, label, score
 Action = dict[str, Any]  # label, score
 _CHANGED = 24  # grey levels from the background beyond which a pixel moves
 _LEAST = 0.004  # share of the picture that a thing that moves fills
+_SAMPLE_SIDE = 512  # pixels of the shorter side of samples, at most; models look at 224 to 448
+Frames = tuple[int, int] | None  # [first, end) of a video; None: all of it
 
 
 class Detector(Protocol):
@@ -162,15 +166,39 @@ class JudgeEmbedder:
 def annotate_clip(
     clip: Clip, detector: Detector, actor: ActionRecognizer, captioner: Captioner
 ) -> dict[str, Any]:
-    """Objects, actions and caption of a clip, with the names of who said so."""
+    """Objects, actions and caption of a clip, with the names of who said so.
+
+    Frames and boxes of objects are those of the file that the clip was sampled from, if it was.
+    """
     objects, actions = detector.detect(clip), actor.act(clip)
+    caption = captioner.caption(clip, objects, actions)
+    first, stride, reduced = (clip.meta.get(n, d) for n, d in _PLACE.items())
+    for thing in objects:
+        thing["frame"] = first + thing["frame"] * stride
+        thing["box"] = [round(value * reduced) for value in thing["box"]]
     return {
         "objects": objects,
         "actions": actions,
-        "caption": captioner.caption(clip, objects, actions),
+        "caption": caption,
         "caption_from": captioner.name,
         "annotators": [detector.name, actor.name, captioner.name],
     }
+
+
+_PLACE = {"start": 0, "stride": 1, "reduced": 1}  # of a clip in its file, and what a whole one has
+
+
+def sample_clips(path: str | Path, frames: Sequence[Frames], samples: int = 48) -> Iterator[Clip]:
+    """Of each of these clips at most `samples` frames, evenly spaced and reduced, so that long and
+    large clips cost no more memory than short and small ones; `meta["reduced"]` says how many
+    times."""
+    video, spans = VideoReader(path, shrink_to=_SAMPLE_SIDE), []
+    for first, end in (span or (0, video.info.num_frames) for span in frames):
+        stride = max(1, -(-(end - first) // samples))
+        spans.append((first, len(range(first, end, stride)), stride))
+    for clip in video.read_spans(spans):
+        reduced = video.info.width / clip.width
+        yield Clip(clip.frames, clip.fps, {**clip.meta, "reduced": reduced})
 
 
 def colour_name(rgb: Sequence[float]) -> str:

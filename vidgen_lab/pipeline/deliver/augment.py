@@ -6,7 +6,6 @@ and another one in every epoch.
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,19 +58,10 @@ class Augmented(NamedTuple):
 
 
 class VideoAugmentationPipeline:
-    """Temporal, spatial and colour changes, each drawn once for the whole clip.
+    """Temporal, spatial and colour changes, each drawn once for the whole clip."""
 
-    synthetic: optional function from a clip to a clip (an image-to-image model, say), applied with
-    the same probability; all frames go through it.
-    """
-
-    def __init__(
-        self,
-        settings: AugmentSettings = AugmentSettings(),
-        seed: int = 0,
-        synthetic: Callable[[Clip], Clip] | None = None,
-    ) -> None:
-        self.settings, self.seed, self.synthetic = settings, seed, synthetic
+    def __init__(self, settings: AugmentSettings = AugmentSettings(), seed: int = 0) -> None:
+        self.settings, self.seed = settings, seed
 
     def augment_video(self, clip: Clip, clip_id: str, text: str = "", epoch: int = 0) -> Augmented:
         """A changed copy; the size stays, the number of frames may change with the speed.
@@ -85,9 +75,6 @@ class VideoAugmentationPipeline:
             if wanted < self.settings.probability:
                 clip, drawn = change(clip, draw, text)
                 applied |= drawn
-        if self.synthetic is not None and rng.random() < self.settings.probability:
-            clip = self.synthetic(clip)
-            applied["synthetic"] = True
         return Augmented(clip, applied)
 
     def temporal_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:

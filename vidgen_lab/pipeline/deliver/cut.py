@@ -10,18 +10,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from vidgen_lab.config import check_ranges
 from vidgen_lab.files import replacing
-from vidgen_lab.pipeline.read.probing import Facts, facts_of, probe_file
+from vidgen_lab.pipeline.read.probing import Facts, facts_of
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader, open_video
 
 Crop = tuple[int, int, int, int]
-Mode = Literal["fit", "pad", "crop"]
 PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 )  # fmt: skip
@@ -279,49 +277,3 @@ def verify(
     if size is not None and (facts.width, facts.height) != tuple(size):
         raise OutputError(f"written at {facts.width}x{facts.height}, not {size[0]}x{size[1]}")
     return facts
-
-
-class FFmpegExporter:
-    """The book's exporter (2.L09): builds a command, runs it and checks what it wrote."""
-
-    def trim(
-        self, video_path: str | Path, start_s: float, end_s: float, out_path: str | Path
-    ) -> Facts:
-        """Write the frames shown in [start_s, end_s) seconds, with sound if there is any."""
-        if not 0 <= start_s < end_s < float("inf"):
-            raise ValueError(f"no span from {start_s} s to {end_s} s")
-        times = VideoReader(video_path).times
-        first, end = (int(np.searchsorted(times, t - 1e-6)) for t in (start_s, end_s))
-        if first == end:
-            raise ValueError(f"no frame is shown from {start_s} s to {end_s} s in {video_path}")
-        settings = MediaSettings(crf=23, audio=True, gop=250)
-        return cut_clip(video_path, out_path, (first, end), settings)
-
-    def transcode_resize(
-        self, video_path: str | Path, out_path: str | Path, size: tuple[int, int] = (512, 512),
-        mode: Mode = "fit",
-    ) -> Facts:  # fmt: skip
-        """Write the whole video at this size, with sound if there is any."""
-        frames = (0, VideoReader(video_path).info.num_frames)
-        settings = MediaSettings(size, mode, crf=23, audio=True)
-        return cut_clip(video_path, out_path, frames, settings)
-
-    def extract_audio(self, video_path: str | Path, out_path: str | Path) -> Path:
-        """Write the first sound track as 16-bit WAV. Raises OutputError when there is none."""
-        if not probe_file(video_path).audio_codec:
-            raise OutputError(f"{video_path} has no sound")
-        out = Path(out_path)
-        with _part(out, Path(video_path)) as part:
-            run_ffmpeg("-i", local(video_path), "-map", "0:a:0", "-c:a", "pcm_s16le", local(part))
-            if part.stat().st_size <= 44:
-                raise OutputError("empty output: a sound file without sound")
-        return out
-
-
-def standardize_resolution(
-    video_path: str | Path, out_path: str | Path, target_resolution: tuple[int, int] = (512, 512),
-    mode: Mode = "crop",
-) -> Facts:  # fmt: skip
-    """One size for all videos (book listing 2.L14): pad and crop give exactly this size and can be
-    batched, fit keeps the shape."""
-    return FFmpegExporter().transcode_resize(video_path, out_path, target_resolution, mode=mode)

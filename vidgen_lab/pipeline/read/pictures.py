@@ -49,11 +49,6 @@ def _noise(grey: np.ndarray) -> float:
     return float(np.median(response)) / 0.6745 / 6
 
 
-def laplacian_variance(grey: np.ndarray) -> float:
-    """The usual sharpness: variance of the Laplacian, grey levels squared (book listing 2.L08)."""
-    return float(cv2.Laplacian(grey, cv2.CV_64F).var())
-
-
 def bar_box(greys: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
     """What black bars leave of the picture: (top, bottom, left, right), shares of height and width.
 
@@ -80,7 +75,7 @@ def _between_bars(brightest: np.ndarray) -> tuple[float, float]:
     ]
     if not even or min(begins) < 0.25:
         return 0.0, 1.0
-    return first / count, end / count
+    return (first + 1) / count, (end - 1) / count  # the rows at the edge may be half bar
 
 
 def stripes(grey: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins, with PySceneDetect 0.7 (book listing 2.L10).
+"""Where one shot ends and the next begins, with PySceneDetect 0.7 (book listing 2.L10, repaired).
 
 Frames come from the package's own reader, so a cut is a frame number as shown and, through the
 reader's time table, a true time, also where the frame rate varies. A video without a cut is one
@@ -8,15 +8,11 @@ scene. Hard cuts are what these detectors find; of slow fades they miss most.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
 
 from vidgen_lab.config import check_ranges
-from vidgen_lab.pipeline.read.pictures import edge_steepness
-from vidgen_lab.video.reader import VideoReader
 
 DETECTORS = ("adaptive", "content", "threshold", "hash", "histogram")
 _SIDE = 128  # pixels: detectors compare whole pictures, details only cost time
@@ -141,50 +137,3 @@ def spans_between(cuts: Iterable[int], times: np.ndarray, duration: float) -> li
         Span(first, end, round(start, 6), round(stop, 6))
         for first, end, start, stop in zip(edges, edges[1:], moments, moments[1:], strict=False)
     ]
-
-
-class SceneDetector:
-    """Find the shots of a video file and a picture for each (book listing 2.L10, repaired)."""
-
-    def __init__(self, detector: str = "adaptive") -> None:
-        self.settings = SceneSettings(detector, min_seconds=0.5)
-
-    def detect_scenes(self, path: str | Path) -> list[Span]:
-        """The shots in order, without gap or overlap; a single shot is one scene.
-
-        Raises what `VideoReader` raises for a file that is no video.
-        """
-        reader = VideoReader(path)
-        finder = CutFinder(reader.info.fps, self.settings)
-        for frame in reader:
-            finder.add(frame)
-        return spans_between(finder.cuts(), reader.times, reader.info.duration)
-
-    def extract_scene_keyframes(
-        self,
-        path: str | Path,
-        scenes: Iterable[Span],
-        choice: Literal["middle", "sharpest", "central"] = "middle",
-    ) -> list[np.ndarray]:
-        """One picture a scene, uint8 [H, W, 3]: the middle one, the sharpest of nine, or the one
-        most like the other eight."""
-        reader = VideoReader(path)
-        if choice == "middle":
-            return [reader.read((s.first + s.end - 1) // 2, 1).frames[0] for s in scenes]
-        score = {"sharpest": _sharpness_of, "central": _centrality_of}[choice]
-        pictures = []
-        for scene in scenes:
-            stride = max(1, scene.num_frames // 9)
-            frames = reader.read(scene.first, min(9, scene.num_frames), stride).frames
-            pictures.append(frames[int(np.argmax(score(frames)))])
-        return pictures
-
-
-def _sharpness_of(frames: np.ndarray) -> list[float]:
-    return [edge_steepness(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY)) or 0.0 for f in frames]
-
-
-def _centrality_of(frames: np.ndarray) -> np.ndarray:
-    small = np.stack([cv2.resize(f, (32, 18), interpolation=cv2.INTER_AREA) for f in frames])
-    flat = small.reshape(len(frames), -1).astype(np.float32)
-    return -np.abs(flat[:, None] - flat[None]).mean((1, 2))

@@ -33,8 +33,8 @@ class Source:
 def find_videos(folder: str | Path) -> list[Source]:
     """All files that call themselves a video or begin like one, sorted by name.
 
-    Hidden files and links to folders are left out. Raises FileNotFoundError or NotADirectoryError,
-    and ValueError when there is no video at all.
+    Hidden files and links to folders are left out; links that lead nowhere are not. Raises
+    FileNotFoundError or NotADirectoryError, and ValueError when there is no video at all.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -44,7 +44,8 @@ def find_videos(folder: str | Path) -> list[Source]:
     found = []
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_file() and not any(part.startswith(".") for part in parts):
+        lost = path.is_symlink() and not path.exists()  # will be an error, not a gap
+        if (path.is_file() or lost) and not any(part.startswith(".") for part in parts):
             named = path.suffix.lower() in SUFFIXES
             if named or looks_like_video(path):
                 found.append(Source(path, "/".join(parts), wrong_suffix=not named))

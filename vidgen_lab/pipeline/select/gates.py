@@ -128,23 +128,3 @@ def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
     chosen = {*sides[0], *sides[1]}
     others = [n for n in range(len(near)) if n not in chosen]
     return [near[n] for n in sorted([*chosen, *others[: count - len(chosen)]])]
-
-
-def calibrate(good: Sequence[float], bad: Sequence[float], least: bool) -> float:
-    """The threshold that best parts labelled examples.
-
-    It lies in the widest gap among those with the fewest mistakes, nearer to the side that varies
-    less: new clips will stray as far as the known ones do. ValueError when either side is empty.
-    """
-    if not len(good) or not len(bad):
-        raise ValueError("calibration needs good and bad examples")
-    sign = 1 if least else -1
-    good, bad = sign * np.asarray(good, float), sign * np.asarray(bad, float)
-    points = np.unique(np.concatenate([good, bad]))
-    gaps = np.diff(points) if len(points) > 1 else np.zeros(1)
-    lower = points[: len(gaps)]
-    mistakes = [(good < m).sum() + (bad >= m).sum() for m in lower + gaps / 2]
-    best = min(range(len(gaps)), key=lambda i: (mistakes[i], -gaps[i]))
-    both = bad.std() + good.std()
-    share = np.clip(bad.std() / both, 0.25, 0.75) if both else 0.5
-    return float(sign * (lower[best] + share * gaps[best]))

@@ -7,7 +7,6 @@ afterwards, because a scene's end is known only later.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 
 from vidgen_lab.config import check_ranges
-from vidgen_lab.metrics.flow import analyse_flow
+from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.pipeline.read import pictures
 from vidgen_lab.pipeline.read.probing import Facts, facts_of
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
@@ -136,18 +135,14 @@ class _Watch:
         large = min(grey.shape) >= 16
         measured = {
             "edge_steepness": pictures.edge_steepness(grey) if large else None,
-            "laplacian": pictures.laplacian_variance(grey),
-            "brightness": float(grey.mean()),
             "dark": float((grey <= pictures.BLACK).mean()),
             "bright": float((grey >= pictures.WHITE).mean()),
             "blank": float(grey.std() < pictures.BLANK),
         }
         if after is not None and large:
             # A time base of one frame; the rate of the clip turns it into seconds.
-            report = analyse_flow(Clip(np.stack(pair), self.facts.fps))
-            measured["flow_speed"] = float(report.speed[0])
-            measured["unexplained"] = float(report.unexplained[0])
-        colour = cv2.resize(rgb, (32, 32), interpolation=cv2.INTER_AREA)
+            measured["flow_speed"] = float(flow_magnitude(Clip(np.stack(pair), self.facts.fps))[0])
+        colour = cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA)
         self.looks.append(Look(self.number - 1, measured, small, colour))
 
     def summary(self, span: Span) -> dict[str, Any]:
@@ -177,7 +172,6 @@ class _Watch:
     ) -> Mapping[str, float | None]:
         first, end = (-(-edge // self.stride) for edge in (span.first, span.end))
         changes = np.array(self.changes[first + 1 : end])
-        freezes = [len(list(run)) for still, run in groupby(changes < _FROZEN) if still]
         inside = [k for k in looks if k.number + 1 < span.end]  # and the next frame, for the flow
         top, bottom, left, right = box
         crop = crop_of(box, self.facts.width, self.facts.height)
@@ -190,12 +184,11 @@ class _Watch:
             "fps": span.num_frames / span.seconds,
             "seconds": span.seconds,
             "num_frames": span.num_frames,
-            **_over(looks, np.median, "edge_steepness", "laplacian"),
-            **_over(looks, np.mean, "brightness", "dark", "bright", "blank"),
-            **_over(inside, np.mean, "flow_speed", "unexplained"),
+            **_over(looks, np.median, "edge_steepness"),
+            **_over(looks, np.mean, "dark", "bright", "blank"),
+            **_over(inside, np.mean, "flow_speed"),
             "changing": _changing(greys),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
-            "longest_freeze": max(freezes, default=0) * self.stride / self.facts.fps,
             "bars": 1 - (bottom - top) * (right - left),
             "stripes": _middle(np.median, [pictures.stripes(grey) for grey in greys]),
         }
@@ -203,13 +196,12 @@ class _Watch:
 
 def crop_of(box: tuple[float, ...], width: int, height: int) -> list[int] | None:
     """[x, y, width, height] in pixels of what lies between black bars, even numbers; None without
-    bars. A bar's edge is known to a 64th of the picture, which is therefore cut off too."""
+    bars."""
     if box == (0.0, 1.0, 0.0, 1.0):
         return None
     sides = []
     for first, end, length in ((*box[2:], width), (*box[:2], height)):
-        start = -(-round((first + (first > 0) / 64) * length) // 2) * 2
-        stop = round((end - (end < 1) / 64) * length) // 2 * 2
+        start, stop = -(-round(first * length) // 2) * 2, round(end * length) // 2 * 2
         sides.append((start, max(2, stop - start)))
     (x, width), (y, height) = sides
     return [x, y, width, height]
