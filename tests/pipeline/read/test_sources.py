@@ -14,6 +14,12 @@ def test_videos_are_known_by_name_or_by_their_first_bytes(tmp_path):
     assert [(s.name, s.wrong_suffix) for s in found] == [("a/x.MP4", False), ("b.dat", True)]
 
 
+def test_a_link_that_leads_nowhere_is_no_gap(tmp_path):
+    (tmp_path / "moved.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "note.txt").symlink_to(tmp_path / "nowhere.txt")
+    assert [s.name for s in find_videos(tmp_path)] == ["moved.mp4"]
+
+
 @pytest.mark.parametrize("brand", ["heic", "avif", "M4A "])
 def test_photographs_and_songs_of_a_phone_are_no_videos(tmp_path, brand):
     """They are stored as MP4 is, and only the brand tells."""

@@ -78,6 +78,19 @@ def test_another_subject_on_the_same_stage_is_no_copy(tmp_path):
     assert not same_pictures(one, other)
 
 
+def test_bars_of_any_height_hide_no_copy(tmp_path):
+    """Their edge lies anywhere between two rows of the small pictures that are compared."""
+    from skimage import data
+
+    photo = data.coffee()[::2, ::2]
+    frames = np.stack([photo[20:160, 2 * t : 2 * t + 240] for t in range(16)])
+    clips = [frames, *(np.pad(frames, [(0, 0), (n, n), (0, 0), (0, 0)]) for n in (16, 52, 54))]
+    found = [score_video(save(Clip(f, 8), tmp_path / f"{n}.mp4")) for n, f in enumerate(clips)]
+    rows = [Row(f"{n}.mp4", str(n), "quality", "kept") for n in range(len(clips))]
+    signatures = [Signature.of(scored["clips"][0]) for scored in found]
+    assert [numbers for numbers, _ in duplicates.find_groups(rows, signatures)] == [[0, 1, 2, 3]]
+
+
 def test_a_black_intro_makes_nobody_alike(tmp_path):
     signatures = []
     for name, seed in (("a", 5), ("b", 6)):

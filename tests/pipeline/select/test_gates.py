@@ -1,5 +1,3 @@
-import pytest
-
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select import gates
 from vidgen_lab.pipeline.select.gates import Gate, GateSettings
@@ -59,17 +57,3 @@ def test_the_borderline_shows_both_sides():
     assert shown(7) == [0, 0, 0, 0, 0.5, 0.6, 0.7] == shown(99)
     one_side = [row(changing=c) for c in (0.5, 0.6, 0.7)]
     assert len(gates.borderline(one_side, gate, 3)) == 3
-
-
-def test_calibration_parts_good_from_bad_on_either_side():
-    assert gates.calibrate([5, 6], [1, 2], least=True) == pytest.approx(3.5)
-    assert gates.calibrate([1, 2], [5, 6], least=False) == pytest.approx(3.5)
-    assert gates.calibrate([3], [1], least=True) == pytest.approx(2)
-    assert 3 < gates.calibrate([3, 6, 7, 8], [1, 2, 3.5], least=True) < 6
-
-
-def test_a_threshold_keeps_away_from_the_side_that_varies_more():
-    near_zero = gates.calibrate([0.2, 0.6, 1.0], [0, 0, 0.001], least=True)
-    assert near_zero == pytest.approx(0.001 + 0.25 * 0.199, rel=0.01)
-    with pytest.raises(ValueError, match="good and bad"):
-        gates.calibrate([], [1], least=True)
