@@ -4,14 +4,12 @@ rebuilt from its description, and a small text encoder. All tiny, all with rando
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
-from diffusers import LatteTransformer3DModel
+from diffusers import AutoencoderKL, LatteTransformer3DModel
 from torch import Tensor, nn
 
-from vidgen_lab.latte import Latte, LatteConfig
-from vidgen_lab.latte.vae import VideoVAEDecoder, VideoVAEEncoder
+from vidgen_lab.latte import FrameVAE, Latte, LatteConfig, TextEncoder
+from vidgen_lab.latte.text import TextEmbedding
 
 BASE = dict(
     num_attention_heads=2,
@@ -213,13 +211,29 @@ def with_weights_of(original: VchitectLatte) -> Latte:
     return ours
 
 
-def small_vae() -> SimpleNamespace:
-    """The chapter's two halves together: encoder, decoder, and the calls of every VAE."""
-    encoder, decoder = VideoVAEEncoder(base_channels=8), VideoVAEDecoder(base_channels=8)
-    return SimpleNamespace(
-        encoder=encoder.eval(), decoder=decoder.eval(), spatial_factor=8,
-        encode=lambda x: encoder.encode_to_latent(x), decode=lambda z: decoder(z),
-    )  # fmt: skip
+def small_vae() -> FrameVAE:
+    """Four levels, so that a latent stands for 8 pixels a side."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4}
+    blocks |= {"up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (8, 8, 8, 8)}
+    vae = AutoencoderKL(**blocks, layers_per_block=1, norm_num_groups=4, scaling_factor=1.0)
+    return FrameVAE(vae.eval())
+
+
+def stock_pair(
+    encoder: TextEncoder, prompt: str, negative: str = ""
+) -> tuple[TextEmbedding, TextEmbedding]:
+    """Prompt and negative prompt as stock LattePipeline prepares a single one, for equal results.
+
+    It cuts the padding off the prompt, then cuts the negative prompt to the same length, and masks
+    nothing.
+    """
+    text, null = encoder.encode(prompt), encoder.encode(negative)
+    length = int(text.mask.sum())
+    real = torch.ones_like(text.mask[:, :length])
+    return (
+        TextEmbedding(text.embeddings[:, :length], real),
+        TextEmbedding(null.embeddings[:, :length], real),
+    )
 
 
 def tiny_text_pair(width: int = 12):

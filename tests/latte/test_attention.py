@@ -129,7 +129,7 @@ def test_captured_maps_are_the_weights():
     assert shapes == {
         "blocks.0.spatial.attention": (6, 2, 4, 4),
         "blocks.0.spatial.cross": (2, 2, 12, 5),
-        "blocks.0.temporal.attention": (2, 8, 3, 3),
+        "blocks.0.temporal.attention": (8, 2, 3, 3),
     }
     for (weights,) in maps.values():
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))

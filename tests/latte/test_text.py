@@ -2,9 +2,9 @@ import pytest
 import torch
 from accelerate.utils import send_to_device
 
-from tests.latte.references import tiny_text_pair
+from tests.latte.references import stock_pair, tiny_text_pair
 from vidgen_lab.latte import LatteInputError, TextEncoder
-from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding, drop_prompts, stock_pair
+from vidgen_lab.latte.text import MAX_TOKENS, TextEmbedding
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +66,6 @@ def test_lengths_the_pipelines_use():
     assert default["max_text_seq_length"].default == 226
 
 
-def test_dropped_prompts(encoder):
-    text, null = encoder.encode(["a red ball"] * 1000), encoder.null()
-    out = drop_prompts(text, null, 0.1, torch.Generator().manual_seed(0))
-    dropped = out.mask.sum(1) == 1
-    assert dropped.float().mean().item() == pytest.approx(0.1, abs=0.03)
-    assert torch.equal(out.embeddings[dropped][0], null.embeddings[0])
-    assert torch.equal(out.embeddings[~dropped][0], text.embeddings[0])
-    for p, count in ((0.0, 0), (1.0, 1000)):
-        assert (drop_prompts(text, null, p).mask.sum(1) == 1).sum() == count
-
-
 def test_repeat(encoder):
     text = encoder.encode(["a ball", "a red star"]).repeat(2)
     assert text.mask.sum(1).tolist() == [3, 3, 4, 4]
@@ -106,8 +95,3 @@ def test_wrong_inputs(encoder):
         TextEncoder(encoder.tokenizer, encoder.model, 1)
     with pytest.raises(LatteInputError, match="text mask"):
         TextEmbedding(torch.zeros(2, 3, 4), torch.ones(2, 3))
-    text = encoder.encode("a ball")
-    with pytest.raises(LatteInputError, match="0 .. 1, given 10"):
-        drop_prompts(text, encoder.null(), 10)
-    with pytest.raises(LatteInputError, match="null prompt"):
-        drop_prompts(text, TextEmbedding(torch.zeros(1, 3, 12), text.mask[:, :3]), 0.1)

@@ -33,12 +33,6 @@ def test_first_half_of_the_channels_is_the_column():
     assert not torch.equal(codes[0, 0, :16], codes[0, 1, :16])
 
 
-def test_the_two_orders_hold_the_same_numbers():
-    blocks, mixed = sincos_1d(8, torch.arange(5)), sincos_1d(8, torch.arange(5), interleaved=True)
-    assert torch.equal(mixed[:, 0::2], blocks[:, :4]) and torch.equal(mixed[:, 1::2], blocks[:, 4:])
-    assert not torch.equal(mixed, blocks)
-
-
 @pytest.mark.parametrize("order", ["ppc", "cpp"])
 @pytest.mark.parametrize("patch", [1, 2, 4])
 def test_unpatchify_undoes_patchify(order, patch):

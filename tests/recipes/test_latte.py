@@ -5,9 +5,9 @@ import torch
 from diffusers import LattePipeline
 
 from recipes.latte import OBJECTIVE, sample_corner, training_caption
+from tests.latte.references import stock_pair
 from tests.recipes.samples import LATTE, survives
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
-from vidgen_lab.latte.text import stock_pair
 from vidgen_lab.toyworld import is_held_out, parse_prompt
 
 

@@ -308,10 +308,10 @@ def test_samplers_find_three_heaps_and_subtraction_does_not():
 
 def test_an_overwritten_stream_forgets():
     """Erratum E10."""
-    from vidgen_lab.latte.conditioning import vectors
+    from vidgen_lab.latte.conditioning import Modulation, vectors
 
     torch.manual_seed(0)
-    block = built(3, "overwriting", vectors=vectors).OverwritingBlock
+    block = built(3, "c091", "overwriting", vectors=vectors, Modulation=Modulation).OverwritingBlock
     tokens, cond = (
         torch.randn(2, 4, 16, 64) * torch.linspace(0.2, 5, 16)[:, None],
         torch.randn(2, 64),

@@ -12,7 +12,6 @@ _HOME = {
     "Latte": "model",
     "LatteConfig": "config",
     "latte_config": "config",
-    "count_parameters": "config",
     "capture_attention": "attention",
     "FrameVAE": "vae",
     "NoiseScheduler": "diffusion.schedule",

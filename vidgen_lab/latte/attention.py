@@ -71,9 +71,8 @@ class SelfAttention(AttentionCore):
     """Tokens of a video look at one another, along one axis of the grid.
 
     `along="space"`: patches of one frame; `"time"`: one place in all frames; `"both"`: everything
-    at once, full three-dimensional attention. The choice is nothing but a choice of view: the axis
-    that is not looked along joins the batch (space) or the heads (time), and no number moves in
-    memory.
+    at once, full three-dimensional attention. The choice is nothing but which axis joins the batch:
+    the frames (space), the places (time), or neither.
 
     Args:
         dim: width D of a token, a multiple of num_heads.
@@ -101,19 +100,14 @@ class SelfAttention(AttentionCore):
         self.v = nn.Linear(dim, dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
 
-    def sequences(self, x: Tensor) -> Tensor:
-        """[B, T, N, D] -> [sequences, heads, length, d], a view."""
-        x = x.unflatten(-1, (self.num_heads, -1))  # [B, T, N, heads, d]
-        if self.along == "space":
-            return x.flatten(0, 1).transpose(1, 2)  # [B*T, heads, N, d]
-        if self.along == "time":
-            return x.flatten(2, 3).transpose(1, 2)  # [B, N*heads, T, d]
-        return x.flatten(1, 2).transpose(1, 2)  # [B, heads, T*N, d]
-
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.sequences(self.q(x)), self.sequences(self.k(x)), self.sequences(self.v(x))
+        if self.along == "time":  # the frames of a place side by side in memory, read in one go
+            x = x.transpose(1, 2).contiguous()  # [B, N, T, D]
+        rows = x.flatten(1, 2) if self.along == "both" else x.flatten(0, 1)  # [seq., length, D]
+        q, k, v = (split_heads(of(rows), self.num_heads) for of in (self.q, self.k, self.v))
         y = self.attend(q, k, v, None, self.causal)  # [sequences, heads, length, d]
-        return self.out(y.transpose(1, 2).reshape(x.shape))  # [B, T, N, D]
+        y = self.out(merge_heads(y)).view(x.shape)  # [B, T, N, D] or [B, N, T, D]
+        return y.transpose(1, 2) if self.along == "time" else y
 
 
 class CrossAttention(AttentionCore):
@@ -157,7 +151,7 @@ def capture_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             latte(x, t)
         maps["blocks.0.spatial.attention"][0]     # [B*T, heads, N, N]
 
-    Spatial maps are [B*T, heads, N, N], temporal ones [B, N*heads, T, T] (heads run fastest),
+    Spatial maps are [B*T, heads, N, N], temporal ones [B*N, heads, T, T],
     cross-attention [B, heads, T*N, L]. The layers run the written-out attention meanwhile, so
     memory grows with the square of the length.
     """

@@ -1,6 +1,6 @@
 """What a denoiser is told: how noisy the clip is, which class it has, what the prompt says.
 
-And the three ways of telling it through the layer norms: AdaLN, AdaLN-Zero and adaLN-single.
+And two ways of telling it through the layer norms: AdaLN-Zero and adaLN-single.
 """
 
 import math
@@ -78,26 +78,6 @@ def vectors(x: Tensor, count: int) -> tuple[Tensor, ...]:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """x [B, T, N, D] scaled and shifted by vectors per sample, [B, 1, 1, D]."""
     return x * (1 + scale) + shift
-
-
-class AdaLN(nn.Module):
-    """Adaptive layer norm: the condition sets scale and shift (book listing 3.L09, repaired).
-
-        AdaLN(x, c) = LN(x) * (1 + scale(c)) + shift(c)
-
-    It belongs *inside* a residual branch, x + f(AdaLN(x, c)); applied to the stream itself it
-    overwrites what the earlier layers have said. The condition is a vector per sample, so its
-    matrix runs once per sample, never per token.
-    """
-
-    def __init__(self, dim: int, cond_dim: int | None = None) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(dim, elementwise_affine=False, eps=1e-6)
-        self.linear = nn.Linear(cond_dim or dim, 2 * dim)
-
-    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        shift, scale = vectors(self.linear(nn.functional.silu(cond)), 2)  # 2 x [B, 1, 1, D]
-        return self.norm(x) * (1 + scale) + shift  # [B, T, N, D]
 
 
 class AdaLNZero(nn.Module):

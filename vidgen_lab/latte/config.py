@@ -1,9 +1,8 @@
-"""Settings of a Latte, the four published sizes, and their parameters counted by formula."""
+"""Settings of a Latte, and the four published sizes."""
 
 from dataclasses import dataclass
 
 from vidgen_lab.latte.checks import require, require_one_of
-from vidgen_lab.latte.conditioning import FREQUENCIES
 
 
 @dataclass(frozen=True)
@@ -79,34 +78,3 @@ def latte_config(name: str, **overrides) -> LatteConfig:
     depth, hidden_size, num_heads = SIZES[size]
     named = {"depth": depth, "hidden_size": hidden_size, "num_heads": num_heads}
     return LatteConfig(**(named | {"patch_size": int(patch)} | overrides))
-
-
-def count_parameters(config: LatteConfig) -> int:
-    """Number of parameters in closed form. For patch 2, 4 latent channels, learned variance, no
-    condition:
-
-        depth * (18 h^2 + 15 h) + 3 h^2 + 309 h + 32
-
-    Positions are computed, not counted.
-    """
-    h, single = config.hidden_size, config.modulation == "single"
-    patch = config.patch_size**2
-
-    def linear(inputs: int, outputs: int, bias: bool = True) -> int:
-        return inputs * outputs + (outputs if bias else 0)
-
-    attention = 3 * linear(h, h, config.qkv_bias) + linear(h, h)
-    block = attention + linear(h, 4 * h) + linear(4 * h, h)  # MLP
-    block += 6 * h if single else linear(h, 6 * h)  # modulation
-    total = config.depth * block
-    total += linear(patch * config.in_channels, h)  # patch embedding
-    total += linear(FREQUENCIES, h) + linear(h, h)  # timestep
-    # the shared matrix and the final layer's table, or that layer's own matrix
-    total += linear(h, 6 * h) + 2 * h if single else linear(h, 2 * h)
-    total += linear(h, patch * config.out_channels)  # out
-    if config.condition == "class":
-        total += (config.num_classes + 1) * h
-    if config.condition == "text":
-        total += linear(config.text_dim, h) + linear(h, h)
-        total += config.pairs * attention  # cross-attention
-    return total

@@ -1,71 +1,9 @@
-"""What a model costs and what it looks at: formulas beside measurements.
-
-FLOPs: 1 multiply-add = 2. Bytes: as the autograd graph keeps them.
-"""
+"""What a model costs, measured: FLOPs (a multiply-add is 2) and the bytes that autograd keeps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from vidgen_lab.latte.attention import SelfAttention
-from vidgen_lab.latte.config import LatteConfig
-
-
-@dataclass(frozen=True)
-class AttentionCost:
-    """Of a layer: score entries per head, FLOPs of its two products, bytes of stored scores."""
-
-    score_entries: int
-    flops: int
-    score_bytes: int
-
-
-def attention_cost(
-    num_frames: int,
-    patches: int,
-    dim: int,
-    heads: int,
-    text_tokens: int = 120,
-    bytes_per_value: int = 4,
-) -> dict[str, AttentionCost]:
-    """Cost of every kind of attention over `num_frames` x `patches` tokens.
-
-    spatial T N^2, temporal N T^2, alternating their sum, full (T N)^2, cross T N L. Full over
-    alternating is N T / (N + T), which never exceeds T: 15.06 for 16 frames of 256 patches.
-    """
-    t, n = num_frames, patches
-    entries = {
-        "spatial": t * n * n,
-        "temporal": n * t * t,
-        "alternating": t * n * n + n * t * t,
-        "cross": t * n * text_tokens,
-        "full": (t * n) ** 2,
-    }
-    # Q K^T and A V: each 2 * d FLOPs per score and head, heads * d = dim
-    return {
-        kind: AttentionCost(e, 4 * e * dim, e * heads * bytes_per_value)
-        for kind, e in entries.items()
-    }
-
-
-def forward_flops(config: LatteConfig, height: int, width: int, text_tokens: int = 0) -> int:
-    """FLOPs of one clip's forward pass in matrix products; height and width are the latents'."""
-    h, t = config.hidden_size, config.num_frames
-    n = (height // config.patch_size) * (width // config.patch_size)
-    tokens, patch = t * n, config.patch_size**2
-    macs = tokens * patch * config.in_channels * h  # patch embedding
-    macs += config.depth * tokens * 12 * h * h  # attention projections 4, MLP 8
-    macs += config.pairs * (tokens * n + tokens * t) * 2 * h  # attention itself
-    macs += tokens * h * patch * config.out_channels  # out
-    macs += 256 * h + h * h  # timestep
-    macs += 6 * h * h if config.modulation == "single" else config.depth * 6 * h * h + 2 * h * h
-    if config.condition == "text":
-        macs += text_tokens * (config.text_dim + h) * h  # projection
-        per_pair = tokens * 2 * h * h + text_tokens * 2 * h * h + 2 * tokens * text_tokens * h
-        macs += config.pairs * per_pair
-    return 2 * macs
 
 
 def count_flops(function: Callable[[], object]) -> int:
@@ -105,12 +43,3 @@ def saved_bytes(function: Callable[[], Tensor], model: nn.Module | None = None) 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         function()
     return sum(storage.nbytes() for storage in kept.values())
-
-
-def attention_memory(
-    num_frames: int, patches: int, dim: int, heads: int, along: str, implementation: str
-) -> int:
-    """Measured bytes that one self-attention layer keeps for backward, at batch 1 in float32."""
-    layer = SelfAttention(dim, heads, along, implementation=implementation)
-    x = torch.randn(1, num_frames, patches, dim, requires_grad=True)
-    return saved_bytes(lambda: layer(x), layer)

@@ -12,18 +12,16 @@ from vidgen_lab.latte.checks import require_multiple, require_rank
 
 
 # ----- positions
-def sincos_1d(dim: int, positions: Tensor, interleaved: bool = False) -> Tensor:
+def sincos_1d(dim: int, positions: Tensor) -> Tensor:
     """Sine and cosine codes of real-valued positions.
 
     omega_k = 10000^(-k / (dim/2)), k = 0 .. dim/2-1. DiT, Latte and diffusers lay the code out as
-    [sin | cos]; "Attention is all you need" (and book listing 3.L02) interleaves sin, cos, sin,
-    cos. The two hold the same numbers in another order, but weights trained with one are useless
-    with the other.
+    [sin | cos]; "Attention is all you need" (and book listing 3.L02) takes turns, and weights
+    trained with one order are useless with the other.
 
     Args:
         dim: width of the code, even.
         positions: [M], any dtype.
-        interleaved: the order of Vaswani et al. instead of DiT's.
     Returns:
         [M, dim] float64 (the caller rounds once, at the end).
     """
@@ -31,8 +29,6 @@ def sincos_1d(dim: int, positions: Tensor, interleaved: bool = False) -> Tensor:
     omega /= dim / 2.0
     omega = 1.0 / 10000**omega  # [dim/2]
     angle = torch.outer(positions.reshape(-1).double(), omega)  # [M, dim/2]
-    if interleaved:
-        return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)  # [M, dim]
     return torch.cat([angle.sin(), angle.cos()], dim=1)  # [M, dim]
 
 
