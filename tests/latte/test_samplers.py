@@ -274,3 +274,12 @@ def test_a_broken_model_is_named():
 def test_wrong_inputs(make, message):
     with pytest.raises(LatteInputError, match=message):
         make(NoiseScheduler())
+
+
+@pytest.mark.parametrize("steps", [3, 7, 9, 15])
+def test_as_noisy_as_can_be_from_pure_noise_is_finite(steps):
+    """The first jump leaves a variance of zero for the old noise, or a rounding error below."""
+    scheduler = NoiseScheduler(schedule="cosine", prediction="v", zero_terminal_snr=True)
+    sampler = DDIMSampler(scheduler, steps, eta=1.0, spacing="trailing")
+    x = torch.randn(1, 4)
+    assert torch.isfinite(sampler.step(0 * x, 0, x, torch.manual_seed(0)).latents).all()

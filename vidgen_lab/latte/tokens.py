@@ -1,14 +1,11 @@
 """Latent video -> tokens -> latent video: patches, and positions.
 
 A token is a continuous vector: a patch of latents times a matrix. Nothing is quantised and no
-codebook exists, so `unpatchify` undoes `patchify` exactly. Positions follow the convention of DiT,
-Latte and diffusers (see `sincos_1d`).
+codebook exists. Positions follow the convention of DiT, Latte and diffusers (see `sincos_1d`).
 """
 
 import torch
 from torch import Tensor, nn
-
-from vidgen_lab.latte.checks import require_multiple, require_rank
 
 
 # ----- positions
@@ -54,29 +51,15 @@ def sincos_2d(
 
 
 # ----- patches
-def patchify(x: Tensor, patch: int, order: str = "ppc") -> Tensor:
-    """Cut frames into patches: [B, C, T, H, W] -> [B, T, N, p*p*C], N = (H/p)(W/p), row by row.
+def unpatchify(tokens: Tensor, patch: int, rows: int, cols: int) -> Tensor:
+    """Patches to frames: [B, T, rows*cols, p*p*C] -> [B, C, T, rows*p, cols*p].
 
-    `order` is the order inside a patch: "ppc" (pixels first; the output layer of DiT and Latte) or
-    "cpp" (channels first; the weight of a Conv2d). A matrix made for one order gives nonsense with
-    the other.
+    The output layer of DiT and Latte has the pixels of a patch first, and each pixel's channels
+    together; a convolution's weight has it the other way round.
     """
-    require_rank(x, "B C T H W", "latents")
-    b, c, t, h, w = x.shape
-    require_multiple((h, w), patch, "latents", "the patch size")
-    x = x.reshape(b, c, t, h // patch, patch, w // patch, patch)  # [B, C, T, h, p, w, q]
-    axes = (0, 2, 3, 5, 4, 6, 1) if order == "ppc" else (0, 2, 3, 5, 1, 4, 6)
-    return x.permute(axes).reshape(b, t, (h // patch) * (w // patch), patch * patch * c)
-
-
-def unpatchify(tokens: Tensor, patch: int, rows: int, cols: int, order: str = "ppc") -> Tensor:
-    """Undo `patchify`: [B, T, rows*cols, p*p*C] -> [B, C, T, rows*p, cols*p]."""
     b, t, n, width = tokens.shape
     c = width // (patch * patch)
-    if order == "ppc":
-        x = tokens.reshape(b, t, rows, cols, patch, patch, c).permute(0, 6, 1, 2, 4, 3, 5)
-    else:
-        x = tokens.reshape(b, t, rows, cols, c, patch, patch).permute(0, 4, 1, 2, 5, 3, 6)
+    x = tokens.reshape(b, t, rows, cols, patch, patch, c).permute(0, 6, 1, 2, 4, 3, 5)
     return x.reshape(b, c, t, rows * patch, cols * patch)
 
 

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.config import latte_config
-from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler
 from vidgen_lab.latte.pipeline import VideoGenerator
 from vidgen_lab.latte.text import TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
@@ -159,15 +158,11 @@ def build_trainer(config: RunConfig) -> VideoModelTrainer:
 
 def _sampler(config: RunConfig, parts: Parts) -> Callable[[nn.Module, int], list[Clip]]:
     """Clips of the configured prompts, through the function that generates after training too."""
-    said, objective = config.logging, config.diffusion
+    said = config.logging
 
     def sample(model: Latte, step: int) -> list[Clip]:
         generate = VideoGenerator(model, parts.vae, parts.text)
-        if objective.prediction == "flow":
-            sampler = FlowEulerSampler(objective.path(), said.sampling_steps)
-        else:  # from the noisiest level on, where the training ends
-            scheduler = objective.scheduler().to(next(model.parameters()).device)
-            sampler = DDIMSampler(scheduler, said.sampling_steps, spacing="trailing")
+        sampler = config.diffusion.sampler(said.sampling_steps)
         size = {"height": config.dataset.height, "width": config.dataset.width}
         made = generate(list(said.prompts), sampler, said.guidance_scale, said.sample_seed, **size)
         return made.clips()

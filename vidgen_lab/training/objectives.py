@@ -20,7 +20,12 @@ from torch import Tensor, nn
 
 from vidgen_lab.config import check_ranges
 from vidgen_lab.latte.diffusion.losses import diffusion_loss
-from vidgen_lab.latte.diffusion.samplers import split_variance
+from vidgen_lab.latte.diffusion.samplers import (
+    DDIMSampler,
+    FlowEulerSampler,
+    Sampler,
+    split_variance,
+)
 from vidgen_lab.latte.diffusion.schedule import FlowMatchingPath, NoiseScheduler
 from vidgen_lab.training import distributed
 from vidgen_lab.training.stream import Draw, isolated_rng
@@ -73,6 +78,12 @@ class ObjectiveConfig:
 
     def path(self) -> FlowMatchingPath:
         return FlowMatchingPath(self.num_timesteps, self.shift)
+
+    def sampler(self, num_steps: int) -> Sampler:
+        """The way back, from the noisiest level on, where the training ends."""
+        if self.prediction == "flow":
+            return FlowEulerSampler(self.path(), num_steps)
+        return DDIMSampler(self.scheduler(), num_steps, spacing="trailing")
 
     def build(
         self, predict: "Predict | None" = None, features: Callable[[Tensor], Tensor] | None = None

@@ -24,7 +24,8 @@ MODULES = [
 PROVED_BY_RESULTS = {
     *("to_tensors", "decibels", "cut", "through_pca", "same", "halve", "double", "FrameGroupNorm"),
     *("reparameterize", "kl_divergence", "VideoVAEEncoder", "VideoVAEDecoder", "scores", "AdaLN"),
-    *("drop_prompts", "look", "rotate", "rotate_3d", "CachedTemporalAttention"),
+    *("drop_prompts", "look", "patchify", "unpatchify", "rotate", "rotate_3d"),
+    "CachedTemporalAttention",
     *("OverwritingBlock", "Latte", "coefficients", "add_noise", "shift_snr", "velocity"),
     *("no_signal_at_the_end", "clean_and_noise", "exact", "flow", "curved", "train", "ddim_step"),
     *("dpm_step", "walk_back", "guided", "generate", "modulation_strength"),

@@ -132,7 +132,8 @@ class DDIMSampler:
         eps = self.scheduler.to_epsilon(output, x, t)
         variance = (1 - before) / (1 - abar) * (1 - abar / before)
         sigma = self.eta * variance.sqrt()
-        latents = before.sqrt() * x0 + (1 - before - sigma**2).sqrt() * eps
+        rest = (1 - before - sigma**2).clamp(min=0)  # from pure noise and with eta = 1 just zero
+        latents = before.sqrt() * x0 + rest.sqrt() * eps
         if self.eta > 0:
             latents = latents + sigma * noise_like(x, generator)
         return Step(latents, x0)

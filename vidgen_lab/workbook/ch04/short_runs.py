@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from vidgen_lab.files import write_files
 from vidgen_lab.latte import Latte, LatteConfig
-from vidgen_lab.latte.diffusion.samplers import DDIMSampler, FlowEulerSampler, Guidance, sample
+from vidgen_lab.latte.diffusion.samplers import Guidance, sample
 from vidgen_lab.metrics import judge
 from vidgen_lab.paths import data_dir
 from vidgen_lab.training.config import TrainingConfig
@@ -280,11 +280,8 @@ def samples(model: nn.Module, run: ShortRun) -> list[Clip]:
     mask = torch.ones(words.shape[:2]).bool()
     told = {"text": words, "text_mask": mask}
     guided = Guidance(model, told, {"text": 0 * words, "text_mask": mask}, 2.0)
-    if run.objective.prediction == "flow":
-        sampler = FlowEulerSampler(run.objective.path(), 12)
-    else:
-        sampler = DDIMSampler(run.objective.scheduler(), 12, spacing="trailing")
-    pixels = decode(sample(guided, sampler, noise) / _too_large(run), run.space).clamp(-1, 1)
+    made = sample(guided, run.objective.sampler(12), noise) / _too_large(run)
+    pixels = decode(made, run.space).clamp(-1, 1)
     return [as_clip(video, fps=4) for video in pixels.nan_to_num()]
 
 
