@@ -35,11 +35,7 @@ sys.path.insert(0, str(ROOT))  # so that the script runs as a file too
 from recipes.measure import sample_clips  # noqa: E402
 from vidgen_lab.files import write_files  # noqa: E402
 from vidgen_lab.finetuning.config import FinetuneConfig, load_config  # noqa: E402
-from vidgen_lab.finetuning.dataset import write_training_clips  # noqa: E402
-from vidgen_lab.finetuning.image_to_video import (  # noqa: E402
-    generate_from_image,
-    make_image_to_video,
-)
+from vidgen_lab.finetuning.image_to_video import generate_from_image, widen  # noqa: E402
 from vidgen_lab.finetuning.trainer import CogVideoTrainer, FinetuneResult, make_trainer  # noqa: E402
 from vidgen_lab.generation.generate import generate  # noqa: E402
 from vidgen_lab.generation.loading import fingerprint, load_pipeline, locate  # noqa: E402
@@ -52,6 +48,7 @@ from vidgen_lab.toyworld import COLOURS, Scene, caption, render, sample_scene  #
 from vidgen_lab.toyworld.world import LEGAL_MOTIONS, legal_backgrounds  # noqa: E402
 from vidgen_lab.video.clip import Clip  # noqa: E402
 from vidgen_lab.video.tensors import as_tensor  # noqa: E402
+from vidgen_lab.video.writer import write_clip  # noqa: E402
 
 WORDS = "paper cut-out"
 SFT_RATE = "optimizer.learning_rate=2e-4"
@@ -162,8 +159,22 @@ def folder_of(
         rendered = count if hurried else frames
         whole = (render(scene, width, height, rendered).clip for scene in chosen)
         clips = (replace(clip, frames=clip.frames[:count]) for clip in whole)
-        write_training_clips(folder, clips, [said(s, n) for n, s in enumerate(chosen)])
+        (folder / "videos").mkdir(parents=True, exist_ok=True)
+        names = [f"videos/{n:05d}.mp4" for n in range(len(chosen))]
+        for name, clip in zip(names, clips, strict=True):
+            write_clip(clip, folder / name)
+        lists = {"prompts.txt": [said(s, n) for n, s in enumerate(chosen)], "videos.txt": names}
+        write_files({folder / n: "".join(f"{x}\n" for x in rows) for n, rows in lists.items()})
     return folder
+
+
+def make_image_to_video(model: Path, out: Path) -> None:
+    """The same model, widened to read a first frame: what both runs of "image" begin with."""
+    from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
+
+    pipe = CogVideoXPipeline.from_pretrained(model)
+    widen(pipe.transformer)
+    CogVideoXImageToVideoPipeline(**pipe.components).save_pretrained(out)
 
 
 def settings(changes: Sequence[str], seed: int, args: argparse.Namespace) -> FinetuneConfig:

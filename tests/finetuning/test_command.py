@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from tests.finetuning.clips import write_clips
@@ -46,6 +48,10 @@ def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):
     assert "parameters are trained in 12 layers" in out
     saved = tmp_path / "runs" / "toy-lora" / "pytorch_lora_weights.safetensors"
     assert saved.is_file() and "Saved   runs/toy-lora/pytorch_lora_weights" in out
+    _, video, _, *words = shlex.split(out.partition("Try     ")[2])  # as it is printed
+    quick = ["--steps", "1", "--frames", "9", "--height", "32", "--width", "32"]
+    assert cli.main([video, "a ball", *words, *quick, "--out", "ball.mp4"]) == 0
+    assert (tmp_path / "ball.mp4").is_file()
 
 
 @pytest.mark.parametrize("start", [cli.main, of_accelerate], ids=["vidgen-lab", "accelerate"])

@@ -5,16 +5,17 @@ import pytest
 from PIL import Image
 
 from tests.finetuning.clips import CAPTIONS, write_clips
+from tests.workbook.test_built import built
 from vidgen_lab.finetuning.dataset import (
     DataConfig,
     read_training_clips,
     table_of,
-    write_training_clips,
 )
 from vidgen_lab.toyworld.dataset import write_dataset
 from vidgen_lab.training.data.dataset import covered
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoReader, read_clip
+from vidgen_lab.video.writer import write_clip
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +121,12 @@ def test_what_is_left_open_is_the_model_s_own_size(tmp_path):
 
 def test_clips_and_prompts_are_written_line_by_line(tmp_path):
     clips = [Clip(np.full((9, 32, 32, 3), n, np.uint8), 8.0) for n in (10, 200)]
-    written = write_training_clips(tmp_path / "new", clips, ["one\nline", "two"])
-    found, _ = read_training_clips(config(written))
-    assert [clip.caption for clip in found] == ["one line", "two"]
+    write_pairs = built(5, "c028", write_clip=write_clip).write_pairs
+    write_pairs(tmp_path / "new", clips, ["one", "two"])
+    found, _ = read_training_clips(config(tmp_path / "new"))
+    assert [clip.caption for clip in found] == ["one", "two"]
     bright = [int(read_clip(clip.span.path).frames.mean()) for clip in found]
     assert bright[0] < 40 < 160 < bright[1]
     with pytest.raises(ValueError, match="shorter"):
-        write_training_clips(tmp_path / "short", clips[:1], ["one", "two"])
+        write_pairs(tmp_path / "short", clips[:1], ["one", "two"])
     assert not (tmp_path / "short" / "prompts.txt").exists()  # no list that lies

@@ -4,6 +4,7 @@ accelerate launch -m vidgen_lab.finetuning CONFIG [key=value ...]
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from vidgen_lab.finetuning.config import load_config, recipes
@@ -46,8 +47,14 @@ def run(args: argparse.Namespace) -> int | None:
     print(f"Saved   {result.saved}")
     if result.check:
         print(f"Check   {result.check}")
-    flag = "--lora" if config.method == "lora" else "--model"
-    print(f'Try     vidgen-lab video "..." {flag} {result.saved}')
+    lora = config.method == "lora"
+    model = config.output / "pipeline" if config.input_layer or not lora else config.model
+    if trainer.spec.image_to_video:
+        then = f", then .load_lora_weights({str(result.saved.parent)!r})" if lora else ""
+        print(f"Load    {trainer.spec.pipeline_name}.from_pretrained({str(model)!r}){then}")
+    else:
+        given = ["--model", str(model), *(["--lora", str(result.saved)] if lora else [])]
+        print(f'Try     vidgen-lab video "..." {shlex.join(given)}')
     return None
 
 

@@ -39,8 +39,8 @@ class FinetuneConfig:
 
     model: embedded name, folder or hub id. output: gets checkpoints, log, samples and the result.
     method: "lora" trains an adapter, "sft" every weight, "blocks" the last `blocks` blocks.
-    input_layer: train the layer that reads latents beside the LoRA, as a model that was just made
-        to read first frames needs it; the result then is a pipeline and a LoRA for it.
+    input_layer: train the layer that reads latents as well, and let a text-to-video model read a
+        first frame beside them; the result of a LoRA then is a pipeline and a LoRA for it.
     quantize: keep the frozen weights under a LoRA in fewer bits: "int8" by torchao on any device,
         "int4" (NF4, as in QLoRA) by bitsandbytes on a GPU.
     data, lora, optimizer, training, samples: see their classes. cache: of latents and texts, can

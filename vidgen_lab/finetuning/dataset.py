@@ -4,17 +4,15 @@ CogVideo's folder (`prompts.txt`, `videos.txt`, optionally `images.txt` with fir
 Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manifest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vidgen_lab.files import write_files
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
 from vidgen_lab.training.data.clips import ClipRecord, examine
-from vidgen_lab.video.clip import Clip, evenly_spaced
-from vidgen_lab.video.writer import write_clip
+from vidgen_lab.video.clip import evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -119,19 +117,6 @@ def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 
         lines.append(f"{len(unfit)} are left out")
         lines += [f"  {each.clip.id}: {each.reason}, {each.detail}" for each in unfit]
     return "\n".join(lines)
-
-
-def write_training_clips(folder: str | Path, clips: Iterable[Clip], prompts: Sequence[str]) -> Path:
-    """Clips and their prompts in CogVideo's layout; the lists come last and together, so that line
-    n of one always belongs to line n of the other."""
-    folder = Path(folder)
-    (folder / "videos").mkdir(parents=True, exist_ok=True)
-    names = [f"videos/{n:05d}.mp4" for n in range(len(prompts))]
-    for name, clip in zip(names, clips, strict=True):
-        write_clip(clip, folder / name)
-    lists = {"prompts.txt": [" ".join(p.split()) for p in prompts], "videos.txt": names}
-    write_files({folder / name: "".join(f"{x}\n" for x in rows) for name, rows in lists.items()})
-    return folder
 
 
 def _images(folder: Path, records: Sequence[ClipRecord]) -> dict[ClipRecord, Path]:

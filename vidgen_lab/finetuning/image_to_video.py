@@ -1,10 +1,5 @@
-"""From text to video to image to video: a first frame as half of what the transformer reads.
+"""From text to video to image to video: a first frame as half of what the transformer reads."""
 
-As CogVideoX-5B-I2V was made: the input layer gets as many channels again, which begin as zeros, so
-that before the first step the wider model says what the narrow one said, whatever the picture.
-"""
-
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +8,6 @@ from PIL import Image
 from torch import nn
 
 from vidgen_lab.generation.generate import to_clip
-from vidgen_lab.generation.loading import locate
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.training.data.dataset import cover
 from vidgen_lab.video.clip import Clip
@@ -22,52 +16,23 @@ if TYPE_CHECKING:
     from diffusers import CogVideoXImageToVideoPipeline, CogVideoXTransformer3DModel
 
 
-def widen(transformer: "CogVideoXTransformer3DModel") -> "CogVideoXTransformer3DModel":
-    """A copy that reads twice the channels: noisy latents, then those of the first frame.
-
-    Raises ValueError for a model that does so already.
-    """
-    config = dict(transformer.config)
-    if config["in_channels"] != config["out_channels"]:
-        raise ValueError("this model reads a first frame already")
-    config["in_channels"] *= 2
-    wide = type(transformer).from_config(config).to(transformer.dtype)
-    weights = transformer.state_dict()
-    name = "patch_embed.proj.weight"
-    # [D, C, p, p], or [D, C*p_t*p*p] where frames are joined: channels come first in both
-    weights[name] = torch.cat([weights[name], torch.zeros_like(weights[name])], dim=1)
-    wide.load_state_dict(weights)
-    return wide
-
-
-def make_image_to_video(model: str | Path, out: str | Path) -> Path:
-    """Write a text-to-video pipeline as an image-to-video one, to be trained; returns `out`.
-
-    model: as for `load_pipeline`, but nothing is fetched. Raises ValueError for its own folder.
-    """
-    from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
-
-    folder = locate(str(model))
-    if Path(out).resolve() == folder.resolve():
-        raise ValueError(f"{out} is the model itself: write the new one elsewhere")
-    pipe = CogVideoXPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    parts = dict(pipe.components) | {"transformer": widen(pipe.transformer)}
-    CogVideoXImageToVideoPipeline(**parts).save_pretrained(out)
-    return Path(out)
-
-
 def input_layer(transformer: nn.Module) -> nn.Module:
     """The layer that reads latents: what must be learned beside a LoRA to use the first frame."""
     return transformer.patch_embed.proj
 
 
-def with_input_layer(model: Path, trained: nn.Module) -> "CogVideoXTransformer3DModel":
-    """The transformer in `model` with the trained input layer, without any adapter."""
-    from diffusers import CogVideoXTransformer3DModel
+def widen(transformer: "CogVideoXTransformer3DModel") -> None:
+    """Let a text-to-video model read twice the channels: noisy latents, then the first frame's.
 
-    transformer = CogVideoXTransformer3DModel.from_pretrained(model / "transformer")
-    input_layer(transformer).load_state_dict(input_layer(trained).state_dict())
-    return transformer
+    As CogVideoX-5B-I2V was made: the new weights begin as zeros, so that before the first step the
+    model says what it said, whatever the picture.
+    """
+    layer = input_layer(transformer)
+    # [D, C, p, p], or [D, C*p_t*p*p] where frames are joined: channels come first in both
+    layer.weight = nn.Parameter(torch.cat([layer.weight, torch.zeros_like(layer.weight)], dim=1))
+    width = "in_channels" if isinstance(layer, nn.Conv2d) else "in_features"
+    setattr(layer, width, 2 * getattr(layer, width))
+    transformer.register_to_config(in_channels=2 * transformer.config.in_channels)
 
 
 def generate_from_image(

@@ -1,4 +1,4 @@
-"""LoRA on a CogVideoX transformer through PEFT: where, how large, how strong, merged or taken off.
+"""LoRA on a CogVideoX transformer through PEFT: where, how large, how strong.
 
 The adapter goes on with diffusers' `add_adapter` and never with `get_peft_model`, whose keys no
 pipeline finds again (erratum E03).
@@ -166,15 +166,3 @@ def count_trainable(model: nn.Module) -> Trainable:
     layers = sum(".lora_A." in name and trained for name, _, trained in sizes)
     base = sum(size for name, size, _ in sizes if ".lora_" not in name)
     return Trainable(sum(size for _, size, trained in sizes if trained), base, layers)
-
-
-def merge_lora(transformer: "CogVideoXTransformer3DModel") -> None:
-    """Add the active adapters, at their scales, to the weights and take them off.
-
-    The model then is as fast as without, and cannot go back. Merge a copy in float32 when the
-    base is in 16 bits: there the small update loses digits.
-    """
-    if not getattr(transformer, "peft_config", None):
-        raise ValueError("there is no adapter on this model")
-    transformer.fuse_lora()
-    transformer.unload_lora()

@@ -1,15 +1,14 @@
-"""More than one GPU: settings for DeepSpeed and accelerate, and which recipe to take.
+"""What a fine-tuning needs, and which recipe to take on one GPU or several.
 
 Our trainer shards by itself (`training.strategy=fsdp`, which is what ZeRO-3 does) and is started by
-`accelerate launch --config_file ...` with the files in LAUNCH. The DeepSpeed settings are for tools
-that are built on it, such as CogVideo's own trainer.
+`accelerate launch --config_file ...` with the files in LAUNCH. The DeepSpeed files among them are
+for tools that are built on it, such as CogVideo's own trainer.
 """
 
 import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from packaging.version import Version
@@ -23,44 +22,6 @@ from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_t
 LAUNCH = Path(__file__).with_name("launch")
 BYTES = {"int8": 1, "int4": 0.5}  # of a quantised weight
 LIBRARIES = {"int8": ("torchao", "0.16"), "int4": ("bitsandbytes", "0.45")}
-
-
-@dataclass(frozen=True)
-class DeepSpeedConfig:
-    """Settings of DeepSpeed (book listings 5.L04 and 5.L13), as it reads them itself.
-
-    stage: 1 cuts the optimizer's state into one part a GPU, 2 the gradients as well, 3 the weights
-    too. precision: "bf16" for CogVideoX-5B, which overflows in float16.
-    Raises ValueError where weights are to be offloaded that are not cut.
-    """
-
-    stage: Literal[1, 2, 3] = 2
-    precision: Literal["bf16", "fp16", "no"] = "bf16"
-    micro_batch: int = 1
-    accumulation: int = 4
-    max_grad_norm: float = 1.0
-    offload_optimizer: bool = False
-    offload_weights: bool = False
-
-    def __post_init__(self) -> None:
-        if self.offload_weights and self.stage < 3:
-            raise ValueError("weights can be offloaded in stage 3 only")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; `json.dumps` of them is the configuration file: JSON has no comments."""
-        zero = {"stage": self.stage, "overlap_comm": True, "contiguous_gradients": True}
-        asked = {"offload_optimizer": self.offload_optimizer, "offload_param": self.offload_weights}
-        zero |= {name: {"device": "cpu", "pin_memory": True} for name, on in asked.items() if on}
-        if self.stage == 3:
-            zero["stage3_gather_16bit_weights_on_model_save"] = True
-        return {
-            "train_micro_batch_size_per_gpu": self.micro_batch,
-            "gradient_accumulation_steps": self.accumulation,
-            "gradient_clipping": self.max_grad_norm,
-            "bf16": {"enabled": self.precision == "bf16"},
-            "fp16": {"enabled": self.precision == "fp16"},
-            "zero_optimization": zero,
-        }
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,7 @@ from vidgen_lab.finetuning.encoding import (
 )
 from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
 from vidgen_lab.finetuning.fresh_check import quantized
-from vidgen_lab.finetuning.image_to_video import (
-    generate_from_image,
-    input_layer,
-    with_input_layer,
-)
+from vidgen_lab.finetuning.image_to_video import generate_from_image, input_layer, widen
 from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
 from vidgen_lab.finetuning.scaling import check_memory, check_quantize, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
@@ -95,6 +91,10 @@ class CogVideoTrainer:
         self._on_log = on_log
         self.model = locate(config.model, download, TEXT_TO_VIDEO, IMAGE_TO_VIDEO)
         self.spec = CogVideoXSpec.from_folder(self.model)
+        self._widened = config.input_layer and not self.spec.image_to_video
+        if self._widened:
+            twice = {"in_channels": 2 * self.spec.latent_channels}
+            self.spec = replace(self.spec, transformer=dict(self.spec.transformer) | twice)
         data = config.data.sized(*self.spec.limits.native)
         self.config = replace(config, data=data)
         self.spec.check_size(data.num_frames, data.height, data.width)
@@ -181,17 +181,27 @@ class CogVideoTrainer:
         from diffusers import CogVideoXTransformer3DModel
 
         given = {dtype_keyword(): dtype} | quantized(self.config.quantize, dtype)
-        return CogVideoXTransformer3DModel.from_pretrained(self.model / "transformer", **given)
+        transformer = CogVideoXTransformer3DModel.from_pretrained(
+            self.model / "transformer", **given
+        )
+        if self._widened:
+            widen(transformer)
+        return transformer
 
     def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
+        self._choose(transformer)
+        if self.config.input_layer:
+            input_layer(transformer).requires_grad_(True).float()
+        return count_trainable(transformer)
+
+    def _choose(self, transformer: "CogVideoXTransformer3DModel") -> None:
         blocks, last = transformer.transformer_blocks, self.config.blocks
         if self.config.method == "blocks" and last > len(blocks):
             raise ValueError(f"this model has {len(blocks)} blocks, not {last}")
         transformer.requires_grad_(False)
         for module in [transformer] if self.config.method == "sft" else blocks[-last:]:
             module.requires_grad_(True).float()
-        return count_trainable(transformer)
 
     def _settings(self) -> dict[str, Any]:
         """What makes this run what it is, in plain values: a resumed one must agree."""
@@ -304,7 +314,9 @@ class CogVideoTrainer:
         new.mkdir(parents=True)
         for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
             shutil.copytree(self.model / part, new / part)
-        shutil.copy2(self.model / "model_index.json", new)
+        index = json.loads((self.model / "model_index.json").read_text("utf-8"))
+        index["_class_name"] = self.spec.pipeline_name
+        (new / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
         transformer.save_pretrained(new / "transformer")
         (new / _OURS).write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
         folder = self._check_pipeline_folder()
@@ -332,16 +344,15 @@ class CogVideoLoRATrainer(CogVideoTrainer):
     returns.
     """
 
-    def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
+    def _choose(self, transformer: "CogVideoXTransformer3DModel") -> None:
         apply_lora_to_model(transformer, self.config.lora, self.config.training.seed)
-        if self.config.input_layer:
-            input_layer(transformer).requires_grad_(True).float()
-        return count_trainable(transformer)
 
     def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
         base = self.model
         if self.config.input_layer:
-            base = self.save_pipeline(with_input_layer(base, model))
+            whole = self._load_transformer(torch.float32)
+            input_layer(whole).load_state_dict(input_layer(model).state_dict())
+            base = self.save_pipeline(whole)
         data = self.config.data
         facts = {
             "model": self.config.model,

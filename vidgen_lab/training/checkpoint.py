@@ -112,11 +112,11 @@ class RunFolder:
         self.id, changed = before["id"], difference(before["settings"], _plain(settings))
         allowed = {*allow, *FREE_SETTINGS}
         if refused := [n for n in changed if not {n, n.rpartition(".")[2]} & allowed]:
-            lines = "\n".join(f"  {n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
-            names = ", ".join(map(repr, refused))
+            said = "; ".join(f"{n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
+            flags = " ".join(f"--allow {name}" for name in refused)
             raise ValueError(
-                f"{self.folder} holds a run with other settings:\n{lines}\nSet them back, take "
-                f"another folder, or go on all the same with allow=({names},)"
+                f"{self.folder} holds a run with other settings ({said}): set them back, take "
+                f"another folder, or go on all the same with {flags} (in Python allow={refused})"
             )
         return changed
 
