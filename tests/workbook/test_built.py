@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.paths import model_dir, notebooks_dir
 from vidgen_lab.video.clip import Clip
 
@@ -46,6 +47,44 @@ def built(chapter, *cells, **given):
 def test_guidance_at_0_1_and_beyond():
     guide = built(1, "guide").guide
     assert (guide(2.0, 3.0, 0), guide(2.0, 3.0, 1), guide(2.0, 3.0, 6)) == (2, 3, 8)
+
+
+def test_a_grid_of_settings_and_seeds_is_measured_and_resumed(tmp_path):
+    made, request = [], GenerationRequest("a ball")
+
+    def generate(pipe, asked):
+        if len(made) == 3 and not asked.guidance_scale == 1:
+            raise KeyboardInterrupt
+        made.append(asked)
+        bright = 10 * asked.num_inference_steps + asked.seed
+        frames = np.full((2, 4, 4, 3), bright, np.uint8)
+        return SimpleNamespace(clip=Clip(frames, 8), recipe={"seconds": 0.5})
+
+    loaded = SimpleNamespace(revision="1", dtype="float32", device="cpu")
+    pipe, checked = SimpleNamespace(loaded=loaded), []
+    cell = built(
+        1, "grid", pipe=pipe, generate=generate, Progress=lambda jobs, *_: jobs,
+        validate_request=lambda asked, _: checked.append(asked),
+    )  # fmt: skip
+
+    def run(**changes):
+        grid = {n: request.with_(num_inference_steps=n, **changes) for n in (1, 2)}
+        bright = lambda clip, prompt: {"bright": clip.frames.mean()}  # noqa: E731
+        return cell.run_grid("", grid, (0, 1), bright, tmp_path / "cache")
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert len(checked) == 4 and len(made) == 3  # all are checked before the first is made
+    made.pop()
+    table, clips = run()
+    assert len(made) == 3 and list(table.bright) == [10, 11, 20, 21]  # three were there
+    assert list(zip(table.setting, table.seed, strict=True)) == list(clips)
+    made.clear()
+    run(guidance_scale=1)  # another request is another clip
+    assert len(made) == 4
+    loaded.revision = "2"  # and so is another model's
+    run(guidance_scale=1)
+    assert len(made) == 8
 
 
 @pytest.fixture(scope="module")
