@@ -341,3 +341,24 @@ def test_an_adapter_of_another_kind_is_in_the_recipe_too():
     pipe.transformer.add_adapter(LoKrConfig(r=2, target_modules=TARGETS), adapter_name="theirs")
     (entry,) = active_adapters(pipe)
     assert entry["name"] == "theirs" and entry["file"] is None
+
+
+def test_a_fused_adapter_is_taken_out_before_its_scale_changes(save):
+    pipe = tiny_pipeline()
+    base = generate(pipe, REQUEST).clip.frames
+    load_lora(pipe, save(), scales=(3.0,))
+    pipe.fuse_lora()
+    set_scales(pipe, 0)
+    made = generate(pipe, REQUEST)
+    assert abs(made.clip.frames.astype(int) - base).max() <= 1
+    assert [entry["scale"] for entry in made.recipe["lora"]] == [0]
+
+
+def test_what_was_unloaded_while_it_was_fused_is_in_the_recipe_without_a_file(save):
+    pipe = tiny_pipeline()
+    load_lora(pipe, save())
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    assert active_adapters(pipe) == [
+        {"name": "lora_0", "file": None, "sha256": None, "scale": None}
+    ]

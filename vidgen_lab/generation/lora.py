@@ -53,10 +53,13 @@ def load_lora(
 def set_scales(pipe: "CogVideoXPipeline", *scales: float) -> None:
     """Change the scales of what `load_lora` loaded, in its order, without loading anything anew.
 
+    What was fused into the weights is taken out first: it would stay there at its old scale.
     Raises LoRAError unless there is one for each.
     """
     loaded = _still_loaded(pipe)
     by_name = dict(zip(loaded, _one_each(len(loaded), scales), strict=True))
+    if any(getattr(layer, "merged", False) for layer in pipe.transformer.modules()):
+        pipe.unfuse_lora()
     pipe.set_adapters(list(by_name), list(by_name.values()))
     pipe.adapters = {name: loaded[name] | {"scale": scale} for name, scale in by_name.items()}
 
@@ -78,21 +81,23 @@ def _still_loaded(pipe: Any) -> dict[str, dict[str, Any]]:
 def active_adapters(pipe: Any) -> list[dict[str, Any]]:
     """What is at work in a pipeline: file, sha256 and scale of each, in order.
 
-    The scale is read off the layers, whoever set it. An adapter that somebody else loaded has its
-    name and no file: nobody can say what it is.
+    The scale is read off the layers, whoever set it. An adapter that somebody else loaded, or that
+    was unloaded while it was fused, has its name and no file: nobody can say what it is.
     """
-    known, found = _still_loaded(pipe), {}
+    known, found, there = _still_loaded(pipe), {}, getattr(pipe.transformer, "peft_config", {})
+    nothing = {"file": None, "sha256": None, "scale": None}
     for layer in pipe.transformer.modules():
         if getattr(layer, "disable_adapters", True):  # it has none, or they are switched off
             continue
         for name in set(layer.active_adapters) & set(layer.scaling) - set(found):
             if name not in known:
-                found[name] = {"name": name, "file": None, "sha256": None, "scale": None}
+                found[name] = {"name": name} | nothing
                 continue
-            root = 0.5 if pipe.transformer.peft_config[name].use_rslora else 1
+            root = 0.5 if there[name].use_rslora else 1
             at_one = layer.lora_alpha[name] / layer.r[name] ** root
             found[name] = known[name] | {"scale": round(layer.scaling[name] / at_one, 9)}
-    return [found[name] for name in getattr(pipe.transformer, "peft_config", {}) if name in found]
+    stuck = sorted(set(getattr(pipe, "fused_loras", ())) - set(there))
+    return [found[name] for name in there if name in found] + [{"name": n} | nothing for n in stuck]
 
 
 def load_recorded(pipe: "CogVideoXPipeline", adapters: list[dict[str, Any]]) -> None:

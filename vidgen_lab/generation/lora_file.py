@@ -106,7 +106,9 @@ def find_lora(file: str | Path) -> Path:
     path = Path(file)
     if path.is_dir():
         found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safeten*"))
-        if len(found) != 1:
+        if not found:
+            raise LoRAError(f"{path} holds no .safetensors file")
+        if len(found) > 1:
             raise LoRAError(f"{path} holds {len(found)} .safetensors files: name the one you mean")
         return found[0]
     if not path.is_file():
@@ -161,7 +163,7 @@ def inspect_lora(
         alpha,
         scales,
         problems,
-        _notes(header),
+        _notes(header) if modules else (),
         _json(header.get(OWN_FACTS)),
     )
 
