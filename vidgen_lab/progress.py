@@ -7,10 +7,30 @@ up as a red box in a notebook.
 
 import html
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tqdm.std import tqdm
+
+
+@contextmanager
+def quiet_loading(folder: Path) -> Iterator[None]:
+    """Within the block diffusers and transformers load small models without a bar of theirs; large
+    ones, from a GiB on, keep it."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    small = sum(p.stat().st_size for p in folder.rglob("*.safetensors")) < 2**30
+    hidden = [bars for bars in (of_diffusers, of_transformers) if bars.is_progress_bar_enabled()]
+    for bars in hidden if small else ():
+        bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for bars in hidden if small else ():
+            bars.enable_progress_bar()
 
 
 class Progress(tqdm):

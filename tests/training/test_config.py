@@ -15,6 +15,7 @@ from vidgen_lab.training import config as config_module
 from vidgen_lab.training.config import RunConfig, listed, load_run, sweep
 from vidgen_lab.training.latte_run import build_trainer
 from vidgen_lab.training.optim import OptimizerConfig
+from vidgen_lab.video.reader import probe_video
 
 
 @pytest.mark.parametrize("name", listed())
@@ -33,6 +34,7 @@ def test_what_is_mistyped_is_refused_with_the_nearest_name():
         ("optimizer.learning_rate=abc", "optimizer.learning_rate cannot be 'abc'"),
         ("diffusion.prediction=eps", "diffusion.prediction cannot be 'eps'"),
         ("training.steps=0", "steps must be 1 or more"),
+        ("output=", "output names the folder of the run"),
         ("training.seed=-1", "seed must lie in"),
         ("dataset.epochs=0", "epochs must be 1 or more"),
         ("diffusion.expert_boundary=875", "expert_boundary must lie in 0..1"),
@@ -108,20 +110,32 @@ def test_schedules_start_at_once_and_end_where_they_say():
 
 def test_the_command_trains_and_goes_on(tmp_path, capsys):
     clips = tmp_path / "clips"
-    size = ["--width", "32", "--height", "16", "--frames", "4"]
+    size = ["--width", "32", "--height", "16", "--frames", "8"]
     assert main(["toyworld", str(clips), "--count", "8", *size]) == 0
     line = ["train", "tiny", f"dataset.folder={clips}", f"output={tmp_path / 'run'}"]
-    line += ["dataset.height=16", "dataset.width=32", "dataset.held_out_clips=2"]
+    line += ["dataset.height=16", "dataset.width=32", "dataset.stride=2"]
+    line += ["dataset.held_out_clips=2"]
     line += ["training.steps=4", "training.checkpoint_every=2", "training.tensorboard=false"]
     line += ["training.log_every=1", "training.precision=no"]
+    line += ["training.sample_every=4", "logging.prompts=[a ball]", "logging.sampling_steps=1"]
     assert main(line) == 0
-    assert main([*line, "model.depth=4"]) == 1
-    assert "model.depth: 2 -> 4" in capsys.readouterr().err
+    rate = probe_video(next((clips / "videos").glob("*.mp4"))).fps
+    made = probe_video(tmp_path / "run/samples/step_00000004_0.mp4")
+    assert made.fps == pytest.approx(rate / 2)  # every second frame: as fast as it was filmed
+    said = capsys.readouterr()
+    assert "processes: 1" in said.out and said.err == ""
+    files = [tmp_path / "run" / name for name in ("placement.csv", "preview.mp4")]
+    before = [file.read_bytes() for file in files]
+    assert main([*line, "model.depth=4", "dataset.height=8", "dataset.width=16"]) == 1
+    said = capsys.readouterr()
+    assert "model.depth: 2 -> 4" in said.err and "--allow model.depth" in said.err
+    assert "encode" not in said.out and [file.read_bytes() for file in files] == before
     assert main([*line, "training.steps=6", "--allow", "training.steps"]) == 0
     assert "resumed at step 4 of 6" in capsys.readouterr().out
     rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
-    assert (tmp_path / "run/placement.csv").read_text().count("4x16x32") == 6
+    assert (tmp_path / "run/placement.csv").read_text().count("4/2x16x32") == 8
+    assert (tmp_path / "run/placement.csv").read_text().count("held out") == 2
     assert (tmp_path / "run/preview.mp4").stat().st_size > 500
     assert main(["train", "--list"]) == 0 and "toy_latte" in capsys.readouterr().out
     few = ["dataset.held_out_clips=8", f"output={tmp_path / 'other'}"]
@@ -130,6 +144,19 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     wild = ["optimizer.learning_rate=1e30", "diffusion.prediction=x0", "training.steps=40"]
     assert main([*line, *wild, f"output={tmp_path / 'wild'}"]) == 1
     assert "error: the gradient is not finite" in capsys.readouterr().err
+    grid = ["--sweep", "optimizer.betas=[0.9,0.95]", f"output={tmp_path / 'rates'}"]
+    assert main([*line, *wild, *grid]) == 0  # one that diverges does not end the sweep
+    assert "optimizer.betas=[0.9,0.95]  loss=diverged" in capsys.readouterr().out
+    assert main([*line, "--sweep", "output=a,b"]) == 1
+    assert "sweep another key" in capsys.readouterr().err
+    assert main([*line, "dataset.models=toy-cogvideox", f"output={tmp_path / 'video'}"]) == 1
+    assert "expected an AutoencoderKL, which takes pictures" in capsys.readouterr().err
+    lines = (clips / "metadata.jsonl").read_text().splitlines()
+    facts = {"num_frames": 3, "height": 16, "width": 32, "fps": 8.0}
+    (clips / "few.jsonl").write_text(json.dumps(json.loads(lines[0]) | facts))
+    few = [f"dataset.held_out={clips / 'few.jsonl'}", f"output={tmp_path / 'few'}"]
+    assert main([*line, *few]) == 1
+    assert "the clips that are held out: not one of 1 clips" in capsys.readouterr().err
     assert main([*line[:2], "dataset.folder=nowhere"]) == 1
     assert "no folder nowhere" in capsys.readouterr().err
 

@@ -111,5 +111,8 @@ def test_the_command_says_what_fits(capsys):
     assert main([*line, "--gpus", "4"]) == 0
     out = capsys.readouterr().out
     assert out.count("fits") >= 5 and "fsdp2 on 4" in out
+    assert "with training.gradient_checkpointing=true" in out  # or the plan does not hold
+    assert main(["plan", "CogVideoX-5B", "--gpu-gib", "0"]) == 1
+    assert "name its memory, such as --gpu-gib 24" in capsys.readouterr().err
     assert main(["plan", "CogVideoX-5B", "--gpu-gib", "16"]) == 1
     assert "does not fit" in capsys.readouterr().out

@@ -389,6 +389,8 @@ def test_a_changed_run_goes_on_or_says_why_not(tmp_path):
     with pytest.raises(CheckpointError, match="has no optimizer_sgd"):
         regression(tmp_path, optimizers=sgd).fit(allow)
     assert (tmp_path / "run.json").read_text() == about  # so the run goes on as it was
+    one = regression(tmp_path / "one", optimizers=lambda m: torch.optim.SGD(m.parameters(), 0.1))
+    assert one.fit().step == PLAIN.steps  # a function may build one optimizer, without a name
     half = replace(PLAIN, steps=4, precision="fp16")  # which scales losses, and before it did not
     assert regression(tmp_path, half).fit(allow).resumed_from == 2
 
@@ -411,6 +413,11 @@ def test_a_gpu_that_is_not_there_and_no_data_are_one_clear_line(tmp_path):
             regression(tmp_path, replace(PLAIN, device="cuda"))
     with pytest.raises(ValueError, match="no batch to train on"):
         VideoModelTrainer(nn.Linear(1, 1), print, [], tmp_path, PLAIN).fit()
+    with pytest.raises(ValueError, match="there were 2 batches and no more"):  # a generator ends
+        twice = ((torch.ones(4, 5), torch.ones(4, 5)) for _ in range(2))
+        regression(tmp_path / "ends", data=twice).fit()
+    with pytest.raises(TypeError, match="a loss gives a tensor.* not float"):
+        regression(tmp_path / "loss", loss=lambda model, batch, draw: 3.0).fit()
     with pytest.raises(ValueError, match="nothing to train"):
         regression(tmp_path, model=nn.Linear(5, 5).requires_grad_(False))
     with pytest.raises(ValueError, match="steps must be 1 or more"):

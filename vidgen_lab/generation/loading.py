@@ -6,11 +6,11 @@ Embedded, local and hub models all end as a folder that is checked and then hand
 
 import hashlib
 import logging
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidgen_lab.progress import quiet_loading
 from vidgen_lab.settings.hardware import Probe, free_disk_gib, hub_cache_dir, probe
 from vidgen_lab.settings.tiers import DTYPES, Tier, model_facts, resolve_tier
 from vidgen_lab.settings.weights import check_model_folder, find_model
@@ -60,8 +60,6 @@ def load_pipeline(
     """
     import torch
     from diffusers import CogVideoXPipeline
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
 
     tier = tier if isinstance(tier, Tier) else resolve_tier(tier or "tiny").tier
     name = tier.model if model is None else str(model)
@@ -72,12 +70,7 @@ def load_pipeline(
         facts.dtype if facts else "float32", dtype or tier.dtype, device, machine, name
     )
     folder = locate(name, download)
-    small = sum(p.stat().st_size for p in folder.rglob("*.safetensors")) < 2**30
-    with ExitStack() as after:
-        for bars in (of_diffusers, of_transformers):
-            if small and bars.is_progress_bar_enabled():  # large models keep theirs
-                bars.disable_progress_bar()
-                after.callback(bars.enable_progress_bar)
+    with quiet_loading(folder):
         pipe = CogVideoXPipeline.from_pretrained(
             folder,
             use_safetensors=True,  # the other formats may hold code

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidgen_lab.latte.checks import require, require_folder, require_mask
+from vidgen_lab.progress import quiet_loading
 
 MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
 
@@ -74,12 +75,13 @@ class TextEncoder:
         tokenizer = AutoTokenizer.from_pretrained(
             require_folder(words, "tokenizer"), local_files_only=True, trust_remote_code=False
         )
-        encoder = T5EncoderModel.from_pretrained(
-            require_folder(model, "text encoder"),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-        )
+        with quiet_loading(model):
+            encoder = T5EncoderModel.from_pretrained(
+                require_folder(model, "text encoder"),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+            )
         length = max_length or min(tokenizer.model_max_length, MAX_TOKENS["latte"])
         return cls(tokenizer, encoder.to(device), length)
 

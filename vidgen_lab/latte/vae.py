@@ -37,6 +37,9 @@ class FrameVAE(nn.Module):
             from diffusers import AutoencoderKL
 
             folder = require_folder(model, "folder of a VAE", "vae")
+            kind = AutoencoderKL.load_config(folder, local_files_only=True).get("_class_name")
+            known = kind in (None, "AutoencoderKL")
+            require(known, f"VAE in {folder}", "an AutoencoderKL, which takes pictures", kind)
             model = AutoencoderKL.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True
             )

@@ -21,7 +21,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,6 +33,7 @@ from safetensors.torch import load_file, save
 from vidgen_lab import __version__
 from vidgen_lab.files import read_lines, write_files
 from vidgen_lab.paths import code_version
+from vidgen_lab.training.config import TrainingConfig
 
 try:
     import fcntl
@@ -116,7 +117,7 @@ class RunFolder:
             flags = " ".join(f"--allow {name}" for name in refused)
             raise ValueError(
                 f"{self.folder} holds a run with other settings ({said}): set them back, take "
-                f"another folder, or go on all the same with {flags} (in Python allow={refused})"
+                f"another folder, or go on all the same with {flags} (in Python fit(allow={refused}))"
             )
         return changed
 
@@ -243,6 +244,14 @@ class Checkpoint:
         if f"{name}.pt" not in self.files:
             raise CheckpointError(f"{self.path} has no {name}: it is of a run without one")
         return torch.load(self.path / f"{name}.pt", map_location="cpu", weights_only=True)
+
+
+def settings_of_a_run(
+    config: TrainingConfig, processes: int, others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that a resumed run must have as it was, or be allowed to change."""
+    micro_batches = config.accumulation * processes
+    return {"training": asdict(config), **others, "micro_batches": micro_batches}
 
 
 def difference(before: Any, now: Any, name: str = "") -> dict[str, tuple[Any, Any]]:

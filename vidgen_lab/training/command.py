@@ -1,6 +1,7 @@
 """`vidgen-lab train`: a run, or a sweep of runs; `vidgen-lab plan`: what fits on which GPUs."""
 
 import argparse
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int | None:
     from vidgen_lab.training.config import CONFIGS, listed, load_run, sweep
-    from vidgen_lab.training.latte_run import build_trainer
 
     if args.list:
         print(CONFIGS)
@@ -32,14 +32,20 @@ def run(args: argparse.Namespace) -> int | None:
         return None
     if args.config is None:
         raise ValueError("name a configuration: a YAML file, or one of vidgen-lab train --list")
-    if not args.sweep:
-        result = build_trainer(load_run(args.config, args.settings)).fit(args.allow)
-        return 130 if result.interrupted else None
     base = load_run(args.config, args.settings)
+    from vidgen_lab.training.latte_run import build_trainer  # seconds: after what may be refused
 
-    def train(pairs: list[str], folder: Path) -> Mapping[str, float]:
+    if not args.sweep:
+        result = build_trainer(base, args.allow).fit(args.allow)
+        return 130 if result.interrupted else None
+
+    def train(pairs: list[str], folder: Path) -> Mapping[str, Any]:
         own = [*args.settings, *pairs, f"output={folder}"]
-        result = build_trainer(load_run(args.config, own)).fit(args.allow)
+        try:
+            result = build_trainer(load_run(args.config, own), args.allow).fit(args.allow)
+        except FloatingPointError as error:  # one rate too high shall not end the comparison
+            print(f"{', '.join(pairs)}: {error}")
+            return {"loss": "diverged"}
         if result.interrupted:
             raise KeyboardInterrupt
         last: dict[str, Any] = {}
@@ -47,7 +53,11 @@ def run(args: argparse.Namespace) -> int | None:
             last |= row
         return {name: last[name] for name in ("loss", "held_out") if name in last}
 
-    grid = {name: values.split(",") for name, _, values in (s.partition("=") for s in args.sweep)}
+    pairs = (given.partition("=") for given in args.sweep)
+    # a comma within brackets is one of a list
+    grid = {name: re.split(r",(?![^\[]*\])", values) for name, _, values in pairs}
+    if "output" in grid:
+        raise ValueError("a sweep gives each run a folder of its own in output: sweep another key")
     others = asdict(base)
     folder = Path(others.pop("output"))
     for row in sweep(grid, train, folder, others):
@@ -81,7 +91,9 @@ def run_plan(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--size is FRAMESxHEIGHTxWIDTH such as 49x480x720, not {args.size}"
         ) from None
-    memory = args.gpu_gib or probe().vram_gib
+    memory = probe().vram_gib if args.gpu_gib is None else args.gpu_gib
+    if memory <= 0:
+        raise ValueError("there is no GPU here to plan for: name its memory, such as --gpu-gib 24")
     plans = options(
         memory, args.gpus, model=args.model, num_frames=frames, height=height, width=width,
         batch=args.batch, rank=args.rank, ema=args.ema, checkpointing=not args.no_checkpointing,
@@ -89,4 +101,6 @@ def run_plan(args: argparse.Namespace) -> int:
     for plan in plans:
         fits = plan.fits(memory)
         print(f"{'fits' if fits else 'does not fit'} {memory:g} GiB: {plan.explain()}")
+    if not args.no_checkpointing:
+        print("activations: with training.gradient_checkpointing=true, which recomputes them")
     return 0 if any(plan.fits(memory) for plan in plans) else 1

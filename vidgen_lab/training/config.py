@@ -139,6 +139,10 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
 
+    def __post_init__(self) -> None:
+        if not self.output.strip():
+            raise ValueError("output names the folder of the run: it cannot be empty")
+
 
 def listed() -> dict[str, str]:
     """The configurations that come with the package: name and first line of comment."""
@@ -155,7 +159,7 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def sweep(
     grid: Mapping[str, Sequence[Any]],
-    run: Callable[[list[str], Path], Mapping[str, float]],
+    run: Callable[[list[str], Path], Mapping[str, Any]],
     folder: str | Path,
     base: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:

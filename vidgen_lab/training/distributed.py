@@ -37,6 +37,11 @@ class Task(nn.Module):
         """(mean loss, loss per sample [B] or one number [], other numbers)."""
         out = self.loss(self.model, batch, draw)
         losses, numbers = out if isinstance(out, tuple) else (out, {})
+        if not isinstance(losses, Tensor) or not isinstance(numbers, Mapping):
+            raise TypeError(
+                "a loss gives a tensor, one number a sample [B] or their mean, or a pair of it and "
+                f"{{name: number}} for the log, not {type(out).__name__}"
+            )
         detached = {n: torch.as_tensor(v).detach().float() for n, v in numbers.items()}
         return losses.mean(), losses.detach().float(), detached
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from vidgen_lab.files import write_text
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.config import latte_config
 from vidgen_lab.latte.pipeline import VideoGenerator
@@ -20,6 +21,7 @@ from vidgen_lab.latte.text import TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
 from vidgen_lab.paths import model_dir
 from vidgen_lab.seeds import rng
+from vidgen_lab.training.checkpoint import RunFolder, settings_of_a_run
 from vidgen_lab.training.config import DatasetConfig, ModelConfig, RunConfig
 from vidgen_lab.training.data.buckets import Assignment, Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clip_encoding import spans_of
@@ -69,12 +71,12 @@ def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> La
 
 
 def build_dataset(
-    config: DatasetConfig, parts: Parts, folder: Path, seed: int
+    config: DatasetConfig, parts: Parts, folder: Path, seed: int, main: bool = True
 ) -> tuple[DataLoader, list[dict[str, Any]]]:
     """Loader of the training clips, and batches of the held-out ones; everything is encoded first.
 
     The run's `folder` gets placement.csv, which says where every clip went or why it was left out,
-    and preview.mp4, which shows what will be trained on.
+    and preview.mp4, which shows what will be trained on. main: whether to write and say so.
     """
     import pandas
 
@@ -95,12 +97,18 @@ def build_dataset(
         kept = [record for n in order[: config.held_out_clips] for record in listed[n]]
         records = [record for n in sorted(order[config.held_out_clips :]) for record in listed[n]]
     found = assign(records, [bucket], config.max_upscale)
-    fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
-    folder.mkdir(parents=True, exist_ok=True)
-    pandas.DataFrame(found.rows()).to_csv(folder / "placement.csv", index=False)
-    print(found)
+    try:
+        fitting = assign(kept, [bucket], config.max_upscale) if kept else Assignment(())
+    except ValueError as error:
+        raise ValueError(f"the clips that are held out: {error}") from None
     dataset = VideoDataset(found.clips, seed, config.sampling)
-    write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
+    if main:
+        rows = [{"used": "trained on"} | row for row in found.rows()]
+        rows += [{"used": "held out"} | row for row in fitting.rows()]
+        write_text(folder / "placement.csv", pandas.DataFrame(rows).to_csv(index=False))
+        write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
+        print(f"trained on (see {folder / 'preview.mp4'}):\n{found}")
+        print(f"held out:\n{fitting}" if kept else "nothing is held out")
     texts = _texts(parts.text, [c for c, _ in (*found.clips, *fitting.clips)])
     cache = LatentCache(folder.parent / "latents", parts.vae.vae, torch.float16)
     windows = [spans_of(dataset, epoch) for epoch in range(config.epochs)]
@@ -133,30 +141,39 @@ def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any
     return made
 
 
-def build_trainer(config: RunConfig) -> VideoModelTrainer:
-    """Everything of a run, ready for `fit()`. Encodes what is not in the cache yet."""
+def build_trainer(config: RunConfig, allow: Sequence[str] = ()) -> VideoModelTrainer:
+    """Everything of a run, ready for `fit(allow)`. Encodes what is not in the cache yet.
+
+    Raises ValueError, before anything is encoded or written, if the folder holds a run with other
+    settings than these and those that `allow` names.
+    """
     torch.manual_seed(config.training.seed)
     processes = accelerator(config.training.device)
     folder, data = Path(config.output), config.dataset
+    settings = asdict(config)
+    settings.pop("training")
+    settings["dataset"].pop("workers")
+    told = settings_of_a_run(config.training, processes.num_processes, settings)
+    RunFolder(folder).agree(told, allow)
+    processes.print(f"processes: {processes.num_processes}, on {processes.device.type}")
     parts = Parts.load(data.models, data.max_text_length, processes.device)
     with processes.main_process_first():  # the others find everything encoded
-        loader, held_out = build_dataset(data, parts, folder, config.training.seed)
+        seed, main = config.training.seed, processes.is_main_process
+        loader, held_out = build_dataset(data, parts, folder, seed, main)
     model = build_model(config.model, data, parts)
     if boundary := config.diffusion.expert_boundary:
         low = build_model(config.model, data, parts)
         model = TwoExperts(model, low, boundary, config.diffusion.num_timesteps)
-    settings = asdict(config)
-    settings.pop("training")
-    settings["dataset"].pop("workers")
+    rate = loader.dataset.records[0].fps / data.stride
     return VideoModelTrainer(
         model, config.diffusion.build(), loader, folder, config.training,
         optimizers=config.optimizer, held_out=held_out or None,
-        sample=_sampler(config, parts) if config.logging.prompts else None,
+        sample=_sampler(config, parts, rate) if config.logging.prompts else None,
         settings=settings,
     )  # fmt: skip
 
 
-def _sampler(config: RunConfig, parts: Parts) -> Callable[[nn.Module, int], list[Clip]]:
+def _sampler(config: RunConfig, parts: Parts, fps: float) -> Callable[[nn.Module, int], list[Clip]]:
     """Clips of the configured prompts, through the function that generates after training too."""
     said = config.logging
 
@@ -165,6 +182,6 @@ def _sampler(config: RunConfig, parts: Parts) -> Callable[[nn.Module, int], list
         sampler = config.diffusion.sampler(said.sampling_steps)
         size = {"height": config.dataset.height, "width": config.dataset.width}
         made = generate(list(said.prompts), sampler, said.guidance_scale, said.sample_seed, **size)
-        return made.clips()
+        return made.clips(fps)
 
     return sample

@@ -16,6 +16,7 @@ from vidgen_lab.settings.hardware import GIB, free_disk_gib
 from vidgen_lab.training import distributed
 
 BANDS = 4  # of noise levels, in which the training loss is told apart
+UNITS = {"GiB": GIB, "MiB": 2**20}
 TIMING = ("seconds_per_step", "minutes_left", "peak_gib", "mfu")
 
 
@@ -142,14 +143,20 @@ def disk_forecast(folder: Path, size: int, keep_last: int) -> str:
 
     size: of one checkpoint, in bytes. Kept are the last ones, the best, and one being written.
     """
-    free, most = free_disk_gib(folder), (keep_last + 2) * size / GIB
-    if size / GIB > free:
+    free, most = free_disk_gib(folder) * GIB, (keep_last + 2) * size
+    if size > free:
         raise OSError(
-            f"a checkpoint takes {size / GIB:.2f} GiB and {folder} has {free:.2f} GiB left: "
+            f"a checkpoint takes {_amount(size)} and {folder} has {_amount(free)} left: "
             "free some, or take another folder"
         )
     room = "" if most <= free else ": more than there is; lower keep_last"
-    return f"checkpoints of {size / GIB:.3f} GiB, at most {most:.2f} of {free:.1f} GiB free{room}"
+    return f"checkpoints of {_amount(size)}, at most {_amount(most)} of {_amount(free)} free{room}"
+
+
+def _amount(size: float) -> str:
+    """Bytes for people."""
+    unit, scale = next(((u, s) for u, s in UNITS.items() if size >= 0.1 * s), ("KiB", 2**10))
+    return f"{size / scale:.1f} {unit}"
 
 
 def board(folder: Path, step: int) -> Any:

@@ -14,7 +14,7 @@ from torch.optim import AdamW, Muon, Optimizer
 from vidgen_lab.config import check_ranges
 
 Optimizers = dict[str, Optimizer]
-Builder = Callable[[nn.Module], Optimizers]
+Builder = Callable[[nn.Module], Optimizers | Optimizer]
 Schedule = Callable[[int], float]
 
 

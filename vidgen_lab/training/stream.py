@@ -187,7 +187,10 @@ class BatchStream:
                     yield batch
                 number += 1
             if number == before:
-                raise ValueError("there is no batch to train on: the data is empty")
+                used_up = f"there were {number} batches and no more: give a list, a DataLoader, or "
+                used_up += "a function of the batch's number, which can begin anew"
+                empty = "there is no batch to train on: the data is empty"
+                raise ValueError(used_up if number else empty)
 
     def state_dict(self) -> dict[str, Any]:
         """Where all processes stand after their last batch, and what fixes the order."""

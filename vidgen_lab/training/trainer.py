@@ -18,7 +18,6 @@ average of the weights.
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from vidgen_lab.training.checkpoint import (
     CheckpointError,
     RunFolder,
     TrainingResult,
+    settings_of_a_run,
 )
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss, Numbers, Task
@@ -69,7 +69,7 @@ class VideoModelTrainer:
         loss: (model, batch, draw) -> a mean, or better one loss per sample [B], or a pair of it and
             other numbers for the log. Called under autocast, with the batch on the device.
         data: a DataLoader, a function that gives micro-batch n, or any iterable of batches.
-        optimizers: a configuration, or a function of the model that builds one or several by name.
+        optimizers: a configuration, or a function of the model that builds one, or some by name.
             schedule: share of every learning rate by step; the configuration's own, else 1.
         held_out: batches never trained on. Their loss is measured at fixed noise levels with fixed
             noise, from step 0 on, on the averaged weights.
@@ -114,15 +114,15 @@ class VideoModelTrainer:
         if isinstance(optimizers, OptimizerConfig):
             schedule = schedule or optimizers.factor(self.config.steps)
             optimizers = optimizers.build
-        self.optimizers, self.factor = optimizers(model), schedule or (lambda step: 1.0)
+        made, self.factor = optimizers(model), schedule or (lambda step: 1.0)
+        self.optimizers = made if isinstance(made, Mapping) else {"optimizer": made}
         self._learning = list(trainable(model).values())
         self.dtype = compute_dtype(self.config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
         self.ema = EMA(model, self.config.ema_decay) if self.config.ema_decay else None
         self.stream = BatchStream(data, self.config.seed, self.rank, self.world)
         self.run = RunFolder(folder)
-        self.settings = {"training": asdict(self.config), **(settings or {})}
-        self.settings["micro_batches"] = self.config.accumulation * self.world
+        self.settings = settings_of_a_run(self.config, self.world, settings or {})
         self.step = self.updates = self.skipped = 0
         self._window, self._meter = monitor.Window(self.device), monitor.Meter(self.device)
         self._stop, self._writer = False, None

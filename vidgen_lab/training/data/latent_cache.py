@@ -102,7 +102,7 @@ class LatentCache:
                 failed[clip] = str(error)
         missing = {key: clip for clip, key in keys.items() if not self._is_whole(key)}
         self.folder.mkdir(parents=True, exist_ok=True)
-        with Progress(len(missing), "encode", "clip", disable=not missing) as bar:
+        with Progress(len(missing), "encode", "window", disable=not missing) as bar:
             for group, pictures in read_batches(missing.values(), batch, failed):
                 moments = encode_moments(self.vae, to_model_range(pictures))
                 for clip, mean, logvar in zip(group, *moments, strict=True):
