@@ -149,6 +149,8 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     assert "optimizer.betas=[0.9,0.95]  loss=diverged" in capsys.readouterr().out
     assert main([*line, "--sweep", "output=a,b"]) == 1
     assert "sweep another key" in capsys.readouterr().err
+    assert main([*line, "model.init=toy-latte", f"output={tmp_path / 'init'}"]) == 1
+    assert "makes clips of 8 frames: set dataset.num_frames" in capsys.readouterr().err
     assert main([*line, "dataset.models=toy-cogvideox", f"output={tmp_path / 'video'}"]) == 1
     assert "expected an AutoencoderKL, which takes pictures" in capsys.readouterr().err
     lines = (clips / "metadata.jsonl").read_text().splitlines()

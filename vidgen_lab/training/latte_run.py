@@ -54,7 +54,13 @@ def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> La
     """An untrained Latte for these latents and texts, or one with the weights of `init`."""
     if config.init:
         folder = Path(config.init) if Path(config.init).is_dir() else model_dir(config.init)
-        return Latte.from_diffusers(folder)
+        model = Latte.from_diffusers(folder)
+        if model.config.num_frames != dataset.num_frames:
+            raise ValueError(
+                f"model.init={config.init} makes clips of {model.config.num_frames} frames: set "
+                f"dataset.num_frames to that, not to {dataset.num_frames}"
+            )
+        return model
     fits = {
         "sample_size": dataset.height // parts.vae.spatial_factor,
         "num_frames": dataset.num_frames,
@@ -157,13 +163,13 @@ def build_trainer(config: RunConfig, allow: Sequence[str] = ()) -> VideoModelTra
     RunFolder(folder).agree(told, allow)
     processes.print(f"processes: {processes.num_processes}, on {processes.device.type}")
     parts = Parts.load(data.models, data.max_text_length, processes.device)
-    with processes.main_process_first():  # the others find everything encoded
-        seed, main = config.training.seed, processes.is_main_process
-        loader, held_out = build_dataset(data, parts, folder, seed, main)
-    model = build_model(config.model, data, parts)
+    model = build_model(config.model, data, parts)  # refuses sizes before clips are encoded
     if boundary := config.diffusion.expert_boundary:
         low = build_model(config.model, data, parts)
         model = TwoExperts(model, low, boundary, config.diffusion.num_timesteps)
+    with processes.main_process_first():  # the others find everything encoded
+        seed, main = config.training.seed, processes.is_main_process
+        loader, held_out = build_dataset(data, parts, folder, seed, main)
     rate = loader.dataset.records[0].fps / data.stride
     return VideoModelTrainer(
         model, config.diffusion.build(), loader, folder, config.training,

@@ -438,8 +438,8 @@ class VideoModelTrainer:
             return
         with self._spared("line in the log", OSError):
             self.run.log(row)
-            for name, value in row.items() if self._writer is not None else ():
-                self._writer.add_scalar(name, value, self.step)
+            for name in row.keys() - {"step"} if self._writer is not None else ():
+                self._writer.add_scalar(name, row[name], self.step)
         if self._on_log:
             self._on_log(row)
         shown = (f"{n} {v:.5g}" for n, v in row.items() if n != "step" and "_band_" not in n)
