@@ -5,6 +5,7 @@ notebook theme, and each is handed over with a description for people who cannot
 """
 
 import base64
+import html
 import io
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.style
-from IPython.display import SVG, display
+from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
@@ -26,14 +27,15 @@ STYLE = "vidgen_lab.workbook.figure"  # figure.mplstyle, in this folder
 CYCLE = ("#2f6fb0", "#e08a1e", "#2e9e6b", "#8a5fbf", "#cc4b4b", "#8d99a3")
 BLUE, ORANGE, GREEN, PURPLE, RED, GREY = CYCLE
 INK = "#22303c"
+SVG = "image/svg+xml"
 
 
 @dataclass(frozen=True)
 class Picture:
     """An encoded picture for a notebook, and the words that stand for it.
 
-    data: the bytes of a PNG or JPEG file. width: in pixels. alt: what it shows. IPython's own Image
-    takes no such words in the version that Colab has.
+    data: the bytes of a PNG, JPEG or SVG file. width: in pixels. alt: what it shows. IPython's own
+    Image takes no such words in the version that Colab has.
     """
 
     data: bytes
@@ -51,6 +53,10 @@ class Picture:
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         encoded = base64.b64encode(self.data).decode("ascii")
         about = {"width": self.width, "alt": self.alt}
+        if self.mime == SVG:  # as SVG, JupyterLab and GitHub keep it from those who ran nothing yet
+            source = f'src="data:{SVG};base64,{encoded}" style="max-width: 100%"'
+            shown = f'<img {source} width="{self.width}" alt="{html.escape(self.alt)}">'
+            return {"text/html": shown, "text/plain": repr(self)}, {}
         return {self.mime: encoded, "text/plain": repr(self)}, {self.mime: about}
 
 
@@ -137,7 +143,7 @@ def strips(clips: Mapping[str, Clip], alt: str, num: int = 4) -> Picture:
     return photo(film_strip(list(clips.values()), list(clips), num), alt)
 
 
-def drawing(name: str) -> SVG:
+def drawing(name: str) -> Picture:
     """A drawing of the folder drawings/, as SVG; its title is its alt text.
 
     ValueError names those there are.
@@ -147,6 +153,6 @@ def drawing(name: str) -> SVG:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.svg")))
         raise ValueError(f"there is no drawing {name!r}; drawings: {known}")
-    source = path.read_text(encoding="utf-8")
-    title = ET.fromstring(source).find("{http://www.w3.org/2000/svg}title")
-    return SVG(source, metadata={"alt": title.text})
+    root = ET.parse(path).getroot()
+    title = root.find("{http://www.w3.org/2000/svg}title")
+    return Picture(path.read_bytes(), int(root.get("width")), title.text, SVG)
