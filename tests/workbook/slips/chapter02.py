@@ -1,6 +1,7 @@
 """Chapter 2: answers that readers are likely to give, and the hint that each gets."""
 
 import zlib
+from collections import OrderedDict
 
 import numpy as np
 
@@ -17,13 +18,29 @@ def _no_merge(frames, gap):
     return [(f, f + 1) for f in sorted(frames)]
 
 
+def _joined(frames, gap, most=None):
+    """One span after the other, as a generator."""
+    start = end = None
+    for frame in sorted(frames):
+        if start is not None and frame - end > (gap if most is None else most):
+            yield start, end + 1
+            start = None
+        start, end = frame if start is None else start, frame
+    if start is not None:
+        yield start, end + 1
+
+
+def _larger_of_each_pair(pixels, pairs):
+    return set(pixels) - {min(pair, key=lambda n: (pixels[n], n)) for pair in pairs}
+
+
 def _pairs_only(pixels, pairs):
     lost = {min(pair, key=lambda n: pixels[n]) for pair in pairs[:1]}
     return set(pixels) - lost
 
 
 def _first_wins(pixels, pairs):
-    order, kept, groups = list(pixels), [], [{"a", "b", "c"}, {"d", "e"}]
+    order, kept, groups = list(pixels), [], [{"a", "b", "c"}, {"d"}, {"e", "f", "g"}, {"h"}]
     for group in groups:
         kept.append(next(n for n in order if n in group))
     return set(kept)
@@ -52,10 +69,12 @@ def _by_hash(clips):
 
 RIGHT = [
     ("2.4", "0.2"),
-    ("2.5", lambda pixels, pairs: ["c", "e"]),
+    ("2.1", _joined),
+    ("2.5", lambda pixels, pairs: ["c", "d", "e", "h"]),
     ("2.6", 33),
     ("2.7", lambda t, n: np.linspace(0, t - 1, min(t, n)).astype(int)),
     ("2.8", _by_hash),
+    ("2.8", lambda clips: OrderedDict(_by_hash(clips))),
 ]
 SLIPS = [
     ("2.3", lambda good, bad: (np.mean(good) + np.mean(bad)) / 2, "2 mistakes"),
@@ -79,6 +98,16 @@ SLIPS = [
     ("2.3", lambda good, bad: sorted(good)[len(good) // 2], "mistakes"),
     ("2.5", _pairs_only, "the order decides"),
     ("2.5", _first_wins, "the order decides"),
+    ("2.5", _larger_of_each_pair, "nobody compared e and g"),
+    ("2.5", lambda pixels, pairs: {"c", "e"}, "without any copy"),
+    ("2.1", lambda frames, gap: list(_joined(frames, gap, gap - 1)), "belong together"),
+    ("2.2", lambda p, a, f, w: 100 * p / w * a / f, "how many seconds"),
+    ("2.3", lambda good, bad: float("nan"), "mistakes"),
+    (
+        "2.7",
+        lambda t, n: [i * (t - 1) // (min(t, n) - 1) for i in range(min(t, n))],
+        "answer(1, 3)",
+    ),
     ("2.8", _by_count, "leak"),
     ("2.8", _by_source, "leak"),
     ("2.8", lambda clips: {c["clip"]: "train" for c in clips}, "both"),

@@ -1,6 +1,9 @@
 """Likely slips in the exercises of chapter 5: (exercise, wrong answer, what the hint must say)."""
 
+from fractions import Fraction
+
 import numpy as np
+import torch
 
 
 def _merged_in_place(W, A, B, alpha, strength):
@@ -17,6 +20,8 @@ RIGHT = [
     ("5.2", ("lora.rank=12", "lora.targets=[net.0.proj, net.2]")),
     ("5.5", lambda rank, alpha, says: 1 if says else alpha / rank),
     ("5.6", _best),
+    ("5.6", lambda run: min(torch.logspace(-3, 0, 7), key=run)),
+    ("5.5", lambda rank, alpha, says: Fraction(1) if says else Fraction(alpha, rank)),
 ]
 SLIPS = [
     ("5.6", lambda run: float("inf"), "positive"),
@@ -31,6 +36,7 @@ SLIPS = [
     ("5.2", ["lora.rank=16", "lora.targets=[net.0.proj,net.2]"], "not fewer than"),
     ("5.2", ["lora.rank=2", "lora.targets=[net.0.proj,net.2]"], "would still do"),
     ("5.3", lambda learn, change: 1, "still misses"),
+    ("5.3", lambda learn, change: [1], "a number is wanted"),
     ("5.3", lambda learn, change: 24, "more than is needed"),
     (
         "5.3",
@@ -49,6 +55,6 @@ SLIPS = [
     ("5.6", lambda run: 1e-4, "hardly begun"),
     ("5.6", lambda run: 30.0, "overshoots"),
     ("5.6", lambda run: min([0.001 * n for n in range(1, 40)], key=run), "eight are enough"),
-    ("5.6", lambda run: "fast", "a rate is wanted"),
+    ("5.6", lambda run: "fast", "a number is wanted"),
     ("5.6", lambda run: run(-1.0), "positive"),
 ]

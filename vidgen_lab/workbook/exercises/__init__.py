@@ -12,9 +12,9 @@ import html
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
@@ -98,6 +98,7 @@ def check(exercise_id: str, answer: Any) -> Result:
 
     answer: whatever the exercise asks for, a value or a function; ``...`` or None counts as not
     answered yet. Never raises for a wrong answer, so a notebook with open exercises runs through.
+    A number may be of any library; a generator is as good as a list.
     """
     exercise = _find(str(exercise_id))
     if answer is None or answer is ...:
@@ -107,9 +108,11 @@ def check(exercise_id: str, answer: Any) -> Result:
         if Callable in (kind, get_origin(kind)):
             if not callable(answer):
                 raise Wrong("hand in the function itself, not what it gives")
-            answer = _asked(answer)
+            answer = _asked(answer, (get_args(kind) or (Any,))[-1])
         elif callable(answer) and kind is not Any:
             raise Wrong("hand in what the function gives, not the function itself")
+        else:
+            answer = _plain(answer, kind)
         return Result(exercise.id, "right", exercise.check(answer) or "right")
     except (Wrong, AssertionError) as error:
         said = str(error) or "not yet; read the task once more"
@@ -118,16 +121,36 @@ def check(exercise_id: str, answer: Any) -> Result:
     return Result(exercise.id, "wrong", said)
 
 
-def _asked(answer: Callable[..., Any]) -> Callable[..., Any]:
-    """The reader's function, which must give something."""
+def _asked(answer: Callable[..., Any], kind: Any) -> Callable[..., Any]:
+    """The reader's function, which must give something of a kind."""
 
     def ask(*given: Any) -> Any:
-        got = answer(*given)
+        try:
+            got = answer(*given)
+        except Exception as error:
+            if isinstance(error, Wrong) or not all(isinstance(v, int | float) for v in given):
+                raise
+            said = f"{_call(given)} stopped with {type(error).__name__}: {error}"
+            raise Wrong(said) from error
         if got is None:
             raise Wrong("the function gives nothing back; does it end with return?")
-        return got
+        return _plain(got, kind)
 
     return ask
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """A generator's items as a list, a number of any library as Python's own."""
+    if isinstance(value, Iterator):
+        return list(value)
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if kind not in (int, float) or isinstance(value, int | float):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise Wrong(f"a number is wanted, not {value!r:.60}") from None
 
 
 def solution(exercise_id: str) -> Solution:
@@ -182,8 +205,7 @@ def compare(
             hint = f"wanted shape {tuple(wanted.shape)}, got {tuple(got.shape)}; {otherwise}"
         if any(np.ndim(value) for value in (*case, wanted)):
             raise Wrong(hint)
-        call = f"answer({', '.join(map(str, case))})"
-        raise Wrong(f"{call} should be {_short(wanted)}, not {_short(got)}: {hint}")
+        raise Wrong(f"{_call(case)} should be {_short(wanted)}, not {_short(got)}: {hint}")
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -195,8 +217,14 @@ def _alike(a: Any, b: Any) -> bool:
     return np.allclose(a, b, rtol=1e-4, atol=1e-4) if "f" in kinds else np.array_equal(a, b)
 
 
+def _call(given: Iterable[Any]) -> str:
+    return f"answer({', '.join(f'{v:.6g}' if isinstance(v, float) else str(v) for v in given)})"
+
+
 def _short(value: Any) -> str:
-    return f"{value:,.6g}" if type(value) in (int, float) else repr(value)
+    if type(value) not in (int, float):
+        return repr(value)
+    return f"{value:,.0f}" if value % 1 == 0 else f"{value:,.6g}"
 
 
 def results_in(notebook: dict) -> list[dict[str, str]]:

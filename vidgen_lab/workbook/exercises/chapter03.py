@@ -193,8 +193,7 @@ def exercise_3_8(answer: float) -> str:
     # answer = np.mean(learned[-20:])
     answer = 0.1
     """
-    value = float(answer)
-    need(0 < value < 1.5, "a fresh model has a loss of about 1; hand in a mean of squared errors")
-    if value > 0.3:
-        raise Wrong(f"{value:.2f}: the shipped settings reach less; more steps, or another rate?")
-    return f"right: {value:.3f}. Now look whether the clips agree with the number"
+    need(0 < answer < 1.5, "a fresh model has a loss of about 1; hand in a mean of squared errors")
+    if answer > 0.3:
+        raise Wrong(f"{answer:.2f}: the shipped settings reach less; more steps, or another rate?")
+    return f"right: {answer:.3f}. Now look whether the clips agree with the number"

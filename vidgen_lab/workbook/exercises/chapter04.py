@@ -57,15 +57,16 @@ def exercise_4_2(answer: float) -> str:
 
     answer = 0.1             # ten times less does not arrive in sixty steps
     """
-    rate = float(answer)
-    need(0 < rate < math.inf, "a learning rate is a number above zero")
+    need(0 < answer < math.inf, "a learning rate is a number above zero")
     with torch.random.fork_rng():  # the data of the chapter's train_line
         torch.manual_seed(0)
         _, xs = nn.Linear(3, 1), torch.randn(64, 3)
-    _, loss = _trained([(xs, xs.sum(1, keepdim=True))] * 60, rate=rate, seed=0)
+    _, loss = _trained([(xs, xs.sum(1, keepdim=True))] * 60, rate=answer, seed=0)
     if loss < 1e-2:
         return f"right: a loss of {loss:.1e} after sixty steps"
-    need(rate >= 0.3, f"the loss is still {loss:.3g}: with this rate sixty steps do not get there")
+    need(
+        answer >= 0.3, f"the loss is still {loss:.3g}: with this rate sixty steps do not get there"
+    )
     raise Wrong(f"the loss is {loss:.3g}: this rate steps over the goal again and again")
 
 
@@ -184,6 +185,7 @@ def exercise_4_6(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str
     clips = [torch.full((2, length, 3, 4), float(length)) for length in (5, 2, 4)]
     got = answer(clips)
     need(isinstance(got, tuple | list) and len(got) == 2, "return two tensors: batch and mask")
+    need(hasattr(got[0], "shape"), "the batch is one tensor, not a list of them")
     batch, mask = map(torch.as_tensor, got)
     need(
         batch.shape == (3, 2, 5, 3, 4),
