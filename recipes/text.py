@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from recipes.scenes import sample_scenes
 from recipes.training import fit
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, parse_prompt
-from vidgen_lab.toyworld.language import REGISTERS, vocabulary
+from vidgen_lab.toyworld.language import REGISTERS, reword_patterns, vocabulary
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
 
@@ -47,10 +47,13 @@ class TextConfig:
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
-    """One token a word, lower case; every text ends with </s> and is padded to `max_length`."""
+    """One token a word, lower case; every text ends with </s> and is padded to `max_length`.
+
+    What people type and no caption says, "bounces" or "balls", is read as the caption's word."""
     words = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *vocabulary()])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Lowercase()
+    other = [normalizers.Replace(Regex(said), word) for said, word in reword_patterns().items()]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *other])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {END}", special_tokens=[(END, words[END])]

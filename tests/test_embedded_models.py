@@ -8,10 +8,12 @@ import pytest
 import torch
 from diffusers import CogVideoXPipeline
 from safetensors import safe_open
+from transformers import AutoTokenizer
 
 from recipes.eyes import agreement, load_eyes, majority
 from recipes.judge import judge_accuracy
 from recipes.measure import measure_frame_vae
+from recipes.text import build_tokenizer
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest
@@ -40,6 +42,16 @@ def test_the_models_are_small_and_stored_in_half_precision():
             with safe_open(file, "pt") as weights:
                 kinds = {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
             assert kinds <= {"F16", "I64"}, file
+
+
+@pytest.mark.parametrize("model", [PIPELINE, LATTE])
+def test_the_shipped_tokenizers_read_words_as_the_recipe_does(model):
+    shipped = AutoTokenizer.from_pretrained(model_dir(model) / "tokenizer")
+    made = build_tokenizer(32)
+    assert shipped.get_vocab() == made.get_vocab()
+    text = "Two dogs run, a rocket that takes off; BALLS bounce over the water"
+    assert shipped.tokenize(text) == made.tokenize(text)
+    assert shipped.tokenize(text)[4:8] == ["a", "rocket", "<unk>", "taking"]
 
 
 def test_plain_diffusers_makes_the_same_clip():

@@ -33,6 +33,8 @@ def test_every_caption_is_known_to_the_tokenizer():
     assert ids.shape == (200, 32) and not (ids == tokenizer.unk_token_id).any()
     assert torch.equal((ids == tokenizer.eos_token_id).sum(1), torch.ones(200))  # none was cut off
     assert tokenize(tokenizer, ["xyzzy ball"], 32)[0, 0] == tokenizer.unk_token_id
+    typed, said = tokenize(tokenizer, ["Red balls that bounce", "red ball that bouncing"], 32)
+    assert torch.equal(typed, said)  # what people type is read as what captions say
 
 
 def test_labels_are_what_a_caption_names():

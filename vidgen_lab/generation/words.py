@@ -2,7 +2,7 @@
 
 from vidgen_lab.settings.tiers import model_facts
 from vidgen_lab.toyworld.prompts import read_prompt, unknown_words
-from vidgen_lab.toyworld.world import RESERVED_STYLES, RESERVED_SUBJECTS
+from vidgen_lab.toyworld.world import RESERVED_STYLES, RESERVED_SUBJECTS, SUBJECTS
 
 
 def knows_one_world(model: str | None) -> bool:
@@ -18,16 +18,24 @@ def ignored_words(prompt: str, model: str | None) -> dict[str, str | None]:
 
 
 def words_note(prompt: str, model: str | None, adapted: bool = False) -> str:
-    """What the model never saw, a sentence a line; empty where there is nothing to say. adapted: by
-    a LoRA, which may have taught it what was kept for chapter 5."""
+    """What the model never saw and what no clip of its can show, a sentence a line; empty where
+    there is nothing to say. adapted: by a LoRA, which may have taught it what was kept for
+    chapter 5."""
     if not knows_one_world(model):
         return ""
-    lines, reserved = [], () if adapted else RESERVED_SUBJECTS + RESERVED_STYLES
-    if kept := [name for name in read_prompt(prompt).named.values() if name in reserved]:
+    lines, reading = [], read_prompt(prompt)
+    kept = [] if adapted else {*RESERVED_SUBJECTS, *RESERVED_STYLES} & {*reading.named.values()}
+    if kept:
         lines.append(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
-    if unknown := ignored_words(prompt, model):
+    if unknown := reading.ignored:
         words = ", ".join(f"{word} ({near}?)" if near else word for word, near in unknown.items())
         lines.append(
             f"Ignored: {words}. The model never saw these; vidgen-lab words lists what it knows."
         )
+    if reading.unjudged:
+        lines.append(f"Not for this model: {'; '.join(reading.unjudged)}.")
+    if any(said.startswith("negation") for said in reading.unjudged):
+        lines.append("What should not be there belongs in the negative prompt.")
+    if not reading.named:
+        lines.append(f"No subject of its world is named; it draws {', '.join(SUBJECTS)}.")
     return "\n".join(lines)

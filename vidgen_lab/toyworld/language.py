@@ -5,6 +5,7 @@ be written by `caption` and is understood by `prompts.parse_prompt`.
 """
 
 import re
+from functools import cache
 
 import numpy as np
 
@@ -136,14 +137,23 @@ MOODS = (
 OPENINGS = (
     "a poem in motion :", "fantasy scene :", "a cinematic shot of", "imagine", "once upon a time ,",
 )  # fmt: skip
+FILLERS = "a an the of in on over at with and to , . : ; ! - video clip scene showing time lapse"
 
 # Words of their own that name an attribute without a full phrase; longest match wins.
 EXTRA_WORDS = {
+    "motion": {
+        "down": ("sinking",),
+        "bouncing": ("up and down",),
+        "spinning": ("turning",),
+        "growing": ("bigger", "larger"),
+        "orbiting": ("circles", "in a circle"),
+        "in_place": ("poured", "filled"),
+    },
     "background": {
         "meadow": ("meadow", "field", "flowers", "flower", "park", "grass"),
         "desert": ("desert", "dunes", "sand"),
         "ocean": ("ocean", "sea", "waves"),
-        "night_sky": ("night sky", "starry sky", "starry night sky", "stars", "space"),
+        "night_sky": ("night sky", "starry sky", "starry night", "stars", "space"),
         "mountains": ("mountain", "mountains", "peaks"),
         "city": ("city", "skyline", "skyscrapers", "street"),
         "forest": ("forest", "woods", "trees"),
@@ -151,16 +161,40 @@ EXTRA_WORDS = {
     },
     "style": {
         "cartoon": (),
-        "vintage": ("vintage", "monochrome", "silent film", "old film"),
+        "vintage": ("vintage", "monochrome", "black-and-white", "silent film", "old film"),
         "neon": ("night", "night-time", "cyberpunk", "synthwave"),
         "papercut": ("paper", "collage"),
     },
 }
 
+# What people also say -> what the captions say, from which the models learned their words.
+OTHER_WORDS = {
+    "auto": "car", "taxi": "car", "doughnut": "donut", "doughnuts": "donut", "goldfish": "fish",
+    "mug": "cup", "spacecraft": "spaceship", "garden": "park", "lawn": "grass", "road": "street",
+    "town": "city", "water": "sea", "coast": "sea", "snowing": "snow", "dune": "dunes",
+    "movie": "film", "cutout": "cut-out", "leftward": "left", "leftwards": "left",
+    "rightward": "right", "rightwards": "right", "upward": "upwards", "downward": "downwards",
+    "lifting off": "taking off", "lifts off": "taking off", "dropping": "falling",
+    "drops": "falling", "sliding": "moving", "slides": "moving", "flapping": "fluttering",
+    "flaps": "fluttering", "traveling": "travelling",
+}  # fmt: skip
+# What people do not put into the form in "-ing", as the captions do.
+VERBS = """
+    move drift go travel rise float climb fall sink descend bounce hop jump spin rotate turn twirl
+    grow get expand orbit circle sway run drive swim take launch land fly flutter hover bloom open
+    sweep roll dance shimmer pour walk march
+"""
+
 
 def motion_phrases(subject: str, motion: str) -> tuple[str, ...]:
     """Every way to say that `subject` does `motion`; its own verbs first."""
     return SPECIAL_MOTIONS.get((subject, motion), ()) + MOTION_PHRASES[motion]
+
+
+def motion_words() -> list[str]:
+    """The words of every motion that some subject of the world does."""
+    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
+    return [phrase for group in groups for phrase in group]
 
 
 def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float = 0.0) -> str:
@@ -208,12 +242,50 @@ def vocabulary() -> list[str]:
     """Every word (lower case, punctuation apart) that captions or the parser know, sorted."""
     tables = [SUBJECT_NOUNS, COLOUR_WORDS, MOTION_PHRASES, SPECIAL_MOTIONS, BACKGROUND_PHRASES]
     tables += [STYLE_PHRASES, *EXTRA_WORDS.values()]
-    fillers = (
-        "a an the of in on over at with and to , . : ; ! - video clip scene showing time lapse"
-    )
     texts = [phrase for table in tables for group in table.values() for phrase in group]
-    texts += [*QUALITIES, *MOODS, *OPENINGS, fillers]
+    texts += [*QUALITIES, *MOODS, *OPENINGS, FILLERS]
     return sorted({word for text in texts for word in split_words(text)})
+
+
+def plurals() -> dict[str, str]:
+    """Several of a subject -> one of it; "stars" are left alone, they are a place."""
+    nouns = {n for group in SUBJECT_NOUNS.values() for n in group if " " not in n} - {"star"}
+    found = {noun + ("es" if noun.endswith(("x", "sh")) else "s"): noun for noun in nouns}
+    found |= {noun[:-1] + "ies": noun for noun in nouns if noun.endswith("y")}
+    return {plural: noun for plural, noun in found.items() if plural not in nouns}
+
+
+@cache
+def rewordings() -> dict[str, str]:
+    """What people type -> the world's own words: "bounces" is "bouncing", "balls" are a "ball".
+
+    Captions have none of them, so that nothing changes in what the models were trained on.
+    """
+    own, found = set(vocabulary()), OTHER_WORDS | plurals()
+    for verb in VERBS.split():
+        forms = (verb + "ing", verb[:-1] + "ing", verb + verb[-1] + "ing")
+        moving = next(form for form in forms if form in own)
+        third = "flies" if verb == "fly" else verb + ("es" if verb[-1] in "oh" else "s")
+        found |= {verb: moving, third: moving}
+    own |= {"fall", "land"}  # "in the fall", "on land"
+    return {said: word for said, word in found.items() if said not in own}
+
+
+@cache
+def reword_patterns() -> dict[str, str]:
+    """A regular expression of lower-case text -> what to put for it, for every word of the world
+    that `rewordings` lead to. Python and the tokenizers' own engine read both alike."""
+    said: dict[str, list[str]] = {}
+    for typed, word in rewordings().items():
+        said.setdefault(word, []).append(typed)
+    return {rf"(?<!\w)(?:{'|'.join(typed)})(?!\w)": word for word, typed in said.items()}
+
+
+def reworded(text: str) -> str:
+    """A lower-case text in the world's own words, as far as it has them."""
+    for pattern, word in reword_patterns().items():
+        text = re.sub(pattern, word, text)
+    return text
 
 
 def split_words(text: str) -> list[str]:

@@ -10,11 +10,18 @@ from vidgen_lab.toyworld.language import (
     BACKGROUND_PHRASES,
     COLOUR_WORDS,
     EXTRA_WORDS,
+    FILLERS,
+    MOODS,
     MOTION_PHRASES,
+    OPENINGS,
+    QUALITIES,
     SPECIAL_MOTIONS,
     STYLE_PHRASES,
     SUBJECT_NOUNS,
     motion_phrases,
+    motion_words,
+    plurals,
+    reworded,
     split_words,
     vocabulary,
 )
@@ -33,13 +40,20 @@ _PREPOSITION = (
 )
 _NO_COLOUR = re.compile(r"black (- )?and (- )?white")  # names a style
 _ADJECTIVES = ("snowy", "winter")  # of a place only where no place is named: "snowy mountains"
+# What is a subject where nothing else is one: "a flower", and "three yellow stars".
+_COLOURS = "|".join(word for group in COLOUR_WORDS.values() for word in group)
+_OTHER_SUBJECT = re.compile(
+    rf"(?<!\w)(?:(?P<rose>flower)|(?P<coffee>cup)|(?:{_COLOURS}|{_NUMBER}) (?P<star>stars))(?!\w)"
+)
 # What any sentence may hold without naming anything.
 _PLAIN = """
     is are be being it its his her their that which who this these there here as for into onto up
     down out off while then very so both all some any one see we i you my your please make show
     shows create generate picture movie film during s t don doesn isn no not without never nor only
-    but or by near under above behind beside between among from through across
+    but or by near under above behind beside between among from through across around along me
+    toward towards past old style getting cup
 """
+_WAYS = {"left", "right", "up", "down"}
 _SUGGESTIONS = 20  # unknown words that are compared with the known ones, which takes time
 
 
@@ -70,15 +84,29 @@ def parse_prompt(text: str) -> dict[str, str]:
 
 def unknown_words(text: str) -> dict[str, str | None]:
     """Words that neither captions nor the parser know, and the nearest known one for a typo."""
-    known = {*vocabulary(), *_PLAIN.split(), *_NUMBER.split("|"), *_plurals()}
-    candidates = [word for word in vocabulary() if len(word) > 2]
+    known = {*vocabulary(), *_PLAIN.split(), *_NUMBER.split("|")}
     unknown: dict[str, str | None] = {}
-    for word in dict.fromkeys(split_words(text)):
+    for word in dict.fromkeys(split_words(reworded(text.lower()))):
         if word.isalpha() and word not in known:
-            compared = len(word) > 2 and len(unknown) < _SUGGESTIONS
-            near = difflib.get_close_matches(word, candidates, 1, 0.75) if compared else []
-            unknown[word] = near[0] if near else None
+            unknown[word] = _meant(word) if len(unknown) < _SUGGESTIONS else None
     return unknown
+
+
+def _meant(word: str) -> str | None:
+    """The word that names something here and that `word` may be a slip of the keyboard from."""
+    near = difflib.get_close_matches(word, _telling(), 3, 0.8) if len(word) > 2 else []
+    near += [known for known in _telling() if sorted(known) == sorted(word)]  # "bule"
+    return next((w for w in near if w[0] == word[0] or not word.isascii()), None)
+
+
+@cache
+def _telling() -> dict[str, None]:
+    """The words of phrases that name an attribute, without those that any sentence may hold."""
+    tables = (SUBJECT_NOUNS, COLOUR_WORDS, MOTION_PHRASES, SPECIAL_MOTIONS, BACKGROUND_PHRASES)
+    tables += (STYLE_PHRASES, *EXTRA_WORDS.values())
+    phrases = [phrase for table in tables for group in table.values() for phrase in group]
+    words = {word for phrase in phrases for word in split_words(phrase) if word.isalpha()}
+    return dict.fromkeys(sorted(words - {*_PLAIN.split(), *FILLERS.split()}))
 
 
 def read_prompt(text: str) -> Reading:
@@ -89,16 +117,16 @@ def read_prompt(text: str) -> Reading:
 def _read(text: str) -> tuple[dict[str, str], list[str]]:
     """What a sentence names, and what no attribute holds."""
     words = split_words(text)
-    # several of a subject are that subject; "stars" are left alone, they are a place
-    whole = " ".join(_plurals().get(word, word) for word in words)
-    whole = re.sub(r"(?<!\w)\w+n ['’] t(?!\w)", "not", whole)  # doesn't, can't
+    whole = re.sub(r"(?<!\w)\w+n ['’] t(?!\w)", "not", " ".join(words))  # doesn't, can't
     unjudged = [f"negation ({' '.join(m.group().split())})" for m in _NEGATED.finditer(whole)]
     numbers = re.findall(rf"(?<!\w)(?:{_NUMBER})(?!\w)", whole)
-    unjudged += [f"number ({w})" for w in numbers or [w for w in words if w in _plurals()]]
-    text = _NEGATED.sub(" ", whole)
+    unjudged += [f"number ({w})" for w in numbers or [w for w in words if w in plurals()]]
+    text = " ".join(split_words(reworded(_NEGATED.sub(" ", whole))))
+    text = re.sub(r"(?<!\w)(the )?left to (the )?right(?!\w)", "right", text)
+    text = re.sub(r"(?<!\w)(the )?right to (the )?left(?!\w)", "left", text)
     subjects = _find(text, SUBJECT_NOUNS)
-    if not subjects and (flower := re.search(r"\bflower\b", text)):
-        subjects = [(*flower.span(), "rose")]
+    if not subjects and (other := _OTHER_SUBJECT.search(text)):
+        subjects = [(*other.span(other.lastgroup), other.lastgroup)]
     if not subjects:
         return {}, unjudged
     subject = subjects[0]
@@ -107,8 +135,10 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
     # "a star" is a subject, "under the stars" a place, so the subject's own word is left out.
     outside = text[: subject[0]] + " " * (subject[1] - subject[0]) + text[subject[1] :]
     motion = _motion(text, subject[2])
-    if not motion and (verb := _first(text, {phrase: (phrase,) for phrase in _motion_words()})):
-        unjudged.append(f"motion ({verb}: a {subject[2]} does not do that here)")
+    if not motion and (verb := _first(text, {p: (p,) for p in (*motion_words(), *_going())})):
+        knows = verb in _going() and not _WAYS.isdisjoint(LEGAL_MOTIONS[subject[2]])
+        why = "which way?" if knows else f"a {subject[2]} does not do that here"
+        unjudged.append(f"motion ({verb}: {why})")
     found = {
         "subject": subject[2],
         "colour": _colour(_NO_COLOUR.sub(lambda m: " " * len(m.group()), text), subject),
@@ -116,9 +146,27 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
         "background": _background(outside),
         "style": _style(outside),
     }
+    if left := _unused(outside, found):
+        unjudged.append(f"no attribute ({', '.join(left)})")
     if found["style"] == "vintage" and found["colour"]:
         unjudged.append(f"colour ({found.pop('colour')}: black and white shows none)")
     return {name: value for name, value in found.items() if value}, unjudged
+
+
+def _unused(text: str, found: Mapping[str, str | None]) -> list[str]:
+    """Words of `text` that the world knows and that name nothing where they stand: the black of a
+    black dog, the second of two places. A colour may be another thing's, a second subject is told
+    by itself."""
+    used = {*COLOUR_WORDS.values(), QUALITIES, MOODS, OPENINGS, SUBJECT_NOUNS[found["subject"]]}
+    used |= {tuple(n for n in nouns if " " not in n) for nouns in SUBJECT_NOUNS.values()}
+    used |= {table[key] for name, table in _tables().items() if (key := found[name])}
+    if motion := found["motion"]:
+        used.add(motion_phrases(found["subject"], motion))
+        used.add((motion, *_going()) if motion in _WAYS else ())
+    else:
+        used.add((*motion_words(), *_going()))
+    words = {word for phrases in used for phrase in phrases for word in split_words(phrase)}
+    return [w for w in dict.fromkeys(split_words(text)) if w in _telling() and w not in words]
 
 
 def word_list() -> str:
@@ -153,7 +201,8 @@ def _colour(text: str, subject: Hit) -> str | None:
     before = [hit for hit in colours if hit[0] <= subject[0]]
     if before and not re.search(nouns, text[before[-1][1] : subject[0]]):
         return before[-1][2]
-    ends = rf"\s*($|[,.;:!?]|(and|{_PREPOSITION}|{_verbs()})(?!\w))"
+    own = "|cup" if subject[2] == "coffee" else ""  # "coffee poured into a red cup"
+    ends = rf"\s*($|[,.;:!?]|(and|up|down|{_PREPOSITION}|{_verbs()}{own})(?!\w))"
     for start, stop, colour in colours:
         after = text[stop:]
         if start >= subject[1] and (
@@ -172,49 +221,49 @@ def _other_nouns() -> str:
     return "|".join(sorted((words | {"sky"}) - set(_ADJECTIVES), key=len, reverse=True))
 
 
-def _motion_words() -> list[str]:
-    """The words of every motion that some subject of the world does."""
-    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
-    return [phrase for group in groups for phrase in group]
+@cache
+def _verbs() -> str:
+    return "|".join(sorted({phrase.split()[0] for phrase in motion_words()}))
 
 
 @cache
-def _verbs() -> str:
-    return "|".join(sorted({phrase.split()[0] for phrase in _motion_words()}))
+def _tables() -> dict[str, Table]:
+    """All words of every motion, background and style but the motions of single subjects."""
+    phrases = {"motion": MOTION_PHRASES, "background": BACKGROUND_PHRASES, "style": STYLE_PHRASES}
+    return {
+        name: {key: table[key] + EXTRA_WORDS[name].get(key, ()) for key in table}
+        for name, table in phrases.items()
+    }
+
+
+@cache
+def _going() -> tuple[str, ...]:
+    """The verbs of all ways across the picture."""
+    ways = [table for (_, motion), table in SPECIAL_MOTIONS.items() if motion in _WAYS]
+    ways += [MOTION_PHRASES[motion] for motion in _WAYS]
+    return tuple({phrase.split()[0] for phrases in ways for phrase in phrases})
 
 
 def _background(text: str) -> str | None:
     """A phrase or a noun before a mere adjective: "over snowy mountains" are mountains."""
-    words = EXTRA_WORDS["background"]
-    places = {
-        key: phrases + tuple(w for w in words[key] if w not in _ADJECTIVES)
-        for key, phrases in BACKGROUND_PHRASES.items()
-    }
-    adjectives = {key: tuple(w for w in words[key] if w in _ADJECTIVES) for key in words}
-    return _first(text, places) or _first(text, adjectives)
+    words = _tables()["background"]
+    places = {key: tuple(w for w in words[key] if w not in _ADJECTIVES) for key in words}
+    return _first(text, places) or _first(text, words)
 
 
 def _style(text: str) -> str | None:
-    styles = {key: STYLE_PHRASES[key] + EXTRA_WORDS["style"][key] for key in STYLE_PHRASES}
-    return _first(re.sub(r"\b(starry )?night sky\b", " ", text), styles)
+    return _first(re.sub(r"\b(starry night|night sky)\b", " ", text), _tables()["style"])
 
 
 def _motion(text: str, subject: str) -> str | None:
-    legal = {motion: motion_phrases(subject, motion) for motion in LEGAL_MOTIONS[subject]}
-    if found := _first(text, legal):
-        return found
-    for motion in ("left", "right", "up", "down"):
-        if motion in legal and re.search(rf"\b{motion}(wards?)?\b", text):
-            return motion
-    return None
-
-
-@cache
-def _plurals() -> dict[str, str]:
-    nouns = {n for group in SUBJECT_NOUNS.values() for n in group if " " not in n} - {"star"}
-    plurals = {noun + ("es" if noun.endswith(("x", "sh")) else "s"): noun for noun in nouns}
-    plurals |= {noun[:-1] + "ies": noun for noun in nouns if noun.endswith("y")}
-    return {plural: noun for plural, noun in plurals.items() if plural not in nouns}
+    """The first motion that is told in full; or the way told by itself; or, for a car that is
+    "driving" and nothing else, where it drives in this world."""
+    words = _tables()["motion"]
+    legal = {m: motion_phrases(subject, m) + words[m] for m in LEGAL_MOTIONS[subject]}
+    bare = [p for p in SPECIAL_MOTIONS.get((subject, "right"), ()) if "right" not in p]
+    told = {m: tuple(p for p in phrases if p not in bare) for m, phrases in legal.items()}
+    ways = {m: (m, f"{m}wards") for m in legal if m in _WAYS}
+    return _first(text, told) or _first(text, ways) or _first(text, legal)
 
 
 def _find(text: str, table: Table) -> list[Hit]:
