@@ -116,8 +116,9 @@ class RunFolder:
             said = "; ".join(f"{n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
             flags = " ".join(f"--allow {name}" for name in refused)
             raise ValueError(
-                f"{self.folder} holds a run with other settings ({said}): set them back, take another "
-                f"folder, or go on all the same with {flags} (in Python fit(allow={refused}))"
+                f"{self.folder} holds a run with other settings ({said}): set them back, take "
+                f"another folder, or go on all the same with {flags} "
+                f"(in Python fit(allow={refused}))"
             )
         return changed
 
