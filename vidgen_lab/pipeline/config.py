@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidgen_lab.config import check_ranges, load
-from vidgen_lab.pipeline.annotate import registry
+from vidgen_lab.pipeline.annotate import annotators
 from vidgen_lab.pipeline.deliver.cut import MediaSettings
 from vidgen_lab.pipeline.deliver.export import ExportSettings
 from vidgen_lab.pipeline.read.scenes import SceneSettings
@@ -19,7 +19,7 @@ from vidgen_lab.pipeline.select.split import SplitSettings
 
 @dataclass(frozen=True)
 class AnnotateSettings:
-    """Annotators by their names in `annotate.registry`. download: trained ones may be fetched.
+    """Annotators by their names in `annotate.annotators`. download: trained ones may be fetched.
 
     captioner: "template" makes a plain sentence of colours and motion, and every export says so;
     "none" leaves captions empty; the others are trained models.
@@ -32,8 +32,8 @@ class AnnotateSettings:
     download: bool = False
 
     def __post_init__(self) -> None:
-        for role in registry.ANNOTATORS:
-            registry.check(role, getattr(self, role))
+        for role in annotators.ANNOTATORS:
+            annotators.check_name(role, getattr(self, role))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.journal import Journal, key_of
-from vidgen_lab.pipeline.annotate import registry
+from vidgen_lab.pipeline.annotate import annotators
 from vidgen_lab.pipeline.config import AnnotateSettings, Config
 from vidgen_lab.pipeline.deliver.output import Output, check_apart
 from vidgen_lab.pipeline.manifest import (
@@ -123,7 +123,7 @@ def load_annotators(settings: AnnotateSettings, execution: Execution) -> None:
     chosen = vars(settings)
     trained = [
         {"role": role, "name": chosen[role], "download": settings.download}
-        for role, kinds in registry.ANNOTATORS.items()
+        for role, kinds in annotators.ANNOTATORS.items()
         if isinstance(kinds[chosen[role]], str)
     ]
     for number, result in run_tasks(load, trained, execution.executor, 1, math.inf):
@@ -180,8 +180,8 @@ class _Run:
                 sha = self.runner.sha256(source.path)
                 task["limit"] = self.config.limit * (1 + source.path.stat().st_size / _BYTES)
             except OSError as error:
-                reason = plain_reason(f"{type(error).__name__}: {error}", task)
-                read.append(row.failed("read", reason))
+                reason = f"the file cannot be read: {error.strerror or error}"
+                read.append(row.failed("read", plain_reason(reason, task)))
             else:
                 hashed.append(replace(row, clip_id=sha[:16], sha256=sha))
                 todo.append(task)

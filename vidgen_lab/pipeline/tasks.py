@@ -13,7 +13,7 @@ import cv2
 
 from vidgen_lab.files import file_sha256
 from vidgen_lab.paths import model_dir
-from vidgen_lab.pipeline.annotate import annotators, registry
+from vidgen_lab.pipeline.annotate import annotators
 from vidgen_lab.pipeline.deliver.cut import Cut, MediaSettings, cut_clips
 from vidgen_lab.pipeline.read.scenes import SceneSettings
 from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
@@ -49,7 +49,7 @@ RECIPES = {
 def made_by(stage: str, task: Mapping[str, Any]) -> dict[str, str]:
     """Everything but input and settings that the result of a task depends on, by name."""
     recipe, libraries = RECIPES[stage], {*RECIPES[stage].libraries}
-    chosen = [table.get(task.get(role)) for role, table in registry.ANNOTATORS.items()]
+    chosen = [table.get(task.get(role)) for role, table in annotators.ANNOTATORS.items()]
     if any(isinstance(kind, str) for kind in chosen):
         libraries |= {"torch", "transformers"}
     if annotators.JudgeEmbedder in chosen:
@@ -71,7 +71,7 @@ def library_version(name: str) -> str:
 
 def load(task: dict[str, Any]) -> None:
     """{role, name, download}: make sure that an annotator's weights are here and can be loaded."""
-    registry.make(task["role"], task["name"], task["download"])
+    annotators.make(task["role"], task["name"], task["download"])
 
 
 def score(task: dict[str, Any]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def score(task: dict[str, Any]) -> dict[str, Any]:
 def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
     """{path, embedder, download, clips: [{frames, crop}]} -> for each clip {"value": vector}, at
     four digits: more hang on the machine. A video that cannot be sought in is decoded once."""
-    embedder = registry.make("embedder", task["embedder"], task.get("download", False))
+    embedder = annotators.make("embedder", task["embedder"], task.get("download", False))
     spans, vectors = [clip["frames"] for clip in task["clips"]], []
     clips = annotators.sample_clips(task["path"], spans, 16)
     for clip, wanted in zip(clips, task["clips"], strict=True):
@@ -118,7 +118,7 @@ def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
     fetch = task.get("download", False)
     roles = ("detector", "actor", "captioner")
-    who = [registry.make(role, task[role], fetch) for role in roles]
+    who = [annotators.make(role, task[role], fetch) for role in roles]
     (clip,) = annotators.sample_clips(task["path"], [None])
     with _one_thread():
         return annotators.annotate_clip(clip, *who)

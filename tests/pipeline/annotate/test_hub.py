@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.pipeline.samples import moving
-from vidgen_lab.pipeline.annotate import hub, registry
+from vidgen_lab.pipeline.annotate import annotators, hub
 from vidgen_lab.video.clip import Clip
 
 
@@ -169,14 +169,14 @@ def test_pictures_are_prepared_as_the_model_learned_it():
     assert not np.allclose(embedder.embed(Clip(inside, 8)), vector, atol=1e-3)
 
 
-TRAINED = [(role, name) for role, table in registry.ANNOTATORS.items()
+TRAINED = [(role, name) for role, table in annotators.ANNOTATORS.items()
            for name, kind in table.items() if isinstance(kind, str)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("role", "name"), TRAINED)
 def test_a_trained_annotator_waits_for_permission_and_says_what_it_weighs(role, name):
     with pytest.raises(FileNotFoundError, match=r"download=True\. .* MB, licence"):
-        registry.make(role, name)
+        annotators.make(role, name)
 
 
 def test_without_permission_nobody_asks_the_hub_for_adapters(monkeypatch):
@@ -189,15 +189,15 @@ def test_without_permission_nobody_asks_the_hub_for_adapters(monkeypatch):
     place = "transformers.models.auto.auto_factory.find_adapter_config_file"
     monkeypatch.setattr(place, find)
     with pytest.raises(FileNotFoundError):
-        registry.make("detector", "rtdetr")
+        annotators.make("detector", "rtdetr")
     assert asked == [True]
 
 
 def test_every_role_has_one_trained_annotator_and_its_weights_are_known():
-    assert [role for role, _ in TRAINED] == list(registry.ANNOTATORS)
+    assert [role for role, _ in TRAINED] == list(annotators.ANNOTATORS)
     assert len(hub.WEIGHTS) == len(TRAINED)
 
 
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match="detector must be one of motion, rtdetr, not 'yolo11'"):
-        registry.make("detector", "yolo11")
+        annotators.make("detector", "yolo11")

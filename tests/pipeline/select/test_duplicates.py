@@ -121,6 +121,16 @@ def test_order_changes_nothing_and_the_best_copy_stays(clips):
     assert {"coarse", "original"} & kept and not {"smaller", "trimmed"} & kept
 
 
+def test_black_bars_make_no_copy_the_better_one(clips):
+    row, signature = clips["original"]
+    barred = replace(
+        row, source="barred.mp4", clip_id="barred", metrics={**row.metrics, "height": 96},
+        info={"crop": [0, 18, 96, 60]},
+    )  # fmt: skip
+    rows = drop_duplicates([barred, row], [signature] * 2)
+    assert [r.status for r in rows] == ["rejected", "kept"]
+
+
 def test_equal_bytes_have_equal_ids_and_one_stays(clips):
     row, signature = clips["other"]
     copy = Row("z copy.mp4", row.clip_id, "quality", "kept", metrics=row.metrics)

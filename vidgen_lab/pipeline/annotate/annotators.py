@@ -6,7 +6,8 @@ colours. `hub` has trained models behind the same interfaces.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -161,6 +162,39 @@ class JudgeEmbedder:
                 return judge.features(judge_input([clip], judge.frames))[0].numpy()
         finally:
             torch.set_num_threads(threads)
+
+
+# By role and short name. A text names a class of `hub`, which is imported and loaded when somebody
+# asks for it.
+ANNOTATORS: Mapping[str, Mapping[str, type | str]] = {
+    "detector": {"motion": MotionDetector, "rtdetr": "RtDetrDetector"},
+    "actor": {"flow": FlowActions, "xclip": "XClipActions"},
+    "captioner": {
+        "template": TemplateCaptioner, "none": NoCaptioner, "smolvlm": "SmolVlmCaptioner",
+    },
+    "embedder": {"judge": JudgeEmbedder, "clip": "ClipEmbedder"},
+}  # fmt: skip
+
+
+def check_name(role: str, name: str) -> None:
+    """Raises ValueError unless there is such an annotator."""
+    if name not in ANNOTATORS[role]:
+        raise ValueError(f"{role} must be one of {', '.join(ANNOTATORS[role])}, not {name!r}")
+
+
+@lru_cache(maxsize=4)
+def make(role: str, name: str, download: bool = False) -> Any:
+    """The annotator of a role by its short name, made once a process.
+
+    Trained ones are fetched only if `download` allows it. Raises ValueError for an unknown name,
+    FileNotFoundError naming size and licence of missing weights.
+    """
+    check_name(role, name)
+    if not isinstance(kind := ANNOTATORS[role][name], str):
+        return kind()
+    from vidgen_lab.pipeline.annotate import hub
+
+    return getattr(hub, kind).load(download=download)
 
 
 def annotate_clip(

@@ -78,6 +78,16 @@ def _between_bars(brightest: np.ndarray) -> tuple[float, float]:
     return (first + 1) / count, (end - 1) / count  # the rows at the edge may be half bar
 
 
+def inside(picture: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
+    """The part of a picture; right before left means mirrored."""
+    height, width = picture.shape[:2]
+    top, bottom, left, right = part
+    rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
+    if left > right:
+        return np.ascontiguousarray(inside(picture, (top, bottom, right, left))[:, ::-1])
+    return picture[rows, round(left * width) : max(round(left * width) + 1, round(right * width))]
+
+
 def stripes(grey: np.ndarray) -> float:
     """How much of the upper half vertical stripes alone explain, 0..1: 1 for colour bars."""
     upper = grey[: len(grey) // 2].astype(np.float32)

@@ -220,12 +220,13 @@ def _near(vectors: np.ndarray, min_cosine: float) -> list[list[int]]:
 
 
 def keeper(rows: Iterable[Row]) -> Row:
-    """The clip of a group that stays: most pixels, then longest, most bits, sharpest; then the
-    smallest id and name, so that the choice never depends on the order."""
+    """The clip of a group that stays: most pixels between black bars, then longest, most bits,
+    sharpest; then the smallest id and name, so that the choice never depends on the order."""
 
     def rank(row: Row) -> tuple:
         names = ("width", "height", "num_frames", "bits_per_second", "edge_steepness")
         width, height, *others = (row.metrics.get(name) or 0 for name in names)
+        _, _, width, height = row.info.get("crop", (0, 0, width, height))
         return -width * height, *(-value for value in others), row.clip_id, row.source
 
     return min(rows, key=rank)

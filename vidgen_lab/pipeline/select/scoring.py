@@ -130,8 +130,8 @@ class _Watch:
         whole = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         small = cv2.resize(whole, (64, 64), interpolation=cv2.INTER_AREA)
         # The edge of a bar is sharp and its black is dark, whatever the picture between them is.
-        crop = crop_of(pictures.bar_box([small]), *whole.shape[::-1])
-        grey, *pair = (_cropped(p, crop) for p in (whole, rgb, after) if p is not None)
+        box = pictures.bar_box([small])
+        grey, *pair = (pictures.inside(p, box) for p in (whole, rgb, after) if p is not None)
         large = min(grey.shape) >= 16
         measured = {
             "edge_steepness": pictures.edge_steepness(grey) if large else None,
@@ -176,7 +176,7 @@ class _Watch:
         top, bottom, left, right = box
         crop = crop_of(box, self.facts.width, self.facts.height)
         sides = crop[2:] if crop else (self.facts.width, self.facts.height)
-        greys = [_cropped(k.grey, crop_of(box, *k.grey.shape[::-1])) for k in looks]
+        greys = [pictures.inside(look.grey, box) for look in looks]
         return {
             "width": self.facts.width,
             "height": self.facts.height,
@@ -205,13 +205,6 @@ def crop_of(box: tuple[float, ...], width: int, height: int) -> list[int] | None
         sides.append((start, max(2, stop - start)))
     (x, width), (y, height) = sides
     return [x, y, width, height]
-
-
-def _cropped(picture: np.ndarray, crop: list[int] | None) -> np.ndarray:
-    if crop is None:
-        return picture
-    x, y, width, height = crop
-    return picture[y : y + height, x : x + width]
 
 
 def _block_change(before: np.ndarray | None, grey: np.ndarray) -> float:

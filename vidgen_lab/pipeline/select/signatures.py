@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.pipeline.read.pictures import THUMB, perceptual_hash
+from vidgen_lab.pipeline.read.pictures import THUMB, inside, perceptual_hash
 
 # Parts of the picture that are hashed: (top, bottom, left, right), shares of height and width.
 PARTS = {
@@ -51,12 +51,12 @@ class Signature:
         """From small pictures of the looks, grey [h, w] and RGB [h, w, 3], inside `box`."""
         hashes = np.array(
             [
-                [int(perceptual_hash(_part(inside, part)) or "0", 16) for part in PARTS.values()]
-                for inside in (_part(grey, box) for grey in greys)
+                [int(perceptual_hash(inside(shown, part)) or "0", 16) for part in PARTS.values()]
+                for shown in (inside(grey, box) for grey in greys)
             ],
             dtype=np.uint64,
         )
-        thumbs = [cv2.resize(_part(c, box), THUMB, interpolation=cv2.INTER_AREA) for c in colours]
+        thumbs = [cv2.resize(inside(c, box), THUMB, interpolation=cv2.INTER_AREA) for c in colours]
         shape = (len(thumbs), THUMB[1], THUMB[0], 3)
         return cls(hashes.reshape(-1, len(PARTS)), np.array(thumbs, np.uint8).reshape(shape), step)
 
@@ -72,13 +72,3 @@ class Signature:
         hashes, thumbs = self.hashes.astype("<u8").tobytes(), self.thumbs.tobytes()
         both = {"hashes": hashes, "thumbs": thumbs}
         return {n: base64.b64encode(b).decode() for n, b in both.items()} | {"step": self.step}
-
-
-def _part(picture: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
-    """The part of a picture; right before left means mirrored."""
-    height, width = picture.shape[:2]
-    top, bottom, left, right = part
-    rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))
-    if left > right:
-        return np.ascontiguousarray(_part(picture, (top, bottom, right, left))[:, ::-1])
-    return picture[rows, round(left * width) : max(round(left * width) + 1, round(right * width))]
