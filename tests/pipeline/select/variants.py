@@ -139,7 +139,6 @@ def signature(frames: np.ndarray) -> Signature:
     """What scoring keeps of these frames at four looks a second."""
     from vidgen_lab.pipeline.read.pictures import bar_box
 
-    looks = frames[::EVERY]
-    greys = [cv2.resize(cv2.cvtColor(f, 7), (64, 64), interpolation=cv2.INTER_AREA) for f in looks]
-    colours = [cv2.resize(f, (32, 32), interpolation=cv2.INTER_AREA) for f in looks]
-    return Signature.of_looks(greys, colours, EVERY / FPS, bar_box(greys))
+    colours = [cv2.resize(f, (64, 64), interpolation=cv2.INTER_AREA) for f in frames[::EVERY]]
+    box = bar_box([cv2.cvtColor(c, cv2.COLOR_RGB2GRAY) for c in colours])
+    return Signature.of_looks(colours, EVERY / FPS, box)

@@ -5,8 +5,8 @@ One pass feeds the cut finder, the frame measures (a few times a second) and the
 afterwards, because a scene's end is known only later.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +45,18 @@ class ScoreSettings:
 
 @dataclass(frozen=True)
 class Look:
-    """One frame that was measured, and two small pictures of it.
+    """One frame that was measured, and a small picture of it.
 
     measured: by the names of the metrics; those of the flow to the next frame where there is one.
     """
 
     number: int
     measured: Mapping[str, float | None]
-    grey: np.ndarray
     colour: np.ndarray
+
+    @property
+    def grey(self) -> np.ndarray:
+        return cv2.cvtColor(self.colour, cv2.COLOR_RGB2GRAY)
 
 
 def score_video(
@@ -127,23 +130,23 @@ class _Watch:
         self.number += 1
 
     def _look(self, rgb: np.ndarray, after: np.ndarray | None) -> None:
-        whole = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        small = cv2.resize(whole, (64, 64), interpolation=cv2.INTER_AREA)
+        look = Look(self.number - 1, {}, cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA))
         # The edge of a bar is sharp and its black is dark, whatever the picture between them is.
-        box = pictures.bar_box([small])
-        grey, *pair = (pictures.inside(p, box) for p in (whole, rgb, after) if p is not None)
+        box = pictures.bar_box([look.grey])
+        pair = [pictures.inside(p, box) for p in (rgb, after) if p is not None]
+        grey = cv2.cvtColor(pair[0], cv2.COLOR_RGB2GRAY)
         large = min(grey.shape) >= 16
         measured = {
             "edge_steepness": pictures.edge_steepness(grey) if large else None,
             "dark": float((grey <= pictures.BLACK).mean()),
             "bright": float((grey >= pictures.WHITE).mean()),
             "blank": float(grey.std() < pictures.BLANK),
+            "stripes": pictures.stripes(grey),
         }
         if after is not None and large:
             # A time base of one frame; the rate of the clip turns it into seconds.
             measured["flow_speed"] = float(flow_magnitude(Clip(np.stack(pair), self.facts.fps))[0])
-        colour = cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA)
-        self.looks.append(Look(self.number - 1, measured, small, colour))
+        self.looks.append(replace(look, measured=measured))
 
     def summary(self, span: Span) -> dict[str, Any]:
         if self._waiting is not None:  # the very last frame has no neighbour to move towards
@@ -151,46 +154,44 @@ class _Watch:
             self._waiting = None
         looks = [look for look in self.looks if span.first <= look.number < span.end]
         thinning = -(-len(looks) // self.settings.max_samples) or 1
-        chosen = looks[::thinning]
-        box = pictures.bar_box([look.grey for look in looks])
-        signature = Signature.of_looks(
-            [look.grey for look in chosen],
-            [look.colour for look in chosen],
-            self.every * thinning / self.facts.fps,
-            box,
-        )
+        greys = [look.grey for look in looks]
+        box = pictures.bar_box(greys)
+        crop = crop_of(box, self.facts.width, self.facts.height)
+        step, chosen = self.every * thinning / self.facts.fps, looks[::thinning]
+        signature = Signature.of_looks([look.colour for look in chosen], step, box)
+        top, bottom, left, right = box
+        shapes = {
+            "short_side": min(crop[2:] if crop else (self.facts.width, self.facts.height)),
+            "bars": 1 - (bottom - top) * (right - left),
+            "changing": _changing([pictures.inside(grey, box) for grey in greys]),
+        }
         return {
             "frames": [span.first, span.end],
             "span": [span.start, span.stop],
-            "crop": crop_of(box, self.facts.width, self.facts.height),
-            "metrics": self._metrics(span, looks, box),
+            "crop": crop,
+            "metrics": self._metrics(span, looks) | shapes,
             **signature.plain(),
         }
 
-    def _metrics(
-        self, span: Span, looks: list[Look], box: tuple[float, ...]
-    ) -> Mapping[str, float | None]:
+    def _metrics(self, span: Span, looks: list[Look]) -> dict[str, float | None]:
+        def over(how: Callable, *names: str, within: Sequence[Look] = looks) -> dict:
+            """The middle of what was measured, by name; None where nothing was."""
+            values = {n: [v for k in within if (v := k.measured.get(n)) is not None] for n in names}
+            return {name: float(how(known)) if known else None for name, known in values.items()}
+
         first, end = (-(-edge // self.stride) for edge in (span.first, span.end))
         changes = np.array(self.changes[first + 1 : end])
         inside = [k for k in looks if k.number + 1 < span.end]  # and the next frame, for the flow
-        top, bottom, left, right = box
-        crop = crop_of(box, self.facts.width, self.facts.height)
-        sides = crop[2:] if crop else (self.facts.width, self.facts.height)
-        greys = [pictures.inside(look.grey, box) for look in looks]
         return {
             "width": self.facts.width,
             "height": self.facts.height,
-            "short_side": min(sides),
             "fps": span.num_frames / span.seconds,
             "seconds": span.seconds,
             "num_frames": span.num_frames,
-            **_over(looks, np.median, "edge_steepness"),
-            **_over(looks, np.mean, "dark", "bright", "blank"),
-            **_over(inside, np.mean, "flow_speed"),
-            "changing": _changing(greys),
             "frozen": float((changes < _FROZEN).mean()) if len(changes) else 1.0,
-            "bars": 1 - (bottom - top) * (right - left),
-            "stripes": _middle(np.median, [pictures.stripes(grey) for grey in greys]),
+            **over(np.median, "edge_steepness", "stripes"),
+            **over(np.mean, "dark", "bright", "blank"),
+            **over(np.mean, "flow_speed", within=inside),
         }
 
 
@@ -230,17 +231,6 @@ def _changing(greys: list[np.ndarray]) -> float | None:
     ).astype(np.float32)
     means -= np.median(means, axis=(1, 2), keepdims=True)
     return float((np.ptp(means, axis=0) > _CHANGED).mean())
-
-
-def _over(looks: list[Look], how: Callable, *names: str) -> dict[str, float | None]:
-    """The middle of what was measured in these looks, by name."""
-    return {name: _middle(how, [look.measured.get(name) for look in looks]) for name in names}
-
-
-def _middle(how: Callable, values: list[float | None]) -> float | None:
-    """Mean or median of what is known; None where nothing is."""
-    known = [v for v in values if v is not None]
-    return float(how(known)) if known else None
 
 
 def versions() -> str:

@@ -46,17 +46,18 @@ class Signature:
         return (len(self.thumbs) - 1) * self.step
 
     @classmethod
-    def of_looks(cls, greys: Sequence[np.ndarray], colours: Sequence[np.ndarray], step: float,
-                 box: tuple[float, ...] = PARTS["whole"]) -> "Signature":  # fmt: skip
-        """From small pictures of the looks, grey [h, w] and RGB [h, w, 3], inside `box`."""
+    def of_looks(
+        cls, colours: Sequence[np.ndarray], step: float, box: tuple[float, ...] = PARTS["whole"]
+    ) -> "Signature":
+        """From small RGB pictures of the looks [h, w, 3], inside `box`."""
+        shown = [inside(colour, box) for colour in colours]
+        greys = [cv2.cvtColor(np.ascontiguousarray(p), cv2.COLOR_RGB2GRAY) for p in shown]
         hashes = np.array(
-            [
-                [int(perceptual_hash(inside(shown, part)) or "0", 16) for part in PARTS.values()]
-                for shown in (inside(grey, box) for grey in greys)
-            ],
+            [[int(perceptual_hash(inside(g, part)) or "0", 16) for part in PARTS.values()]
+             for g in greys],
             dtype=np.uint64,
-        )
-        thumbs = [cv2.resize(inside(c, box), THUMB, interpolation=cv2.INTER_AREA) for c in colours]
+        )  # fmt: skip
+        thumbs = [cv2.resize(picture, THUMB, interpolation=cv2.INTER_AREA) for picture in shown]
         shape = (len(thumbs), THUMB[1], THUMB[0], 3)
         return cls(hashes.reshape(-1, len(PARTS)), np.array(thumbs, np.uint8).reshape(shape), step)
 
