@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 
+from tests.pipeline.samples import save
 from vidgen_lab.pipeline import report
 from vidgen_lab.pipeline.manifest import Row
+from vidgen_lab.pipeline.select.gates import Gate
+from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.sheets import write_png
 
 
@@ -32,6 +37,18 @@ def test_the_summary_counts_every_fate_and_reason():
     text = report.summary(rows_of("kept", "rejected", "rejected", "error"))
     assert text.splitlines()[3].split() == ["quality", "4", "1", "2", "1"]
     assert "2  quality: blurred" in text and "1  quality: broken" in text
+
+
+def test_a_picture_on_the_sheet_keeps_its_shape(tmp_path):
+    tall = np.full((8, 128, 64, 3), 200, np.uint8)
+    tall[:, ::16], tall[:, :, ::16] = 20, 20
+    save(Clip(tall, 8), tmp_path / "0.mp4", crf=4)
+    row = replace(rows_of("kept")[-1], frames=(0, 8), metrics={"sharp": 0.3})
+    gate = Gate("blurred", "sharp", 0.2, least=True)
+    sheet = report.borderline_sheet([row], [gate], tmp_path, per_gate=1, width=160)
+    picture = sheet[4:-24, 4:-4]
+    beside = (picture == 230).all(2).all(0)
+    assert sum(~beside) == len(picture) // 2 and beside[0] and beside[-1]
 
 
 def test_a_sheet_is_written_and_read_back(tmp_path):

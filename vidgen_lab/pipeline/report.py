@@ -91,7 +91,7 @@ def borderline_sheet(
             tile = line[:, place * width : (place + 1) * width]
             value = row.metrics[gate.metric]
             tile[:-20] = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
-            tile[4:-24, 4:-4] = cv2.resize(middle_frame(folder / row.source, row.frames), size)
+            tile[4:-24, 4:-4] = _fitted(middle_frame(folder / row.source, row.frames), *size)
             label = np.full((20, width, 3), 255, np.uint8)
             text = f"{gate.metric} {value:.3g}"
             cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
@@ -101,5 +101,17 @@ def borderline_sheet(
 
 
 def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:
-    """The picture in the middle of a clip, uint8 [H, W, 3]."""
-    return VideoReader(path).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]
+    """The picture in the middle of a clip, reduced, uint8 [H, W, 3]."""
+    return VideoReader(path, shrink_to=256).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]
+
+
+def _fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The picture in its own shape, as large as fits, on light grey."""
+    ratio = min(width / picture.shape[1], height / picture.shape[0])
+    w, h = (max(1, round(side * ratio)) for side in picture.shape[1::-1])
+    place = np.full((height, width, 3), 230, np.uint8)
+    top, left = (height - h) // 2, (width - w) // 2
+    place[top : top + h, left : left + w] = cv2.resize(
+        picture, (w, h), interpolation=cv2.INTER_AREA
+    )
+    return place
