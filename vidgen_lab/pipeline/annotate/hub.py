@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from vidgen_lab.pipeline.annotate.annotators import Action, Object
 from vidgen_lab.video.clip import Clip, evenly_spaced
 
 
@@ -94,7 +93,7 @@ class RtDetrDetector(_Trained):
     samples, threshold = 5, 0.5
 
     @torch.inference_mode()
-    def detect(self, clip: Clip) -> list[Object]:
+    def detect(self, clip: Clip) -> list[dict[str, Any]]:
         numbers = evenly_spaced(clip.num_frames, self.samples)
         inputs = self.processor(images=list(clip.frames[numbers]), return_tensors="pt")
         results = self.processor.post_process_object_detection(
@@ -135,7 +134,7 @@ class XClipActions(_Trained):
         self.tokenizer = tokenizer
 
     @torch.inference_mode()
-    def act(self, clip: Clip) -> list[Action]:
+    def act(self, clip: Clip) -> list[dict[str, Any]]:
         count = self.samples
         numbers = evenly_spaced(clip.num_frames, count, repeat=True)
         inputs = self.processor(list(clip.frames[numbers]), return_tensors="pt")
@@ -170,7 +169,9 @@ class SmolVlmCaptioner(_Trained):
         return made
 
     @torch.inference_mode()
-    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+    def caption(
+        self, clip: Clip, objects: Sequence[dict[str, Any]], actions: Sequence[dict[str, Any]]
+    ) -> str:
         from PIL import Image
 
         numbers = evenly_spaced(clip.num_frames, self.samples)
