@@ -67,13 +67,15 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
     ours.barh(stages, kept, color="#3b6fb6")
     ours.barh(stages, rejected, left=kept, color="#c9ced6")
     ours.barh(stages, errors, left=np.add(kept, rejected), color="#c0392b")
-    for place, number in enumerate(kept):
-        ours.text(number, place, f" {number}", va="center", fontsize=9)
+    for place, stage in enumerate(stages):
+        whole = counts[stage]["in"]
+        ours.text(whole, place, f" {kept[place]} of {whole}", va="center", fontsize=9)
+    ours.margins(x=0.15)
     ours.invert_yaxis()
     ours.set_title("this run: kept (blue), rejected (grey), error (red)", fontsize=10)
     book.bar(range(len(BOOK_FUNNEL)), BOOK_FUNNEL, color="#d9b36c")
     book.set_xticks([])
-    book.set_title("the book's example (illustrative), millions", fontsize=10)
+    book.set_title("the book's example, in millions\n(illustrative)", fontsize=10)
     return figure
 
 
