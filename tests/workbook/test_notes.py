@@ -69,13 +69,6 @@ def test_unknown_topic_names_the_topics():
         notes.facts("recipes")
 
 
-def test_tools_are_found_by_looking():
-    table = notes.tools_here().set_index("where")["here"]
-    assert table["diffusers.CogVideoXPipeline"]
-    assert not notes._exists("diffusers.NoSuchPipeline")
-    assert not notes._exists("torch.nn.no_such.thing")
-
-
 def test_tier_table_has_a_row_per_tier():
     from vidgen_lab.settings.tiers import load_tiers
 

@@ -231,3 +231,17 @@ def test_a_folder_for_artefacts_that_is_not_empty_leaves_no_run_folder(chapter, 
     with pytest.raises(FileExistsError, match="not empty"):
         run_notebook(path, prepare(path, {"out_dir": str(tmp_path / "full")}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_relative_to_the_current_one_is_found_and_numbers_count(
+    chapter, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my vidéos").mkdir()
+    parameters = PARAMETERS + "\nsource: str | None = None\nnum_clips: int | None = None"
+    path = chapter(parameters=parameters)
+    assert prepare(path, {"source": "my vidéos"})["source"] == str(tmp_path / "my vidéos")
+    assert prepare(path, {}, {"source": "hub/name"})["source"] == "hub/name"
+    for few in ("0", "-2"):
+        with pytest.raises(ValueError, match="num_clips must be at least 1"):
+            prepare(path, {"num_clips": few})

@@ -5,7 +5,6 @@ these functions, so text and result cannot drift apart.
 """
 
 import html
-import importlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -90,24 +89,6 @@ def facts(topic: str) -> pd.DataFrame:
 def read_on() -> str:
     """The day on which the facts were last checked."""
     return str(_facts()["read_on"])
-
-
-def tools_here() -> pd.DataFrame:
-    """Which features of the installed libraries there are: job, where, here (True or False)."""
-    rows = _facts()["tools"]
-    return pd.DataFrame([row | {"here": _exists(row["where"])} for row in rows])
-
-
-def _exists(dotted: str) -> bool:
-    """Whether a dotted name exists, importing as little as possible."""
-    first, *path = dotted.split(".")
-    thing: Any = importlib.import_module(first)
-    for depth, name in enumerate(path):
-        if name not in dir(thing):  # lazy packages list their names without loading them
-            return False
-        if depth < len(path) - 1:
-            thing = getattr(thing, name)
-    return True
 
 
 def tier_times(chapter: int = 1) -> pd.DataFrame:

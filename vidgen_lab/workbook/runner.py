@@ -110,7 +110,9 @@ def prepare(
     """Check the parameters for a notebook and return them in their annotated types.
 
     parameters: strings, as typed on a command line; they win over `from_file`, the content of a
-        YAML file. Raises ValueError before anything runs.
+        YAML file. A path may be relative to the current folder, where the notebook does not run, if
+        the parameter is None by default, such as a folder of videos.
+    Raises ValueError before anything runs.
     """
     node = read_notebook(notebook)
     declared_artefacts(node)
@@ -119,6 +121,10 @@ def prepare(
         raise ValueError(f"{notebook.name} needs the parameter {OUT_DIR!r}: its artefact folder")
     typed = check_parameters(known, from_file, parameters)
     _check_meaning(known, typed)
+    for name, value in typed.items():
+        if known[name].default is None and isinstance(value, str):
+            path = os.path.abspath(os.path.expanduser(value))
+            typed[name] = path if os.path.exists(path) else value
     return typed
 
 
@@ -130,6 +136,8 @@ def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> 
             default = known[name].default
             if isinstance(default, str) and visible(default) and not visible(value):
                 raise ValueError(f"{name} is empty; leave it out for {default!r}")
+        elif isinstance(value, int) and known[name].default is None and value < 1:  # how many
+            raise ValueError(f"{name} must be at least 1, not {value}")
     tier = resolve_tier(given.get("tier", "auto")).tier
     asked = {f.name for f in fields(GenerationRequest)}
     changes = {name: v for name, v in given.items() if name in asked and v is not None}
