@@ -144,7 +144,7 @@ def _parse(schema: type, pair: str) -> dict[str, Any]:
 def _apply(node: DictConfig, content: Mapping[str, Any], place: str) -> None:
     """Write `content` into `node`, refusing what does not belong there."""
     schema = OmegaConf.get_type(node)
-    hints, values = _hints(schema), {}
+    hints = _hints(schema)
     for name, value in content.items():
         full, hint = f"{place}{name}", hints.get(name)
         if hints and name not in hints:
@@ -152,34 +152,26 @@ def _apply(node: DictConfig, content: Mapping[str, Any], place: str) -> None:
         if not isinstance(value, Mapping):
             if name in node and is_dataclass(hint):
                 raise ConfigError(f"{full} has settings of its own: {full}.NAME=VALUE")
-            values[name] = _settings_in(value, hint, full)
+            _assign(node, name, _settings_in(value, hint, full), full, hint)
             continue
         if name not in node or OmegaConf.is_missing(node, name) or node[name] is None:
-            _assign(node, {name: {}}, place, hints)
+            _assign(node, name, {}, full, hint)
         if not isinstance(node[name], DictConfig):
             raise ConfigError(_unfit(full, value, hint))
         _apply(node[name], value, f"{full}.")
-    try:
-        _assign(node, values, place, hints)
-    except ConfigError:
-        for name, value in values.items():  # which one is it?
-            _assign(node, {name: value}, place, hints)
 
 
-def _assign(
-    node: DictConfig, values: Mapping[str, Any], place: str, hints: Mapping[str, Any]
-) -> None:
-    """Merge values into a node; the error names the first of them."""
+def _assign(node: DictConfig, name: str, value: Any, full: str, hint: Any) -> None:
+    """Write one value into a node."""
     try:
         with read_write(node):
-            node.merge_with(values)
-        fit = all(OmegaConf.is_interpolation(node, n) or _same(values[n], node[n]) for n in values)
+            node.merge_with({name: value})
+        fit = OmegaConf.is_interpolation(node, name) or _same(value, node[name])
         said = "it is of another type"
     except OmegaConfBaseException as error:
         fit, said = False, _one_line(error)
     if not fit:
-        name, value = next(iter(values.items()))
-        raise ConfigError(_unfit(f"{place}{name}", value, hints.get(name), said))
+        raise ConfigError(_unfit(full, value, hint, said))
 
 
 def _unfit(full: str, value: Any, hint: Any, said: str = "") -> str:

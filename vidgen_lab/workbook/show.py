@@ -51,13 +51,20 @@ class Picture:
         return f"<picture: {self.alt}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        encoded = base64.b64encode(self.data).decode("ascii")
-        about = {"width": self.width, "alt": self.alt}
         if self.mime == SVG:  # as SVG, JupyterLab and GitHub keep it from those who ran nothing yet
-            source = f'src="data:{SVG};base64,{encoded}" style="max-width: 100%"'
-            shown = f'<img {source} width="{self.width}" alt="{html.escape(self.alt)}">'
-            return {"text/html": shown, "text/plain": repr(self)}, {}
-        return {self.mime: encoded, "text/plain": repr(self)}, {self.mime: about}
+            return {"text/html": self.html, "text/plain": repr(self)}, {}
+        about = {"width": self.width, "alt": self.alt}
+        return {self.mime: self._encoded, "text/plain": repr(self)}, {self.mime: about}
+
+    @property
+    def html(self) -> str:
+        """The picture as an element of a page, such as an ipywidgets.HTML."""
+        source = f'src="data:{self.mime};base64,{self._encoded}" style="max-width: 100%"'
+        return f'<img {source} width="{self.width}" alt="{html.escape(self.alt)}">'
+
+    @property
+    def _encoded(self) -> str:
+        return base64.b64encode(self.data).decode("ascii")
 
 
 class Drawn:

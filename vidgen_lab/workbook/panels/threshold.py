@@ -1,6 +1,5 @@
 """A slider for every gate, and below it at once what it keeps and what it drops."""
 
-import base64
 import html
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from vidgen_lab.pipeline.report import middle_frame
 from vidgen_lab.pipeline.select.gates import Gate, GateSettings, borderline
 from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.workbook.panels.base import WIDE, Panel, control
-from vidgen_lab.workbook.show import BLUE, RED, Picture, figure
+from vidgen_lab.workbook.show import BLUE, RED, Picture, figure, photo
 
 
 def histogram(rows: Sequence[Row], gate: Gate, truth: Sequence[Planted] = ()) -> Picture:
@@ -64,7 +63,7 @@ class ThresholdPanel(Panel):
     ) -> None:
         self.rows, self.folder, self.settings = rows, folder, settings
         self.truth = {p.file: p for p in truth}
-        self._pictures: dict[tuple[str, str], str] = {}  # of clips, as JPEG in base64
+        self._pictures: dict[tuple[str, str], Picture] = {}  # of clips
         names = [n for n in settings.by_name() if self._values(n)]
         if not names:
             raise ValueError("no clip was measured by any gate: score the clips first")
@@ -115,11 +114,7 @@ class ThresholdPanel(Panel):
 
     def _draw(self) -> None:
         chart = histogram(self.rows, self.gate, list(self.truth.values()))
-        picture = base64.b64encode(chart.data).decode()
-        parts = [
-            f'<img alt="{html.escape(str(chart.alt), quote=True)}" style="max-width: 100%" '
-            f'src="data:image/png;base64,{picture}">'
-        ]
+        parts = [chart.html]
         gate, near = self.gate, borderline(self.rows, self.gate, 10)
         for word, side in (("kept", True), ("dropped", False)):
             rows = [r for r in near if gate.passes(r.metrics[gate.metric]) is side][:5]
@@ -130,15 +125,12 @@ class ThresholdPanel(Panel):
     def _figure(self, row: Row) -> str:
         value = row.metrics[self.gate.metric]
         kind = f", {self.truth[row.source].kind}" if row.source in self.truth else ""
-        words = html.escape(f"{value:.3g}{kind}")
+        words = f"{value:.3g}{kind}"
         if row.identity not in self._pictures:
             frame = middle_frame(self.folder / row.source, row.frames)
             size = 120, max(1, round(frame.shape[0] * 120 / frame.shape[1]))
             small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-            _, packed = cv2.imencode(".jpg", small[..., ::-1])
-            self._pictures[row.identity] = base64.b64encode(packed).decode()
-        return (
-            f'<figure style="margin: 0"><img alt="a clip with {words}" width="120" '
-            f'src="data:image/jpeg;base64,{self._pictures[row.identity]}">'
-            f"<figcaption>{words}</figcaption></figure>"
-        )
+            self._pictures[row.identity] = photo(small, "a clip", quality=90)
+        shown = replace(self._pictures[row.identity], alt=f"a clip with {words}")
+        caption = f"<figcaption>{html.escape(words)}</figcaption>"
+        return f'<figure style="margin: 0">{shown.html}{caption}</figure>'
