@@ -168,6 +168,13 @@ def test_a_mistake_in_the_file_names_the_file(file, text, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: 'utf-8' codec"):
+        load(Settings, path)
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(Settings, tmp_path / "none.yaml")

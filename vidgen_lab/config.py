@@ -95,8 +95,8 @@ def check_ranges(settings: Any, **ranges: tuple[float, float]) -> None:
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file, empty for an empty file; ConfigError names the file."""
-    text = Path(path).read_text(encoding="utf-8")
     with _naming(str(path)):
+        text = Path(path).read_text(encoding="utf-8")
         _check_depth(text)
         try:
             content = OmegaConf.create(text)

@@ -40,6 +40,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         ("rate", "2", 2.0),
         ("tier", "4090", "4090"),
         ("tier", "no", "no"),
+        ("tier", "costs ${5}", "costs ${5}"),  # no interpolation
         ("steps", "1000", 1000),
         ("steps", "null", None),
         ("sizes", "[32, 48]", [32, 48]),
@@ -58,6 +59,7 @@ def test_yaml_values_take_the_annotated_type():
     assert check_parameters(known, given) == given
     assert check_parameters(known, given, {"rate": "2"}) == given | {"rate": 2.0}
     assert check_parameters(known, {"quick": "no"}) == {"quick": "no"}  # it has no type
+    assert check_parameters(known, {"tier": "${steps}"}) == {"tier": "${steps}"}
     for slip in ({"rate": "1e-3"}, {"tier": 4090}, {"steps": 2.5}):
         with pytest.raises(ConfigError, match=next(iter(slip))):
             check_parameters(known, slip)

@@ -242,6 +242,7 @@ def test_a_folder_relative_to_the_current_one_is_found_and_numbers_count(
     path = chapter(parameters=parameters)
     assert prepare(path, {"source": "my vidéos"})["source"] == str(tmp_path / "my vidéos")
     assert prepare(path, {}, {"source": "hub/name"})["source"] == "hub/name"
+    assert prepare(path, {"source": ""})["source"] == ""
     for few in ("0", "-2"):
         with pytest.raises(ValueError, match="num_clips must be at least 1"):
             prepare(path, {"num_clips": few})

@@ -85,12 +85,18 @@ def check_parameters(
             raise ConfigError(f"{name} cannot be {value!r}; leave it out for the default")
     fields = []
     for p in known.values():
-        kind = _kind(p.annotation) if p.annotation else Any
-        fields.append((p.name, kind, field(default_factory=lambda value=p.default: value)))
+        kind, default = _kind(p.annotation) if p.annotation else Any, _literal(p.default)
+        fields.append((p.name, kind, field(default_factory=lambda value=default: value)))
     schema = make_dataclass("Parameters", fields, frozen=True)
-    pairs = [f"{name}={value}" for name, value in typed.items()]
-    values = load(schema, from_file, pairs, "parameters")
+    pairs = [f"{name}={_literal(value)}" for name, value in typed.items()]
+    listed = {name: _literal(value) for name, value in from_file.items()}
+    values = load(schema, listed, pairs, "parameters")
     return {name: getattr(values, name) for name in known if name in from_file or name in typed}
+
+
+def _literal(value: Any) -> Any:
+    """A text in which ``${...}`` is no interpolation: prompts may hold any sign."""
+    return value.replace("${", "\\${") if isinstance(value, str) else value
 
 
 def _kind(annotation: str) -> Any:

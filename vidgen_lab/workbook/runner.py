@@ -122,7 +122,7 @@ def prepare(
     typed = check_parameters(known, from_file, parameters)
     _check_meaning(known, typed)
     for name, value in typed.items():
-        if known[name].default is None and isinstance(value, str):
+        if known[name].default is None and isinstance(value, str) and value:
             path = os.path.abspath(os.path.expanduser(value))
             typed[name] = path if os.path.exists(path) else value
     return typed
