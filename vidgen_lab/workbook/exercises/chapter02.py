@@ -115,8 +115,7 @@ def exercise_2_4(answer: float) -> str:
     """
     worst = _blurred()
     need(0 < answer < 1, "a threshold lies between 0 and 1")
-    if answer <= worst:
-        raise Wrong(f"of other blurred clips one has {worst:.3f} and comes through; stricter")
+    need(answer > worst, f"of other blurred clips one has {worst:.3f} and comes through; stricter")
     need(answer <= worst + 0.1, "it drops every blurred clip, but sharp ones as well; looser")
     return f"right: the sharpest of the blurred clips has {worst:.3f}"
 
