@@ -41,15 +41,10 @@ class Probe:
 
     def describe(self) -> str:
         """One line for people."""
-        parts = [self.name]
-        if self.device == "cuda":
-            parts.append(f"{self.vram_gib:.1f} GiB GPU memory")
-            if self.capability:
-                parts.append("capability {}.{}".format(*self.capability))
-        elif self.device == "mps":
-            parts.append("Apple GPU")
-        else:
-            parts.append("no GPU")
+        memory = f"{self.vram_gib:.1f} GiB GPU memory"
+        parts = [self.name, {"cuda": memory, "mps": "Apple GPU"}.get(self.device, "no GPU")]
+        if self.capability:
+            parts.append("capability {}.{}".format(*self.capability))
         parts += [f"{self.ram_gib:.1f} GiB RAM", f"{self.cores} cores"]
         parts.append(f"{self.disk_gib:.0f} GiB free disk")
         return ", ".join(parts)

@@ -104,10 +104,7 @@ def _check_part(folder: Path) -> None:
         return  # a tokenizer or a scheduler: no weights
     _read_json(folder / "config.json")
     indexes = list(folder.glob("*.safetensors.index.json"))
-    if indexes:
-        names = _shards(indexes[0])
-    else:
-        names = sorted(p.name for p in folder.glob("*.safetensors"))
+    names = _shards(indexes[0]) if indexes else sorted(p.name for p in folder.glob("*.safetensors"))
     if not names:
         raise BrokenModelError(
             f"{folder} holds no .safetensors weights. Copy or download the model again."

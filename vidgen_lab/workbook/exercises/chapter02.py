@@ -178,17 +178,15 @@ def exercise_2_7(answer: Callable[[int, int], Sequence[int]]) -> str:
         return np.linspace(0, num_frames - 1, count).round().astype(int).tolist()
     """
     for total, wanted in ((49, 5), (10, 3), (4, 9), (1, 3), (300, 16)):
-        got = [int(i) for i in answer(total, wanted)]
-        if max(got, default=0) >= total:
-            raise Wrong(f"f({total}, {wanted}) asks for frame {max(got)}; the last is {total - 1}")
-        need(len(set(got)) >= len(got), f"f({total}, {wanted}) takes a frame twice: {got}")
-        if len(got) != min(total, wanted):
-            raise Wrong(f"f({total}, {wanted}) gives {len(got)} frames, not {min(total, wanted)}")
-        if len(got) > 1 and (got[0], got[-1]) != (0, total - 1):
-            raise Wrong(f"f({total}, {wanted}) is {got}: the first and the last frame belong in")
-        expected = solved("2.7")(total, wanted)
-        if any(abs(a - b) > 1 for a, b in zip(got, expected, strict=True)):
-            raise Wrong(f"f({total}, {wanted}) is {got}, which is not even; expected {expected}")
+        got, right = [int(i) for i in answer(total, wanted)], solved("2.7")(total, wanted)
+        call, last = f"f({total}, {wanted})", max(got, default=0)
+        need(last < total, f"{call} asks for frame {last}; the last is {total - 1}")
+        need(len(set(got)) >= len(got), f"{call} takes a frame twice: {got}")
+        need(len(got) == len(right), f"{call} gives {len(got)} frames, not {len(right)}")
+        ends = got[0] == 0 and got[-1] == total - 1
+        need(ends, f"{call} is {got}: the first and the last frame belong in")
+        even = all(abs(a - b) <= 1 for a, b in zip(got, right, strict=True))
+        need(even, f"{call} is {got}, which is not even; expected {right}")
     return "right: evenly spread, both ends included, never twice"
 
 
