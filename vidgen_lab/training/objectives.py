@@ -128,7 +128,7 @@ class DiffusionObjective:
         parts = diffusion_loss(
             self.scheduler, output, clean, noise, noisy, t, self.config.vlb_weight
         )
-        loss = parts.mse  # also with the weighting "cogvideox": see cogvideox_loss
+        loss = parts.mse  # also with the weighting "cogvideox", which equals it
         if self.config.weighting == "min_snr":
             snr, gamma = self.scheduler.snr(t), self.config.min_snr_gamma
             loss = loss * min_snr_weight(snr, self.config.prediction, gamma)
@@ -194,19 +194,6 @@ def min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
         return gamma / snr.clamp(min=gamma)
     clipped = snr.clamp(max=gamma)
     return clipped if prediction == "x0" else clipped / (snr + 1)
-
-
-def cogvideox_loss(scheduler: NoiseScheduler, output: Tensor, clean: Tensor, noisy: Tensor,
-                   t: Tensor) -> Tensor:  # fmt: skip
-    """The loss as CogVideoX's trainers write it, per sample [B]: (x0' - x0)^2 / (1 - abar).
-
-    x0' - x0 = -sqrt(1 - abar) (v' - v), so it *is* the plain squared error of v, at every level;
-    written like this it loses everything to rounding at small t in bfloat16. For comparison: the
-    objective uses v.
-    """
-    estimate = scheduler.to_x0(output, noisy, t)
-    error = (estimate - clean).square().flatten(1).mean(1)
-    return error / (1 - scheduler.alphas_cumprod[t].to(error))
 
 
 def frame_difference_loss(estimate: Tensor, clean: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from tests.training.samples import WIDE
 from vidgen_lab.pipeline.deliver.augment import AugmentSettings, VideoAugmentationPipeline
-from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, Curriculum, assign
+from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
 from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset, cover, preview
 from vidgen_lab.training.data.pixel_cache import PixelCache
@@ -244,21 +244,6 @@ def test_a_mended_clip_gets_another_chance(tmp_path, clips):
 
 
 # what will be trained on ------------------------------------------------------------------------
-
-
-def test_a_curriculum_moves_from_stage_to_stage(folder):
-    records = read_clips(folder)
-    small, large = (assign(records, [Bucket(5, *size)]).clips for size in ((16, 24), (32, 48)))
-    stages = [(2, BucketBatchSampler(small, 2)), (1, BucketBatchSampler(large, 3))]
-    order = Curriculum(stages)
-    counts = [len(order.batches(epoch)) for epoch in range(4)]
-    stream = BatchStream(DataLoader(VideoDataset(order.clips), batch_sampler=order))
-    shapes = [tuple(next(stream)["video"].shape[-2:]) for _ in range(sum(counts))]
-    first = counts[0] + counts[1]
-    assert set(shapes[:first]) == {(16, 24)} and set(shapes[first:]) == {(32, 48)}
-    assert stream.epoch == 4
-    with pytest.raises(ValueError, match="at least one epoch"):
-        Curriculum([(0, stages[0][1]), stages[1]])
 
 
 def test_the_preview_shows_the_very_items(clips):

@@ -137,28 +137,12 @@ def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) ->
     return max(fitting, key=worth)
 
 
-class EpochBatches:
-    """An order of batches that is a function of the epoch; a DataLoader sees the first epoch's.
-
-    `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
-    """
-
-    def batches(self, epoch: int) -> list[list[Key]]:
-        """All batches of an epoch."""
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return iter(self.batches(0))
-
-    def __len__(self) -> int:
-        return len(self.batches(0))
-
-
-class BucketBatchSampler(EpochBatches):
+class BucketBatchSampler:
     """Batches of keys (index, epoch) for `VideoDataset`, each from one bucket, in shuffled order.
 
     batch_size: one number, or one for each bucket, whose last batch may be smaller. balanced: draw
-    each clip `weight` times in an epoch, on average, instead of once.
+    each clip `weight` times in an epoch, on average, instead of once. A DataLoader sees the first
+    epoch; `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
     Raises ValueError for a batch size below 1.
     """
 
@@ -196,6 +180,12 @@ class BucketBatchSampler(EpochBatches):
             raise ValueError(f"epoch {epoch} has no batch: {len(self.clips)} clips, all left out")
         return [out[place] for place in rng.permutation(len(out))]
 
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self.batches(0))
+
+    def __len__(self) -> int:
+        return len(self.batches(0))
+
     def identity(self) -> dict[str, Any]:
         """What fixes the order, in plain values: a run resumes with the same alone."""
         digest = hashlib.sha256()
@@ -207,33 +197,3 @@ class BucketBatchSampler(EpochBatches):
             "seed": self.seed,
             "balanced": self.balanced,
         }
-
-
-class Curriculum(EpochBatches):
-    """Several data sets one after the other, as if they were one: small clips first, say.
-
-    stages: (epochs, clips with buckets, sampler) in turn; the last one has all epochs that follow.
-    `clips` are those of all stages, for one `VideoDataset`; `batches` says which are used when.
-    """
-
-    def __init__(self, stages: Sequence[tuple[int, BucketBatchSampler]]) -> None:
-        if not stages or any(epochs < 1 for epochs, _ in stages[:-1]):
-            raise ValueError("a curriculum needs stages of at least one epoch")
-        self.stages = tuple(stages)
-        self.clips = tuple(clip for _, sampler in stages for clip in sampler.clips)
-
-    def batches(self, epoch: int) -> list[list[Key]]:
-        """All batches of an epoch, from its stage."""
-        offset, begun = 0, 0
-        for epochs, sampler in self.stages[:-1]:
-            if epoch < begun + epochs:
-                break
-            begun, offset = begun + epochs, offset + len(sampler.clips)
-        else:
-            sampler = self.stages[-1][1]
-        return [[(n + offset, e) for n, e in batch] for batch in sampler.batches(epoch)]
-
-    def identity(self) -> dict[str, Any]:
-        """What fixes the order."""
-        stages = ((epochs, sampler.identity()) for epochs, sampler in self.stages)
-        return {f"stage {n}": [epochs, said] for n, (epochs, said) in enumerate(stages)}
