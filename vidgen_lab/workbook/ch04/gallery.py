@@ -22,11 +22,12 @@ def diagnosis(run: Record, healthy: Record, title: str = "") -> Picture:
     name = title or run.name
     with figure("", 2.3, 1, 4, show=False) as drawn:
         *curves, measured, pictures = drawn.axes
+        if run is not healthy:  # it would lie below
+            for axis, curve in zip(drawn.axes, ("loss", "grad_norm", "held_out"), strict=False):
+                _curve(axis, healthy.curve(curve), GREY, "healthy")
         for axis, curve in zip(curves, ("loss", "grad_norm"), strict=True):
-            _curve(axis, healthy.curve(curve), GREY, "healthy")
             _curve(axis, run.curve(curve), BLUE, name)
             _finish(axis, NAMES[curve])
-        _curve(measured, healthy.curve("held_out"), GREY, "healthy, held out")
         _curve(measured, run.curve("seen"), ORANGE, "trained on", "o-")
         _curve(measured, run.curve("held_out"), BLUE, "held out", "o--")
         _finish(measured, "at fixed noise")
