@@ -389,6 +389,8 @@ def test_a_changed_run_goes_on_or_says_why_not(tmp_path):
     with pytest.raises(CheckpointError, match="has no optimizer_sgd"):
         regression(tmp_path, optimizers=sgd).fit(allow)
     assert (tmp_path / "run.json").read_text() == about  # so the run goes on as it was
+    with pytest.raises(ValueError, match="processes times training.accumulation"):
+        regression(tmp_path, replace(PLAIN, steps=2, accumulation=2)).fit()
     one = regression(tmp_path / "one", optimizers=lambda m: torch.optim.SGD(m.parameters(), 0.1))
     assert one.fit().step == PLAIN.steps  # a function may build one optimizer, without a name
     half = replace(PLAIN, steps=4, precision="fp16")  # which scales losses, and before it did not

@@ -114,6 +114,8 @@ class RunFolder:
         allowed = {*allow, *FREE_SETTINGS}
         if refused := [n for n in changed if not {n, n.rpartition(".")[2]} & allowed]:
             said = "; ".join(f"{n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
+            if "micro_batches" in refused:
+                said += ", which is processes times training.accumulation"
             flags = " ".join(f"--allow {name}" for name in refused)
             raise ValueError(
                 f"{self.folder} holds a run with other settings ({said}): set them back, take "

@@ -114,7 +114,7 @@ def _find_list(place: Path) -> Path:
     if place.is_file():
         return place
     if not place.exists():
-        raise FileNotFoundError(f"no folder {place}")
+        raise FileNotFoundError(f"no folder {place}: name one that vidgen-lab prepare has written")
     found = _lists_in(place)
     if not found:
         looked = ", ".join(f"{' + '.join(files)} ({name})" for name, files in LAYOUTS.items())
