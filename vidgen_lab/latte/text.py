@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from vidgen_lab.latte.checks import require, require_folder, require_mask
-from vidgen_lab.progress import quiet_loading
 
 MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
 
@@ -70,6 +69,8 @@ class TextEncoder:
         T5-XXL takes 18 GiB in float32, 9 in bfloat16.
         """
         from transformers import AutoTokenizer, T5EncoderModel
+
+        from vidgen_lab.progress import quiet_loading
 
         words, model = (Path(folder) / name for name in ("tokenizer", "text_encoder"))
         tokenizer = AutoTokenizer.from_pretrained(
