@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,10 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     facts = {"num_frames": 3, "height": 16, "width": 32, "fps": 8.0}
     (clips / "few.jsonl").write_text(json.dumps(json.loads(lines[0]) | facts))
     few = [f"dataset.held_out={clips / 'few.jsonl'}", f"output={tmp_path / 'few'}"]
+    assert main([*line, *few]) == 1
+    assert "1 clips of dataset.held_out" in capsys.readouterr().err  # which are trained on
+    shutil.copytree(clips, tmp_path / "copy")
+    few[0] = f"dataset.held_out={tmp_path / 'copy/few.jsonl'}"
     assert main([*line, *few]) == 1
     assert "the clips that are held out: not one of 1 clips" in capsys.readouterr().err
     assert main([*line[:2], "dataset.folder=nowhere"]) == 1

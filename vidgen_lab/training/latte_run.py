@@ -90,6 +90,12 @@ def build_dataset(
     records = read_clips(config.folder)
     if config.held_out:
         kept = read_clips(config.held_out)
+        learnt = {record.path.resolve() for record in records}
+        if both := [record.id for record in kept if record.path.resolve() in learnt]:
+            raise ValueError(
+                f"{len(both)} clips of dataset.held_out={config.held_out} are trained on as well, "
+                f"such as {both[0]}: hold others out, or leave it empty to keep some of the first"
+            )
     else:
         videos: dict[str, list[ClipRecord]] = {}  # one may be listed with several captions
         for record in records:
