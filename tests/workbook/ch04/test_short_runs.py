@@ -10,7 +10,7 @@ import torch
 
 from tools import built_here
 from vidgen_lab.paths import notebooks_dir
-from vidgen_lab.workbook.ch04 import corner, gallery, short_runs
+from vidgen_lab.workbook.ch04 import corner, short_runs
 from vidgen_lab.workbook.ch04.short_runs import RUNS, recorded
 from vidgen_lab.workbook.exercises import exercises
 
@@ -93,14 +93,6 @@ def test_faults_show_where_the_chapter_says():
 def test_an_unknown_run_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="healthy"):
         recorded("unheard of")
-
-
-# pictures
-def test_pictures_say_their_numbers():
-    healthy, wild = recorded("healthy"), recorded("rate too high")
-    assert "held-out clips at" in gallery.diagnosis(wild, healthy).alt
-    beside = gallery.side_by_side([healthy, wild], ("loss", "held_out"), "Two runs.", samples=True)
-    assert beside.alt.startswith("Two runs.") and "training loss: ends at" in beside.alt
 
 
 # the chapter
