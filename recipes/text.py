@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from recipes.scenes import sample_scenes
 from recipes.training import fit
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, parse_prompt
-from vidgen_lab.toyworld.language import REGISTERS, reword_patterns, vocabulary
+from vidgen_lab.toyworld.language import REGISTERS, rewordings, vocabulary
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
 
@@ -52,7 +52,7 @@ def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
     What people type and no caption says, "bounces" or "balls", is read as the caption's word."""
     words = {word: i for i, word in enumerate([PAD, END, UNKNOWN, *vocabulary()])}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
-    other = [normalizers.Replace(Regex(said), word) for said, word in reword_patterns().items()]
+    other = [normalizers.Replace(Regex(said), word) for said, word in rewordings().items()]
     tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *other])
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(

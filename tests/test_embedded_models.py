@@ -49,7 +49,7 @@ def test_the_shipped_tokenizers_read_words_as_the_recipe_does(model):
     shipped = AutoTokenizer.from_pretrained(model_dir(model) / "tokenizer")
     made = build_tokenizer(32)
     assert shipped.get_vocab() == made.get_vocab()
-    text = "Two dogs run, a rocket that takes off; BALLS bounce over the water"
+    text = "Two dogs run, a rocket that takes off; BALLS bounce over the street"
     assert shipped.tokenize(text) == made.tokenize(text)
     assert shipped.tokenize(text)[4:8] == ["a", "rocket", "<unk>", "taking"]
 

@@ -80,13 +80,20 @@ class ToyJudge(nn.Module):
 
 
 def judge_input(clips: list[Clip], num_frames: int) -> torch.Tensor:
-    """Clips of any length and size as a judge's input [B, 3, num_frames, 64, 96] in [-1, 1]."""
+    """Clips of any length and size as a judge's input [B, 3, num_frames, 64, 96] in [-1, 1].
+
+    Other proportions than 3:2 are met half-way: half the difference is squeezed or stretched away,
+    which leaves a ball a ball, the other half cut off or continued at the sides.
+    """
     batch = []
     for clip in clips:
         chosen = evenly_spaced(clip.num_frames, num_frames, repeat=True)
         frames = torch.from_numpy(clip.frames[chosen]).permute(0, 3, 1, 2).float()  # [T, 3, H, W]
+        width = round((WIDTH + HEIGHT * clip.width / clip.height) / 2)
         if frames.shape[-2:] != (HEIGHT, WIDTH):
-            frames = F.interpolate(frames, (HEIGHT, WIDTH), mode="bilinear", antialias=True)
+            frames = F.interpolate(frames, (HEIGHT, width), mode="bilinear", antialias=True)
+            left = (WIDTH - width) // 2  # negative where the sides are cut off
+            frames = F.pad(frames, (left, WIDTH - width - left, 0, 0), mode="replicate")
         batch.append(to_model_range(frames.transpose(0, 1)))
     return torch.stack(batch)
 

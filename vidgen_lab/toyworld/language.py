@@ -170,13 +170,17 @@ EXTRA_WORDS = {
 # What people also say -> what the captions say, from which the models learned their words.
 OTHER_WORDS = {
     "auto": "car", "taxi": "car", "doughnut": "donut", "doughnuts": "donut", "goldfish": "fish",
-    "mug": "cup", "spacecraft": "spaceship", "garden": "park", "lawn": "grass", "road": "street",
-    "town": "city", "water": "sea", "coast": "sea", "snowing": "snow", "dune": "dunes",
-    "movie": "film", "cutout": "cut-out", "leftward": "left", "leftwards": "left",
+    "mug": "cup", "spacecraft": "spaceship", "garden": "park", "grass": "meadow", "lawn": "meadow",
+    "town": "city", "road": "city", "street": "city", "water": "sea", "coast": "sea",
+    "snowing": "snow", "dune": "dunes", "movie": "film", "monochrome": "black and white",
+    "cyberpunk": "neon", "synthwave": "neon", "cutout": "cut-out", "leftward": "left",
+    "leftwards": "left",
     "rightward": "right", "rightwards": "right", "upward": "upwards", "downward": "downwards",
     "lifting off": "taking off", "lifts off": "taking off", "dropping": "falling",
     "drops": "falling", "sliding": "moving", "slides": "moving", "flapping": "fluttering",
-    "flaps": "fluttering", "traveling": "travelling",
+    "flaps": "fluttering", "traveling": "travelling", "swims in circles": "circling",
+    "swimming in circles": "circling", "flies in circles": "circling",
+    "flying in circles": "circling",
 }  # fmt: skip
 # What people do not put into the form in "-ing", as the captions do.
 VERBS = """
@@ -257,33 +261,28 @@ def plurals() -> dict[str, str]:
 
 @cache
 def rewordings() -> dict[str, str]:
-    """What people type -> the world's own words: "bounces" is "bouncing", "balls" are a "ball".
+    """What people type, as a pattern of lower-case text -> the word of the captions: "bounces" and
+    "bounce" -> "bouncing". Python and the tokenizers' own engine read the patterns alike.
 
-    Captions have none of them, so that nothing changes in what the models were trained on.
+    No caption has one of them, so that nothing changes in what the models were trained on.
     """
-    own, found = set(vocabulary()), OTHER_WORDS | plurals()
+    own, said = {*vocabulary()} - OTHER_WORDS.keys(), OTHER_WORDS | plurals()
     for verb in VERBS.split():
         forms = (verb + "ing", verb[:-1] + "ing", verb + verb[-1] + "ing")
-        moving = next(form for form in forms if form in own)
         third = "flies" if verb == "fly" else verb + ("es" if verb[-1] in "oh" else "s")
-        found |= {verb: moving, third: moving}
-    own |= {"fall", "land"}  # "in the fall", "on land"
-    return {said: word for said, word in found.items() if said not in own}
-
-
-@cache
-def reword_patterns() -> dict[str, str]:
-    """A regular expression of lower-case text -> what to put for it, for every word of the world
-    that `rewordings` lead to. Python and the tokenizers' own engine read both alike."""
-    said: dict[str, list[str]] = {}
-    for typed, word in rewordings().items():
-        said.setdefault(word, []).append(typed)
-    return {rf"(?<!\w)(?:{'|'.join(typed)})(?!\w)": word for word, typed in said.items()}
+        said |= dict.fromkeys((verb, third), next(form for form in forms if form in own))
+    typed: dict[str, list[str]] = {}
+    for word in said.keys() - own - {"fall", "land"}:  # "in the fall", "on land"
+        typed.setdefault(said[word], []).append(word)
+    return {
+        rf"(?<!\w)(?:{'|'.join(sorted(words))})(?!\w)": word
+        for word, words in sorted(typed.items())
+    }
 
 
 def reworded(text: str) -> str:
     """A lower-case text in the world's own words, as far as it has them."""
-    for pattern, word in reword_patterns().items():
+    for pattern, word in rewordings().items():
         text = re.sub(pattern, word, text)
     return text
 
