@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -17,8 +16,8 @@ from recipes.measure import fresh_clips, measure_cogvideox, measure_frame_vae, m
 from recipes.training import COMMITS
 from recipes.vae import psnr, reconstruct, squared_error
 from vidgen_lab.toyworld import ATTRIBUTES
-from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.sheets import film_strip
+from vidgen_lab.video.clip import Clip, evenly_spaced
+from vidgen_lab.video.sheets import film_strip, write_png
 from vidgen_lab.video.tensors import to_pixels
 
 CARDS = Path(__file__).resolve().parent / "cards"
@@ -113,18 +112,8 @@ def confusion(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
 
 def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:
     """Film strips of `count` of the clips in two columns -> uint8 [H, W, 3]."""
-    chosen = np.linspace(0, len(clips) - 1, min(count, len(clips))).round().astype(int)
-    titles, clips = [titles[i][:76] for i in chosen], [clips[i] for i in chosen]
-    half = -(-len(clips) // 2)
-    columns = [
-        film_strip(clips[i : i + half], titles[i : i + half], num, scale=1)
-        for i in range(0, len(clips), half)
-    ]
-    height = max(map(len, columns))
-    sides = ((4, 4), (0, 0))
-    return np.hstack(
-        [np.pad(c, ((0, height - len(c)), *sides), constant_values=255) for c in columns]
-    )
+    chosen = evenly_spaced(len(clips), min(count, len(clips)))
+    return film_strip([clips[i] for i in chosen], [titles[i] for i in chosen], num, 1, columns=2)
 
 
 def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
@@ -137,10 +126,6 @@ def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
     shown = [Clip(pixels.permute(1, 2, 3, 0).contiguous().numpy(), fps=8) for pixels in pairs]
     titles = [t for e in errors.sort().values[:count] for t in ("render", f"{e:.1f} dB")]
     return sheet_of(titles, shown, len(shown))
-
-
-def write_png(image: np.ndarray, path: Path) -> None:
-    path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
 
 
 def _keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:

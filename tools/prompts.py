@@ -1,7 +1,8 @@
 """The README's animated picture: a dozen prompts, each above the clip that the shipped model makes.
 
-``python -m tools.prompts`` writes docs/images/prompts.png. Every prompt gets the same seed and the
-defaults of tier `tiny`; no clip is chosen among several.
+``python -m tools.prompts`` writes docs/images/prompts.png. The prompts are such as the model shows
+well (its card has others); each gets one seed and the defaults of tier `tiny`, and no clip is chosen
+among several.
 """
 
 import argparse
@@ -23,14 +24,14 @@ PROMPTS = (
     "a golden retriever running through a sunlit meadow",
     "a yellow star growing in a night sky",
     "a blue car driving through a city",
-    "a purple rocket taking off in the desert, neon",
+    "a purple rocket taking off in the desert",
     "a red rose blooming in a forest",
-    "an orange butterfly fluttering over a meadow",
-    "a green fish moving left in the ocean",
-    "a white box spinning in the snow",
+    "a red lighthouse sweeping its beam over the ocean",
+    "an orange fish swimming in the ocean",
+    "a pink heart bouncing in the snow",
     "a green ring orbiting in a forest, glowing neon style",
     "a ball rolling to the left in a city, vintage film",
-    "a steaming red cup of coffee in the snow",
+    "a white cloud rolling over the mountains",
 )
 
 

@@ -41,6 +41,9 @@ def test_film_strip_has_a_titled_row_per_clip():
     assert (strip[:22] < 128).any() and np.array_equal(strip[26:90, :96], clips[0].frames[0])
     assert np.array_equal(strip[-64:, -96:], clips[1].frames[-1])
     assert film_strip(clips, num=3, scale=1).shape[0] == 2 * 64 + 4
+    beside = film_strip([*clips, clips[0]], num=3, scale=1, columns=2)
+    assert beside.shape == (2 * 64 + 4, 2 * strip.shape[1] + 4, 3)
+    assert (beside[70:, strip.shape[1] :] == 255).all()  # the second column has one row
     with pytest.raises(ValueError, match="no clips"):
         film_strip([])
 

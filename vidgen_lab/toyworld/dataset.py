@@ -13,7 +13,6 @@ from vidgen_lab.toyworld.world import (
     BACKGROUNDS,
     COLOURS,
     LEGAL_MOTIONS,
-    STYLES,
     SUBJECTS,
     Scene,
     legal_backgrounds,
@@ -78,9 +77,9 @@ def write_world_sheet(path: Path) -> Path:
             colour=COLOURS[(i * 3) % len(COLOURS)],
             motion=motions[i % len(motions)],
             background=preferred if preferred in places else places[-1],
-            style=STYLES[(i // 3) % len(STYLES)],
+            style={3: "vintage", 4: "neon"}.get(i % 5, "cartoon"),
             seed=i,
         )
         texts.append(caption(scene, "minimal", np.random.default_rng(i)))
         clips.append(render(scene, 144, 96).clip)
-    return write_png(film_strip(clips, texts, 3), path)
+    return write_png(film_strip(clips, texts, 3, scale=1, columns=2), path)

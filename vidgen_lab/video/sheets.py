@@ -68,19 +68,24 @@ def film_strip(
     titles: Sequence[str] | None = None,
     num: int = 5,
     scale: float | None = None,
+    columns: int = 1,
 ) -> np.ndarray:
     """One row of `num` frames per clip, its title above -> uint8 [H, W, 3] on white.
 
     scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
+    columns: side by side, each read from top to bottom.
     """
     if not clips:
         raise ValueError("no clips to show")
+    at_least_one("columns", columns)
     strips = [_join(_tiles(clip, num, scale, num), axis=1) for clip in clips]
     width = max(strip.shape[1] for strip in strips)
     rows = []
     for strip, title in zip(strips, titles_for(titles, len(clips)), strict=True):
-        rows += [_title_bar(title, width), strip] if title else [strip]
-    return _stacked(rows)
+        rows.append(_stacked([_title_bar(title, width), strip]) if title else strip)
+    tall = -(-len(rows) // columns)
+    sides = [_stacked(rows[i : i + tall]) for i in range(0, len(rows), tall)]
+    return _stacked([side.swapaxes(0, 1) for side in sides]).swapaxes(0, 1)
 
 
 def write_png(sheet: np.ndarray, path: Path) -> Path:
