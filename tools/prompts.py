@@ -1,8 +1,8 @@
 """The README's animated picture: a dozen prompts, each above the clip that the shipped model makes.
 
 ``python -m tools.prompts`` writes docs/images/prompts.png. The prompts are such as the model shows
-well (its card has others); each gets one seed and the defaults of tier `tiny`, and no clip is chosen
-among several.
+well (its card has others). Each gets the same seed and the defaults of tier `tiny`; no clip is
+chosen among several.
 """
 
 import argparse
