@@ -16,7 +16,6 @@ from sklearn.metrics import cohen_kappa_score
 from vidgen_lab.metrics.judge import NONE, ToyJudge, judge_clips
 from vidgen_lab.toyworld import ATTRIBUTES
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.sheets import film_strip
 
 FRAMES, HEIGHT, WIDTH = 8, 64, 96
 
@@ -31,14 +30,6 @@ def unpack(picture: np.ndarray) -> list[Clip]:
     """The clips of a picture that `pack` made."""
     lines = np.split(picture, len(picture) // HEIGHT)
     return [Clip(np.stack(np.split(line, FRAMES, axis=1)), fps=4) for line in lines]
-
-
-def viewing_sheets(clips: list[Clip], per_sheet: int = 12) -> list[np.ndarray]:
-    """Pictures to look at: numbered rows of six frames each."""
-    rows = range(0, len(clips), per_sheet)
-    numbers = [str(number) for number in range(len(clips))]
-    parts = [slice(start, start + per_sheet) for start in rows]
-    return [film_strip(clips[part], numbers[part], num=6, scale=2) for part in parts]
 
 
 def majority(labels: pd.DataFrame, attribute: str) -> pd.Series:

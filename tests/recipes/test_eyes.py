@@ -28,11 +28,6 @@ def test_clips_come_back_from_their_picture(clips, tmp_path):
     assert np.abs(eyes.pack(again).astype(int) - picture).mean() < 4  # a JPEG
 
 
-def test_sheets_hold_every_clip(clips):
-    sheets = eyes.viewing_sheets(clips, per_sheet=2)
-    assert len(sheets) == 2 and sheets[0].shape[0] > 1.9 * sheets[1].shape[0]
-
-
 def test_the_judge_is_held_against_the_majority(monkeypatch):
     answers = {
         "1": ["ball", "ball", "cube", "none"],
