@@ -14,6 +14,7 @@ from vidgen_lab.toyworld.language import (
     MOODS,
     MOTION_PHRASES,
     OPENINGS,
+    OTHER_WORDS,
     QUALITIES,
     SPECIAL_MOTIONS,
     STYLE_PHRASES,
@@ -62,7 +63,8 @@ class Reading:
     """What `read_prompt` finds in a sentence.
 
     named: attribute -> value, in the world's vocabulary. unjudged: what the sentence says beyond
-    that and no attribute holds: a negation, a number, a second subject, an impossible motion.
+    that and no attribute holds: a negation, a number, a second subject, an impossible motion, a
+    known word that means nothing where it stands.
     ignored: words this world does not know -> the nearest one it knows, or None.
     """
 
@@ -147,7 +149,7 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
         "style": _style(outside),
     }
     if left := _unused(outside, found):
-        unjudged.append(f"no attribute ({', '.join(left)})")
+        unjudged.append(f"no meaning here ({', '.join(left)})")
     if found["style"] == "vintage" and found["colour"]:
         unjudged.append(f"colour ({found.pop('colour')}: black and white shows none)")
     return {name: value for name, value in found.items() if value}, unjudged
@@ -190,6 +192,8 @@ def word_list() -> str:
             lines.append(f"  {key.replace('_', ' '):<12} {', '.join(phrases)}{note}")
     lines.append("Motions of some subjects")
     lines += [f"  {subject:<12} {', '.join(phrases)}" for subject, phrases in special.items()]
+    other = ", ".join(f"{said} ({word})" for said, word in OTHER_WORDS.items())
+    lines += ["Also read", f"  verbs in other forms (bounces, bounce), plurals, {other}"]
     return "\n".join(lines)
 
 
