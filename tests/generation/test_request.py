@@ -11,6 +11,7 @@ from vidgen_lab.generation.request import (
     count_tokens,
     validate_request,
 )
+from vidgen_lab.paths import model_dir
 from vidgen_lab.settings.tiers import load_tiers
 
 # The published sizes of CogVideoX-2B and CogVideoX1.5-5B.
@@ -182,6 +183,12 @@ def test_defaults_of_a_tier():
         (FULL_SIZE, {"num_frames": 57}, "; 57 frames may"),
         (FULL_SIZE, {"num_frames": 57, "width": 96}, "; 96x480 and 57 frames may"),
         (FULL_SIZE_1_5, {"num_frames": 49}, None),
+        (FULL_SIZE_1_5, {"height": 64, "width": 64}, None),
+        (
+            ModelLimits.from_folder(model_dir("toy-cogvideox")),
+            {"num_frames": 16, "height": 64, "width": 64},
+            "16 frames of 96x64; 64x64 may look worse than it can do; a smaller frame is a corner",
+        ),
     ],
 )
 def test_a_size_the_model_was_never_trained_on_is_told(limits, changes, says):

@@ -192,11 +192,12 @@ class ModelLimits:
     def unfamiliar(self, request: GenerationRequest) -> str | None:
         """What of the size the model was never trained on, in one sentence; None if nothing.
 
-        Fewer frames are the beginning of a clip, which the model knows; a model with a largest size
-        was trained on many smaller ones.
+        Fewer frames are the beginning of a clip, which the model knows; CogVideoX 1.5, with a
+        largest size and time in compressed steps, was trained on many smaller ones.
         """
         frames, height, width = self.native
-        known = self.max_height or (request.height, request.width) == (height, width)
+        many = self.max_height and self.frame_offset
+        known = many or (request.height, request.width) == (height, width)
         odd = [] if known else [f"{request.width}x{request.height}"]
         odd += [f"{request.num_frames} frames"] if request.num_frames > frames else []
         if not odd:
@@ -204,6 +205,7 @@ class ModelLimits:
         return (
             f"This model was trained on {frames} frames of {width}x{height}; "
             f"{' and '.join(odd)} may look worse than it can do"
+            + ("; a smaller frame is a corner of that" if self.max_height and not known else "")
         )
 
 

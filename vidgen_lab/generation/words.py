@@ -24,8 +24,8 @@ def words_note(prompt: str, model: str | None, adapted: bool = False) -> str:
     if not knows_one_world(model):
         return ""
     lines, reading = [], read_prompt(prompt)
-    kept = [] if adapted else {*RESERVED_SUBJECTS, *RESERVED_STYLES} & {*reading.named.values()}
-    if kept:
+    reserved = () if adapted else RESERVED_SUBJECTS + RESERVED_STYLES
+    if kept := [name for name in reading.named.values() if name in reserved]:
         lines.append(f"Kept for chapter 5: {', '.join(kept)}. The model never saw one.")
     if unknown := reading.ignored:
         words = ", ".join(f"{word} ({near}?)" if near else word for word, near in unknown.items())
