@@ -198,7 +198,7 @@ def test_a_lora_file_changes_the_clip_and_stands_in_its_recipe(model, here, caps
     again = ("a red ball", "--seed", "3")
     assert video(model, *again, "--out", "base.mp4") == 0
     assert video(model, *again, "--lora", str(file), "--lora-scale", "0", "--out", "off.mp4") == 0
-    assert video(model, *again, "--lora", str(file), "--lora-scale", "4", "--out", "on.mp4") == 0
+    assert video(model, *again, "--lora", file.name, "--lora-scale", "4", "--out", "on.mp4") == 0
     base, off, on = (read_clip(f"{name}.mp4").frames for name in ("base", "off", "on"))
     np.testing.assert_array_equal(off, base)
     assert (on != base).any()
@@ -206,6 +206,19 @@ def test_a_lora_file_changes_the_clip_and_stands_in_its_recipe(model, here, caps
     assert recipe["lora"][0]["file"] == str(file) and recipe["lora"][0]["scale"] == 4
     assert cli.main(["video", "--recipe", "on.json", "--out", "again.mp4"]) == 0
     np.testing.assert_array_equal(read_clip("again.mp4").frames, on)
+    away = here / "elsewhere"
+    away.mkdir()
+    with pytest.MonkeyPatch.context() as patch:  # a recipe does not depend on where one works
+        patch.chdir(away)
+        assert cli.main(["video", "--recipe", "../on.json", "--lora-scale", "0"]) == 0
+    (written,) = away.glob("*.mp4")
+    np.testing.assert_array_equal(read_clip(written).frames, base)
     capsys.readouterr()
     assert video(model, *again, "--lora-scale", "2", "--out", "no.mp4") == 2
-    assert "give --lora-scale once for every --lora" in capsys.readouterr().err
+    assert "give --lora-scale once for every LoRA file" in capsys.readouterr().err
+
+
+def test_a_model_of_another_size_than_the_tiers_needs_no_sizes(model, here):
+    asked = ["video", "a red ball", "--tier", "ci", "--steps", "1", "--model", str(model)]
+    assert cli.main([*asked, "--out", "own.mp4"]) == 0
+    assert read_clip("own.mp4").frames.shape == (9, 32, 32, 3)

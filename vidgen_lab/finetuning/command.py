@@ -4,6 +4,7 @@ accelerate launch -m vidgen_lab.finetuning CONFIG [key=value ...]
 """
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def run(args: argparse.Namespace) -> int | None:
     from vidgen_lab.finetuning.trainer import make_trainer
 
     trainer = make_trainer(config, download=args.download)
-    print(trainer.describe())
+    if os.environ.get("RANK", "0") == "0":  # one of several processes is enough
+        print(trainer.describe())
     if args.dry_run:
         return None
     result = trainer.fit(args.allow)

@@ -33,14 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--lora-scale", type=float, action="append", default=[], metavar="S",
-        help="strength of each LoRA file, in their order (default 1; 0 is the model without)",
+        help="strength of each LoRA file, given or in the recipe, in their order (default 1; 0 is "
+        "the model without)",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int | None:
     from vidgen_lab.generation.generate import generate
-    from vidgen_lab.generation.loading import load_pipeline
-    from vidgen_lab.generation.lora import load_lora, load_recorded
+    from vidgen_lab.generation.loading import load_pipeline, locate
+    from vidgen_lab.generation.lora import load_lora, load_recorded, set_scales
     from vidgen_lab.generation.recipe import (
         check_output,
         free_name,
@@ -49,10 +50,15 @@ def run(args: argparse.Namespace) -> int | None:
         reproduce,
         save_generation,
     )
-    from vidgen_lab.generation.request import GenerationRequest, request_of, validate_request
+    from vidgen_lab.generation.request import (
+        GenerationRequest,
+        ModelLimits,
+        request_of,
+        validate_request,
+    )
     from vidgen_lab.generation.words import words_note
     from vidgen_lab.progress import Progress
-    from vidgen_lab.settings.tiers import resolve_tier
+    from vidgen_lab.settings.tiers import model_facts, resolve_tier
 
     names = {field.name for field in fields(GenerationRequest)}
     changes = {n: value for n, value in vars(args).items() if n in names and value is not None}
@@ -60,17 +66,23 @@ def run(args: argparse.Namespace) -> int | None:
         raise argparse.ArgumentError(
             None, "say what the video shows, or repeat one with --recipe FILE"
         )
-    if args.lora_scale and len(args.lora_scale) != len(args.lora):
-        raise argparse.ArgumentError(None, "give --lora-scale once for every --lora")
+    recipe = read_recipe(args.recipe) if args.recipe else {}
+    recorded = [] if args.lora else recipe.get("lora", [])
+    if args.lora_scale and len(args.lora_scale) != len(args.lora or recorded):
+        raise argparse.ArgumentError(None, "give --lora-scale once for every LoRA file")
 
-    repeat = args.recipe and not changes and args.tier is None and not args.lora
+    repeat = recipe and not (changes or args.tier or args.lora or args.lora_scale)
     if not repeat:
         choice = resolve_tier("auto" if args.tier is None else args.tier)
         print(choice.describe())
-    recipe = read_recipe(args.recipe) if args.recipe else {}
     if recipe:
         request = request_of(recipe).with_(**changes)
     else:
+        if args.model not in (None, choice.tier.model):  # the tier's sizes are for the tier's model
+            limits = ModelLimits.from_folder(locate(args.model, args.download))
+            own = dict(zip(("num_frames", "height", "width"), limits.native, strict=True))
+            facts = model_facts(args.model)
+            changes = own | ({"fps": facts.fps} if facts else {}) | changes
         request = GenerationRequest.for_tier(choice.tier, **changes)
     words = "".join(c if c.isalnum() else " " for c in request.prompt.lower()).split()
     named = ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"
@@ -84,7 +96,9 @@ def run(args: argparse.Namespace) -> int | None:
         if args.lora:
             load_lora(pipe, *args.lora, scales=tuple(args.lora_scale))
         else:
-            load_recorded(pipe, recipe.get("lora", []))
+            load_recorded(pipe, recorded)
+            if args.lora_scale:
+                set_scales(pipe, *args.lora_scale)
 
     with Progress(request.num_inference_steps, "Denoising") as progress:
 

@@ -27,8 +27,8 @@ class DownloadError(OSError):
 class LoadedModel:
     """Where a pipeline came from; `pipe.loaded` of a pipeline made here.
 
-    name: as asked for (embedded name, hub id or folder). revision: the hub's commit, or a
-    fingerprint of the folder. offload: what was really switched on.
+    name: as asked for (embedded name, hub id), or a folder's path from the root on. revision: the
+    hub's commit, or a fingerprint of the folder. offload: what was really switched on.
     """
 
     name: str
@@ -82,7 +82,7 @@ def load_pipeline(
         pipe, device, tier.offload, tiling=tier.vae_tiling, slicing=tier.vae_slicing
     )
     pipe.loaded = LoadedModel(
-        name=facts.name if facts else name,
+        name=str(folder.absolute()) if Path(name).is_dir() else facts.name if facts else name,
         folder=folder,
         revision=fingerprint(folder),
         dtype=precision,
@@ -114,8 +114,8 @@ def _fetch(model: str, size_gib: float, allowed: bool) -> Path:
     if not allowed:
         raise DownloadError(
             f"The weights of {model} ({size}) are not on this machine, and nothing is fetched "
-            "unasked. Allow it with --download (in Python download=True), or take "
-            'tier="tiny", which needs none.'
+            "unasked. Allow it with --download (in Python download=True), or take the embedded "
+            "toy-cogvideox, which is here."
         )
     free = free_disk_gib(hub_cache_dir())
     if free < size_gib:
@@ -130,7 +130,7 @@ def _fetch(model: str, size_gib: float, allowed: bool) -> Path:
         raise DownloadError(
             f"{model} is neither a folder nor in the download cache, and it could not be fetched "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}). "
-            'Check the name and the network, or take tier="tiny", which needs neither.'
+            "Check the name and the network, or take the embedded toy-cogvideox, which is here."
         ) from error
 
 

@@ -44,7 +44,8 @@ def load_lora(
         with warnings.catch_warnings():  # PEFT's, that several adapters are meant to be there
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             pipe.load_lora_weights(one.path.parent, weight_name=one.path.name, adapter_name=name)
-        loaded[name] = {"file": str(one.path), "sha256": one.sha256}
+        # from the root on, so that a recipe can be repeated in any working directory
+        loaded[name] = {"file": str(one.path.absolute()), "sha256": one.sha256}
     pipe.transformer.eval()  # the dropout of a new adapter is not, where its file asks for one
     pipe.adapters = loaded
     set_scales(pipe, *before, *wanted)

@@ -85,9 +85,11 @@ def shard(model: nn.Module) -> nn.Module:
         raise ValueError("strategy=fsdp needs processes: start with torchrun or accelerate launch")
     kind = "cuda" if torch.cuda.is_available() and dist.get_backend() == "nccl" else "cpu"
     mesh = dist.init_device_mesh(kind, (dist.get_world_size(),))
-    for stack in model.modules():
-        if isinstance(stack, nn.ModuleList):
+    within: set[nn.Module] = set()
+    for stack in model.modules():  # outer ones first
+        if isinstance(stack, nn.ModuleList) and stack not in within:
             for block in stack:
+                within.update(block.modules())  # a stack in a block is cut with it
                 fully_shard(block, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
