@@ -6,10 +6,12 @@ import yaml
 
 from tests.workbook.test_built import built
 from vidgen_lab.finetuning.config import load_config, recipes
-from vidgen_lab.finetuning.scaling import LAUNCH, profile_for
-from vidgen_lab.training.parallel.plan import plan_training
+from vidgen_lab.finetuning.scaling import LAUNCH
+from vidgen_lab.training.parallel.plan import TRANSFORMERS, plan_training
 
 deepspeed = built(5, "c115b").deepspeed
+will_fit = built(5, "c109b", plan_training=plan_training)
+command_for = built(5, "c112b").command_for
 FILES = sorted(LAUNCH.glob("*.yaml"))
 
 
@@ -65,24 +67,41 @@ def test_accelerate_launches_with_these_files():
 
 
 def test_which_fine_tuning_fits():
-    assert profile_for(16).recipe == "lora-2b" and profile_for(16).launch is None
-    assert profile_for(24).recipe == "lora-2b"
-    assert profile_for(40).recipe == "lora-5b"
-    assert profile_for(40, full=True).recipe == "sft-2b"
-    sharded = profile_for(80, gpus=8, full=True)
-    assert (sharded.recipe, sharded.launch) == ("sft-5b", "ddp")
-    assert sharded.overrides == ("training.strategy=fsdp",) and "fsdp2 on 8" in sharded.reason
-    with pytest.raises(ValueError, match="8 GiB are too little even for CogVideoX-2B: ddp on 1"):
-        profile_for(8)
+    recipe_for = will_fit.recipe_for
+    assert recipe_for(16) == recipe_for(24) == ("lora-2b", "ddp")
+    assert recipe_for(40) == ("lora-5b", "ddp")
+    assert recipe_for(40, full=True) == ("sft-2b", "ddp")
+    assert recipe_for(80, gpus=8, full=True) == ("sft-5b", "fsdp2")
+    with pytest.raises(ValueError, match="8 GiB are too little even for CogVideoX-2B"):
+        recipe_for(8)
+
+
+def test_the_calculator_says_what_the_planner_does_and_follows_its_controls():
+    calculator = built(5, "c109b", "c110", plan_training=plan_training, TRANSFORMERS=TRANSFORMERS)
+    panel = calculator.calculator
+    model, method, rank, gpus, memory, checkpointing, _ = panel.box.children
+    memory.value = 24
+    plan = plan_training("CogVideoX-2B", rank=128, tiling=True)
+    assert f"{plan.training_peak:.1f} GiB to train" in panel.summary() and plan.fits(24)
+    assert "it fits 1 x 24 GiB; the largest recipe that fits: lora-2b" in panel.summary()
+    method.value = "sft"
+    assert "does not fit 1 x 24 GiB; 24 GiB are too little" in panel.summary()
+    gpus.value = 8
+    assert "it fits 8 x 24 GiB; the largest recipe that fits: sft-2b" in panel.summary()
+    checkpointing.value = False
+    assert "does not fit 8 x 24 GiB" in panel.summary()
+    model.value, rank.value = "CogVideoX-5B", 4
+    assert panel.summary().startswith("CogVideoX-5B by sft")
 
 
 @pytest.mark.parametrize("memory,gpus,full", [(24, 1, False), (80, 1, False), (80, 8, True)])
-def test_a_profiles_command_is_one_that_its_tool_takes(memory, gpus, full):
-    profile = profile_for(memory, gpus, full)
-    words = profile.command(gpus).split()
-    at = words.index(profile.recipe)
+def test_a_printed_command_is_one_that_its_tool_takes(memory, gpus, full):
+    recipe, strategy = will_fit.recipe_for(memory, gpus, full)
+    words = command_for(recipe, strategy, gpus).split()
+    at = words.index(recipe)
     config = load_config(words[at], words[at + 1 :])
     assert str(config.data.folder) == "CLIPS"
+    assert config.training.strategy == ("fsdp" if gpus > 1 else "auto")
     if gpus > 1:
         assert words[:2] == ["accelerate", "launch"] and words[words.index("--num_processes") + 1]
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning needs, and which recipe to take on one GPU or several.
+"""What a fine-tuning needs, and how several processes are started.
 
 Our trainer shards by itself (`training.strategy=fsdp`, which is what ZeRO-3 does) and is started by
 `accelerate launch --config_file ...` with the files in LAUNCH. The DeepSpeed files among them are
@@ -6,7 +6,6 @@ for tools that are built on it, such as CogVideo's own trainer.
 """
 
 import os
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,47 +21,6 @@ from vidgen_lab.training.parallel.plan import TRANSFORMERS, TrainingPlan, plan_t
 LAUNCH = Path(__file__).with_name("launch")
 BYTES = {"int8": 1, "int4": 0.5}  # of a quantised weight
 LIBRARIES = {"int8": ("torchao", "0.16"), "int4": ("bitsandbytes", "0.45")}
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How to fine-tune a model on some GPUs: a recipe, how to start it, and why."""
-
-    recipe: str
-    launch: str | None
-    overrides: tuple[str, ...]
-    reason: str
-
-    def command(self, processes: int = 1) -> str:
-        """What to type, but for the folder of clips."""
-        given = " ".join((self.recipe, *self.overrides, "data.folder=CLIPS"))
-        if self.launch is None:
-            return f"vidgen-lab finetune {given}"
-        file = LAUNCH / f"{self.launch}.yaml"
-        start = f"accelerate launch --config_file {file} --num_processes {processes}"
-        return f"{start} -m vidgen_lab.finetuning {given}"
-
-
-def profile_for(memory_gib: float, gpus: int = 1, full: bool = False) -> Profile:
-    """The largest fine-tuning of 49x480x720 that fits GPUs of this memory (book row 5.18).
-
-    full: every weight instead of a LoRA of rank 128. The need is `plan_training`'s, which is held
-    against published peaks. Raises ValueError when not even CogVideoX-2B fits, with its need.
-    """
-    kind, rank = ("sft", 0) if full else ("lora", 128)
-    for size in ("5b", "2b"):
-        for strategy in ("ddp", "fsdp2")[: 2 if gpus > 1 else 1]:
-            model = f"CogVideoX-{size.upper()}"
-            plan = plan_training(model, rank=rank, strategy=strategy, gpus=gpus, tiling=True)
-            if plan.fits(memory_gib):
-                given = "fsdp" if strategy == "fsdp2" else "auto"
-                launch = "ddp" if gpus > 1 else None
-                recipe = f"{kind}-{size}"
-                return Profile(recipe, launch, (f"training.strategy={given}",), plan.explain())
-    raise ValueError(f"{memory_gib:g} GiB are too little even for {plan.model}: {plan.explain()}")
-
-
-# one run ----------------------------------------------------------------------------------------
 
 
 def forecast(spec: CogVideoXSpec, config: FinetuneConfig) -> TrainingPlan | None:
