@@ -86,8 +86,18 @@ class Words:
 
 def test_a_word_that_yaml_takes_for_false_is_the_word_on_the_command_line():
     assert load(Words, None, ["precision=no"]).precision == "no"
-    with pytest.raises(ConfigError, match="precision cannot be 'yes'"):
+    with pytest.raises(ConfigError, match="precision cannot be 'yes': it is one of 'no', 'bf16'"):
         load(Words, None, ["precision=yes"])
+
+
+@dataclass(frozen=True)
+class Outer:
+    words: Words  # must be given
+
+
+def test_a_value_where_settings_must_be_given_is_told_that():
+    with pytest.raises(ConfigError, match=r"words has settings of its own: words\.NAME=VALUE"):
+        load(Outer, {"words": "clips"})
 
 
 def test_the_result_is_read_only():

@@ -150,7 +150,7 @@ def _apply(node: DictConfig, content: Mapping[str, Any], place: str) -> None:
         if hints and name not in hints:
             raise ConfigError(_unknown(schema, str(name), place))
         if not isinstance(value, Mapping):
-            if name in node and is_dataclass(hint):
+            if is_dataclass(hint):
                 raise ConfigError(f"{full} has settings of its own: {full}.NAME=VALUE")
             _assign(node, name, _settings_in(value, hint, full), full, hint)
             continue
@@ -176,6 +176,8 @@ def _assign(node: DictConfig, name: str, value: Any, full: str, hint: Any) -> No
 
 def _unfit(full: str, value: Any, hint: Any, said: str = "") -> str:
     kind = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    if get_origin(hint) is Literal:
+        kind = f"one of {', '.join(map(repr, get_args(hint)))}"
     return f"{full} cannot be {value!r}: {'it is ' + kind if hint else said}"
 
 

@@ -111,10 +111,13 @@ def test_a_stopped_run_ends_as_the_one_that_was_not(config):
     assert one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
-def test_a_run_goes_not_on_with_other_settings(config):
+def test_a_run_goes_not_on_with_other_settings(config, monkeypatch):
     make_trainer(config).fit()
     longer = replace(config, training=replace(TRAINING, steps=6))
-    with pytest.raises(ValueError, match="rank"):
+    monkeypatch.setattr(
+        "vidgen_lab.finetuning.trainer.encode_texts", lambda *_: pytest.fail("late")
+    )
+    with pytest.raises(ValueError, match="rank"):  # before anything is encoded
         make_trainer(replace(longer, lora=CogVideoLoRAConfig(rank=8))).fit()
 
 

@@ -24,7 +24,7 @@ from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.loading import dtype_keyword
 from vidgen_lab.generation.request import count_tokens
 from vidgen_lab.journal import key_of
-from vidgen_lab.progress import Progress
+from vidgen_lab.progress import Progress, quiet_loading
 from vidgen_lab.training import distributed
 from vidgen_lab.training.data.clip_encoding import raw_bytes
 from vidgen_lab.training.data.latent_cache import LatentCache
@@ -189,7 +189,8 @@ def encode_texts(
 
     cache = TextCache(folder, max_tokens)
     tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
-    encoder = T5EncoderModel.from_pretrained(model / "text_encoder", dtype=dtype)
+    with quiet_loading(model):
+        encoder = T5EncoderModel.from_pretrained(model / "text_encoder", dtype=dtype)
     encoder.to(device).eval().requires_grad_(False)
     for part in _shares(list(dict.fromkeys(texts))):
         ids = cache.encode(part, tokenizer, encoder)

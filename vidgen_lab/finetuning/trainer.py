@@ -36,10 +36,12 @@ from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
 from vidgen_lab.generation.request import GenerationRequest, validate_request
 from vidgen_lab.generation.words import ignored_words
+from vidgen_lab.progress import quiet_loading
 from vidgen_lab.settings.hardware import probe
 from vidgen_lab.settings.tiers import model_facts
 from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from vidgen_lab.training import distributed
+from vidgen_lab.training.checkpoint import RunFolder, settings_of_a_run
 from vidgen_lab.training.optim import compute_dtype, learnt_state
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.training.trainer import TrainingResult, VideoModelTrainer
@@ -131,10 +133,17 @@ class CogVideoTrainer:
 
     # before the training ----------------------------------------------------------------------
 
-    def prepare(self) -> VideoModelTrainer:
-        """Encode what is not encoded yet, load the transformer and adapt it."""
+    def prepare(self, allow: Sequence[str] = ()) -> VideoModelTrainer:
+        """Encode what is not encoded yet, load the transformer and adapt it.
+
+        Raises ValueError, before anything is encoded, if `output` holds a run with other settings
+        than these and those that `allow` names.
+        """
         config, data, training = self.config, self.config.data, self.config.training
-        device = distributed.accelerator(training.device).device
+        processes, settings = distributed.accelerator(training.device), self._settings()
+        device = processes.device
+        told = settings_of_a_run(training, processes.num_processes, {"finetune": settings})
+        RunFolder(config.output).agree(told, allow)
         dtype = self._precision(device)
         if training.strategy != "fsdp":
             check_memory(self.trainable, device, dtype, config.quantize)
@@ -162,7 +171,7 @@ class CogVideoTrainer:
             optimizers=config.optimizer,
             held_out=DataLoader(held_out, data.batch_size) if held_out else None,
             sample=self.sample if prompts else None,
-            settings={"finetune": self._settings()},
+            settings={"finetune": settings},
             on_log=self._on_log,
         )
         return self.trainer
@@ -181,9 +190,10 @@ class CogVideoTrainer:
         from diffusers import CogVideoXTransformer3DModel
 
         given = {dtype_keyword(): dtype} | quantized(self.config.quantize, dtype)
-        transformer = CogVideoXTransformer3DModel.from_pretrained(
-            self.model / "transformer", **given
-        )
+        with quiet_loading(self.model):
+            transformer = CogVideoXTransformer3DModel.from_pretrained(
+                self.model / "transformer", **given
+            )
         if self._widened:
             widen(transformer)
         return transformer
@@ -279,7 +289,7 @@ class CogVideoTrainer:
         allow: names of settings that may differ from those the run was begun with. Raises LoRAError
         when the saved file does not do what was trained.
         """
-        trainer = self.trainer or self.prepare()
+        trainer = self.trainer or self.prepare(allow)
         done = trainer.fit(allow)
         if done.interrupted:
             return FinetuneResult(done)

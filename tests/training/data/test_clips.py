@@ -113,6 +113,9 @@ def test_lists_made_elsewhere_are_read(folder):
     assert [(r.id, r.caption) for r in read_clips(folder / "mine.csv")] == [
         ("videos/id0.mp4", "three")
     ]
+    (folder / "metadata.csv").write_text("file_name,text\nvideos/id0.mp4,four\n")
+    (folder / "metadata.jsonl").unlink(missing_ok=True)
+    assert [r.caption for r in read_clips(folder)] == ["four"]  # VideoFolder may be a table, too
 
 
 def test_nothing_recognised_names_what_was_looked_for(exported, tmp_path):

@@ -1,6 +1,6 @@
 """The clips of a training set: reads back the lists that `prepare` and `toyworld` write.
 
-    metadata.jsonl              Hugging Face VideoFolder
+    metadata.jsonl, .csv        Hugging Face VideoFolder
     open_sora.csv               Open-Sora
     prompts.txt + videos.txt    CogVideo
     prompt.txt + videos.txt     finetrainers
@@ -23,6 +23,7 @@ from vidgen_lab.video.reader import VideoError, probe_video
 
 LAYOUTS = {
     "VideoFolder": ("metadata.jsonl",),
+    "VideoFolder as CSV": ("metadata.csv",),
     "Open-Sora": ("open_sora.csv",),
     "CogVideo": ("prompts.txt", "videos.txt"),
     "finetrainers": ("prompt.txt", "videos.txt"),
