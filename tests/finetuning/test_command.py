@@ -5,7 +5,6 @@ import pytest
 from tests.finetuning.clips import write_clips
 from tests.finetuning.trained import trained_transformer
 from vidgen_lab import cli
-from vidgen_lab.finetuning import __main__
 from vidgen_lab.finetuning.export import save_lora
 
 
@@ -29,13 +28,6 @@ SMALL = (
 )  # fmt: skip
 
 
-def of_accelerate(words):
-    """What `accelerate launch -m vidgen_lab.finetuning` starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", words)
-        return __main__.main()
-
-
 def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):
     clips = write_clips(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)
@@ -53,11 +45,10 @@ def test_finetune_and_use_the_result(folders, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "ball.mp4").is_file()
 
 
-@pytest.mark.parametrize("start", [cli.main, of_accelerate], ids=["vidgen-lab", "accelerate"])
-def test_settings_may_stand_behind_an_option(start, folders, tmp_path, capsys):
+def test_settings_may_stand_behind_an_option(folders, tmp_path, capsys):
     clips = write_clips(tmp_path / "clips")
     given = ["--dry-run", f"data.folder={clips}", f"model={folders['2b']}", *SMALL]
-    assert start(["finetune", "toy-lora", *given]) == 0
+    assert cli.main(["finetune", "toy-lora", *given]) == 0
     assert "5 clips are trained on" in capsys.readouterr().out
 
 

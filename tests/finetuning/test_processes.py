@@ -30,7 +30,7 @@ def test_two_processes_train_what_one_does(settings, tmp_path, more):
     alone = [*settings, f"output={tmp_path / 'one'}", "training.accumulation=2"]
     one = make_trainer(load_config("toy-lora", alone)).fit()
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "cpu.yaml")]
-    launch += ["--main_process_port", "0", "-m", "vidgen_lab.finetuning", "toy-lora"]
+    launch += ["--main_process_port", "0", "-m", "vidgen_lab", "finetune", "toy-lora"]
     command = [sys.executable, *launch, *settings, *more, f"output={tmp_path / 'two'}"]
     done = subprocess.run(
         command,

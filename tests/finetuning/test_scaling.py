@@ -60,7 +60,7 @@ def test_accelerate_launches_with_these_files():
     """Its own parser takes the file and the module; nothing is started."""
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-    arguments = ["--config_file", str(LAUNCH / "cpu.yaml"), "-m", "vidgen_lab.finetuning", "x"]
+    arguments = ["--config_file", str(LAUNCH / "cpu.yaml"), "-m", "vidgen_lab", "finetune", "x"]
     args = launch_command_parser().parse_args(arguments)
     args, *_ = _validate_launch_command(args)
     assert args.num_processes == 2 and args.use_cpu and args.module

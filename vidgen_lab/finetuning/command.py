@@ -1,6 +1,6 @@
 """`vidgen-lab finetune` and `vidgen-lab lora`; the first also under accelerate:
 
-accelerate launch -m vidgen_lab.finetuning CONFIG [key=value ...]
+accelerate launch -m vidgen_lab finetune CONFIG [key=value ...]
 """
 
 import argparse

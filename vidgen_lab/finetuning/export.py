@@ -1,4 +1,4 @@
-"""A trained adapter as a file that every loader reads at the strength it was trained with.
+"""What is saved: a pipeline, or an adapter that every loader reads at its trained strength.
 
 diffusers' format and header, and alpha / rank folded into lora_B, so that alpha = rank is true for
 loaders that read the header, for those that do not, and for those that assume it. What was saved
@@ -6,6 +6,8 @@ is then tried by a process of its own with stock diffusers.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate.utils import send_to_device
 from safetensors.torch import save
+from torch import nn
 
 from vidgen_lab.files import write_files
 from vidgen_lab.finetuning import fresh_check
@@ -35,6 +38,8 @@ from vidgen_lab.generation.lora_file import (
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
+
+_OURS = "finetune.json"  # in a pipeline that a fine-tuning wrote
 
 
 def save_lora(
@@ -83,6 +88,37 @@ def save_lora(
 
 def _plain(value: Any) -> Any:
     return sorted(value) if isinstance(value, set) else getattr(value, "value", str(value))
+
+
+def save_pipeline(
+    transformer: nn.Module, model: Path, folder: Path, kind: str, about: Mapping[str, Any]
+) -> Path:
+    """A copy of the pipeline in `model` with this transformer, in `folder`; returns that.
+
+    kind: the class of diffusers that loads it. about: plain values, kept beside. Nothing is linked:
+    who writes into the result must not change the model it came from.
+    """
+    new = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
+        shutil.copytree(model / part, new / part)
+    index = json.loads((model / "model_index.json").read_text("utf-8")) | {"_class_name": kind}
+    (new / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    transformer.save_pretrained(new / "transformer")
+    (new / _OURS).write_text(json.dumps(about, indent=2), encoding="utf-8")
+    check_pipeline_folder(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+    return new.rename(folder)
+
+
+def check_pipeline_folder(folder: Path) -> None:
+    """FileExistsError if something is there that no fine-tuning wrote."""
+    if os.path.lexists(folder) and (folder.is_symlink() or not (folder / _OURS).is_file()):
+        raise FileExistsError(
+            f"{folder} is there and no fine-tuning wrote it: move it away and run again"
+        )
 
 
 # the check -------------------------------------------------------------------------------------

@@ -5,9 +5,7 @@ about CogVideoX: encode and free, adapt, feed as the pipeline feeds, sample thro
 that generates, and save what stock diffusers loads.
 """
 
-import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +24,13 @@ from vidgen_lab.finetuning.encoding import (
     encode_clips,
     encode_texts,
 )
-from vidgen_lab.finetuning.export import SelfCheck, save_lora, self_check
+from vidgen_lab.finetuning.export import (
+    SelfCheck,
+    check_pipeline_folder,
+    save_lora,
+    save_pipeline,
+    self_check,
+)
 from vidgen_lab.finetuning.fresh_check import quantized
 from vidgen_lab.finetuning.image_to_video import generate_from_image, input_layer, widen
 from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
@@ -49,8 +53,6 @@ from vidgen_lab.video.clip import Clip
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXTransformer3DModel
-
-_OURS = "finetune.json"  # in a pipeline that a fine-tuning wrote
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class CogVideoTrainer:
         self.config = replace(config, data=data)
         self.spec.check_size(data.num_frames, data.height, data.width)
         if config.method != "lora" or config.input_layer:
-            self._check_pipeline_folder()
+            check_pipeline_folder(config.output / "pipeline")
         self.requests = [self._request(prompt) for prompt in config.samples.prompts]
         images = config.samples.images if self.spec.image_to_video else ()
         if self.spec.image_to_video and len(images) != len(self.requests):
@@ -312,36 +314,12 @@ class CogVideoTrainer:
 
     def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
         """Write the result; returns it, and what a check said of it."""
-        return self.save_pipeline(model), None
+        return self._save_pipeline(model), None
 
-    def save_pipeline(self, transformer: nn.Module) -> Path:
-        """A copy of the model with this transformer, in output/pipeline.
-
-        Nothing is linked: who writes into the result must not change the model it came from.
-        """
-        new = self.config.output / ".pipeline.part"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        for part in ("tokenizer", "text_encoder", "vae", "scheduler"):
-            shutil.copytree(self.model / part, new / part)
-        index = json.loads((self.model / "model_index.json").read_text("utf-8"))
-        index["_class_name"] = self.spec.pipeline_name
-        (new / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
-        transformer.save_pretrained(new / "transformer")
-        (new / _OURS).write_text(json.dumps(self._settings(), indent=2), encoding="utf-8")
-        folder = self._check_pipeline_folder()
-        if folder.exists():
-            shutil.rmtree(folder)
-        return new.rename(folder)
-
-    def _check_pipeline_folder(self) -> Path:
-        """Where the pipeline goes. FileExistsError if something else is there."""
+    def _save_pipeline(self, transformer: nn.Module) -> Path:
         folder = self.config.output / "pipeline"
-        if os.path.lexists(folder) and (folder.is_symlink() or not (folder / _OURS).is_file()):
-            raise FileExistsError(
-                f"{folder} is there and no fine-tuning wrote it: move it away and run again"
-            )
-        return folder
+        kind, about = self.spec.pipeline_name, self._settings()
+        return save_pipeline(transformer, self.model, folder, kind, about)
 
 
 class CogVideoLoRATrainer(CogVideoTrainer):
@@ -362,7 +340,7 @@ class CogVideoLoRATrainer(CogVideoTrainer):
         if self.config.input_layer:
             whole = self._load_transformer(torch.float32)
             input_layer(whole).load_state_dict(input_layer(model).state_dict())
-            base = self.save_pipeline(whole)
+            base = self._save_pipeline(whole)
         data = self.config.data
         facts = {
             "model": self.config.model,
