@@ -77,9 +77,11 @@ def test_which_fine_tuning_fits():
 
 
 def test_the_calculator_says_what_the_planner_does_and_follows_its_controls():
-    calculator = built(5, "c109b", "c110", plan_training=plan_training, TRANSFORMERS=TRANSFORMERS)
+    calculator = built(
+        5, "c109b", "c109c", "c110", plan_training=plan_training, TRANSFORMERS=TRANSFORMERS
+    )
     panel = calculator.calculator
-    model, method, rank, gpus, memory, checkpointing, _ = panel.box.children
+    model, method, rank, gpus, memory, checkpointing = panel.controls.values()
     memory.value = 24
     plan = plan_training("CogVideoX-2B", rank=128, tiling=True)
     assert f"{plan.training_peak:.1f} GiB to train" in panel.summary() and plan.fits(24)
@@ -91,7 +93,7 @@ def test_the_calculator_says_what_the_planner_does_and_follows_its_controls():
     checkpointing.value = False
     assert "does not fit 8 x 24 GiB" in panel.summary()
     model.value, rank.value = "CogVideoX-5B", 4
-    assert panel.summary().startswith("CogVideoX-5B by sft")
+    assert panel.summary().startswith("CogVideoX-5B by sft") and "ddp" not in panel.view.value
 
 
 @pytest.mark.parametrize("memory,gpus,full", [(24, 1, False), (80, 1, False), (80, 8, True)])
