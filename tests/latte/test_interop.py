@@ -224,3 +224,10 @@ def test_pickled_weights_are_never_opened(load, part, name, tmp_path, monkeypatc
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("torch.load was called"))
     with pytest.raises(OSError):
         load(folder)
+
+
+def test_a_model_of_another_kind_is_named():
+    with pytest.raises(LatteInputError, match="expected LatteTransformer3DModel.*AutoencoderKL"):
+        Latte.from_diffusers(model_dir("toy-latte") / "vae")
+    with pytest.raises(LatteInputError, match="LatteTransformer3DModel.*CogVideoXTransformer3D"):
+        Latte.from_diffusers(model_dir("toy-cogvideox"))

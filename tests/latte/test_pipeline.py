@@ -187,6 +187,13 @@ def test_several_clips_of_each_prompt():
     four = make(["a ball", "a star"], ddim(), batch=2).latents
     same = make(["a ball", "a ball", "a star", "a star"], ddim()).latents
     assert torch.equal(four, same) and not torch.equal(four[0], four[1])
+    away = {"guidance_scale": 5.0, "negative_prompt": ["the ocean", "night sky"]}
+    four = make(["a ball", "a star"], ddim(), batch=2, **away).latents
+    away["negative_prompt"] = ["the ocean", "the ocean", "night sky", "night sky"]
+    same = make(["a ball", "a ball", "a star", "a star"], ddim(), **away).latents
+    assert torch.equal(four, same)
+    with pytest.raises(LatteInputError, match="batch: expected at least 1, given 0"):
+        make("a ball", ddim(), batch=0)
     labels = torch.tensor([0, 3])
     assert len(tiny("class")(None, ddim(), labels=labels, batch=2).frames) == 4
 

@@ -153,7 +153,7 @@ def test_the_command_trains_and_goes_on(tmp_path, capsys):
     assert main([*line, "model.init=toy-latte", f"output={tmp_path / 'init'}"]) == 1
     assert "makes clips of 8 frames: set dataset.num_frames" in capsys.readouterr().err
     assert main([*line, "dataset.models=toy-cogvideox", f"output={tmp_path / 'video'}"]) == 1
-    assert "expected an AutoencoderKL, which takes pictures" in capsys.readouterr().err
+    assert "expected AutoencoderKL (a VAE for pictures)" in capsys.readouterr().err
     lines = (clips / "metadata.jsonl").read_text().splitlines()
     facts = {"num_frames": 3, "height": 16, "width": 32, "fps": 8.0}
     (clips / "few.jsonl").write_text(json.dumps(json.loads(lines[0]) | facts))

@@ -4,6 +4,7 @@ here.
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,14 @@ def require_folder(folder: str | Path, what: str, part: str = "") -> Path:
     )
     inside = Path(folder) / part
     return inside if inside.is_dir() else Path(folder)
+
+
+def load_part(kind: type, folder: str | Path, part: str, what: str) -> Any:
+    """A model of a diffusers class, from its own folder or that of a pipeline with `part` in it."""
+    folder = require_folder(folder, f"folder of {what}", part)
+    found = kind.load_config(folder, local_files_only=True).get("_class_name", kind.__name__)
+    require(found == kind.__name__, f"model in {folder}", f"{kind.__name__} ({what})", found)
+    return kind.from_pretrained(folder, use_safetensors=True, local_files_only=True)
 
 
 def require_rank(x: Tensor, names: str, what: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.latte.checks import require_folder, require_one_of
+from vidgen_lab.latte.checks import load_part, require_one_of
 from vidgen_lab.latte.config import LatteConfig
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ def from_diffusers(model: "LatteTransformer3DModel | str | Path", build: Build) 
     if isinstance(model, (str, Path)):
         from diffusers import LatteTransformer3DModel
 
-        folder = require_folder(model, "folder of a Latte", "transformer")
-        model = LatteTransformer3DModel.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True
-        )
+        model = load_part(LatteTransformer3DModel, model, "transformer", "a Latte")
     config = config_from_diffusers(dict(model.config))
     latte = build(config)
     parts: dict[str, list[torch.Tensor]] = {}

@@ -137,7 +137,7 @@ class VideoGenerator:
         sampler: Sampler,
         guidance_scale: float = 7.0,
         seed: int = 0,
-        negative_prompt: str | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
         text: TextEmbedding | None = None,
         null: TextEmbedding | None = None,
         labels: Tensor | None = None,
@@ -151,17 +151,20 @@ class VideoGenerator:
         Args:
             prompt: one or several; None with text=..., labels=... or for an unconditional model.
             seed: the same one gives the same noise on any device.
-            negative_prompt: takes the empty prompt's place in guidance, as null=... does.
+            negative_prompt: takes the empty prompt's place in guidance, as null=... does; one for
+                all, or one for each prompt.
             batch: clips of each prompt or label; of an unconditional model, clips.
             on_step: called with the number and the result of every step.
             size: height and width in pixels.
         """
+        require(batch > 0, "batch", "at least 1", batch)
         if prompt is not None:
             require(text is None, "prompt", "either prompt or text", "both")
             text = self.encode_prompt(prompt)  # 1. words to vectors
         if negative_prompt is not None:
             require(null is None, "negative prompt", "either negative_prompt or null", "both")
             null = self.encode_prompt(negative_prompt)
+            null = null if len(null.mask) == 1 else null.repeat(batch)
         text = None if text is None else text.repeat(batch)
         labels = None if labels is None else labels.repeat_interleave(batch)
         told = labels if text is None else text.mask

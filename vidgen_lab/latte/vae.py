@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from vidgen_lab.latte.checks import require, require_folder, require_multiple, require_rank
+from vidgen_lab.latte.checks import load_part, require, require_multiple, require_rank
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -36,13 +36,7 @@ class FrameVAE(nn.Module):
         if isinstance(model, str | Path):
             from diffusers import AutoencoderKL
 
-            folder = require_folder(model, "folder of a VAE", "vae")
-            kind = AutoencoderKL.load_config(folder, local_files_only=True).get("_class_name")
-            known = kind in (None, "AutoencoderKL")
-            require(known, f"VAE in {folder}", "an AutoencoderKL, which takes pictures", kind)
-            model = AutoencoderKL.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True
-            )
+            model = load_part(AutoencoderKL, model, "vae", "a VAE for pictures")
         return cls(model)
 
     def _framewise(self, function: Callable[[Tensor], Tensor], x: Tensor, what: str) -> Tensor:
