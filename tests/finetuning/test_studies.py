@@ -1,6 +1,7 @@
 """The script of chapter 5's experiments: settings exist, equal ones run once, runs are resumed."""
 
 import json
+import re
 
 import nbformat
 import numpy as np
@@ -8,11 +9,11 @@ import pytest
 import torch
 
 from benchmarks import adapters
+from tests.workbook.test_recorded_runs import told
 from vidgen_lab.finetuning.config import load_config
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.tensors import as_tensor
-from vidgen_lab.workbook.ch05 import lab
 
 MEASURED = {"style": 1.0, "others": 0.9, "kept": 0.8, "minutes": 2.0, "mib": 1.0}
 
@@ -37,7 +38,9 @@ def light(monkeypatch):
 
 
 def test_every_study_asks_for_settings_that_exist():
-    assert set(adapters.STUDIES) == set(lab.STUDIES)
+    cells = nbformat.read(notebooks_dir() / "05_lora_sft.ipynb", as_version=4).cells
+    source = "\n".join(cell.source for cell in cells)
+    assert set(adapters.STUDIES) == set(re.findall(r'\bspread\("(\w+)"\)', source))
     for settings in adapters.STUDIES.values():
         for changes in settings.values():
             given = [c for c in changes if not c.startswith(adapters.OURS)]
@@ -62,17 +65,18 @@ def test_the_chapters_own_training_is_measured():
 
 
 def test_equal_settings_run_once_and_what_is_there_is_not_run_again(light, tmp_path, capsys):
-    file, out = tmp_path / "runs.jsonl", tmp_path / "out"
+    file, out = tmp_path / "runs" / "adapters.jsonl", tmp_path / "out"
     given = ["--seeds", "0", "--out", str(out), "--record", str(file)]
     assert adapters.main(["rank", "method", *given]) == 0
     assert len(light) == len(set(light)) == 8  # 5 ranks and 4 methods, of which one is rank 16
-    rows = lab.recorded(file)
-    assert list(rows.study).count("rank") == 5 and list(rows.study).count("method") == 4
+    studies = [row["study"] for row in map(json.loads, file.read_text().splitlines())]
+    assert studies.count("rank") == 5 and studies.count("method") == 4
     assert adapters.main(["rank", "method", *given]) == 0 and len(light) == 8
     assert adapters.main(["image", *given, "--seeds", "1"]) == 0 and len(light) == 10
-    shown = lab.spread(lab.recorded(file), "image")
-    assert list(shown["first frame (dB)"]) == ["9.00", "17", "17"]  # the base has one, too
-    assert "first frame (dB)" not in lab.spread(lab.recorded(file), "rank")
+    here = told(tmp_path)
+    shown = here.spread("image")["first frame (dB)"]
+    assert list(shown) == ["9.00", "17", "17"]  # the base has one, too
+    assert "first frame (dB)" not in here.spread("rank")
     assert adapters.main(["rank", *given, "--steps", "7"]) == 0  # other settings: all anew
     assert {json.loads(line)["steps"] for line in file.read_text().splitlines()} == {7}
     assert adapters.main(["ranks", *given]) == 1

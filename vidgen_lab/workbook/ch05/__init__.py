@@ -1,1 +1,0 @@
-"""What only chapter 5 needs: the recorded runs of its experiments."""
