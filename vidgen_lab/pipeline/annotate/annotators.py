@@ -157,8 +157,8 @@ class JudgeEmbedder:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # sums in another order would be other vectors
         try:
+            judge = load_judge()  # not in inference mode: all callers share it, also trainings
             with torch.inference_mode():
-                judge = load_judge()
                 return judge.features(judge_input([clip], judge.frames))[0].numpy()
         finally:
             torch.set_num_threads(threads)
