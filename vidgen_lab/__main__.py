@@ -1,8 +1,14 @@
-"""``python -m vidgen_lab`` is the ``vidgen-lab`` command."""
+"""``python -m vidgen_lab`` is the ``vidgen-lab`` command, also under `accelerate launch`."""
 
 import sys
 
 from vidgen_lab.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if "torch.distributed" in sys.modules:
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()  # its threads would abort the process at its very end
+    sys.exit(code)
