@@ -3,11 +3,11 @@
     python benchmarks/latte_vs_diffusers.py                          S/2 shapes on the CPU
     python benchmarks/latte_vs_diffusers.py --size XL/2 --device cuda --dtype bfloat16 --compile
 
-Three columns: diffusers, ours, ours with the written-out attention; with --compile two more, both
-libraries through torch.compile. Each is measured in rounds that take turns, so a slow moment of the
-machine hits all alike; the ratio is of medians. Peak
-memory: on a GPU what the allocator saw; on a CPU a fresh process per column, its peak resident
-size less what it held before the first step.
+Three columns: diffusers, ours, ours with the written-out attention; with --compile two more, the
+blocks of both through torch.compile. Each is measured in rounds that take turns, so a slow moment
+of the machine hits all alike; the ratio is of medians. Peak memory: on a GPU what the allocator
+saw; on a CPU a fresh process per column, its peak resident size less what it held before the first
+step.
 
 Goals on a CPU at S/2: no slower than diffusers, and no more memory. Under glibc a quarter of the
 peak is holes in the heap, of another size on every machine; MALLOC_MMAP_THRESHOLD_=1048576 gives
@@ -26,11 +26,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from vidgen_lab.latte import Latte, latte_config
 from vidgen_lab.latte.measure import count_flops, saved_bytes
+from vidgen_lab.training.optim import compile_blocks
 
 COLUMNS = ("diffusers", "ours", "ours, naive attention")
 COMPILED = ("diffusers, compiled", "ours, compiled")
@@ -49,7 +51,7 @@ def parse() -> argparse.Namespace:
     p.add_argument("--rounds", type=int, default=5)
     p.add_argument("--device", default="cpu")
     p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    p.add_argument("--compile", action="store_true", help="two more columns, through torch.compile")
+    p.add_argument("--compile", action="store_true", help="two more columns, blocks compiled")
     p.add_argument("--threads", type=int, help="CPU threads")
     p.add_argument("--peak-tflops", type=float, help="of the GPU, for the MFU (default: by name)")
     p.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -61,11 +63,18 @@ def columns(args: argparse.Namespace) -> tuple[str, ...]:
     return COLUMNS + COMPILED if args.compile else COLUMNS
 
 
-def peak_tflops(args: argparse.Namespace) -> float | None:
-    """The GPU's peak, given or known by its name; None where neither helps."""
+def peak_tflops() -> float | None:
+    """The GPU's peak, if it is known by its name."""
     name = torch.cuda.get_device_name()
-    known = next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None)
-    return args.peak_tflops or known
+    return next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None)
+
+
+def flops_of_a_step(size: str, batch: int, frames: int, side: int, **extra: Any) -> int:
+    """Of a forward and a backward pass, counted and not computed."""
+    config = latte_config(size, modulation="single", num_frames=frames, sample_size=side, **extra)
+    with torch.device("meta"):
+        model, x = Latte(config), torch.zeros(1, 4, frames, side, side)
+    return 3 * batch * count_flops(lambda: model(x, 0))
 
 
 def build(column: str, args: argparse.Namespace) -> tuple[Callable[[], None], torch.nn.Module]:
@@ -90,7 +99,8 @@ def build(column: str, args: argparse.Namespace) -> tuple[Callable[[], None], to
     if (args.device, args.dtype) != ("cpu", "float32"):
         model = model.to(args.device, getattr(torch, args.dtype))
     model.train()
-    call = torch.compile(model) if column in COMPILED else model
+    if column in COMPILED:
+        compile_blocks(model)
     first = next(model.parameters())
     x = torch.randn(args.batch, 4, args.frames, args.latent, args.latent).to(first)
     t = torch.full((args.batch,), 500, device=args.device)
@@ -98,8 +108,8 @@ def build(column: str, args: argparse.Namespace) -> tuple[Callable[[], None], to
 
     def forward() -> torch.Tensor:
         if theirs:
-            return call(x, encoder_hidden_states=text, timestep=t).sample
-        return call(x, t)
+            return model(x, encoder_hidden_states=text, timestep=t).sample
+        return model(x, t)
 
     def step() -> None:
         forward().float().square().mean().backward()
@@ -169,14 +179,9 @@ def main() -> None:
     spaces = {column: memory_in_fresh_process(column) for column in columns(args)}
     seconds = times(args)
     extra = {} if args.depth is None else {"depth": args.depth}
-    config = latte_config(
-        args.size, modulation="single", num_frames=args.frames, sample_size=args.latent, **extra
-    )
-    with torch.device("meta"):  # counted, not computed
-        model, x = Latte(config), torch.zeros(1, 4, args.frames, args.latent, args.latent)
-    flops = 3 * args.batch * count_flops(lambda: model(x, 0))
+    flops = flops_of_a_step(args.size, args.batch, args.frames, args.latent, **extra)
     rows = []
-    peak = None if args.device == "cpu" else peak_tflops(args)
+    peak = None if args.device == "cpu" else args.peak_tflops or peak_tflops()
     for column in columns(args):
         median = statistics.median(seconds[column])
         rows.append(

@@ -19,6 +19,7 @@ and the ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a st
 import argparse
 import importlib.util
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -68,6 +69,8 @@ def latte_peer(args: argparse.Namespace) -> dict[str, float]:
     from accelerate import Accelerator
     from diffusers import DDPMScheduler, LatteTransformer3DModel
 
+    from vidgen_lab.training.optim import compile_blocks
+
     s = shape(args.size, args.batch)
     accelerator = Accelerator(mixed_precision=precision())
     torch.manual_seed(0)
@@ -79,6 +82,8 @@ def latte_peer(args: argparse.Namespace) -> dict[str, float]:
         caption_channels=96, video_length=s["frames"],
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    if args.compile:
+        compile_blocks(model)
     model, optimizer = accelerator.prepare(model, optimizer)
     scheduler, batch = DDPMScheduler(), batch_of(s)
     times = []
@@ -118,7 +123,9 @@ def latte_ours(args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         return steps_of(VideoModelTrainer(
             model, ObjectiveConfig(prediction="epsilon").build(), [batch_of(s)], folder,
-            TrainingConfig(steps=args.steps, measure=False, tensorboard=False),
+            TrainingConfig(
+                steps=args.steps, compile=args.compile, measure=False, tensorboard=False
+            ),
             optimizers=OptimizerConfig(schedule="constant", warmup=0),
         ), args)  # fmt: skip
 
@@ -269,7 +276,7 @@ def measured(which: str, args: argparse.Namespace, processes: int = 1) -> dict[s
     command = [sys.executable, *(several if processes > 1 else []), __file__, "--only", which]
     command += ["--steps", str(args.steps), "--size", args.size, "--batch", str(args.batch)]
     command += ["--cogvideox", str(args.cogvideox)] if args.cogvideox else []
-    command += ["--busy"] if args.busy else []
+    command += [f"--{name}" for name in ("busy", "compile") if getattr(args, name)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{which} failed:\n{done.stderr[-3000:]}")
@@ -290,6 +297,18 @@ def compare(name: str, args: argparse.Namespace, ours: tuple, other: tuple) -> N
             for (which, count), v in values.items()
         )
         print(f"{name}, {figure}: {said}: {middle[other] / middle[ours]:.2f} times", flush=True)
+        if figure == "s a step" and name == "latte" and DEVICE.type == "cuda":
+            shares = [f"{which[0]} {utilisation(args, s):.1%}" for which, s in middle.items()]
+            print("of the GPU's arithmetic: " + ", ".join(shares), flush=True)
+
+
+def utilisation(args: argparse.Namespace, seconds: float) -> float:
+    """MFU: the arithmetic of a step's forward and backward pass over what the GPU's maker says."""
+    from latte_vs_diffusers import flops_of_a_step, peak_tflops
+
+    s = shape(args.size, args.batch)
+    flops = flops_of_a_step(args.size, s["batch"], s["frames"], s["side"])
+    return flops / seconds / ((peak_tflops() or math.nan) * 1e12)
 
 
 def main() -> int:
@@ -301,6 +320,7 @@ def main() -> int:
     parser.add_argument("--cogvideox", type=Path, help="diffusers' train_cogvideox_lora.py")
     parser.add_argument("--processes", type=int, default=1, help="compare so many with one")
     parser.add_argument("--busy", action="store_true", help="count the processor's time")
+    parser.add_argument("--compile", action="store_true", help="the blocks of both Lattes")
     parser.add_argument("--only", choices=CANDIDATES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.clock = time.process_time if args.busy else time.perf_counter

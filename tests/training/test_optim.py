@@ -1,10 +1,14 @@
 """Learning rates are functions of the step."""
 
 import pytest
+import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
+from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.training.optim import (
     OptimizerConfig,
+    compile_blocks,
     warmup_constant,
     warmup_cosine,
     warmup_exponential,
@@ -61,3 +65,25 @@ def test_an_optimizer_that_would_have_no_parameters_is_left_out():
     model.requires_grad_(False)
     with pytest.raises(ValueError, match="nothing to train"):
         OptimizerConfig(name="muon").build(model)
+
+
+def test_blocks_that_are_alike_are_compiled_once():
+    torch.manual_seed(0)
+    model = Latte(LatteConfig(hidden_size=24, depth=8, num_heads=2, sample_size=8, num_frames=2))
+    x = torch.randn(1, 4, 2, 8, 8)
+    before, graphs = model(x, 5), CompileCounter()
+    compile_blocks(model, backend=graphs)
+    torch.testing.assert_close(model(x, 5), before)
+    # the first block has the frames' positions besides, all others are one
+    assert graphs.frame_count == 2
+
+
+def test_a_model_without_stacks_is_compiled_as_it_is():
+    class Plain(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    graphs, model = CompileCounter(), Plain(2, 2)
+    compile_blocks(model, backend=graphs)
+    model(torch.ones(1, 2))
+    assert graphs.frame_count == 1

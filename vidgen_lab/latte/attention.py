@@ -49,6 +49,14 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+def autocast_once(x: Tensor) -> Tensor:
+    """x in the type that autocast would turn it into in front of every matrix, each time anew."""
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return x.to(torch.get_autocast_dtype(kind))
+    return x
+
+
 class AttentionCore(nn.Module):
     """What both attentions share: which implementation runs, and whether the weights are kept."""
 
@@ -101,13 +109,14 @@ class SelfAttention(AttentionCore):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = autocast_once(x)
         if self.along == "time":  # the frames of a place side by side in memory, read in one go
             x = x.transpose(1, 2).contiguous()  # [B, N, T, D]
         rows = x.flatten(1, 2) if self.along == "both" else x.flatten(0, 1)  # [seq., length, D]
         q, k, v = (split_heads(of(rows), self.num_heads) for of in (self.q, self.k, self.v))
         y = self.attend(q, k, v, None, self.causal)  # [sequences, heads, length, d]
         y = self.out(merge_heads(y)).view(x.shape)  # [B, T, N, D] or [B, N, T, D]
-        return y.transpose(1, 2) if self.along == "time" else y
+        return y.transpose(1, 2).contiguous() if self.along == "time" else y
 
 
 class CrossAttention(AttentionCore):

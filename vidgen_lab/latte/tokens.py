@@ -101,7 +101,8 @@ class VideoPatchEmbed(nn.Module):
         rows, cols = self.grid(x)  # x [B, C, T, H, W]
         frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
         tokens = self.proj(frames).flatten(2).transpose(1, 2)  # [B*T, N, D]
-        tokens = tokens.unflatten(0, (x.shape[0], x.shape[2]))  # [B, T, N, D]
+        # every later sum keeps the order in memory of what it adds to: a token's numbers together
+        tokens = tokens.unflatten(0, (x.shape[0], x.shape[2])).contiguous()  # [B, T, N, D]
         if (rows, cols) == (self.base_size, self.base_size):
             positions = self.positions  # [N, D]
         else:

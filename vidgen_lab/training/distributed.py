@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from vidgen_lab.training.optim import learnt_state, trainable
+from vidgen_lab.training.optim import learnt_state, repeated, trainable
 from vidgen_lab.training.stream import Draw
 
 Numbers = Mapping[str, float | Tensor]
@@ -85,12 +85,8 @@ def shard(model: nn.Module) -> nn.Module:
         raise ValueError("strategy=fsdp needs processes: start with torchrun or accelerate launch")
     kind = "cuda" if torch.cuda.is_available() and dist.get_backend() == "nccl" else "cpu"
     mesh = dist.init_device_mesh(kind, (dist.get_world_size(),))
-    within: set[nn.Module] = set()
-    for stack in model.modules():  # outer ones first
-        if isinstance(stack, nn.ModuleList) and stack not in within:
-            for block in stack:
-                within.update(block.modules())  # a stack in a block is cut with it
-                fully_shard(block, mesh=mesh)
+    for block in list(repeated(model)):
+        fully_shard(block, mesh=mesh)
     return fully_shard(model, mesh=mesh)
 
 

@@ -55,6 +55,23 @@ def enable_checkpointing(model: nn.Module) -> None:
         )
 
 
+def compile_blocks(model: nn.Module, **options: Any) -> None:
+    """torch.compile for what a model repeats, else for the whole: a block is compiled once for all
+    its likes, so that the first step waits for seconds instead of minutes."""
+    for part in list(repeated(model)) or [model]:
+        part.compile(**options)
+
+
+def repeated(model: nn.Module) -> Iterator[nn.Module]:
+    """The blocks of a model's stacks, the outer ones where a block has stacks of its own."""
+    within: set[nn.Module] = set()
+    for stack in model.modules():  # outer ones first
+        if isinstance(stack, nn.ModuleList) and stack not in within:
+            for block in stack:
+                within.update(block.modules())
+                yield block
+
+
 # learning rates ---------------------------------------------------------------------------------
 
 
@@ -182,11 +199,10 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 def hidden_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
     """The weights of linear layers inside stacks of blocks: what Muon is made for."""
-    for stack in model.modules():
-        if isinstance(stack, nn.ModuleList):
-            for module in stack.modules():
-                if isinstance(module, nn.Linear) and module.weight.requires_grad:
-                    yield module.weight
+    for block in repeated(model):
+        for module in block.modules():
+            if isinstance(module, nn.Linear) and module.weight.requires_grad:
+                yield module.weight
 
 
 class FloatMuon(Muon):

@@ -40,6 +40,7 @@ from vidgen_lab.training.optim import (
     Builder,
     OptimizerConfig,
     Schedule,
+    compile_blocks,
     compute_dtype,
     enable_checkpointing,
     learnt_state,
@@ -108,7 +109,7 @@ class VideoModelTrainer:
         if self.config.gradient_checkpointing:
             enable_checkpointing(model)
         if self.config.compile:
-            model.compile()
+            compile_blocks(model)
         self.task = Task(model, loss)
         self.parallel = distributed.parallel(self.task, self.device, self.config.strategy)
         if isinstance(optimizers, OptimizerConfig):
@@ -216,7 +217,7 @@ class VideoModelTrainer:
 
     def _count_flops(self, batch: Any) -> None:
         """Of one step of this process, on a micro-batch that leaves no trace."""
-        if self.config.compile or distributed.is_sharded(self.parallel):
+        if distributed.is_sharded(self.parallel):
             return  # what the counter would have to look into
 
         def once() -> None:
@@ -224,7 +225,7 @@ class VideoModelTrainer:
             torch.autograd.grad(loss, self._learning, allow_unused=True)
 
         self.model.eval()
-        with isolated_rng(0):
+        with isolated_rng(0), torch.compiler.set_stance("force_eager"):
             self._meter.count(once, self.config.accumulation, self.dtype)
         self.model.train()
 
