@@ -23,7 +23,7 @@ help:
 	@echo "make peers       run the tests that need Ray or DeepSpeed, in an environment of its own"
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed, memory and the quality of the embedded models"
-	@echo "make studies     chapter 5's experiments and the models' choices: hours, can be stopped"
+	@echo "make studies     experiments of chapters 4 and 5, the models' choices: hours, can be stopped"
 	@echo "make gpu         run the tests that need a GPU, and CogVideoX at full size"
 	@echo "make lint        check style, floors, notebooks and generated pages"
 	@echo "make clean       remove .venv and caches (runs/ stays)"
@@ -60,7 +60,7 @@ notebooks: $(STAMP)
 	@$(PY) -m tools.book_map --write
 
 # What trains for hours, and goes on where it was stopped.
-STUDIES := benchmarks/adapters.py benchmarks/model_choices.py
+STUDIES := benchmarks/short_runs.py benchmarks/adapters.py benchmarks/model_choices.py
 
 bench: $(STAMP)
 	@for script in $(filter-out $(STUDIES) benchmarks/full_size.py,$(wildcard benchmarks/*.py)); do \

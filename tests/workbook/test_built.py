@@ -24,6 +24,7 @@ CHAPTERS = {
     1: "01_first_video",
     2: "02_data_pipeline",
     3: "03_latte_from_scratch",
+    4: "04_training",
     5: "05_lora_sft",
 }
 

@@ -1,53 +1,65 @@
-"""Chapter 4's recorded runs: complete, made by these settings, and repeated by their command."""
+"""The script of chapter 4's short trainings: its records are whole, and repeated by it."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 
-from tools import built_here
-from vidgen_lab.paths import notebooks_dir
-from vidgen_lab.workbook.ch04 import corner, short_runs
-from vidgen_lab.workbook.ch04.short_runs import RUNS, recorded
-from vidgen_lab.workbook.exercises import exercises
+from benchmarks import short_runs
+from benchmarks.short_runs import PROMPTS, RUNS, encode
+from tests.workbook.test_built import built
 
 EVERY_RUN = pytest.mark.parametrize("name", RUNS)
+recorded = built(4, "n035a", rerun=False, json=json, Path=Path).recorded
 
 
 # the corner of the world
 def test_words_decide_which_clips_are_held_out():
-    known, unseen = corner.scenes(), corner.scenes(held_out=True)
-    said = [{corner.caption(s) for s in part} for part in (known, unseen)]
+    known, unseen = short_runs.scenes(), short_runs.scenes(held_out=True)
+    said = [{short_runs.words_of(s) for s in part} for part in (known, unseen)]
     assert len(known) == 36 and len(unseen) == 12 and not said[0] & said[1]
-    assert len({tuple(words.flatten().tolist()) for words in corner.worded(known)}) == 18
+    assert len({tuple(words.flatten().tolist()) for words in short_runs.worded(known)}) == 18
 
 
 def test_a_mosaic_keeps_the_place_of_everything():
-    clips = corner.filmed(corner.scenes()[:2])
-    latents = corner.encode(clips)
+    clips = short_runs.filmed(short_runs.scenes()[:2])
+    latents = encode(clips)
     assert latents.shape == (2, 3, 3, 8, 12) and abs(latents.std() - 1) < 0.3
-    assert torch.allclose(corner.encode(corner.decode(latents)), latents, atol=1e-5)
-    assert torch.allclose(corner.decode(corner.encode(clips, "pixels"), "pixels"), clips, atol=1e-5)
+    assert torch.allclose(encode(short_runs.decode(latents)), latents, atol=1e-5)
+    assert torch.allclose(short_runs.decode(encode(clips, 1), 1), clips, atol=1e-5)
 
 
 def test_true_clips_show_all_words_and_others_do_not():
-    true = [short_runs.as_clip(video) for video in corner.filmed(corner.PROMPTS)]
-    assert corner.words_found(true) == 1.0
-    assert corner.words_found(true[::-1]) < 0.8
+    true = short_runs.filmed(PROMPTS)
+    assert short_runs.words_found(true) == 1.0
+    assert short_runs.words_found(true.flip(0)) < 0.8
+
+
+def test_the_chapter_builds_the_same_corner():
+    from vidgen_lab.toyworld import Scene, render
+
+    theirs = built(4, "n116b", Scene=Scene, render=render)
+    assert theirs.prompts == PROMPTS[: short_runs.SHOWN]
+    for held_out in (False, True):
+        some = theirs.scenes(held_out)
+        assert some == short_runs.scenes(held_out)
+        clips, words = short_runs.corner(held_out=held_out)
+        latents = theirs.mosaic(theirs.filmed(some))
+        assert torch.equal(latents, clips) and torch.equal(theirs.worded(some), words)
+        assert torch.equal(theirs.as_film(latents), short_runs.decode(clips))
 
 
 # the records
 @EVERY_RUN
 def test_a_record_is_whole_and_of_these_settings(name):
-    said = json.loads(short_runs.file_of(name, "json").read_text(encoding="utf-8"))
-    assert said["run"] == json.loads(json.dumps(asdict(RUNS[name])))
-    assert name in said["command"]
     made = recorded(name)
+    assert made.run == json.loads(json.dumps(asdict(RUNS[name])))
     assert max(made.curve("loss")) == max(made.curve("held_out")) == RUNS[name].steps
-    assert len(made.clips) == short_runs.SHOWN and made.clips[0].num_frames == corner.FRAMES
+    assert len(made.clips) == short_runs.SHOWN
+    assert made.clips[0].frames.shape == (short_runs.FRAMES, short_runs.HEIGHT, short_runs.WIDTH, 3)
     assert set(made.errors) == {f"{level:g}" for level in short_runs.LEVELS}
 
 
@@ -62,7 +74,7 @@ def test_the_first_steps_of_a_record_are_repeated(name, tmp_path, capsys):
 
 
 def test_records_are_small():
-    files = list(short_runs.file_of("healthy", "json").parent.iterdir())
+    files = list(short_runs.RECORDS.iterdir())
     assert {f.suffix for f in files} == {".json", ".png"}
     assert sum(f.stat().st_size for f in files) < 1_500_000
 
@@ -90,29 +102,23 @@ def test_faults_show_where_the_chapter_says():
     assert gap["leaked validation"] < 0.3 * gap["few clips"]
 
 
-def test_an_unknown_run_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match="healthy"):
-        recorded("unheard of")
+def test_a_run_is_recorded_where_it_shall_be_and_read_back(tmp_path, monkeypatch, capsys):
+    brief = replace(RUNS["healthy"], steps=10)
+    monkeypatch.setattr(short_runs, "RUNS", {"no name": brief})
+    short_runs.main(["--folder", str(tmp_path / "a")])
+    chapter = built(4, "n035a", rerun=False, json=json, Path=Path)
+    chapter.recorded.__globals__["recordings"] = tmp_path / "a"
+    made = chapter.recorded("no name")
+    assert made.run["steps"] == 10 and list(made.curve("loss")) == [10] and len(made.clips) == 3
+    assert 0 <= made.adherence <= 1 and made.seconds > 0
+    monkeypatch.setattr(short_runs, "record", lambda *_: pytest.fail("it is there already"))
+    short_runs.main(["--folder", str(tmp_path / "a")])
 
 
-# the chapter
-def _cells(tag):
-    notebook = nbformat.read(notebooks_dir() / "04_training.ipynb", as_version=4)
-    return [c.source for c in notebook.cells if tag in c.metadata.get("tags", [])]
-
-
-def test_the_reader_builds_and_what_is_the_packages_too_is_the_same():
-    cells = [cell for cell in _cells("build-it") if not cell.startswith("import")]
-    names = [name for cell in cells for name in built_here.bare(cell)]
-    assert len(cells) >= 15 and len(set(names)) == len(names)
-    same = [cell for cell in cells if "def warmup_cosine" in cell]
-    assert len(same) == 1 and not list(built_here.differing(same, ["vidgen_lab.training.optim"]))
-
-
-def test_every_exercise_has_its_cell():
-    asked = "\n".join(_cells("exercise"))
-    assert all(f'check("{name}", answer)' in asked for name in exercises(4))
-    assert len(exercises(4)) >= 8
+def test_an_unknown_run_is_refused_with_those_there_are(capsys):
+    with pytest.raises(SystemExit):
+        short_runs.main(["unheard of"])
+    assert "healthy" in capsys.readouterr().err
 
 
 def test_training_data_of_a_leak_holds_the_held_out_clips(tmp_path):

@@ -1,1 +1,0 @@
-"""What chapter 4 needs beside its cells."""
