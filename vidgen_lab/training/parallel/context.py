@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.tensor import DTensor, Partial, Shard
 
 
 def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
@@ -30,8 +31,10 @@ def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
 
 
 def whole_sequence(x: Tensor, dim: int = 1) -> Tensor:
-    """All stretches in order; its gradient goes back to where each came from."""
-    return _Whole.apply(x, dim)
+    """All stretches in order. Every process uses the whole, and what each says about a stretch adds
+    up where that came from."""
+    mesh = dist.init_device_mesh(x.device.type, (dist.get_world_size(),))
+    return DTensor.from_local(x, mesh, [Shard(dim)]).full_tensor(grad_placements=[Partial()])
 
 
 def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -62,22 +65,6 @@ class _Swapped(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _Swapped.apply(gradient, *ctx.back), None, None
-
-
-class _Whole(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
-        ctx.dim = dim
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts, dim)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        # every process has used the whole: what each says about this stretch adds up
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return cut_sequence(gradient, ctx.dim), None
 
 
 class _Ring(torch.autograd.Function):
