@@ -22,6 +22,7 @@ from vidgen_lab.toyworld.raw import Planted
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
 from vidgen_lab.video.reader import VideoReader, read_clip
+from vidgen_lab.workbook.show import figure, photo
 
 BOX = {"kind": "box", "frame": 3, "box": [1, 2, 30, 20], "label": "cat"}
 SPAN = {"kind": "span", "start": 0, "end": 10, "label": "running"}
@@ -384,3 +385,54 @@ def test_the_manifest_rebuilds_a_clip_and_refuses_another_source(tmp_path):
     save(moving(9), tmp_path / clip.source)
     with pytest.raises(ValueError, match="not the file"):
         rebuild(clip, tmp_path, tmp_path / "x.mp4", MediaSettings())
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Opens the panel on three good clips and a blurred one."""
+    folder = tmp_path_factory.mktemp("panel")
+    for seed in (1, 2, 3):
+        save(moving(seed), folder / f"good{seed}.mp4")
+    save(blurred(moving(4)), folder / "soft.mp4")
+    filtered = built(2, "filtering").filtered
+    paths = sorted(folder.glob("*.mp4"))
+    rows = [row for path in paths for row in filtered(path, GateSettings().gates())]
+    planted = [Planted("soft.mp4", "blur", "rejected", "blurred", 0)]
+    given = {"figure": figure, "photo": photo, "videos": folder, "truth": planted}
+    panel = built(2, "histogram", "panel", **given).ThresholdPanel
+
+    def open_panel(rows=rows):
+        return panel(rows, GateSettings(), "min_edge_steepness")
+
+    return open_panel
+
+
+def test_the_panel_shows_what_is_kept_and_dropped_without_a_click(opened):
+    panel = opened()
+    assert "keeps 3 of 4" in panel._repr_mimebundle_()["text/plain"]
+    assert "precision 1.00, recall 1.00" in panel.view.value
+    assert panel.view.value.count("<img") == 2  # the histogram, and the clips
+
+
+def test_clips_that_nothing_measured_are_an_error_in_words(opened):
+    with pytest.raises(AssertionError, match="no clip was measured"):
+        opened([])
+
+
+def test_moving_the_slider_changes_the_settings_and_the_picture(opened):
+    panel = opened()
+    before = panel.view.value
+    panel.slider.value = panel.slider.max
+    assert panel.settings.min_edge_steepness == pytest.approx(panel.slider.max, abs=0.01)
+    assert panel.view.value != before and "keeps 1 of 4" in panel.summary()
+    assert panel.settings.max_bright == 0.3
+
+
+def test_another_gate_keeps_what_was_set_before(opened):
+    panel = opened()
+    panel.slider.value = panel.slider.min
+    low = panel.settings.min_edge_steepness
+    panel.menu.value = "min_side"
+    assert panel.slider.value == pytest.approx(64, abs=0.2) == panel.settings.min_side
+    panel.menu.value = "min_edge_steepness"
+    assert panel.slider.value == pytest.approx(low, abs=1e-3)
