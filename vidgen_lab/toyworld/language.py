@@ -13,50 +13,84 @@ from vidgen_lab.toyworld.world import Scene
 
 REGISTERS = ("minimal", "detailed", "artistic")
 
-SUBJECT_NOUNS = {
-    "ball": ("ball", "beach ball"),
-    "cube": ("cube", "box", "block"),
-    "star": ("star",),
-    "heart": ("heart",),
-    "ring": ("ring", "donut", "hoop"),
-    "rocket": ("rocket", "spaceship"),
-    "car": ("car", "automobile"),
-    "fish": ("fish",),
-    "dog": ("dog", "golden retriever", "retriever", "puppy"),
-    "rose": ("rose",),
-    "butterfly": ("butterfly",),
-    "hummingbird": ("hummingbird", "bird"),
-    "lighthouse": ("lighthouse",),
-    "cloud": ("cloud", "clouds"),
-    "aurora": ("aurora", "northern lights"),
-    "coffee": ("cup of coffee", "coffee", "coffee cup"),
-    "robot": ("robot", "android"),
-    "mushroom": ("mushroom", "toadstool"),
-}
-
-COLOUR_WORDS = {
-    "red": ("red", "crimson", "scarlet"),
-    "orange": ("orange", "amber"),
-    "yellow": ("yellow", "golden", "gold"),
-    "green": ("green", "emerald"),
-    "blue": ("blue", "azure"),
-    "purple": ("purple", "violet"),
-    "pink": ("pink", "magenta"),
-    "white": ("white", "ivory"),
-}
-
-MOTION_PHRASES = {
-    "left": ("moving left", "drifting to the left", "going left", "travelling from right to left"),
-    "right": (
-        "moving right", "drifting to the right", "going right", "travelling from left to right",
-    ),
-    "up": ("moving up", "rising", "floating upwards", "climbing"),
-    "down": ("moving down", "falling", "sinking downwards", "descending"),
-    "bouncing": ("bouncing", "bouncing up and down", "hopping", "jumping"),
-    "spinning": ("spinning", "rotating", "turning around itself", "twirling"),
-    "growing": ("growing", "getting bigger", "growing larger", "expanding"),
-    "orbiting": ("orbiting", "moving in a circle", "circling", "going round in circles"),
-    "in_place": ("swaying",),
+# attribute -> value -> its phrases, the plain one first.
+PHRASES = {
+    "subject": {
+        "ball": ("ball", "beach ball"),
+        "cube": ("cube", "box", "block"),
+        "star": ("star",),
+        "heart": ("heart",),
+        "ring": ("ring", "donut", "hoop"),
+        "rocket": ("rocket", "spaceship"),
+        "car": ("car", "automobile"),
+        "fish": ("fish",),
+        "dog": ("dog", "golden retriever", "retriever", "puppy"),
+        "rose": ("rose",),
+        "butterfly": ("butterfly",),
+        "hummingbird": ("hummingbird", "bird"),
+        "lighthouse": ("lighthouse",),
+        "cloud": ("cloud", "clouds"),
+        "aurora": ("aurora", "northern lights"),
+        "coffee": ("cup of coffee", "coffee", "coffee cup"),
+        "robot": ("robot", "android"),
+        "mushroom": ("mushroom", "toadstool"),
+    },
+    "colour": {
+        "red": ("red", "crimson", "scarlet"),
+        "orange": ("orange", "amber"),
+        "yellow": ("yellow", "golden", "gold"),
+        "green": ("green", "emerald"),
+        "blue": ("blue", "azure"),
+        "purple": ("purple", "violet"),
+        "pink": ("pink", "magenta"),
+        "white": ("white", "ivory"),
+    },
+    "motion": {
+        "left": (
+            "moving left", "drifting to the left", "going left", "travelling from right to left",
+        ),
+        "right": (
+            "moving right", "drifting to the right", "going right", "travelling from left to right",
+        ),
+        "up": ("moving up", "rising", "floating upwards", "climbing"),
+        "down": ("moving down", "falling", "sinking downwards", "descending"),
+        "bouncing": ("bouncing", "bouncing up and down", "hopping", "jumping"),
+        "spinning": ("spinning", "rotating", "turning around itself", "twirling"),
+        "growing": ("growing", "getting bigger", "growing larger", "expanding"),
+        "orbiting": ("orbiting", "moving in a circle", "circling", "going round in circles"),
+        "in_place": ("swaying",),
+    },
+    "background": {
+        "meadow": (
+            "in a meadow", "in a sunny meadow", "in a sunlit meadow", "through a sunlit meadow",
+            "on a green field", "among tropical flowers", "on a flower", "in a park",
+        ),
+        "desert": ("in a desert", "in the desert", "over sand dunes", "across a sandy desert"),
+        "ocean": (
+            "over the ocean", "above the sea", "over the waves", "at the ocean", "on a foggy ocean",
+        ),
+        "night_sky": (
+            "in a night sky", "in the night sky", "in a starry sky", "across the starry sky",
+            "under the stars", "in space",
+        ),
+        "mountains": (
+            "over mountain peaks", "in the mountains", "in front of snowy mountains",
+            "over the mountains",
+        ),
+        "city": ("in a city", "in the city", "above a city skyline", "in front of skyscrapers"),
+        "forest": ("in a forest", "in the woods", "among fir trees", "in a magical forest"),
+        "snow": (
+            "in the snow", "in a snowy landscape", "on a snowy winter day", "over snowy fields",
+        ),
+    },
+    "style": {
+        "cartoon": ("cartoon", "flat cartoon style", "colourful cartoon"),
+        "vintage": (
+            "black and white", "vintage film", "black-and-white vintage film", "old silent film",
+        ),
+        "neon": ("neon", "glowing neon style", "at night", "neon night", "glowing"),
+        "papercut": ("paper cut-out", "paper collage", "cut-out paper style", "papercut"),
+    },
 }  # fmt: skip
 
 # What only some subjects do, in the words people use for it.
@@ -93,37 +127,6 @@ SPECIAL_MOTIONS = {
     ("coffee", "in_place"): ("being poured", "pouring", "being filled"),
     ("robot", "right"): ("walking", "walking right", "marching right"),
     ("robot", "left"): ("walking left", "marching left"),
-}  # fmt: skip
-
-BACKGROUND_PHRASES = {
-    "meadow": (
-        "in a meadow", "in a sunny meadow", "in a sunlit meadow", "through a sunlit meadow",
-        "on a green field", "among tropical flowers", "on a flower", "in a park",
-    ),
-    "desert": ("in a desert", "in the desert", "over sand dunes", "across a sandy desert"),
-    "ocean": (
-        "over the ocean", "above the sea", "over the waves", "at the ocean", "on a foggy ocean",
-    ),
-    "night_sky": (
-        "in a night sky", "in the night sky", "in a starry sky", "across the starry sky",
-        "under the stars", "in space",
-    ),
-    "mountains": (
-        "over mountain peaks", "in the mountains", "in front of snowy mountains",
-        "over the mountains",
-    ),
-    "city": ("in a city", "in the city", "above a city skyline", "in front of skyscrapers"),
-    "forest": ("in a forest", "in the woods", "among fir trees", "in a magical forest"),
-    "snow": ("in the snow", "in a snowy landscape", "on a snowy winter day", "over snowy fields"),
-}  # fmt: skip
-
-STYLE_PHRASES = {
-    "cartoon": ("cartoon", "flat cartoon style", "colourful cartoon"),
-    "vintage": (
-        "black and white", "vintage film", "black-and-white vintage film", "old silent film",
-    ),
-    "neon": ("neon", "glowing neon style", "at night", "neon night", "glowing"),
-    "papercut": ("paper cut-out", "paper collage", "cut-out paper style", "papercut"),
 }  # fmt: skip
 
 QUALITIES = (
@@ -192,13 +195,7 @@ VERBS = """
 
 def motion_phrases(subject: str, motion: str) -> tuple[str, ...]:
     """Every way to say that `subject` does `motion`; its own verbs first."""
-    return SPECIAL_MOTIONS.get((subject, motion), ()) + MOTION_PHRASES[motion]
-
-
-def motion_words() -> list[str]:
-    """The words of every motion that some subject of the world does."""
-    groups = [*MOTION_PHRASES.values(), *SPECIAL_MOTIONS.values()]
-    return [phrase for group in groups for phrase in group]
+    return SPECIAL_MOTIONS.get((subject, motion), ()) + PHRASES["motion"][motion]
 
 
 def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float = 0.0) -> str:
@@ -215,16 +212,16 @@ def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float =
         return options[0] if rng.random() < first else str(rng.choice(options))
 
     plain = {"minimal": 0.6, "detailed": 0.4, "artistic": 0.2}[register]
-    noun = pick(SUBJECT_NOUNS[scene.subject], 0.7)
+    noun = pick(PHRASES["subject"][scene.subject], 0.7)
     motion = pick(motion_phrases(scene.subject, scene.motion), 0.4)
-    place = pick(BACKGROUND_PHRASES[scene.background], plain)
-    colour = "" if scene.style == "vintage" else pick(COLOUR_WORDS[scene.colour], 0.75)
+    place = pick(PHRASES["background"][scene.background], plain)
+    colour = "" if scene.style == "vintage" else pick(PHRASES["colour"][scene.colour], 0.75)
     colour, motion, place = (
         part if rng.random() >= drop else "" for part in (colour, motion, place)
     )
     if noun == "golden retriever":  # the breed names its colour
         noun, colour = (noun, "") if colour and scene.colour == "yellow" else ("retriever", colour)
-    style = pick(STYLE_PHRASES[scene.style], 0.3)
+    style = pick(PHRASES["style"][scene.style], 0.3)
     named = scene.style != "cartoon" or rng.random() < 0.3
 
     mood = pick(MOODS) if register == "artistic" else ""
@@ -242,18 +239,24 @@ def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float =
     return _join(phrase, ", " + ", ".join(extras))
 
 
-def vocabulary() -> list[str]:
-    """Every word (lower case, punctuation apart) that captions or the parser know, sorted."""
-    tables = [SUBJECT_NOUNS, COLOUR_WORDS, MOTION_PHRASES, SPECIAL_MOTIONS, BACKGROUND_PHRASES]
-    tables += [STYLE_PHRASES, *EXTRA_WORDS.values()]
-    texts = [phrase for table in tables for group in table.values() for phrase in group]
-    texts += [*QUALITIES, *MOODS, *OPENINGS, FILLERS]
-    return sorted({word for text in texts for word in split_words(text)})
+def naming_words() -> set[str]:
+    """The words (lower case, punctuation apart) of all that names an attribute."""
+    tables = [*PHRASES.values(), SPECIAL_MOTIONS, *EXTRA_WORDS.values()]
+    phrases = [phrase for table in tables for group in table.values() for phrase in group]
+    return set(split_words(" ".join(phrases)))
 
 
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every word that captions or the parser know, sorted."""
+    others = split_words(" ".join([*QUALITIES, *MOODS, *OPENINGS, FILLERS]))
+    return tuple(sorted(naming_words().union(others)))
+
+
+@cache
 def plurals() -> dict[str, str]:
     """Several of a subject -> one of it; "stars" are left alone, they are a place."""
-    nouns = {n for group in SUBJECT_NOUNS.values() for n in group if " " not in n} - {"star"}
+    nouns = {n for group in PHRASES["subject"].values() for n in group if " " not in n} - {"star"}
     found = {noun + ("es" if noun.endswith(("x", "sh")) else "s"): noun for noun in nouns}
     found |= {noun[:-1] + "ies": noun for noun in nouns if noun.endswith("y")}
     return {plural: noun for plural, noun in found.items() if plural not in nouns}

@@ -4,23 +4,20 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
+from itertools import groupby
 
 from vidgen_lab.toyworld.language import (
-    BACKGROUND_PHRASES,
-    COLOUR_WORDS,
     EXTRA_WORDS,
     FILLERS,
     MOODS,
-    MOTION_PHRASES,
     OPENINGS,
     OTHER_WORDS,
+    PHRASES,
     QUALITIES,
     SPECIAL_MOTIONS,
-    STYLE_PHRASES,
-    SUBJECT_NOUNS,
     motion_phrases,
-    motion_words,
+    naming_words,
     plurals,
     reworded,
     split_words,
@@ -42,7 +39,7 @@ _PREPOSITION = (
 _NO_COLOUR = re.compile(r"black (- )?and (- )?white")  # names a style
 _ADJECTIVES = ("snowy", "winter")  # of a place only where no place is named: "snowy mountains"
 # What is a subject where nothing else is one: "a flower", and "three yellow stars".
-_COLOURS = "|".join(word for group in COLOUR_WORDS.values() for word in group)
+_COLOURS = "|".join(word for group in PHRASES["colour"].values() for word in group)
 _OTHER_SUBJECT = re.compile(
     rf"(?<!\w)(?:(?P<rose>flower)|(?P<coffee>cup)|(?:{_COLOURS}|{_NUMBER}) (?P<star>stars))(?!\w)"
 )
@@ -54,7 +51,19 @@ _PLAIN = """
     but or by near under above behind beside between among from through across around along me
     toward towards past old style getting cup
 """
+# All words of every motion, background and style but the motions of single subjects.
+_TABLES: dict[str, Table] = {
+    name: {key: phrases + extra.get(key, ()) for key, phrases in PHRASES[name].items()}
+    for name, extra in EXTRA_WORDS.items()
+}
 _WAYS = {"left", "right", "up", "down"}
+_TOLD = [*PHRASES["motion"].items(), *((m, told) for (_, m), told in SPECIAL_MOTIONS.items())]
+_MOTIONS = [phrase for _, phrases in _TOLD for phrase in phrases]  # of whatever subject
+_GOING = {phrase.split()[0] for way, phrases in _TOLD if way in _WAYS for phrase in phrases}
+_VERBS = "|".join({phrase.split()[0] for phrase in _MOTIONS})
+# What else a colour may belong to.
+_NOUNS = [*EXTRA_WORDS["background"].values(), *PHRASES["subject"].values(), ("sky",)]
+_OTHER_NOUNS = "|".join({noun for nouns in _NOUNS for noun in nouns} - {*_ADJECTIVES})
 _SUGGESTIONS = 20  # unknown words that are compared with the known ones, which takes time
 
 
@@ -81,7 +90,7 @@ def parse_prompt(text: str) -> dict[str, str]:
     "background": "desert"}. What the text leaves open is absent; so is what it denies, and a colour
     in a black-and-white scene.
     """
-    return _read(text)[0]
+    return read_prompt(text).named
 
 
 def unknown_words(text: str) -> dict[str, str | None]:
@@ -103,22 +112,14 @@ def _meant(word: str) -> str | None:
 
 @cache
 def _telling() -> dict[str, None]:
-    """The words of phrases that name an attribute, without those that any sentence may hold."""
-    tables = (SUBJECT_NOUNS, COLOUR_WORDS, MOTION_PHRASES, SPECIAL_MOTIONS, BACKGROUND_PHRASES)
-    tables += (STYLE_PHRASES, *EXTRA_WORDS.values())
-    phrases = [phrase for table in tables for group in table.values() for phrase in group]
-    words = {word for phrase in phrases for word in split_words(phrase) if word.isalpha()}
-    return dict.fromkeys(sorted(words - {*_PLAIN.split(), *FILLERS.split()}))
+    """The words that name an attribute, without those that any sentence may hold."""
+    words = naming_words().difference(_PLAIN.split(), FILLERS.split())
+    return dict.fromkeys(sorted(word for word in words if word.isalpha()))
 
 
 def read_prompt(text: str) -> Reading:
     """Everything of `parse_prompt`, and what it leaves out."""
-    return Reading(*_read(text), unknown_words(text))
-
-
-def _read(text: str) -> tuple[dict[str, str], list[str]]:
-    """What a sentence names, and what no attribute holds."""
-    words = split_words(text)
+    words, ignored = split_words(text), unknown_words(text)
     whole = re.sub(r"(?<!\w)\w+n ['’] t(?!\w)", "not", " ".join(words))  # doesn't, can't
     unjudged = [f"negation ({' '.join(m.group().split())})" for m in _NEGATED.finditer(whole)]
     numbers = re.findall(rf"(?<!\w)(?:{_NUMBER})(?!\w)", whole)
@@ -126,24 +127,24 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
     text = " ".join(split_words(reworded(_NEGATED.sub(" ", whole))))
     text = re.sub(r"(?<!\w)(the )?left to (the )?right(?!\w)", "right", text)
     text = re.sub(r"(?<!\w)(the )?right to (the )?left(?!\w)", "left", text)
-    subjects = _find(text, SUBJECT_NOUNS)
+    subjects = _find(text, PHRASES["subject"])
     if not subjects and (other := _OTHER_SUBJECT.search(text)):
         subjects = [(*other.span(other.lastgroup), other.lastgroup)]
     if not subjects:
-        return {}, unjudged
-    subject = subjects[0]
-    others = dict.fromkeys(key for *_, key in subjects if key != subject[2])
+        return Reading({}, unjudged, ignored)
+    start, stop, subject = subjects[0]
+    others = dict.fromkeys(key for *_, key in subjects if key != subject)
     unjudged += [f"second subject ({key})" for key in others]
     # "a star" is a subject, "under the stars" a place, so the subject's own word is left out.
-    outside = text[: subject[0]] + " " * (subject[1] - subject[0]) + text[subject[1] :]
-    motion = _motion(text, subject[2])
-    if not motion and (verb := _first(text, {p: (p,) for p in (*motion_words(), *_going())})):
-        knows = verb in _going() and not _WAYS.isdisjoint(LEGAL_MOTIONS[subject[2]])
-        why = "which way?" if knows else f"a {subject[2]} does not do that here"
+    outside = text[:start] + " " * (stop - start) + text[stop:]
+    motion = _motion(text, subject)
+    if not motion and (verb := _first(text, {said: (said,) for said in (*_MOTIONS, *_GOING)})):
+        knows = verb in _GOING and not _WAYS.isdisjoint(LEGAL_MOTIONS[subject])
+        why = "which way?" if knows else f"a {subject} does not do that here"
         unjudged.append(f"motion ({verb}: {why})")
     found = {
-        "subject": subject[2],
-        "colour": _colour(_NO_COLOUR.sub(lambda m: " " * len(m.group()), text), subject),
+        "subject": subject,
+        "colour": _colour(_NO_COLOUR.sub(lambda m: " " * len(m.group()), text), subjects[0]),
         "motion": motion,
         "background": _background(outside),
         "style": _style(outside),
@@ -152,46 +153,37 @@ def _read(text: str) -> tuple[dict[str, str], list[str]]:
         unjudged.append(f"no meaning here ({', '.join(left)})")
     if found["style"] == "vintage" and found["colour"]:
         unjudged.append(f"colour ({found.pop('colour')}: black and white shows none)")
-    return {name: value for name, value in found.items() if value}, unjudged
+    return Reading({name: value for name, value in found.items() if value}, unjudged, ignored)
 
 
 def _unused(text: str, found: Mapping[str, str | None]) -> list[str]:
     """Words of `text` that the world knows and that name nothing where they stand: the black of a
     black dog, the second of two places. A colour may be another thing's, a second subject is told
     by itself."""
-    used = {*COLOUR_WORDS.values(), QUALITIES, MOODS, OPENINGS, SUBJECT_NOUNS[found["subject"]]}
-    used |= {tuple(n for n in nouns if " " not in n) for nouns in SUBJECT_NOUNS.values()}
-    used |= {table[key] for name, table in _tables().items() if (key := found[name])}
-    if motion := found["motion"]:
-        used.add(motion_phrases(found["subject"], motion))
-        used.add((motion, *_going()) if motion in _WAYS else ())
-    else:
-        used.add((*motion_words(), *_going()))
-    words = {word for phrases in used for phrase in phrases for word in split_words(phrase)}
+    subject, motion = found["subject"], found["motion"]
+    used = [*QUALITIES, *MOODS, *OPENINGS, *PHRASES["subject"][subject]]
+    used += [word for words in PHRASES["colour"].values() for word in words]
+    used += [noun for nouns in PHRASES["subject"].values() for noun in nouns if " " not in noun]
+    used += [word for name, table in _TABLES.items() for word in table.get(found[name], ())]
+    used += motion_phrases(subject, motion) if motion else _MOTIONS
+    used += (motion, *_GOING) if motion in _WAYS else ()
+    words = set(split_words(" ".join(used)))
     return [w for w in dict.fromkeys(split_words(text)) if w in _telling() and w not in words]
 
 
 def word_list() -> str:
     """The world's words by attribute, for people; what the shipped models never saw is marked."""
     reserved = dict.fromkeys(RESERVED_SUBJECTS + RESERVED_STYLES, "  (kept for chapter 5)")
-    tables: dict[str, Table] = {
-        "Subjects": SUBJECT_NOUNS,
-        "Colours": COLOUR_WORDS,
-        "Motions": MOTION_PHRASES,
-        "Backgrounds": BACKGROUND_PHRASES,
-        "Styles": STYLE_PHRASES,
-    }
-    special: dict[str, dict[str, None]] = {}
-    for (subject, _), phrases in SPECIAL_MOTIONS.items():
-        special.setdefault(subject, {}).update(dict.fromkeys(phrases))
     lines = []
-    for title, table in tables.items():
-        lines.append(title)
+    for attribute, table in PHRASES.items():
+        lines.append(f"{attribute.capitalize()}s")
         for key, phrases in table.items():
             note = reserved.get(key, "")
             lines.append(f"  {key.replace('_', ' '):<12} {', '.join(phrases)}{note}")
     lines.append("Motions of some subjects")
-    lines += [f"  {subject:<12} {', '.join(phrases)}" for subject, phrases in special.items()]
+    for subject, told in groupby(SPECIAL_MOTIONS.items(), lambda told: told[0][0]):
+        phrases = ", ".join(phrase for _, phrases in told for phrase in phrases)
+        lines.append(f"  {subject:<12} {phrases}")
     other = ", ".join(f"{said} ({word})" for said, word in OTHER_WORDS.items())
     lines += ["Also read", f"  verbs in other forms (bounces, bounce), plurals, {other}"]
     return "\n".join(lines)
@@ -200,13 +192,13 @@ def word_list() -> str:
 def _colour(text: str, subject: Hit) -> str | None:
     """The colour that belongs to the subject: "a red ball", "a ball, deep red", but not that of
     "a ball near a red flower" or "a red desert with a ball"."""
-    nouns = rf"(?<!\w)({_PREPOSITION}|{_other_nouns()})(?!\w)"
-    colours = _find(text, COLOUR_WORDS)
+    nouns = rf"(?<!\w)({_PREPOSITION}|{_OTHER_NOUNS})(?!\w)"
+    colours = _find(text, PHRASES["colour"])
     before = [hit for hit in colours if hit[0] <= subject[0]]
     if before and not re.search(nouns, text[before[-1][1] : subject[0]]):
         return before[-1][2]
     own = "|cup" if subject[2] == "coffee" else ""  # "coffee poured into a red cup"
-    ends = rf"\s*($|[,.;:!?]|(and|up|down|{_PREPOSITION}|{_verbs()}{own})(?!\w))"
+    ends = rf"\s*($|[,.;:!?]|(and|up|down|{_PREPOSITION}|{_VERBS}{own})(?!\w))"
     for start, stop, colour in colours:
         after = text[stop:]
         if start >= subject[1] and (
@@ -217,52 +209,21 @@ def _colour(text: str, subject: Hit) -> str | None:
     return None
 
 
-@cache
-def _other_nouns() -> str:
-    """What else a colour may belong to, as a pattern."""
-    words = {w for group in EXTRA_WORDS["background"].values() for w in group}
-    words |= {noun for group in SUBJECT_NOUNS.values() for noun in group}
-    return "|".join(sorted((words | {"sky"}) - set(_ADJECTIVES), key=len, reverse=True))
-
-
-@cache
-def _verbs() -> str:
-    return "|".join(sorted({phrase.split()[0] for phrase in motion_words()}))
-
-
-@cache
-def _tables() -> dict[str, Table]:
-    """All words of every motion, background and style but the motions of single subjects."""
-    phrases = {"motion": MOTION_PHRASES, "background": BACKGROUND_PHRASES, "style": STYLE_PHRASES}
-    return {
-        name: {key: table[key] + EXTRA_WORDS[name].get(key, ()) for key in table}
-        for name, table in phrases.items()
-    }
-
-
-@cache
-def _going() -> tuple[str, ...]:
-    """The verbs of all ways across the picture."""
-    ways = [table for (_, motion), table in SPECIAL_MOTIONS.items() if motion in _WAYS]
-    ways += [MOTION_PHRASES[motion] for motion in _WAYS]
-    return tuple({phrase.split()[0] for phrases in ways for phrase in phrases})
-
-
 def _background(text: str) -> str | None:
     """A phrase or a noun before a mere adjective: "over snowy mountains" are mountains."""
-    words = _tables()["background"]
+    words = _TABLES["background"]
     places = {key: tuple(w for w in words[key] if w not in _ADJECTIVES) for key in words}
     return _first(text, places) or _first(text, words)
 
 
 def _style(text: str) -> str | None:
-    return _first(re.sub(r"\b(starry night|night sky)\b", " ", text), _tables()["style"])
+    return _first(re.sub(r"\b(starry night|night sky)\b", " ", text), _TABLES["style"])
 
 
 def _motion(text: str, subject: str) -> str | None:
     """The first motion that is told in full; or the way told by itself; or, for a car that is
     "driving" and nothing else, where it drives in this world."""
-    words = _tables()["motion"]
+    words = _TABLES["motion"]
     legal = {m: motion_phrases(subject, m) + words[m] for m in LEGAL_MOTIONS[subject]}
     bare = [p for p in SPECIAL_MOTIONS.get((subject, "right"), ()) if "right" not in p]
     told = {m: tuple(p for p in phrases if p not in bare) for m, phrases in legal.items()}
@@ -270,19 +231,14 @@ def _motion(text: str, subject: str) -> str | None:
     return _first(text, told) or _first(text, ways) or _first(text, legal)
 
 
-def _find(text: str, table: Table) -> list[Hit]:
-    """Every phrase of `table` in `text`, longest first at one place, no overlaps."""
-    pattern, keys = _search(tuple(table.items()))
-    return [(*m.span(), keys[m.group()]) for m in pattern.finditer(text)]
-
-
 def _first(text: str, table: Table) -> str | None:
     """The key of the first phrase of `table` in `text`."""
     return next((key for *_, key in _find(text, table)), None)
 
 
-@lru_cache(maxsize=128)
-def _search(table: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], Table]:
-    keys = {" ".join(split_words(phrase)): key for key, group in table for phrase in group}
+def _find(text: str, table: Table) -> list[Hit]:
+    """Every phrase of `table` in `text`, longest first at one place, no overlaps."""
+    keys = {said.replace("-", " - "): key for key in table for said in table[key]}  # as split
     phrases = sorted(map(re.escape, keys), key=len, reverse=True)
-    return re.compile(rf"(?<!\w)(?:{'|'.join(phrases) or '(?!)'})(?!\w)"), keys
+    pattern = rf"(?<!\w)(?:{'|'.join(phrases) or '(?!)'})(?!\w)"
+    return [(*m.span(), keys[m.group()]) for m in re.finditer(pattern, text)]
