@@ -7,9 +7,7 @@ from tests.finetuning.clips import CAPTIONS, write_clips
 from tests.tiny_models import MAX_TEXT_TOKENS
 from vidgen_lab.finetuning.dataset import DataConfig, read_training_clips
 from vidgen_lab.finetuning.encoding import (
-    KnownTexts,
     LatentDataset,
-    TextCache,
     encode_clips,
     encode_texts,
 )
@@ -32,9 +30,9 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory, model, clips):
     folder = tmp_path_factory.mktemp("cache")
-    texts, ids = encode_texts(model, folder / "texts", TEXTS, MAX_TEXT_TOKENS)
+    texts = encode_texts(model, folder / "texts", TEXTS, MAX_TEXT_TOKENS)
     latents = encode_clips(model, folder / "latents", clips, with_images=True)
-    return texts, ids, latents
+    return texts, latents
 
 
 @torch.no_grad()
@@ -44,8 +42,8 @@ def test_texts_are_what_the_pipeline_would_encode(folders, cache):
     theirs, empty = pipe.encode_prompt(CAPTIONS[0], "", max_sequence_length=MAX_TEXT_TOKENS)
     assert torch.equal(cache[0].load(CAPTIONS[0]), theirs[0])
     assert torch.equal(cache[0].load(""), empty[0])
-    with pytest.raises(KeyError, match="not encoded yet"):
-        TextCache(cache[0].folder, MAX_TEXT_TOKENS).load(CAPTIONS[0])
+    with pytest.raises(KeyError, match="a star"):
+        cache[0].load("a star")
 
 
 def test_texts_are_encoded_once_and_torn_files_again(model, cache, monkeypatch):
@@ -59,7 +57,7 @@ def test_texts_are_encoded_once_and_torn_files_again(model, cache, monkeypatch):
         return forward(self, ids, *args, **kwargs)
 
     monkeypatch.setattr(T5EncoderModel, "forward", counted)
-    texts, _ = encode_texts(model, cache[0].folder, TEXTS, MAX_TEXT_TOKENS)
+    texts = encode_texts(model, cache[0].folder, TEXTS, MAX_TEXT_TOKENS)
     assert calls == []
     next(texts.folder.glob("*.safetensors")).write_bytes(b"torn")
     encode_texts(model, texts.folder, [*TEXTS, "a star"], MAX_TEXT_TOKENS)
@@ -83,16 +81,16 @@ def test_a_pipeline_without_t5_makes_the_same_clip(folders, tmp_path):
 
     pipe = CogVideoXPipeline.from_pretrained(folders["5b"])
     with_t5 = clip(pipe, CAPTIONS[0])
-    texts, ids = encode_texts(folders["5b"], tmp_path, TEXTS, MAX_TEXT_TOKENS)
-    pipe.text_encoder = KnownTexts(texts, ids)
-    assert set(pipe.text_encoder.known.values()) == set(TEXTS)  # names, and no tensor kept
+    texts = encode_texts(folders["5b"], tmp_path, TEXTS, MAX_TEXT_TOKENS)
+    pipe.text_encoder = texts
+    assert set(texts.ids) == set(TEXTS) and not texts.state_dict()  # no embedding is kept
     assert (clip(pipe, CAPTIONS[0]) == with_t5).all()
     with pytest.raises(KeyError, match="was not encoded before the training"):
         clip(pipe, "a star")
 
 
 def test_an_item_is_what_a_step_needs(model, clips, cache):
-    texts, _, latents = cache
+    texts, latents = cache
     spec = CogVideoXSpec.from_folder(model)
     items = LatentDataset(clips, latents, texts, spec)
     item = items[2]
@@ -108,7 +106,7 @@ def test_an_item_is_what_a_step_needs(model, clips, cache):
 
 
 def test_captions_are_left_out_as_often_as_said(model, clips, cache):
-    texts, _, latents = cache
+    texts, latents = cache
     items = LatentDataset(clips, latents, texts, CogVideoXSpec.from_folder(model), 0.3)
     torch.manual_seed(0)
     empty = [torch.equal(items[0]["text"], texts.load("")) for _ in range(200)]
@@ -116,7 +114,7 @@ def test_captions_are_left_out_as_often_as_said(model, clips, cache):
 
 
 def test_every_second_item_is_of_the_prior(model, clips, cache):
-    texts, _, latents = cache
+    texts, latents = cache
     spec = CogVideoXSpec.from_folder(model)
     items = LatentDataset(clips[:3], latents, texts, spec, 0.0, clips[3:])
     found = [items[n]["id"] for n in range(len(items))]

@@ -22,7 +22,6 @@ from vidgen_lab.files import write_files
 from vidgen_lab.finetuning.dataset import TrainingClip
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.loading import dtype_keyword
-from vidgen_lab.generation.request import count_tokens
 from vidgen_lab.journal import key_of
 from vidgen_lab.progress import Progress, quiet_loading
 from vidgen_lab.training import distributed
@@ -30,105 +29,57 @@ from vidgen_lab.training.data.clip_encoding import raw_bytes
 from vidgen_lab.training.data.latent_cache import LatentCache
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, T5EncoderModel
+    from transformers import T5EncoderModel
 
 TILED_FROM = 2**22  # values of a clip in time, height and width: beyond, it is encoded in tiles
 AT_ONCE = 8  # texts
 _RECIPE = 1  # raise it when the same text and encoder would give other numbers than before
 
 
-class TextCache:
+class TextCache(nn.Module):
     """What a text encoder says of texts, one KEY.safetensors each in `folder`.
 
     The key is a hash of the text's token ids and of the encoder's weights, so another encoder or a
-    changed text is simply not there yet. Holds no model: loading works in any process.
+    changed text is simply not there yet. Holds no model, and loads in any process: a pipeline that
+    has it in the place of its text encoder, and with it the one function that generates, runs
+    without T5 in memory. ids: the tokens [L] of each text.
     """
 
-    def __init__(self, folder: str | Path, max_tokens: int) -> None:
-        self.folder, self.max_tokens = Path(folder), max_tokens
-        self._keys: dict[str, str] = {}
+    device = torch.device("cpu")
 
-    def encode(
-        self,
-        texts: Iterable[str],
-        tokenizer: "PreTrainedTokenizerBase",
-        encoder: "T5EncoderModel",
-    ) -> dict[str, torch.Tensor]:
-        """Encode what is missing; returns the token ids [L] of every text.
-
-        The numbers are those of `CogVideoXPipeline.encode_prompt`. Raises ValueError naming the
-        texts that the model would not read to their end.
-        """
-        texts = list(dict.fromkeys(texts))
-        long = [text for text in texts if count_tokens(tokenizer, text) > self.max_tokens]
-        if long:
-            raise ValueError(
-                f"{len(long)} texts have more than the {self.max_tokens} tokens that this model "
-                f"reads; shorten them, {long[0][:60]!r} first"
-            )
+    def __init__(self, folder: Path, encoder: "T5EncoderModel", ids: Mapping[str, torch.Tensor]):
+        super().__init__()
+        self.folder, self.ids, self.dtype = folder, ids, encoder.dtype
         digest = hashlib.sha256(str(encoder.dtype).encode())
         for name, weight in sorted(encoder.state_dict().items()):
             digest.update(f"{name} {list(weight.shape)}".encode())
             digest.update(raw_bytes(weight))
-        identity = digest.hexdigest()[:32]
-        padded = {"padding": "max_length", "max_length": self.max_tokens, "return_tensors": "pt"}
-        ids = {text: tokenizer(text, **padded).input_ids[0] for text in texts}
-        self._keys |= {
-            text: key_of(_RECIPE, identity, self.max_tokens, one.tolist())
-            for text, one in ids.items()
-        }
-        missing = [text for text in texts if self._load(text) is None]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with Progress(len(missing), "texts", "text", disable=not missing) as bar:
-            for start in range(0, len(missing), AT_ONCE):
-                group = missing[start : start + AT_ONCE]
-                stacked = torch.stack([ids[text] for text in group]).to(encoder.device)
-                with torch.no_grad():
-                    said = encoder(stacked)[0].cpu()  # [B, L, D]
-                for text, one in zip(group, said, strict=True):
-                    write_files({self._path(text): save({"text": one.clone()})})
-                bar.update(len(group))
-        return ids
+        self.encoder_id = digest.hexdigest()[:32]
 
     def load(self, text: str) -> torch.Tensor:
         """[L, D], in the encoder's precision. KeyError for a text that was not encoded."""
-        if (found := self._load(text)) is None:
-            raise KeyError(f"not encoded yet: {text!r}")
-        return found
-
-    def _load(self, text: str) -> torch.Tensor | None:
-        if text not in self._keys:
-            return None
-        try:
-            return load_file(self._path(text))["text"]
-        except (FileNotFoundError, SafetensorError):
-            return None  # a torn file is made anew
-
-    def _path(self, text: str) -> Path:
-        return self.folder / f"{self._keys[text]}.safetensors"
-
-
-class KnownTexts(nn.Module):
-    """Stands where a pipeline has its text encoder, and knows the texts that were encoded.
-
-    So the pipeline, and with it the one function that generates, runs without T5 in memory, and
-    holds no text that it is not asked for. Raises KeyError for any other. ids: by text, from
-    `TextCache.encode`.
-    """
-
-    def __init__(self, cache: TextCache, ids: Mapping[str, torch.Tensor]) -> None:
-        super().__init__()
-        self.cache, self.known = cache, {tuple(one.tolist()): text for text, one in ids.items()}
-        one = cache.load(next(iter(ids)))
-        self.dtype, self.device = one.dtype, one.device
+        return self(self.ids[text][None])[0][0]
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor]:
-        """ids: [B, L] -> ([B, L, D],)."""
+        """ids: [B, L] -> ([B, L, D],). KeyError for a text that was not encoded."""
         try:
-            said = [self.cache.load(self.known[tuple(one.tolist())]) for one in ids]
-        except KeyError:
+            said = [load_file(self.path(one))["text"] for one in ids]
+        except (FileNotFoundError, SafetensorError):  # a torn file is made anew
             raise KeyError("this text was not encoded before the training") from None
         return (torch.stack(said).to(ids.device),)
+
+    def path(self, ids: torch.Tensor) -> Path:
+        """Where the text of these tokens [L] lies."""
+        key = key_of(_RECIPE, self.encoder_id, len(ids), ids.tolist())
+        return self.folder / f"{key}.safetensors"
+
+    def lacks(self, text: str) -> bool:
+        """Whether a text is still to be encoded."""
+        try:
+            self.load(text)
+        except KeyError:
+            return True
+        return False
 
 
 class LatentDataset(Dataset):
@@ -153,9 +104,9 @@ class LatentDataset(Dataset):
         self.clips = [each[n % len(each)] for n in range(max(map(len, both))) for each in both]
         self.latents, self.texts, self.spec = latents, texts, spec
         self.caption_dropout = caption_dropout
-        self._keys = {clip.span: latents.key(clip.span) for clip in self.clips}
-        if spec.image_to_video:
-            self._keys |= {clip.image: latents.key(clip.image) for clip in self.clips}
+        seen = [clip.span for clip in self.clips]
+        seen += [clip.image for clip in self.clips if spec.image_to_video]
+        self._keys = {span: latents.key(span) for span in seen}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -176,6 +127,7 @@ class LatentDataset(Dataset):
         return item
 
 
+@torch.no_grad()
 def encode_texts(
     model: Path,
     folder: Path,
@@ -183,20 +135,38 @@ def encode_texts(
     max_tokens: int,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> tuple[TextCache, dict[str, torch.Tensor]]:
-    """Load a pipeline's text encoder, encode, and free it; returns the cache and the token ids."""
+) -> TextCache:
+    """Load a pipeline's text encoder, encode what is missing, and free it.
+
+    The numbers are those of `CogVideoXPipeline.encode_prompt`. Raises ValueError naming the texts
+    that the model would not read to their end.
+    """
     from transformers import AutoTokenizer, T5EncoderModel
 
-    cache = TextCache(folder, max_tokens)
     tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
+    how = {"padding": "max_length", "max_length": max_tokens, "return_tensors": "pt"}
+    ids = {text: tokenizer(text, verbose=False, **how).input_ids[0] for text in texts}
+    if long := [text for text, one in ids.items() if len(one) > max_tokens]:
+        raise ValueError(
+            f"{len(long)} texts have more than the {max_tokens} tokens that this model reads; "
+            f"shorten them, {long[0][:60]!r} first"
+        )
     with quiet_loading(model):
         encoder = T5EncoderModel.from_pretrained(model / "text_encoder", dtype=dtype)
-    encoder.to(device).eval().requires_grad_(False)
-    for part in _shares(list(dict.fromkeys(texts))):
-        ids = cache.encode(part, tokenizer, encoder)
+    encoder.to(device).eval()
+    cache = TextCache(folder, encoder, ids)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in _shares(list(ids)):
+        missing = [ids[text] for text in part if cache.lacks(text)]
+        with Progress(len(missing), "texts", "text", disable=not missing) as bar:
+            for start in range(0, len(missing), AT_ONCE):
+                group = torch.stack(missing[start : start + AT_ONCE])
+                for one, said in zip(group, encoder(group.to(device))[0].cpu(), strict=True):
+                    write_files({cache.path(one): save({"text": said.clone()})})  # [L, D]
+                bar.update(len(group))
     del encoder
     clear_device_cache(garbage_collection=True)
-    return cache, ids
+    return cache
 
 
 def encode_clips(
@@ -215,7 +185,7 @@ def encode_clips(
     from diffusers import AutoencoderKLCogVideoX
 
     vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **{dtype_keyword(): dtype})
-    vae.to(device).eval().requires_grad_(False)
+    vae.to(device).eval()
     vae.enable_slicing()
     if max(math.prod(clip.span.shape) for clip in clips) >= TILED_FROM:
         vae.enable_tiling()

@@ -18,12 +18,7 @@ from torch.utils.data import DataLoader
 
 from vidgen_lab.finetuning.config import FinetuneConfig
 from vidgen_lab.finetuning.dataset import TrainingClip, read_training_clips, table_of
-from vidgen_lab.finetuning.encoding import (
-    KnownTexts,
-    LatentDataset,
-    encode_clips,
-    encode_texts,
-)
+from vidgen_lab.finetuning.encoding import LatentDataset, encode_clips, encode_texts
 from vidgen_lab.finetuning.export import (
     SelfCheck,
     check_pipeline_folder,
@@ -153,7 +148,7 @@ class CogVideoTrainer:
         everything = [*self.clips, *self.held_out, *self.prior]
         prompts = config.samples.prompts
         texts = ["", *prompts, *(clip.caption for clip in everything)]
-        self.texts, self._ids = encode_texts(
+        self.texts = encode_texts(
             self.model, cache / "texts", texts, self.spec.text_tokens, device, dtype
         )
         self.latents = encode_clips(
@@ -275,7 +270,7 @@ class CogVideoTrainer:
         vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae", **dtype)
         pipe = getattr(diffusers, self.spec.pipeline_name)(
             tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
-            text_encoder=KnownTexts(self.texts, self._ids),
+            text_encoder=self.texts,
             vae=vae.to(where).eval(),
             transformer=model,
             scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
