@@ -8,7 +8,6 @@ from vidgen_lab.generation.request import (
     GenerationRequest,
     ModelLimits,
     RequestError,
-    count_tokens,
     validate_request,
 )
 from vidgen_lab.paths import model_dir
@@ -79,7 +78,6 @@ def test_a_prompt_of_a_thousand_words(pipe, request_):
 
 
 def test_the_end_mark_counts_and_the_limit_itself_is_legal(pipe, request_):
-    assert count_tokens(pipe.tokenizer, "a red ball") == 4
     fits = "ball " * (MAX_TEXT_TOKENS - 1)
     validate_request(request_.with_(prompt=fits, negative_prompt=fits), pipe)
     with pytest.raises(RequestError, match="negative prompt has 13 tokens"):
@@ -97,8 +95,8 @@ def test_the_end_mark_counts_and_the_limit_itself_is_legal(pipe, request_):
         ({"seed": -1}, "seed must be at least 0"),
         ({"seed": 2**63}, "seed must be at most"),
         ({"seed": 10**400}, "seed must be at most"),
-        ({"fps": 0}, "fps must lie in 0.1..1000"),
-        ({"fps": 1e12}, "fps must lie in"),
+        ({"fps": 0}, "fps must be at least 0.1, not 0"),
+        ({"fps": 1e12}, "fps must be at most 1,000"),
         ({"fps": 10**400}, "fps must be a number"),
         ({"width": 20_000}, "width must be at most 16,384"),
         ({"prompt": b"a ball \xff".decode("utf-8", "surrogateescape")}, "no text at position 8"),

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from vidgen_lab.files import write_files
 from vidgen_lab.finetuning.dataset import TrainingClip
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.loading import dtype_keyword
+from vidgen_lab.generation.stock import DTYPE
 from vidgen_lab.journal import key_of
 from vidgen_lab.progress import Progress, quiet_loading
 from vidgen_lab.training import distributed
@@ -184,7 +184,7 @@ def encode_clips(
     """
     from diffusers import AutoencoderKLCogVideoX
 
-    vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **{dtype_keyword(): dtype})
+    vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **{DTYPE: dtype})
     vae.to(device).eval()
     vae.enable_slicing()
     if max(math.prod(clip.span.shape) for clip in clips) >= TILED_FROM:

@@ -22,10 +22,10 @@ from safetensors.torch import save
 from torch import nn
 
 from vidgen_lab.files import write_files
-from vidgen_lab.finetuning import fresh_check
 from vidgen_lab.finetuning.image_to_video import input_layer
 from vidgen_lab.finetuning.lora import ADAPTER
 from vidgen_lab.finetuning.specification import CogVideoXSpec
+from vidgen_lab.generation import stock
 from vidgen_lab.generation.lora_file import (
     OWN_FACTS,
     PREFIX,
@@ -60,13 +60,12 @@ def save_lora(
     path = Path(path)
     path = path if path.suffix == ".safetensors" else path / WEIGHTS
     config = transformer.peft_config[ADAPTER].to_dict()
-    power = 0.5 if config["use_rslora"] else 1
     weights = {}
     for name, weight in get_peft_model_state_dict(transformer, adapter_name=ADAPTER).items():
         weight = weight.detach().float()
         if ".lora_B." in name:
             layer = transformer.get_submodule(name.partition(".lora_B.")[0])
-            weight = weight * (layer.lora_alpha[ADAPTER] / layer.r[ADAPTER] ** power)
+            weight = weight * layer.scaling[ADAPTER]
         weights[PREFIX + name] = weight.cpu().contiguous()
     known = dict(facts or {}) | {"trained_alpha": config["lora_alpha"]}
     config |= {"lora_alpha": config["r"], "alpha_pattern": config["rank_pattern"]}
@@ -182,88 +181,84 @@ def self_checks(
     jobs: Sequence[tuple["CogVideoXTransformer3DModel", CogVideoXSpec, Path, Path]],
 ) -> list[SelfCheck]:
     """`self_check` of many files in one process; returns also those that did not pass."""
-    orders, ours, exact = [], [], []
+    orders, ours = [], []
     for transformer, spec, base, file in jobs:
-        weight = transformer.norm_final.weight  # of the base; the adapter's own are float32
-        exact.append(weight.device.type == "cpu" and weight.dtype == torch.float32)
+        dtype = transformer.norm_final.weight.dtype  # of the base; the adapter's own are float32
+        fewer_bits = getattr(transformer, "quantization_method", None)  # set by diffusers
         order = {
             "base": str(base),
             "pipeline": spec.pipeline_name,
-            "dtype": weight.dtype,
-            "quantize": fresh_check.bits(transformer),
+            "dtype": dtype,
+            "quantize": {None: "none", "torchao": "int8"}.get(fewer_bits, "int4"),
             "lora": str(file),
-            "inputs": probe_inputs(spec, weight.dtype),
+            "inputs": probe_inputs(spec, dtype),
         }
         orders.append(order)
         ours.append(_outputs(transformer, order["inputs"]))
     with tempfile.TemporaryDirectory() as folder:
         torch.save(orders, Path(folder) / "jobs.pt")
-        command = [sys.executable, "-P", fresh_check.__file__, folder]
+        command = [sys.executable, "-P", stock.__file__, folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise LoRAError(f"stock diffusers could not load the file: {last}")
         theirs = torch.load(Path(folder) / "found.pt", weights_only=True)
-    return [_compare(*each) for each in zip(ours, theirs, exact, strict=True)]
+    return [_compare(*each) for each in zip(ours, theirs, strict=True)]
 
 
 def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
     """The smallest input of a model that shows every layer: two cells in time, four tokens wide."""
-    generator = torch.Generator().manual_seed(0)
-    side = 2 * spec.transformer["patch_size"]
-    height, width = side, side
-    if spec.transformer.get("use_learned_positional_embeddings"):
-        height, width = spec.transformer["sample_height"], spec.transformer["sample_width"]
-    count = 2 * (spec.transformer.get("patch_size_t") or 1)
-    channels = spec.latent_channels
+    generator, config = torch.Generator().manual_seed(0), spec.transformer
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(dtype)
 
-    cells = draw(1, count, channels, height, width)
-    text = draw(1, spec.text_tokens, spec.transformer["text_embed_dim"])
-    image = draw(1, channels, 1, height, width) if spec.image_to_video else None
+    sides = (2 * config["patch_size"],) * 2
+    if config.get("use_learned_positional_embeddings"):
+        sides = config["sample_height"], config["sample_width"]
+    cells = draw(1, 2 * (config.get("patch_size_t") or 1), spec.latent_channels, *sides)
+    text = draw(1, spec.text_tokens, config["text_embed_dim"])
+    image = draw(1, spec.latent_channels, 1, *sides) if spec.image_to_video else None
     return spec.inputs(cells, torch.tensor([500]), text, image)
 
 
 @torch.no_grad()
 def _outputs(
     transformer: "CogVideoXTransformer3DModel", inputs: Mapping[str, Any]
-) -> dict[str, torch.Tensor]:
-    was_training = transformer.training
-    weight = transformer.norm_final.weight
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """With the adapter, and without."""
+    weight, was_training = transformer.norm_final.weight, transformer.training
     given = send_to_device(inputs, weight.device)
     # An input layer that learned is in float32, and does not take what is in 16 bits.
     mixed = input_layer(transformer).weight.dtype == torch.float32 != weight.dtype
     transformer.eval()
     try:
         with torch.autocast(weight.device.type, weight.dtype if mixed else None, enabled=mixed):
-            trained = transformer(**given, return_dict=False)[0].float().cpu()
+            trained = transformer(**given, return_dict=False)[0]
             transformer.disable_lora()
-            base = transformer(**given, return_dict=False)[0].float().cpu()
+            return trained, transformer(**given, return_dict=False)[0]
     finally:
         transformer.enable_lora()
         transformer.train(was_training)
-    return {"trained": trained, "base": base}
 
 
 def _compare(
-    ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], exact: bool
+    ours: tuple[torch.Tensor, torch.Tensor], theirs: Mapping[str, torch.Tensor]
 ) -> SelfCheck:
     def apart(one: torch.Tensor, other: torch.Tensor) -> float:
         return (one - other).abs().max().item()
 
-    change = ours["trained"] - ours["base"]
-    loaded = theirs["reloaded"] - theirs["base"]
+    exact = ours[0].device.type == "cpu" and ours[0].dtype == torch.float32
+    trained, base = (output.float().cpu() for output in ours)
+    change, loaded = trained - base, theirs["reloaded"] - theirs["base"]
     strength = (loaded * change).sum() / change.square().sum().clamp(min=1e-30)
-    size = max(1.0, ours["base"].abs().max().item())
     # Sixteen bits, or another device, round differently; half the strength would still be seen.
-    tolerance = 1e-5 * size if exact else 2**-5 * size
+    tolerance = (1e-5 if exact else 2**-5) * max(1.0, base.abs().max().item())
     return SelfCheck(
-        apart(ours["trained"], ours["base"]),
-        apart(theirs["reloaded"], ours["trained"]),
-        apart(theirs["scale_0"], ours["base"]),
-        apart(theirs["base"], ours["base"]),
+        apart(trained, base),
+        apart(theirs["reloaded"], trained),
+        apart(theirs["scale_0"], base),
+        apart(theirs["base"], base),
         strength.item(),
         tolerance,
     )

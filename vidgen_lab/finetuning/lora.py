@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from vidgen_lab.generation.lora import hide_old_torchao
 from vidgen_lab.generation.lora_file import linear_shapes
 
 if TYPE_CHECKING:
@@ -78,10 +77,12 @@ def apply_lora_to_model(
     in: in bfloat16 a step of Adam is often smaller than the last digit.
     Raises ValueError when a target matches no layer of this model.
     """
-    hide_old_torchao()
     from peft import LoraConfig
     from peft.tuners.lora import Linear
 
+    from vidgen_lab.generation.stock import hide_old_torchao
+
+    hide_old_torchao()
     layers, block = linear_shapes(transformer), "transformer_blocks.0."
     missing = (t for t in config.targets if not any(f".{n}".endswith(f".{t}") for n in layers))
     if unmatched := list(missing):

@@ -9,17 +9,20 @@ conditions, and most mistakes about them run without an error. So there is one p
 and nothing in it can be set by hand.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vidgen_lab.generation.request import GenerationRequest, ModelLimits, validate_request
+from vidgen_lab.generation.request import (
+    GenerationRequest,
+    ModelLimits,
+    read_configs,
+    validate_request,
+)
 
 if TYPE_CHECKING:
     from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
@@ -63,9 +66,7 @@ class CogVideoXSpec:
         """Of a pipeline's folder, without loading weights."""
         import diffusers
 
-        names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
-        found = (json.loads((Path(folder) / name).read_text("utf-8")) for name in names)
-        transformer, vae, scheduler = found
+        transformer, vae, scheduler = read_configs(folder)
         kind = getattr(diffusers, scheduler.get("_class_name", "CogVideoXDDIMScheduler"))
         return cls(transformer, vae, kind.from_config(scheduler))
 
@@ -187,12 +188,18 @@ class CogVideoXSpec:
         return given
 
     def _rotary(self, count: int, height: int, width: int, device: torch.device) -> Any:
+        """Cosines and sines [tokens, head_dim] from the pipeline's own function, never a copy."""
+        from diffusers import CogVideoXPipeline
+
         if not self.transformer.get("use_rotary_positional_embeddings"):
             return None
         space = 2 ** (len(self.vae["block_out_channels"]) - 1)
-        names = "patch_size", "patch_size_t", "sample_width", "sample_height", "attention_head_dim"
-        config = tuple((name, self.transformer.get(name)) for name in names)
-        return _rotary(config, space, count, height * space, width * space, str(device))
+        config = SimpleNamespace(**({"patch_size_t": None} | dict(self.transformer)))
+        pipe = SimpleNamespace(
+            vae_scale_factor_spatial=space, transformer=SimpleNamespace(config=config)
+        )
+        make = CogVideoXPipeline._prepare_rotary_positional_embeddings
+        return make(pipe, height * space, width * space, count, device)
 
     # what is learned --------------------------------------------------------------------------
 
@@ -226,23 +233,3 @@ class CogVideoXSpec:
         predicted = transformer(**given, return_dict=False)[0]
         error = predicted.float() - self.target(cells, noise, timesteps)
         return error.square().flatten(1).mean(1)
-
-
-@lru_cache(maxsize=32)
-def _rotary(
-    config: tuple[tuple[str, Any], ...],
-    space: int,
-    count: int,
-    height: int,
-    width: int,
-    device: str,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines [tokens, head_dim] from the pipeline's own function, never from a copy."""
-    from diffusers import CogVideoXPipeline
-
-    pipe = SimpleNamespace(
-        vae_scale_factor_spatial=space,
-        transformer=SimpleNamespace(config=SimpleNamespace(**dict(config))),
-    )
-    make = CogVideoXPipeline._prepare_rotary_positional_embeddings
-    return make(pipe, height, width, count, torch.device(device))

@@ -26,14 +26,14 @@ from vidgen_lab.finetuning.export import (
     save_pipeline,
     self_check,
 )
-from vidgen_lab.finetuning.fresh_check import quantized
 from vidgen_lab.finetuning.image_to_video import generate_from_image, input_layer, widen
 from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
 from vidgen_lab.finetuning.scaling import check_memory, check_quantize, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation.generate import generate
-from vidgen_lab.generation.loading import dtype_keyword, fingerprint, locate, pick_dtype
+from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
 from vidgen_lab.generation.request import GenerationRequest, validate_request
+from vidgen_lab.generation.stock import DTYPE, quantized
 from vidgen_lab.generation.words import ignored_words
 from vidgen_lab.progress import quiet_loading
 from vidgen_lab.settings.hardware import probe
@@ -186,7 +186,7 @@ class CogVideoTrainer:
     def _load_transformer(self, dtype: torch.dtype) -> "CogVideoXTransformer3DModel":
         from diffusers import CogVideoXTransformer3DModel
 
-        given = {dtype_keyword(): dtype} | quantized(self.config.quantize, dtype)
+        given = {DTYPE: dtype} | quantized(self.config.quantize, dtype)
         with quiet_loading(self.model):
             transformer = CogVideoXTransformer3DModel.from_pretrained(
                 self.model / "transformer", **given
@@ -266,7 +266,7 @@ class CogVideoTrainer:
         from transformers import AutoTokenizer
 
         where = next(model.parameters()).device
-        dtype = {dtype_keyword(): self._precision(where)}
+        dtype = {DTYPE: self._precision(where)}
         vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae", **dtype)
         pipe = getattr(diffusers, self.spec.pipeline_name)(
             tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),

@@ -61,6 +61,8 @@ def load_pipeline(
     import torch
     from diffusers import CogVideoXPipeline
 
+    from vidgen_lab.generation.stock import DTYPE
+
     tier = tier if isinstance(tier, Tier) else resolve_tier(tier or "tiny").tier
     name = tier.model if model is None else str(model)
     machine = probe()
@@ -75,7 +77,7 @@ def load_pipeline(
             folder,
             use_safetensors=True,  # the other formats may hold code
             local_files_only=True,
-            **{dtype_keyword(): getattr(torch, precision)},
+            **{DTYPE: getattr(torch, precision)},
         )
     pipe.set_progress_bar_config(disable=True)  # `generate` reports its steps to the caller
     offload = apply_memory_options(
@@ -201,11 +203,3 @@ def fingerprint(folder: Path) -> str:
             file.seek(max(0, size - end))
             digest.update(file.read(end))
     return digest.hexdigest()[:12]
-
-
-def dtype_keyword() -> str:
-    """diffusers 0.40 renamed `torch_dtype`; each version warns about, or ignores, the other."""
-    import diffusers
-    from packaging.version import Version
-
-    return "dtype" if Version(diffusers.__version__) >= Version("0.40.0") else "torch_dtype"

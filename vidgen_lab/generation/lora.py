@@ -5,12 +5,10 @@ What a file holds, and why it would have no effect, says `lora_file.inspect_lora
 
 import itertools
 import math
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from vidgen_lab.files import file_sha256
 from vidgen_lab.generation.lora_file import LoRAError, find_lora, inspect_lora
@@ -28,6 +26,8 @@ def load_lora(
     recipes name the files from then on. Raises LoRAError, before any is loaded, when one does not
     fit the pipeline's model or would have no effect.
     """
+    from vidgen_lab.generation.stock import hide_old_torchao
+
     wanted = _one_each(len(files), scales or (1.0,) * len(files))
     found = [inspect_lora(file, pipe.transformer) for file in files]
     for one in found:
@@ -110,18 +110,3 @@ def load_recorded(pipe: "CogVideoXPipeline", adapters: list[dict[str, Any]]) -> 
             raise LoRAError(f"{entry['file']} is not the file that the recipe's clip was made with")
     scales = tuple(float(entry["scale"]) for entry in adapters)
     load_lora(pipe, *(entry["file"] for entry in adapters), scales=scales)
-
-
-def hide_old_torchao() -> None:
-    """Let PEFT work beside a torchao older than it supports, such as Colab's 0.10.
-
-    PEFT raises ImportError for it even where nothing is quantised. It is asked once while torchao
-    is hidden, and remembers the answer: torchao itself stays importable.
-    """
-    from peft import import_utils
-
-    try:
-        import_utils.is_torchao_available()
-    except ImportError:
-        with patch.dict(sys.modules, {"torchao": None}):
-            import_utils.is_torchao_available()

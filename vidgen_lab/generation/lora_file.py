@@ -18,6 +18,7 @@ from vidgen_lab.files import file_sha256
 from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, check_model_folder
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import CogVideoXTransformer3DModel
 
 PREFIX = "transformer."
@@ -25,7 +26,7 @@ WEIGHTS = "pytorch_lora_weights.safetensors"  # the name diffusers looks for in 
 SETTINGS = "lora_adapter_metadata"  # key of the file's header: the LoraConfig, as JSON
 OWN_FACTS = "vidgen_lab"  # likewise: what we know of the training
 
-_PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+_PAIR = re.compile(r"transformer\.(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
 _FOREIGN = {  # how other tools begin their keys -> who they are
     "base_model.model.": "PEFT's own save_pretrained",
     "transformer_blocks.": "a bare state dict, without the prefix transformer.",
@@ -138,7 +139,7 @@ def inspect_lora(
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise LoRAError(f"{path} is damaged or no safetensors file: {error}") from None
-    modules, problems = _pairs({name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    modules, problems = _pairs(tensors)
     try:
         alpha, scales, wrong = _strengths(header, modules)
     except (ArithmeticError, AttributeError, TypeError, ValueError, re.error) as error:
@@ -146,12 +147,14 @@ def inspect_lora(
     problems += wrong
     ups = [tensor.float() for name, tensor in tensors.items() if ".lora_B." in name]
     if ups and not any(tensor.any() for tensor in ups):
-        problems += ("every lora_B is zero, so it changes nothing: it was never trained",)
+        problems.append("every lora_B is zero, so it changes nothing: it was never trained")
     if broken := [n for n, tensor in tensors.items() if not tensor.float().isfinite().all()]:
-        problems += (f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first",)
+        problems.append(f"{len(broken)} tensors hold NaN or infinity, {broken[0]} first")
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()})
     if whole := [dtype for dtype in dtypes if "float" not in dtype]:
-        problems += (f"its tensors are {' and '.join(whole)}: diffusers takes floating point only",)
+        problems.append(
+            f"its tensors are {' and '.join(whole)}: diffusers takes floating point only"
+        )
     if modules and model is not None:
         problems += _mismatches(modules, linear_shapes(model))
     return LoRAFile(
@@ -162,33 +165,31 @@ def inspect_lora(
         modules,
         alpha,
         scales,
-        problems,
+        tuple(problems),
         _notes(header) if modules else (),
         _json(header.get(OWN_FACTS)),
     )
 
 
 def _pairs(
-    shapes: Mapping[str, tuple[int, ...]],
-) -> tuple[dict[str, tuple[int, int, int]], tuple[str, ...]]:
+    tensors: Mapping[str, "torch.Tensor"],
+) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
     """(rank, in, out) by module, and what is wrong with the keys."""
-    if not any("lora" in name for name in shapes):
-        return {}, ("no key speaks of LoRA: these are a model's full weights, or something else",)
-    sides: dict[str, dict[str, tuple[int, ...]]] = {}
-    odd = []
-    for name, shape in shapes.items():
-        match = _PAIR.fullmatch(name.removeprefix(PREFIX))
-        if name.startswith(PREFIX) and match and len(shape) in (2, 4):
-            sides.setdefault(match["module"], {})[match["side"]] = shape
-        else:
-            odd.append(name)
-    problems = (_odd_names(odd, bool(sides)),) if odd else ()
+    if not any("lora" in name for name in tensors):
+        return {}, ["no key speaks of LoRA: these are a model's full weights, or something else"]
+    found = {name: _PAIR.fullmatch(name) for name, one in tensors.items() if one.ndim in (2, 4)}
+    odd = [name for name in tensors if not found.get(name)]
+    problems = [_odd_names(odd, len(odd) < len(tensors))] if odd else []
+    sides: dict[str, dict[str, torch.Size]] = {}
+    for name, match in found.items():
+        if match:
+            sides.setdefault(match["module"], {})[match["side"]] = tensors[name].shape
     modules = {}
     for module, pair in sides.items():
-        if set(pair) != {"A", "B"}:
-            problems += (f"{module} has only one of lora_A and lora_B",)
+        if len(pair) < 2:
+            problems.append(f"{module} has only one of lora_A and lora_B")
         elif not pair["A"][0] == pair["B"][1] > 0:
-            problems += (f"{module}: lora_A has rank {pair['A'][0]}, lora_B {pair['B'][1]}",)
+            problems.append(f"{module}: lora_A has rank {pair['A'][0]}, lora_B {pair['B'][1]}")
         else:
             modules[module] = pair["A"][0], pair["A"][1], pair["B"][0]
     return modules, problems
@@ -208,7 +209,7 @@ def _odd_names(odd: list[str], some_fit: bool) -> str:
 
 def _strengths(
     header: Mapping[str, str], modules: Mapping[str, tuple[int, int, int]]
-) -> tuple[float | None, dict[str, float], tuple[str, ...]]:
+) -> tuple[float | None, dict[str, float], list[str]]:
     """alpha, the scale of every module, and what is wrong with the ranks: as PEFT reads the header,
     or as diffusers works it out where there is none. Many kinds of errors where it makes no sense.
     """
@@ -217,7 +218,7 @@ def _strengths(
     from peft.utils.other import get_pattern_key
 
     if not modules:
-        return None, {}, ()
+        return None, {}, []
     if (text := header.get(SETTINGS)) is not None:
         saved = json.loads(text).items()
         config = LoraConfig(**{n.removeprefix(PREFIX): v for n, v in saved if PREFIX in n})
@@ -228,15 +229,17 @@ def _strengths(
         raise ValueError(f"r is {config.r!r}, lora_alpha is {config.lora_alpha!r}")
     if config.target_modules is None:
         raise ValueError("it names no target_modules, and diffusers needs them")
-    said, alphas, scales = config.rank_pattern, config.alpha_pattern, {}
-    wrong = set()
+
+    def said(pattern: Mapping[str, Any], name: str, otherwise: float) -> Any:
+        return pattern.get(get_pattern_key(pattern, name), otherwise)
+
+    scales, unequal = {}, set()
     for name, (rank, _, _) in modules.items():
-        alpha = alphas.get(get_pattern_key(alphas, name), config.lora_alpha)
+        alpha = said(config.alpha_pattern, name, config.lora_alpha)
         scales[name] = alpha / (math.sqrt(rank) if config.use_rslora else rank)
-        wrong |= {(said.get(get_pattern_key(said, name), config.r), rank)}
-    unequal = sorted(pair for pair in wrong if pair[0] != pair[1])
-    problems = (f"its header says rank {rank}, its tensors {real}" for rank, real in unequal)
-    return config.lora_alpha, scales, tuple(problems)
+        if (told := said(config.rank_pattern, name, config.r)) != rank:
+            unequal.add(f"its header says rank {told}, its tensors {rank}")
+    return config.lora_alpha, scales, sorted(unequal)
 
 
 def _positive(value: Any) -> bool:
@@ -292,17 +295,16 @@ def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
 
 def _mismatches(
     modules: Mapping[str, tuple[int, int, int]], layers: Mapping[str, tuple[int, int]]
-) -> tuple[str, ...]:
+) -> list[str]:
     """Why a file does not fit a model, all of one kind in one line."""
-    problems: tuple[str, ...] = ()
-    if absent := [name for name in modules if name not in layers]:
-        problems += (
-            f"{len(absent)} of its {len(modules)} modules are not in this model, {absent[0]} first",
+    problems, absent = [], [name for name in modules if name not in layers]
+    if absent:
+        problems.append(
+            f"{len(absent)} of its {len(modules)} modules are not in this model, {absent[0]} first"
         )
     for name, (_, inside, outside) in modules.items():
         if name in layers and layers[name] != (inside, outside):
             of = _WIDTHS.get(inside, f"a model of width {inside}")
             has = "x".join(map(str, layers[name]))
-            problems += (f"it was made for {of}: {name} is {inside}x{outside}, here {has}",)
-            break
+            return [*problems, f"it was made for {of}: {name} is {inside}x{outside}, here {has}"]
     return problems

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
     from vidgen_lab.settings.tiers import Tier
 
-MAX_SEED = 2**63 - 1
+_NUMBERS = {  # name: (kind, least, most, why)
+    "num_inference_steps": (int, 1, math.inf, ""),
+    "num_frames": (int, 1, math.inf, ""),
+    "height": (int, 1, MAX_SIDE, "; more does not fit into a video file"),
+    "width": (int, 1, MAX_SIDE, "; more does not fit into a video file"),
+    "seed": (int, 0, 2**63 - 1, ""),
+    "fps": (float, *FPS, ""),
+    "guidance_scale": (float, 1, math.inf, " (1 = no guidance)"),
+}
 
 
 class RequestError(ValueError):
@@ -60,24 +68,8 @@ class GenerationRequest:
             raise RequestError(
                 'The prompt is empty. Say what the video should show, e.g. "a red ball bouncing".'
             )
-        for name, least in (("num_inference_steps", 1), ("num_frames", 1), ("seed", 0)):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
-        for name in ("height", "width"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), 1))
-            if getattr(self, name) > MAX_SIDE:
-                raise RequestError(
-                    f"{name} must be at most {MAX_SIDE:,}, more does not fit into a video file"
-                )
-        if self.seed > MAX_SEED:
-            raise RequestError(f"seed must be at most {MAX_SEED}, not {self.seed}")
-        object.__setattr__(self, "fps", _number("fps", self.fps))
-        object.__setattr__(self, "guidance_scale", _number("guidance_scale", self.guidance_scale))
-        if not FPS[0] <= self.fps <= FPS[1]:
-            raise RequestError(f"fps must lie in {FPS[0]:g}..{FPS[1]:g}, not {self.fps:g}")
-        if self.guidance_scale < 1:
-            raise RequestError(
-                f"guidance_scale must be at least 1 (1 = no guidance), not {self.guidance_scale:g}"
-            )
+        for name in _NUMBERS:
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
 
     @classmethod
     def for_tier(cls, tier: "Tier", prompt: str, **changes: Any) -> "GenerationRequest":
@@ -118,6 +110,12 @@ def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
     if missing := sorted(names - set(recipe)):
         raise ValueError(f"it lacks {', '.join(missing)}")
     return GenerationRequest(**{name: recipe[name] for name in names})
+
+
+def read_configs(folder: str | Path) -> list[Any]:
+    """What a pipeline's folder says of its transformer, VAE and scheduler."""
+    names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+    return [json.loads((Path(folder) / name).read_text("utf-8")) for name in names]
 
 
 @dataclass(frozen=True)
@@ -174,11 +172,8 @@ class ModelLimits:
     @classmethod
     def from_folder(cls, folder: Path) -> "ModelLimits":
         """Limits of a pipeline folder, without loading any weights or libraries."""
-
-        names = ("transformer/config.json", "vae/config.json", "scheduler/scheduler_config.json")
         try:
-            found = [json.loads((Path(folder) / name).read_text("utf-8")) for name in names]
-            return cls.from_configs(*found)
+            return cls.from_configs(*read_configs(folder))
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             said = " ".join(str(error).split())[:200]
             raise RequestError(f"the configuration in {folder} is damaged: {said}") from None
@@ -246,7 +241,7 @@ def validate_request(
         )
     most, tokenizer = limits.max_text_tokens, getattr(model, "tokenizer", None)
     for name in ("prompt", "negative_prompt") if tokenizer is not None else ():
-        tokens = count_tokens(tokenizer, getattr(request, name))
+        tokens = len(tokenizer(getattr(request, name), verbose=False).input_ids)  # and the end
         if tokens > most:
             words = len(getattr(request, name).split())
             problems.append(
@@ -256,11 +251,6 @@ def validate_request(
     if problems:
         raise RequestError(" ".join(problems))
     return limits
-
-
-def count_tokens(tokenizer: Any, text: str) -> int:
-    """Tokens of a text as the text encoder would read it, end mark included."""
-    return len(tokenizer(text, add_special_tokens=True, truncation=False, verbose=False).input_ids)
 
 
 def visible(text: str) -> bool:
@@ -288,23 +278,20 @@ def _nearest(value: int, step: int, offset: int) -> str:
     return " or ".join(str(n) for n in (below, below + step) if n >= smallest) or str(smallest)
 
 
-def _whole(name: str, value: Any, least: int) -> int:
+def _number(name: str, value: Any) -> float:
+    """A plain number within the bounds of this name; RequestError for anything else."""
+    kind, least, most, why = _NUMBERS[name]
     try:
         if isinstance(value, bool):
             raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise RequestError(f"{name} must be a whole number, not {value!r}") from None
-    if number < least:
-        raise RequestError(f"{name} must be at least {least}, not {number}")
-    return number
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        number = float(value)
+        number = operator.index(value) if kind is int else float(value)
     except (TypeError, ValueError, OverflowError):
-        raise RequestError(f"{name} must be a number, not {value!r}") from None
-    if not math.isfinite(number):
+        whole = "whole " if kind is int else ""
+        raise RequestError(f"{name} must be a {whole}number, not {value!r}") from None
+    if kind is float and not math.isfinite(number):
         raise RequestError(f"{name} must be finite, not {number}")
+    if number < least:
+        raise RequestError(f"{name} must be at least {least:,}{why}, not {number}")
+    if number > most:
+        raise RequestError(f"{name} must be at most {most:,}{why}, not {number}")
     return number

@@ -1,6 +1,6 @@
-"""Run the models of some jobs with stock diffusers alone: a script for a process of its own.
+"""Stock diffusers, whatever its version; and as a script what it alone makes of LoRA files.
 
-    python -P fresh_check.py FOLDER
+    python -P stock.py FOLDER
 
 FOLDER/jobs.pt lists the jobs: {"base": pipeline folder, "pipeline": class, "dtype": of the base,
 "quantize": see `quantized`, "lora": file, "inputs": of the transformer}. Written to FOLDER/found.pt
@@ -18,7 +18,23 @@ import torch
 from accelerate.utils import send_to_device
 from packaging.version import Version
 
+# 0.40 renamed it; each version warns about, or ignores, the other.
 DTYPE = "dtype" if Version(diffusers.__version__) >= Version("0.40.0") else "torch_dtype"
+
+
+def hide_old_torchao() -> None:
+    """Let PEFT work beside a torchao older than it supports, such as Colab's 0.10.
+
+    PEFT raises ImportError for it even where nothing is quantised. It is asked once while torchao
+    is hidden, and remembers the answer: torchao itself stays importable.
+    """
+    from peft import import_utils
+
+    try:
+        import_utils.is_torchao_available()
+    except ImportError:
+        with patch.dict(sys.modules, {"torchao": None}):
+            import_utils.is_torchao_available()
 
 
 def quantized(kind: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -31,12 +47,6 @@ def quantized(kind: str, dtype: torch.dtype) -> dict[str, Any]:
         four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
         return {"quantization_config": diffusers.BitsAndBytesConfig(load_in_4bit=True, **four)}
     return {}
-
-
-def bits(transformer: torch.nn.Module) -> str:
-    """The kind that a model was loaded as."""
-    method = getattr(transformer, "quantization_method", None)  # set by diffusers
-    return {None: "none", "torchao": "int8"}.get(method, "int4")
 
 
 def run(job: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -58,28 +68,12 @@ def run(job: dict[str, Any]) -> dict[str, torch.Tensor]:
     pipe.load_lora_weights(lora.parent, weight_name=lora.name, adapter_name="checked")
     found["reloaded"] = output()
     pipe.set_adapters(["checked"], [0.0])
-    found["scale_0"] = output()
-    return found
-
-
-def hide_torchao() -> None:
-    """As vidgen_lab.generation.lora.hide_old_torchao: PEFT refuses an old one."""
-    from peft import import_utils
-
-    try:
-        import_utils.is_torchao_available()
-    except ImportError:
-        with patch.dict(sys.modules, {"torchao": None}):
-            import_utils.is_torchao_available()
-
-
-def main() -> None:
-    assert "vidgen_lab" not in sys.modules
-    hide_torchao()
-    folder = Path(sys.argv[1])
-    jobs = torch.load(folder / "jobs.pt", weights_only=True)
-    torch.save([run(job) for job in jobs], folder / "found.pt")
+    return found | {"scale_0": output()}
 
 
 if __name__ == "__main__":
-    main()
+    assert "vidgen_lab" not in sys.modules
+    hide_old_torchao()
+    folder = Path(sys.argv[1])
+    jobs = torch.load(folder / "jobs.pt", weights_only=True)
+    torch.save([run(job) for job in jobs], folder / "found.pt")
