@@ -27,7 +27,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # recipes lie besi
 
 from recipes.measure import adherence_table
 from recipes.scenes import sample_scenes
-from recipes.ship import write_png
 from recipes.transformer import TransformerConfig, train_transformer
 from recipes.vae import Stage, VAEConfig, train_vae
 from recipes.vae_layers import fastest
@@ -36,12 +35,13 @@ from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld import caption
 from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.sheets import write_png
 
 BASE = TransformerConfig(
     num_frames=4, clips=3000, batch=48, short_steps=0, long_text_share=0.0, decay_share=0.4
 )
 PROBE = 40  # steps that tell how long one takes
-STAGE = Stage(800, 16, 1, 48, 48, 2e-3, noise_steps=300)
+STAGE = Stage(800, 2e-3, noise_steps=300)
 VAES = {
     "clean": VAEConfig(clips=4000, stages=(replace(STAGE, noise=0.0),)),
     "noise": VAEConfig(clips=4000, stages=(STAGE,)),

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from recipes.scenes import rendered
 from recipes.vae_layers import VAE, encode_clips
@@ -26,26 +25,21 @@ def cached_latents(
     """Posterior means of all scenes, fp16 [N, T, C, h, w], and the cells among them that show the
     subject, bool [N, T, 1, h, w].
 
-    They are kept in `folder`, a file for each thousand clips, which names the clips and the VAE
-    that it is of. ValueError for a file of others: a training must not quietly learn from them.
+    They are kept in `folder`, a file for each thousand clips, named by the clips and the VAE that
+    it is of, so that no training learns from those of others.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    latents, subject, encoder = [], [], vae_identity(vae)
+    shards, encoder = [], vae_identity(vae)
     for start in range(0, len(scenes), SHARD):
         part = scenes[start : start + SHARD]
-        file = folder / f"{start:06d}.safetensors"
-        made_of = key_of(encoder, size, repr(part))
+        file = folder / f"{start:06d}-{key_of(encoder, size, repr(part))}.safetensors"
         if not file.exists():
-            made = dict(zip(("latents", "subject"), encode_scenes(vae, part, size), strict=True))
+            latents, subject = encode_scenes(vae, part, size)
             with replacing(file) as temporary:
-                save_file(made, temporary, {"made_of": made_of})
-        with safe_open(file, "pt") as shard:
-            said = (shard.metadata() or {}).get("made_of", made_of)
-            latents.append(shard.get_tensor("latents"))
-            subject.append(shard.get_tensor("subject"))
-        if said != made_of or len(latents[-1]) != len(part):
-            raise ValueError(f"{file} is of other clips or of another VAE: delete it")
-    return torch.cat(latents), torch.cat(subject)
+                save_file({"latents": latents, "subject": subject}, temporary)
+        shards.append(load_file(file))
+    latents, subject = (torch.cat([s[name] for s in shards]) for name in ("latents", "subject"))
+    return latents, subject
 
 
 def encode_scenes(

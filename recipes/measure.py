@@ -4,21 +4,21 @@ The model cards are written from these numbers, so a card cannot claim what was 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, CogVideoXPipeline, DiffusionPipeline, LattePipeline
+from diffusers import CogVideoXPipeline, DiffusionPipeline, LattePipeline
 from torch import nn
 
 from recipes.latte import ToyLatteConfig, sample_corner
 from recipes.pixels import check_body, checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
-from recipes.vae import moving_pixels, psnr, squared_error
-from recipes.vae_layers import VAE, fastest
+from recipes.vae import vae_quality
+from recipes.vae_layers import fastest
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
@@ -30,6 +30,7 @@ from vidgen_lab.toyworld.language import REGISTERS
 from vidgen_lab.video.clip import Clip
 
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
+LIKELY = "a red ball bouncing over the ocean"
 
 
 def held_out_prompts(count: int = 200, unseen: int = 50) -> tuple[list[str], list[Scene]]:
@@ -76,16 +77,12 @@ def summarise_adherence(table: pd.DataFrame) -> dict[str, float]:
     return shares | {"prompts": len(table)}
 
 
-def seconds_per_clip(pipe: CogVideoXPipeline, repeats: int = 3) -> dict[str, float]:
-    """Median seconds of one clip at the default steps, sampling and decoding, after one warm-up."""
-    frames, height, width = ModelLimits.from_pipe(pipe).native
-    request = GenerationRequest(
-        "a red ball bouncing over the ocean", num_frames=frames, height=height, width=width
-    )
+def seconds_per_clip(make: Callable[[int], Any], repeats: int = 3) -> dict[str, float]:
+    """Median seconds of one clip, sampling and decoding, after a first one; make: of a seed."""
     times = []
-    for repeat in range(repeats + 1):
+    for seed in range(repeats + 1):
         start = time.perf_counter()
-        generate(pipe, request.with_(seed=repeat))
+        make(seed)
         times.append(time.perf_counter() - start)
     return {"seconds_per_clip": float(np.median(times[1:])), "first_clip": times[0]}
 
@@ -96,7 +93,9 @@ def measure_cogvideox(
     """All numbers of the card of toy-cogvideox, the table of its prompts, and their clips."""
     pipe = CogVideoXPipeline.from_pretrained(pipeline)
     prompts, scenes = held_out_prompts(count, count // 4)
-    speed = seconds_per_clip(pipe)
+    frames, height, width = ModelLimits.from_pipe(pipe).native
+    request = GenerationRequest(LIKELY, num_frames=frames, height=height, width=width)
+    speed = seconds_per_clip(lambda seed: generate(pipe, request.with_(seed=seed)))
     clips = sample_clips(pipe, prompts, range(count))
     table = adherence_table(prompts, scenes, clips, load_judge(judge_folder))
     numbers = {
@@ -114,21 +113,6 @@ def fresh_clips(count: int, frames: int = 16) -> torch.Tensor:
     return render_clips(sample_scenes(count, 4321, held_out=None, reserved=True), 96, 64, frames)
 
 
-def vae_quality(vae: VAE, pixels: torch.Tensor) -> dict[str, float]:
-    """PSNR in dB after a round trip of uint8 clips [N, 3, T, H, W]: mean and worst of the clips;
-    mean with noise of 0.3 deviations on the latents; and, with errors pooled over all pixels, where
-    something moves by more than 0.15 of the range and where nothing does."""
-    squared = squared_error(vae, pixels)
-    each, by_pixel, moving = psnr(squared), squared.mean(1), moving_pixels(pixels)
-    return {
-        "mean": float(each.mean()),
-        "worst": float(each.min()),
-        "noise_0.3": float(psnr(squared_error(vae, pixels, 0.3)).mean()),
-        "moving": float(psnr(by_pixel[moving][None])),
-        "still": float(psnr(by_pixel[~moving][None])),
-    }
-
-
 def bodies_in_pixels(pipe: CogVideoXPipeline, count: int) -> dict[str, float]:
     """Shares of clips of simple bodies with the right colour, size and path by their pixels."""
     truths = checkable_scenes(count)
@@ -142,34 +126,30 @@ def bodies_in_pixels(pipe: CogVideoXPipeline, count: int) -> dict[str, float]:
 
 def measure_latte(
     folder: Path, judge_folder: Path, count: int = 96
-) -> tuple[dict, list[str], list[Clip]]:
-    """All numbers of the card of toy-latte, its prompts (never trained on) and their clips."""
+) -> tuple[dict, pd.DataFrame, list[Clip]]:
+    """All numbers of the card of toy-latte, the table of its prompts, never trained on, and their
+    clips."""
     generator, levels = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
     sampler = DDIMSampler(levels, LATTE_STEPS, spacing="trailing")
-    recipe = ToyLatteConfig()
-    size = {"height": recipe.height, "width": recipe.width}
+    size = {"height": ToyLatteConfig.height, "width": ToyLatteConfig.width}
     rng = np.random.default_rng(4343)
     scenes = sample_corner(count, 4344, held_out=True)
     texts, clips = [caption(scene, "minimal", rng) for scene in scenes], []
     for start in range(0, count, 8):
         part = texts[start : start + 8]
         clips += generator(part, sampler, LATTE_GUIDANCE, seed=start, **size).clips()
-    began = time.perf_counter()
-    generator(texts[0], sampler, LATTE_GUIDANCE, seed=0, **size)
-    seconds = time.perf_counter() - began
     table = adherence_table(texts, scenes, clips, load_judge(judge_folder))
+    pipe = LattePipeline.from_pretrained(folder)
     numbers = {
         "adherence": summarise_adherence(table),
-        "parameters": parameters(LattePipeline.from_pretrained(folder)),
-        "seconds_per_clip": seconds,
+        "vae_psnr_db": vae_quality(pipe.vae, fresh_clips(40, 8)),
+        "parameters": parameters(pipe),
+        **seconds_per_clip(
+            lambda seed: generator(texts[0], sampler, LATTE_GUIDANCE, seed=seed, **size)
+        ),
         "torch_threads": torch.get_num_threads(),
     }
-    return numbers, texts, clips
-
-
-def measure_frame_vae(folder: Path, count: int = 40) -> dict[str, float]:
-    """`vae_quality` of the per-frame VAE on fresh clips."""
-    return vae_quality(AutoencoderKL.from_pretrained(folder), fresh_clips(count, 8))
+    return numbers, table, clips
 
 
 def parameters(pipe: DiffusionPipeline) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX
 
 from recipes.judge import judge_accuracy
-from recipes.measure import fresh_clips, measure_cogvideox, measure_frame_vae, measure_latte
+from recipes.measure import fresh_clips, measure_cogvideox, measure_latte
 from recipes.training import COMMITS
 from recipes.vae import psnr, reconstruct, squared_error
 from vidgen_lab.toyworld import ATTRIBUTES
@@ -25,13 +25,15 @@ CARDS = Path(__file__).resolve().parent / "cards"
 
 def write_cards(part: str, trained: Path, models: Path, prompts: int = 200) -> None:
     """Cards, reports, sheets and logs of what `part` ("ship" or "ship-latte") put into `models`."""
-    if part == "ship":
-        _ship_cogvideox(trained, models / "toy-cogvideox", models / "toy-judge", prompts)
-    else:
-        _ship_latte(trained, models / "toy-latte", models / "toy-judge")
-
-
-def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) -> None:
+    judge = models / "toy-judge"
+    if part == "ship-latte":
+        pipeline, names = models / "toy-latte", ("subject", "colour", "motion", "background")
+        _keep_recipes(trained, pipeline, ("frame-vae", "latte-text", "latte"))
+        numbers, table, clips = measure_latte(pipeline, judge)
+        write_png(sheet_of(table.prompt, clips, 16), pipeline / "held_out_prompts.png")
+        fill(pipeline, numbers, adherence=rows(numbers["adherence"], (*names, "all_right")))
+        return
+    pipeline = models / "toy-cogvideox"
     _keep_recipes(trained, pipeline, ("vae", "text", "transformer"))
     _keep_recipes(trained, judge, ("judge",))
     numbers, table, clips = measure_cogvideox(pipeline, judge, prompts)
@@ -39,33 +41,24 @@ def _ship_cogvideox(trained: Path, pipeline: Path, judge: Path, prompts: int) ->
     table.to_csv(pipeline / "adherence.csv", index=False)
     write_png(sheet_of(table.prompt, clips, 24), pipeline / "held_out_prompts.png")
     write_png(worst_round_trips(pipeline / "vae"), pipeline / "vae_worst_round_trips.png")
-    shares, bodies = numbers["adherence"], dict(numbers["bodies_in_pixels"])
-    bodies.pop("prompts")
+    shares = numbers["adherence"]
     fill(
         pipeline,
         numbers,
-        adherence=rows({name: shares[name] for name in (*ATTRIBUTES, "all_right")}),
-        bodies=rows(bodies),
+        adherence=rows(shares, (*ATTRIBUTES, "all_right")),
+        bodies=rows(numbers["bodies_in_pixels"], ("colour", "size", "path", "all_right")),
         weakest=" and ".join(sorted(ATTRIBUTES, key=shares.get)[:2]),
     )
-    tables = [f"### {n}\n\n```\n{confusion(table, n).to_string()}\n```" for n in ATTRIBUTES]
+    seen = {n: table[f"{n}_seen"].fillna("none of these") for n in ATTRIBUTES}
+    tables = {n: pd.crosstab(table[n], seen[n]).to_string() for n in ATTRIBUTES}
     unsure = json.loads((judge / "config.json").read_text("utf-8"))["unsure_below"]
     fill(
         judge,
         numbers,
-        accuracy=rows(numbers["judge_accuracy"]),
-        confusions="\n\n".join(tables),
+        accuracy=rows(numbers["judge_accuracy"], ATTRIBUTES),
+        confusions="\n\n".join(f"### {n}\n\n```\n{counts}\n```" for n, counts in tables.items()),
         unsure=", ".join(f"{name} {value}" for name, value in unsure.items()),
     )
-
-
-def _ship_latte(trained: Path, pipeline: Path, judge: Path) -> None:
-    _keep_recipes(trained, pipeline, ("frame-vae", "latte-text", "latte"))
-    numbers, texts, clips = measure_latte(pipeline, judge)
-    numbers["vae_psnr_db"] = measure_frame_vae(pipeline / "vae")
-    write_png(sheet_of(texts, clips, 16), pipeline / "held_out_prompts.png")
-    names = ("subject", "colour", "motion", "background", "all_right")
-    fill(pipeline, numbers, adherence=rows({name: numbers["adherence"][name] for name in names}))
 
 
 def fill(folder: Path, numbers: dict, **texts: str) -> None:
@@ -100,14 +93,9 @@ def flat(numbers: dict, prefix: str = "") -> dict[str, str]:
     return out
 
 
-def rows(shares: dict[str, float]) -> str:
+def rows(shares: dict[str, float], names: Iterable[str]) -> str:
     """Lines of a table of names and percentages."""
-    return "\n".join(f"| {name} | {share:.1%} |" for name, share in shares.items())
-
-
-def confusion(table: pd.DataFrame, attribute: str) -> pd.DataFrame:
-    """Counts of what the judge saw (columns) where the prompt named a value (rows)."""
-    return pd.crosstab(table[attribute], table[f"{attribute}_seen"].fillna("none of these"))
+    return "\n".join(f"| {name} | {shares[name]:.1%} |" for name in names)
 
 
 def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:

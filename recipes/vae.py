@@ -5,8 +5,7 @@ CogVideoX's own encoder averages pairs of frames at its highest resolution, wher
 too few channels to keep fast bodies apart. toy-latte's is an AutoencoderKL, of single frames.
 
 Both learn from single frames. Then their latents are given mean 0 and deviation 1 in every channel
-and stay as they are: only the decoder learns on, from frames again, as in the shipped ones, or in a
-stage of several `frames` from short clips, to look back in time.
+and stay as they are: only the decoder learns on.
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,6 @@ from recipes.vae_layers import (
     fast_layers,
     latent_layers,
     see_one_frame,
-    see_video,
     standardise_latents,
 )
 from vidgen_lab.toyworld import Scene
@@ -42,19 +40,15 @@ MOVING = 0.15  # a pixel moves where it differs from the frame before by more th
 
 @dataclass(frozen=True)
 class Stage:
-    """One part of the training: how many steps, on which crops, from which learning rate down.
+    """One part of the training: how many steps, from which learning rate down.
 
     noise: the decoder reads latents with noise of 0 to this many deviations, drawn anew for each
-        clip, because no transformer predicts latents without error. It grows to its full size over
+        frame, because no transformer predicts latents without error. It grows to its full size over
         `noise_steps` steps.
     moving_weight: how much more an error counts where something moves.
     """
 
     steps: int
-    batch: int
-    frames: int
-    height: int
-    width: int
     learning_rate: float
     noise: float = 0.5
     noise_steps: int = 0
@@ -63,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Recipe of a VAE.
+    """Recipe of a VAE. A batch is of square crops of so many pixels, each of another frame.
 
     centring: weight of the pull of every latent channel to mean 0 and deviation 1, so that noise of
         one size means the same in all of them and none has a constant for a transformer to learn.
@@ -78,6 +72,8 @@ class VAEConfig:
     width: int = 96
     height: int = 64
     clips: int = 8000
+    batch: int = 16
+    crop: int = 48
     warmup: int = 100
     kl_weight: float = 1e-4
     centring: float = 0.05
@@ -189,6 +185,21 @@ def psnr(squared: Tensor) -> Tensor:
     return -10 * torch.log10(squared.flatten(1).mean(1))
 
 
+def vae_quality(vae: VAE, pixels: Tensor) -> dict[str, float]:
+    """PSNR in dB after a round trip of uint8 clips [N, 3, T, H, W]: mean and worst of the clips;
+    mean with noise of 0.3 deviations on the latents; and, with errors pooled over all pixels, where
+    something moves by more than 0.15 of the range and where nothing does."""
+    squared = squared_error(vae, pixels)
+    each, by_pixel, moving = psnr(squared), squared.mean(1), moving_pixels(pixels)
+    return {
+        "mean": float(each.mean()),
+        "worst": float(each.min()),
+        "noise_0.3": float(psnr(squared_error(vae, pixels, 0.3)).mean()),
+        "moving": float(psnr(by_pixel[moving][None])),
+        "still": float(psnr(by_pixel[~moving][None])),
+    }
+
+
 # the training -------------------------------------------------------------------------------------
 
 
@@ -208,9 +219,7 @@ def train_vae(config: VAEConfig, out: Path) -> VAE:
     torch.manual_seed(config.seed)
     vae = build_vae(config)
     clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
-    for number, stage in enumerate(config.stages):
-        if stage.frames > 1:
-            see_video(vae.decoder)
+    for number in range(len(config.stages)):
         train_stage(vae, config, number, clips, out / str(number))
         if number == 0:  # latents stay as they are from here on
             standardise_latents(vae, clips[:256])
@@ -225,19 +234,10 @@ def train_stage(vae: VAE, config: VAEConfig, number: int, clips: Tensor, out: Pa
     before = sum(stage.steps for stage in config.stages[:number])
     held_out = sample_scenes(16, config.seed + 2, held_out=None, reserved=True)
     held_out = short_clips(held_out, config)
-    moving = moving_pixels(held_out)
 
     def loss(vae: VAE, batch: dict[str, Tensor], draw: Draw):
         grown = min(1.0, (draw.step + 1) / max(1, stage.noise_steps))
         return vae_loss(vae, batch, draw, grown * stage.noise, config)
-
-    def evaluate(vae: VAE) -> Numbers:
-        clean, shaken = (squared_error(vae, held_out, noise) for noise in (0.0, 0.3))
-        return {
-            "psnr_held_out": psnr(clean).mean(),
-            "psnr_noise_0.3": psnr(shaken).mean(),
-            "psnr_moving": psnr(clean.mean(1)[moving][None])[0],
-        }
 
     rate = OptimizerConfig(
         learning_rate=stage.learning_rate,
@@ -246,34 +246,31 @@ def train_stage(vae: VAE, config: VAEConfig, number: int, clips: Tensor, out: Pa
         warmup=config.warmup,
         end=0.0,
     )
-    # clips of several frames crash oneDNN's backward pass in bfloat16 (PyTorch 2.13, AMX)
-    precision = "no" if stage.frames > 1 else "auto"
     with fast_layers():
         trainer = fit(
             vae,
             loss,
-            lambda step: crops_of(clips, stage, (config.seed, stage.frames, before + step)),
+            lambda step: crops_of(clips, config, number, before + step),
             out,
             config,
-            {"steps": stage.steps, "precision": precision},
+            {"steps": stage.steps},
             optimizers=rate,
-            evaluate=evaluate,
+            evaluate=lambda vae: vae_quality(vae, held_out),
         )
     trainer.ema.copy_to(vae)
 
 
-def crops_of(clips: Tensor, stage: Stage, seed: tuple[int, ...]) -> dict[str, Tensor]:
-    """Crops [B, 3, T, h, w] for a batch of `stage`, and their weights [B, 1, T, h, w]."""
-    rng = np.random.default_rng(seed)
+def crops_of(clips: Tensor, config: VAEConfig, number: int, step: int) -> dict[str, Tensor]:
+    """Crops [B, 3, 1, h, w] of clips of four frames for one step of stage `number`, and their
+    weights [B, 1, 1, h, w]."""
+    rng, more = np.random.default_rng((config.seed, 1, step)), config.stages[number].moving_weight
     crops, weights = [], []
-    for index in rng.integers(len(clips), size=stage.batch):
-        clip = clips[index]
-        _, frames, height, width = clip.shape
-        limits = frames - stage.frames, height - stage.height, width - stage.width
+    for index in rng.integers(len(clips), size=config.batch):
+        _, frames, height, width = clips[index].shape
+        limits = frames - 1, height - config.crop, width - config.crop
         t, y, x = (int(rng.integers(limit + 1)) for limit in limits)
-        window = slice(y, y + stage.height), slice(x, x + stage.width)
-        crop = clip[:, max(0, t - 1) : t + stage.frames, *window]  # with the frame before
-        moving = moving_pixels(crop[None])[0][-stage.frames :]
-        crops.append(crop[:, -stage.frames :])
-        weights.append(1 + stage.moving_weight * moving.float())
+        window = slice(y, y + config.crop), slice(x, x + config.crop)
+        crop = clips[index][:, max(0, t - 1) : t + 1, *window]  # with the frame before
+        crops.append(crop[:, -1:])
+        weights.append(1 + more * moving_pixels(crop[None])[0, -1:].float())
     return {"video": to_model_range(torch.stack(crops)), "weights": torch.stack(weights)[:, None]}

@@ -22,7 +22,9 @@ VAE = VAEConfig(
     width=24,
     height=16,
     clips=4,
-    stages=(Stage(4, 2, 1, 16, 16, 2e-3, noise_steps=3), Stage(4, 1, 4, 16, 24, 5e-4)),
+    batch=2,
+    crop=16,
+    stages=(Stage(4, 2e-3, noise_steps=3), Stage(3, 5e-4, moving_weight=4.0)),
     warmup=2,
 )
 FRAME_VAE = replace(VAE, family="frame", stages=VAE.stages[:1])

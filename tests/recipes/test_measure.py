@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from recipes import measure
-from recipes.measure import adherence_table, held_out_prompts, summarise_adherence, vae_quality
+from recipes import measure, vae
+from recipes.measure import adherence_table, held_out_prompts, summarise_adherence
 from vidgen_lab.metrics.adherence import Adherence
 from vidgen_lab.toyworld import is_held_out, parse_prompt
 
@@ -26,9 +26,9 @@ def test_quality_is_told_apart_for_what_moves_and_what_stands_still(monkeypatch)
     squared[:, :, 1:3, 0, 0] = 1e-1
     squared[1] *= 0.1
     monkeypatch.setattr(
-        measure, "squared_error", lambda vae, clips, noise=0.0: squared * (10 if noise else 1)
+        vae, "squared_error", lambda vae, clips, noise=0.0: squared * (10 if noise else 1)
     )
-    quality = vae_quality(None, pixels)
+    quality = vae.vae_quality(None, pixels)
     pooled = -10 * np.log10((1e-1 + 1e-2) / 2)
     assert quality["moving"] == pytest.approx(pooled, abs=1e-4)
     assert quality["still"] == pytest.approx(pooled + 20, abs=1e-4)
