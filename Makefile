@@ -24,7 +24,7 @@ help:
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed, memory and the quality of the embedded models"
 	@echo "make studies     experiments of chapters 4 and 5, the models' choices: hours, can be stopped"
-	@echo "make gpu         run the tests that need a GPU, and CogVideoX at full size"
+	@echo "make gpu         run the tests that need a GPU, and Latte and CogVideoX at full size"
 	@echo "make lint        check style, floors, notebooks and generated pages"
 	@echo "make clean       remove .venv and caches (runs/ stays)"
 
@@ -72,8 +72,9 @@ studies: $(STAMP)
 gpu: $(STAMP)
 	@$(PY) -m pytest -m gpu $(ARGS)
 	@$(PY) benchmarks/full_size.py
-	@$(PY) benchmarks/training_step.py --size XL/2 --batch 8 --rounds 3
-	@$(PY) benchmarks/training_step.py --size S/2 --batch 32 --rounds 3
+	@for how in "" --compile; do \
+	  $(PY) benchmarks/training_step.py --size XL/2 --batch 8 --rounds 3 $$how || exit 1; \
+	  $(PY) benchmarks/training_step.py --size S/2 --batch 32 --rounds 3 $$how || exit 1; done
 
 lint: $(STAMP)
 	@$(PY) -m ruff check .

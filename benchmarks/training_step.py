@@ -12,8 +12,9 @@ not among the requirements. Each round is a process of its own, so that peak mem
 the ratios are the peer's over ours, so that at least 1.0 is what we want. The example encodes all
 clips anew in every run; what our caches save is measured as the seconds from the call to the first
 step, in a second run on the same clips. With --processes 2 two processes train on twice the clips,
-and the ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a step at real size.
---busy counts the processor's time, for a machine that others use too.
+and the ratio is the efficiency of scaling. On a GPU, --size XL/2 or S/2 is a step at real size, and
+data/runs/latte_steps.jsonl gets a line of it. --busy counts the processor's time, for a machine
+that others use too.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 from unittest.mock import MagicMock, patch
 
@@ -35,6 +37,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TINY = {"hidden": 192, "heads": 3, "depth": 8, "frames": 8, "side": 16, "batch": 4}
 COGVIDEOX, RANK, CLIPS, BATCH = "toy-cogvideox", 8, 64, 2
 FIRST = "s to the first step"
+RECORDS = Path(__file__).resolve().parent.parent / "data" / "runs" / "latte_steps.jsonl"
 
 
 def shape(size: str, batch: int) -> dict[str, int]:
@@ -297,9 +300,23 @@ def compare(name: str, args: argparse.Namespace, ours: tuple, other: tuple) -> N
             for (which, count), v in values.items()
         )
         print(f"{name}, {figure}: {said}: {middle[other] / middle[ours]:.2f} times", flush=True)
-        if figure == "s a step" and name == "latte" and DEVICE.type == "cuda":
-            shares = [f"{which[0]} {utilisation(args, s):.1%}" for which, s in middle.items()]
-            print("of the GPU's arithmetic: " + ", ".join(shares), flush=True)
+    if name == "latte" and DEVICE.type == "cuda":
+        for which, rows in rounds.items():
+            middle = {n: statistics.median(r[n] for r in rows) for n in ("s a step", "GiB")}
+            note(which[0].partition(" ")[2], args, middle["s a step"], middle["GiB"])
+
+
+def note(who: str, args: argparse.Namespace, seconds: float, gib: float) -> None:
+    """Print the share of the GPU's arithmetic that a step makes use of, and record the step."""
+    row = {
+        "size": args.size, "by": who, "batch": shape(args.size, args.batch)["batch"],
+        "compiled": args.compile, "seconds": round(seconds, 4), "gib": round(gib, 2),
+        "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
+        "date": str(date.today()),
+    }  # fmt: skip
+    print(f"{who}: {utilisation(args, seconds):.1%} of the GPU's arithmetic", flush=True)
+    with RECORDS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def utilisation(args: argparse.Namespace, seconds: float) -> float:
