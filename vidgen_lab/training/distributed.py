@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.utils import recursively_apply
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -164,13 +165,9 @@ def share_buffers(model: nn.Module) -> None:
 
 def full(state: Any) -> Any:
     """The same nested state with whole tensors instead of shards."""
-    if isinstance(state, DTensor):
-        return state.full_tensor()
-    if isinstance(state, Mapping):
-        return {name: full(value) for name, value in state.items()}
-    if isinstance(state, list | tuple):
-        return [full(value) for value in state]
-    return state
+    return recursively_apply(
+        DTensor.full_tensor, state, test_type=lambda value: isinstance(value, DTensor)
+    )
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -108,14 +109,6 @@ def warmup_constant(step: int, steps: int, warmup: int = 0) -> float:
     return min(1.0, (step + 1) / max(1, warmup))
 
 
-SCHEDULES = {
-    "constant": warmup_constant,
-    "cosine": warmup_cosine,
-    "exponential": warmup_exponential,
-    "stable_decay": warmup_stable_decay,
-}
-
-
 @dataclass(frozen=True)
 class OptimizerConfig:
     """Which optimizer, how fast, and how the rate changes over the run.
@@ -146,10 +139,13 @@ class OptimizerConfig:
 
     def factor(self, steps: int) -> Schedule:
         """The share of the learning rate at each step of a run of `steps`."""
-        own: dict[str, Any] = {"steps": steps, "warmup": self.warmup}
-        own |= {"floor": self.end} if self.schedule in ("cosine", "exponential") else {}
-        own |= {"decay_share": self.decay_share} if self.schedule == "stable_decay" else {}
-        return lambda step: SCHEDULES[self.schedule](step, **own)
+        schedule = {
+            "constant": warmup_constant,
+            "cosine": partial(warmup_cosine, floor=self.end),
+            "exponential": partial(warmup_exponential, floor=self.end),
+            "stable_decay": partial(warmup_stable_decay, decay_share=self.decay_share),
+        }[self.schedule]
+        return partial(schedule, steps=steps, warmup=self.warmup)
 
     def build(self, model: nn.Module) -> Optimizers:
         """The optimizers of a model's trainable parameters, by name; none is without parameters.

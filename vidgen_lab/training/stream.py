@@ -154,8 +154,7 @@ class BatchStream:
         self.position += self.world
         self.place += self.world
         if self._order is not None:
-            while self.place >= (length := len(self._order.keys(self.epoch))):
-                self.epoch, self.place = self.epoch + 1, self.place - length
+            self.epoch, self.place = self._order.at(self.epoch, self.place)
         return batch
 
     def _open(self) -> Iterator[Any]:
@@ -169,9 +168,8 @@ class BatchStream:
         """This process's batches of keys from here on, each key with what seeds its item."""
         epoch, place = self.epoch, self.place + self.rank
         while True:
-            while place >= len(keys := self._order.keys(epoch)):
-                epoch, place = epoch + 1, place - len(keys)
-            batch, at = keys[place], (epoch, place)
+            epoch, place = at = self._order.at(epoch, place)
+            batch = self._order.keys(epoch)[place]
             if isinstance(batch, list | tuple):
                 yield [(key, (*at, n)) for n, key in enumerate(batch)]
             else:
@@ -237,6 +235,12 @@ class _Order:
         if not keys:
             raise ValueError("there is no batch to train on: the loader is empty")
         return keys
+
+    def at(self, epoch: int, place: int) -> tuple[int, int]:
+        """The same place, counted in the epoch that it lies in."""
+        while place >= (length := len(self.keys(epoch))):
+            epoch, place = epoch + 1, place - length
+        return epoch, place
 
     def identity(self) -> dict[str, Any]:
         own = getattr(self.sampler, "identity", None)

@@ -410,9 +410,9 @@ class VideoModelTrainer:
         checkpoint = self.run.latest()
         if checkpoint is None:
             self._say(f"a new run of {self.config.steps} steps in {self.run.folder}")
-            place, self._window.sums = self._settled[0], dict(self._settled[1])
-            if self.stream.position != place["position"]:  # a step broke off
-                self.stream.load_state_dict(place)
+            place, sums = self._settled  # from before a step that broke off
+            self.stream.load_state_dict(place)
+            self._window.sums = dict(sums)
         else:
             self.restore(checkpoint)
             self._say(f"resumed at step {self.step} of {self.config.steps} in {self.run.folder}")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidgen_lab.video.reader import VideoError, probe_video
+from vidgen_lab.video.reader import probe_video
 
 LAYOUTS = {
     "VideoFolder": ("metadata.jsonl",),
@@ -63,29 +63,12 @@ def read_clips(folder: str | Path) -> list[ClipRecord]:
     empty list, lists of unequal length, empty captions), VideoError (files that are no videos).
     """
     listing = _find_list(Path(folder))
-    rows = _read_rows(listing)
-    entries = [_entry(listing, number, row) for number, row in enumerate(rows, 1)]
-    missing = [str(path) for path, _ in entries if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(rows)} videos in {listing} are not there: {_some(missing)}"
-        )
-    empty = [str(path) for path, caption in entries if not caption]
-    if empty:
-        raise ValueError(
-            f"{len(empty)} of {len(rows)} clips in {listing} have an empty caption: "
-            f"{_some(empty)}; caption them, or take them out of the list"
-        )
-    records, broken = [], []
-    for (path, caption), row in zip(entries, rows, strict=True):
-        try:
-            records.append(_record(listing.parent, path, caption, row))
-        except VideoError as err:
-            broken.append(str(err))
-    if broken:
-        raise VideoError(
-            f"{len(broken)} of {len(rows)} videos in {listing} cannot be read; take them out of "
-            f"the list or run vidgen-lab prepare, which does: {_some(broken, '; ')}"
+    records, refused = _read(listing)
+    if refused:
+        raise type(refused[0])(
+            f"{len(refused)} of {len(records) + len(refused)} videos in {listing} cannot be used; "
+            "mend them, take them out of the list, or run vidgen-lab prepare, which does: "
+            + _some([str(error) for error in refused], "; ")
         )
     return records
 
@@ -95,19 +78,19 @@ def examine(folder: str | Path) -> tuple[list[ClipRecord], list[str]]:
 
     Raises what `read_clips` raises when the list itself cannot be read.
     """
-    listing, records, problems = _find_list(Path(folder)), [], []
+    records, refused = _read(_find_list(Path(folder)))
+    return records, [str(error) for error in refused]
+
+
+def _read(listing: Path) -> tuple[list[ClipRecord], list[Exception]]:
+    records, refused = [], []
     for number, row in enumerate(_read_rows(listing), 1):
-        video = _first(row, _VIDEO, "?")
         try:
-            path, caption = _entry(listing, number, row)
-            if not path.is_file():
-                raise ValueError("there is no such file")
-            if not caption:
-                raise ValueError("its caption is empty")
-            records.append(_record(listing.parent, path, caption, row))
-        except ValueError as error:  # VideoError is one
-            problems.append(f"entry {number}, {video}: {error}")
-    return records, problems
+            records.append(_record(listing.parent, row))
+        except (FileNotFoundError, ValueError) as error:  # VideoError is one
+            video = _first(row, _VIDEO, "?")
+            refused.append(type(error)(f"entry {number}, {video}: {error}"))
+    return records, refused
 
 
 def _find_list(place: Path) -> Path:
@@ -213,25 +196,23 @@ def _is_count(number: float) -> bool:
     return number.is_integer() and number < 2**31
 
 
-def _entry(listing: Path, number: int, row: Mapping[str, Any]) -> tuple[Path, str]:
-    """(path of the video, caption on one line or "")."""
-    video, caption = _first(row, _VIDEO, None), _first(row, _CAPTION, "")
-    for value, names in ((video, _VIDEO), (caption, _CAPTION)):
-        if value is None or not set(names) & set(row):
-            raise ValueError(
-                f"{listing}, entry {number} names no {' or '.join(names)}; "
-                f"its fields are {', '.join(map(str, row)) or 'none'}"
-            )
-    # White space in a caption is layout; in a file name it is part of the name.
-    return listing.parent / str(video), " ".join(str(caption).split())
-
-
 def _first(row: Mapping[str, Any], names: Sequence[str], missing: Any) -> Any:
     """The first of the named columns that is there."""
     return next((row[name] for name in names if row.get(name) is not None), missing)
 
 
-def _record(root: Path, path: Path, caption: str, row: Mapping[str, Any]) -> ClipRecord:
+def _record(root: Path, row: Mapping[str, Any]) -> ClipRecord:
+    video, caption = _first(row, _VIDEO, None), _first(row, _CAPTION, "")
+    for value, names in ((video, _VIDEO), (caption, _CAPTION)):
+        if value is None or not set(names) & set(row):
+            fields = ", ".join(map(str, row)) or "none"
+            raise ValueError(f"names no {' or '.join(names)}; its fields are {fields}")
+    # White space in a caption is layout; in a file name it is part of the name.
+    path, caption = root / str(video), " ".join(str(caption).split())
+    if not path.is_file():
+        raise FileNotFoundError("there is no such file")
+    if not caption:
+        raise ValueError("its caption is empty: caption it")
     inside = path.relative_to(root) if path.is_relative_to(root) else path
     facts = _facts(row)
     if facts is None:
