@@ -59,10 +59,10 @@ class TrainingConfig:
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
 
     def __post_init__(self) -> None:
-        at_least = dict.fromkeys(("steps", "accumulation", "log_every", "keep_last"), 1)
-        at_least |= dict.fromkeys(("validate_every", "sample_every", "checkpoint_every"), 0)
-        at_least |= dict.fromkeys(("checkpoint_minutes", "max_grad_norm"), 0)
-        ranges = {name: (low, math.inf) for name, low in at_least.items()}
+        some = ("steps", "accumulation", "log_every", "keep_last")
+        none = ("validate_every", "sample_every", "checkpoint_every", "checkpoint_minutes")
+        ranges = dict.fromkeys((*none, "max_grad_norm"), (0, math.inf))
+        ranges |= dict.fromkeys(some, (1, math.inf))
         config.check_ranges(self, **ranges, seed=(0, 2**63))
         if not self.noise_levels or not all(0 <= level <= 1 for level in self.noise_levels):
             raise ValueError(f"noise_levels must lie in 0..1, not {self.noise_levels}")

@@ -372,9 +372,9 @@ class VideoModelTrainer:
                 self.run.save(self.step, tensors, states, self.config.keep_last)
             except CheckpointError as problem:
                 error = problem
-        if distributed.summed([error is not None], self.device)[0]:
+        if error := distributed.gathered(error)[0]:
             if must:
-                raise error or CheckpointError("the main process could not write the checkpoint")
+                raise error
             self._say(f"{error}; training goes on, the last checkpoint is kept")
         self._meter.saved()
 
@@ -416,14 +416,13 @@ class VideoModelTrainer:
         else:
             self.restore(checkpoint)
             self._say(f"resumed at step {self.step} of {self.config.steps} in {self.run.folder}")
-        if self.rank == 0:
-            self.run.tell(self.settings)
         for name, (before, now) in changed.items():
             self._say(f"changed: {name} was {before!r}, is {now!r}")
         size = 4 * sum(p.numel() for p in self._learning) * (3 + bool(self.ema))
         self._say(monitor.disk_forecast(self.run.folder, size, self.config.keep_last))
         begun = self.step
         if self.rank == 0:
+            self.run.tell(self.settings)
             self.run.forget_after(begun if checkpoint or begun else -1)
         measured = distributed.gathered(self.run.was_measured(begun))[0]  # in the log as it is now
         if self._due("validate_every", begun == self.config.steps) and not measured:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,12 +80,10 @@ def read_batches(
 def _pictures(
     clips: Iterable[ClipSpan], failed: dict[ClipSpan, str]
 ) -> Iterator[tuple[ClipSpan, torch.Tensor]]:
-    reader = None
+    reader = lru_cache(1)(VideoReader)
     for clip in clips:
         try:
-            if reader is None or reader.path != clip.path:
-                reader = VideoReader(clip.path)
-            pictures = covered(reader, clip.frames, clip.height, clip.width)
+            pictures = covered(reader(clip.path), clip.frames, clip.height, clip.width)
         except (OSError, ValueError) as error:
             failed[clip] = str(error)
         else:

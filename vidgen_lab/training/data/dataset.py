@@ -10,7 +10,6 @@ What an item shows depends on (seed, epoch, id of the clip) alone.
 import hashlib
 import json
 import math
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from vidgen_lab.training.data.clips import ClipRecord
 from vidgen_lab.training.data.pixel_cache import PixelCache
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import VideoError, VideoReader
+from vidgen_lab.video.sheets import clip_sheet
 
 Sampling = Literal["random", "uniform", "start", "motion"]
 ATTEMPTS = 20  # clips in a row that cannot be read before it is an error
@@ -260,17 +260,13 @@ def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:
     return pixels[..., top : top + height, left : left + width].transpose(0, 1)  # [3, T, h, w]
 
 
-def preview(dataset: VideoDataset, keys: Sequence[int | Key], columns: int = 4) -> Clip:
-    """A film of exactly what will be trained on: items of one bucket side by side, as uint8."""
-    items = [dataset[key]["video"] for key in keys]
-    shapes = {tuple(item.shape) for item in items}
-    if len(shapes) != 1:
-        warnings.warn(f"items of {len(shapes)} shapes: the first one's are shown", stacklevel=2)
-        items = [item for item in items if item.shape == items[0].shape]
-    items += [torch.zeros_like(items[0])] * (-len(items) % min(columns, len(items)))
-    columns = min(columns, len(items))
-    rows = [torch.cat(items[n : n + columns], -1) for n in range(0, len(items), columns)]
-    film = torch.cat(rows, -2)  # [3, T, H, W]
-    index = keys[0][0] if isinstance(keys[0], tuple) else keys[0]
-    record, bucket = dataset.clips[index]
-    return Clip(film.permute(1, 2, 3, 0).numpy(), record.fps / bucket.stride)
+def preview(dataset: VideoDataset, keys: Sequence[int | Key]) -> Clip:
+    """A film of exactly what will be trained on: items side by side under their captions."""
+    clips, captions = [], []
+    for key in keys:
+        item = dataset[key]
+        record, bucket = dataset.clips[key[0] if isinstance(key, tuple) else key]
+        frames = item["video"].permute(1, 2, 3, 0).numpy()
+        clips.append(Clip(frames, record.fps / bucket.stride))
+        captions.append(item["caption"])
+    return clip_sheet(clips, captions, columns=min(4, len(clips)))
