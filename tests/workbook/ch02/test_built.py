@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -365,7 +366,7 @@ def test_thresholds_are_chosen_on_labelled_clips_and_wishes_are_left_alone():
             metrics={"edge_steepness": steepness, "bright": 0.0, "short_side": 96})
         for name, steepness in measured.items()
     ]  # fmt: skip
-    pieces, default = built(2, "calibrate", "choose-gates"), GateSettings()
+    pieces, default = built(2, "calibrate", "choose-gates", replace=replace), GateSettings()
     chosen = pieces.choose_gates(rows, TRUTH, default)
     assert chosen.min_edge_steepness == pytest.approx(0.3)
     assert chosen.max_bright == default.max_bright  # nothing over-exposed was seen
@@ -401,10 +402,7 @@ def opened(tmp_path_factory):
     given = {"figure": figure, "photo": photo, "videos": folder, "truth": planted}
     panel = built(2, "histogram", "panel", **given).ThresholdPanel
 
-    def open_panel(rows=rows):
-        return panel(rows, GateSettings(), "min_edge_steepness")
-
-    return open_panel
+    return lambda: panel(rows, GateSettings(), "min_edge_steepness")
 
 
 def test_the_panel_shows_what_is_kept_and_dropped_without_a_click(opened):
@@ -412,11 +410,6 @@ def test_the_panel_shows_what_is_kept_and_dropped_without_a_click(opened):
     assert "keeps 3 of 4" in panel._repr_mimebundle_()["text/plain"]
     assert "precision 1.00, recall 1.00" in panel.view.value
     assert panel.view.value.count("<img") == 2  # the histogram, and the clips
-
-
-def test_clips_that_nothing_measured_are_an_error_in_words(opened):
-    with pytest.raises(AssertionError, match="no clip was measured"):
-        opened([])
 
 
 def test_moving_the_slider_changes_the_settings_and_the_picture(opened):
