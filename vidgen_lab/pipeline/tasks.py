@@ -40,7 +40,7 @@ TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
     "score": Recipe(9, ("av", "cv2", "numpy", "scenedetect")),
     "embed": Recipe(5, ("av", "cv2", "numpy")),
-    "duplicates": Recipe(2, ("cv2", "numpy")),
+    "duplicates": Recipe(3, ("cv2", "numpy")),
     "export": Recipe(5, ("av", "ffmpeg")),
     "annotate": Recipe(4, ("av", "cv2", "numpy")),
 }

@@ -10,7 +10,7 @@ from tests.pipeline.select import variants
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select import duplicates
 from vidgen_lab.pipeline.select.duplicates import DuplicateSettings, drop_duplicates
-from vidgen_lab.pipeline.select.sameness import Proposal, same
+from vidgen_lab.pipeline.select.sameness import same
 from vidgen_lab.pipeline.select.scoring import score_video
 from vidgen_lab.pipeline.select.signatures import WHOLE, Signature
 from vidgen_lab.pipeline.select.split import split_rows
@@ -47,8 +47,7 @@ def clips(tmp_path_factory):
 
 
 def same_pictures(*pair):
-    one = Proposal(np.array([0]), np.array([1]), np.array([WHOLE]))
-    return bool(same(pair, one, DuplicateSettings())[0])
+    return bool(same(pair, np.array([[0, 1, WHOLE]]), DuplicateSettings())[0])
 
 
 def run(clips, names=None):
@@ -155,7 +154,7 @@ def test_level_three_joins_what_embeddings_find_alike(clips):
 def test_pairs_need_a_cause(clips):
     names = ["original", "coarse", "other"]
     pairs = duplicates.propose(duplicates.Hashes([clips[n][1] for n in names]), DuplicateSettings())
-    found = {(int(i), int(j)) for i, j in zip(pairs.a, pairs.b, strict=True)}
+    found = {(i, j) for i, j, _ in pairs.tolist()}
     assert (0, 1) in found and (0, 2) not in found
 
 

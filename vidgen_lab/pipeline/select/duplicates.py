@@ -9,7 +9,8 @@
 Groups and the clip that is kept depend on the clips alone, not on their order.
 """
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
@@ -17,7 +18,7 @@ from scipy.spatial import KDTree
 
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.nearby import near_pairs, within
-from vidgen_lab.pipeline.select.sameness import DuplicateSettings, Proposal, same
+from vidgen_lab.pipeline.select.sameness import DuplicateSettings, same
 from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
 
 _ASKED = 6  # looks of a clip that are searched for among all looks of all others
@@ -41,43 +42,38 @@ class Hashes:
         self.seconds = np.array([seconds for _, seconds in found])
         self.clips = np.repeat(np.arange(len(found), dtype=np.int32), counts)
 
+    def of(
+        self, part: int, most: int | None = None, stands: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes of a part of the picture and whose they are; blank ones left out, and a clip has
+        a hash once.
 
-class Shelves:
-    """The hashes of one part of the picture: unique values, and who has each.
-
-    most: so many looks of a clip at most, spread over it. stands: bool by clip; of a crowd that
-    shares one hash only these are kept.
-    """
-
-    def __init__(
-        self,
-        hashes: Hashes,
-        part: int,
-        most: int | None = None,
-        stands: np.ndarray | None = None,
-    ) -> None:
-        values, clips = hashes.values[:, part], hashes.clips
+        most: so many looks of a clip at most, spread over it. stands: bool by clip; of a crowd that
+        shares one hash only these are kept.
+        """
+        values, clips = self.values[:, part], self.clips
         order = np.lexsort((values, clips))  # stable: equal ones stay in the order of the looks
-        first = np.ones(len(order), bool)  # a clip has a hash once
+        first = np.ones(len(order), bool)
         first[1:] = (np.diff(clips[order]) != 0) | (values[order][1:] != values[order][:-1])
         chosen = np.sort(order[first & (values[order] != NONE)])
         if most is not None:
             chosen = chosen[_spread(clips[chosen], most)]
-        order = np.argsort(values[chosen], kind="stable")
-        self.values, starts = np.unique(values[chosen][order], return_index=True)
-        self.bounds = np.append(starts, len(order))
-        self.clips = clips[chosen][order]
         if stands is not None:
-            sizes = np.diff(self.bounds)
-            stays = stands[self.clips] | np.repeat(sizes <= _CROWD, sizes)
-            self.bounds = np.concatenate([[0], np.cumsum(stays)])[self.bounds]
-            self.clips = self.clips[stays]
+            chosen = chosen[stands[clips[chosen]] | ~_crowded(values[chosen])]
+        return values[chosen], clips[chosen]
 
-    def crowds(self) -> Iterator[np.ndarray]:
-        """Clips that share a hash with very many, hash by hash."""
-        sizes = np.diff(self.bounds)
-        for place in np.flatnonzero(sizes > _CROWD):
-            yield self.clips[self.bounds[place] : self.bounds[place + 1]]
+    def crowds(self) -> list[np.ndarray]:
+        """Clips that share the hash of a whole picture with very many, hash by hash."""
+        values, clips = self.of(WHOLE)
+        many = np.flatnonzero(_crowded(values))
+        many = many[np.argsort(values[many], kind="stable")]
+        return np.split(clips[many], np.flatnonzero(np.diff(values[many])) + 1)
+
+
+def _crowded(values: np.ndarray) -> np.ndarray:
+    """bool: whether a hash is there too often for all who have it to be compared."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return counts[which] > _CROWD
 
 
 def _spread(clips: np.ndarray, most: int) -> np.ndarray:
@@ -89,48 +85,29 @@ def _spread(clips: np.ndarray, most: int) -> np.ndarray:
 
 def propose(
     hashes: Hashes, settings: DuplicateSettings, stands: np.ndarray | None = None
-) -> Proposal:
-    """Pairs of clips with like pictures and lengths, the most alike first.
+) -> np.ndarray:
+    """Pairs of clips with like pictures and lengths, the most alike first: int [P, 3], see `same`.
 
     A clip's pictures are searched for among the pictures of all others: as they are, mirrored, cut
-    out of the middle, and without the lower fifth. stands: see `Shelves`.
+    out of the middle, and without the lower fifth. stands: see `Hashes.of`.
     """
     found = []
     for part in range(len(PARTS)):
-        asked = Shelves(hashes, UPPER if part == UPPER else WHOLE, _ASKED, stands)
-        stock = Shelves(hashes, part, stands=stands)
-        query, near = near_pairs(asked.values, stock.values, settings.max_bits)
-        bits = np.bitwise_count(asked.values[query] ^ stock.values[near])
-        left, right, which = _products(asked.bounds, query, stock.bounds, near)
-        a, b = asked.clips[left], stock.clips[right]
+        asked, ours = hashes.of(UPPER if part == UPPER else WHOLE, _ASKED, stands)
+        stock, theirs = hashes.of(part, stands=stands)
+        query, near = near_pairs(asked, stock, settings.max_bits)
+        bits = np.bitwise_count(asked[query] ^ stock[near])
+        a, b = ours[query], theirs[near]
         lengths = np.sort([hashes.seconds[a], hashes.seconds[b]], axis=0)
         fit = (a != b) & (lengths[0] >= settings.min_share * lengths[1])
-        parts = np.full(len(a), part, np.int8)
-        found.append([column[fit] for column in (a, b, parts, bits[which])])
-    return _best(*(np.concatenate(column) for column in zip(*found, strict=True)))
-
-
-def _products(
-    ours: np.ndarray, query: np.ndarray, theirs: np.ndarray, near: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every member of each query's shelf with every member of the near one's:
-    (place in ours, place in theirs, number of the pair of shelves)."""
-    wide, deep = ours[query + 1] - ours[query], theirs[near + 1] - theirs[near]
-    count = wide * deep
-    which = np.repeat(np.arange(len(query)), count)
-    row, column = np.divmod(within(count), deep[which])
-    return ours[query][which] + row, theirs[near][which] + column, which
-
-
-def _best(a: np.ndarray, b: np.ndarray, part: np.ndarray, bits: np.ndarray) -> Proposal:
-    """One proposal for every pair and part, by the looks that are most alike."""
-    back = (a > b) & np.isin(part, (WHOLE, UPPER))  # these two say the same both ways
-    a, b = np.where(back, b, a), np.where(back, a, b)
+        back = (a > b) & (part in (WHOLE, UPPER))  # these two say the same both ways
+        a, b = np.where(back, b, a), np.where(back, a, b)
+        found.append(np.stack([a, b, np.full(len(a), part), bits], axis=1)[fit])
+    a, b, part, bits = np.concatenate(found).astype(np.int64).T
     order = np.lexsort((b, a, bits, part))
-    a, b, part = (column[order].astype(np.int64) for column in (a, b, part))
-    _, first = np.unique(a << 34 | b << 3 | part, return_index=True)
-    first.sort()
-    return Proposal(a[first], b[first], part[first])
+    pairs = np.stack([a, b, part], axis=1)[order]
+    _, first = np.unique(pairs @ [1 << 34, 1 << 3, 1], return_index=True)  # the looks most alike
+    return pairs[np.sort(first)]
 
 
 def find_groups(
@@ -149,16 +126,15 @@ def find_groups(
     first: dict[str, int] = {}
     for number, row in enumerate(rows):
         joined.join(first.setdefault(row.clip_id, number), number, "bytes")
-    ask = _Asking(rows, signatures, settings, {} if verdicts is None else verdicts)
-    hashes = Hashes(signatures)
-    for crowd in Shelves(hashes, WHOLE).crowds():
+    ids, known = [row.clip_id for row in rows], {} if verdicts is None else verdicts
+    ask, hashes = partial(_ask, ids, signatures, settings, known), Hashes(signatures)
+    for crowd in hashes.crowds():
         _sweep(crowd, ask, joined)
-    roots = np.array([joined[n] for n in range(len(rows))])
-    pairs = propose(hashes, settings, roots == np.arange(len(rows)))
-    for wave in _waves(pairs):
-        apart = [not joined.connected(i, j) for i, j in wave.ends()]
+    stands = np.array([joined[n] == n for n in range(len(rows))], bool)
+    for wave in _waves(propose(hashes, settings, stands)):
+        apart = [not joined.connected(i, j) for i, j, _ in wave.tolist()]
         wave = wave[np.array(apart, bool)]
-        for i, j in wave[ask(wave)].ends():
+        for i, j, _ in wave[ask(wave)].tolist():
             joined.join(i, j, "pictures")
     if settings.min_cosine is not None and len(rows):
         if embeddings is None:
@@ -168,48 +144,42 @@ def find_groups(
     return joined.groups()
 
 
-def _waves(pairs: Proposal) -> Iterator[Proposal]:
+def _waves(pairs: np.ndarray) -> Iterator[np.ndarray]:
     """The best proposal of every clip first, then the second best, ...: who is joined by then need
     not be compared again."""
-    order = np.argsort(pairs.b, kind="stable")
     rank = np.empty(len(pairs), int)
-    rank[order] = within(np.bincount(pairs.b))
+    rank[np.argsort(pairs[:, 1], kind="stable")] = within(np.bincount(pairs[:, 1]))
     ranks = np.cumsum(np.bincount(rank))[:-1]
     for wave in np.split(np.argsort(rank, kind="stable"), ranks):
         for first in range(0, len(wave), _WAVE):
             yield pairs[wave[first : first + _WAVE]]
 
 
-def _sweep(crowd: np.ndarray, ask: "_Asking", joined: "_Groups") -> None:
+def _sweep(crowd: np.ndarray, ask: Callable, joined: "_Groups") -> None:
     """Sort clips that share a hash into groups without comparing all with all: everyone with the
     first, who is left with the first of these, and so on."""
     waiting = np.unique([joined[int(n)] for n in crowd])
     while len(waiting) > 1:
         leader, others = waiting[0], waiting[1:]
-        pairs = Proposal(np.full(len(others), leader), others, np.full(len(others), WHOLE))
-        equal = ask(pairs)
+        equal = ask(np.array([(leader, other, WHOLE) for other in others]))
         for other in others[equal]:
             joined.join(int(leader), int(other), "pictures")
         waiting = others[~equal]
 
 
-class _Asking:
-    """Verdicts on pairs: remembered ones, or found now."""
-
-    def __init__(self, rows, signatures, settings, verdicts: Verdicts) -> None:
-        self.ids = [row.clip_id for row in rows]
-        self.signatures, self.settings, self.verdicts = signatures, settings, verdicts
-
-    def __call__(self, pairs: Proposal) -> np.ndarray:
-        """bool [P]."""
-        keys = [
-            f"{self.ids[i]} {self.ids[j]} {part}"
-            for i, j, part in zip(pairs.a, pairs.b, pairs.part, strict=True)
-        ]
-        new = [place for place, key in enumerate(keys) if key not in self.verdicts]
-        found = same(self.signatures, pairs[new], self.settings).tolist()
-        self.verdicts.update(zip([keys[place] for place in new], found, strict=True))
-        return np.array([self.verdicts[key] for key in keys], bool)
+def _ask(
+    ids: Sequence[str],
+    signatures: Sequence[Signature],
+    settings: DuplicateSettings,
+    verdicts: Verdicts,
+    pairs: np.ndarray,
+) -> np.ndarray:
+    """bool [P]: verdicts on pairs, remembered ones, or found now and remembered."""
+    keys = [f"{ids[i]} {ids[j]} {part}" for i, j, part in pairs.tolist()]
+    new = [place for place, key in enumerate(keys) if key not in verdicts]
+    found = same(signatures, pairs[new], settings).tolist()
+    verdicts.update(zip([keys[place] for place in new], found, strict=True))
+    return np.array([verdicts[key] for key in keys], bool)
 
 
 def _near(vectors: np.ndarray, min_cosine: float) -> list[list[int]]:
@@ -257,17 +227,16 @@ def drop_duplicates(
 
 
 class _Groups(DisjointSet):
-    """Row numbers that belong together, and the level that joined them last."""
+    """Row numbers that belong together. level: by the root of a group, what joined it last."""
 
     def __init__(self, count: int) -> None:
         super().__init__(range(count))
-        self._joins: list[tuple[int, str]] = []
+        self.level: dict[int, str] = {}
 
     def join(self, i: int, j: int, level: str) -> None:
         if self.merge(i, j):
-            self._joins.append((i, level))
+            self.level[self[i]] = level
 
     def groups(self) -> list[tuple[list[int], str]]:
-        level = {self[i]: level for i, level in self._joins}  # the last one of each group
         groups = (sorted(members) for members in self.subsets() if len(members) > 1)
-        return [(members, level[self[members[0]]]) for members in groups]
+        return [(members, self.level[self[members[0]]]) for members in groups]

@@ -10,6 +10,7 @@ stage would be the same play.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
@@ -53,67 +54,48 @@ class DuplicateSettings:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """Pairs that may be the same, arrays [P]. a looks like the `part` of b."""
-
-    a: np.ndarray
-    b: np.ndarray
-    part: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-    def __getitem__(self, chosen) -> "Proposal":
-        return Proposal(self.a[chosen], self.b[chosen], self.part[chosen])
-
-    def ends(self) -> list[tuple[int, int]]:
-        return list(zip(self.a.tolist(), self.b.tolist(), strict=True))
-
-
 def same(
-    signatures: Sequence[Signature], pairs: Proposal, settings: DuplicateSettings
+    signatures: Sequence[Signature], pairs: np.ndarray, settings: DuplicateSettings
 ) -> np.ndarray:
-    """bool [P]: which of the proposed pairs show the same.
+    """bool [P]: which pairs show the same. pairs: int [P, 3] (a, b, part); a looks like the `part`
+    of b.
 
-    The thumbnails tell to a look how the clips lie in time; within it quarters are tried for those
-    pairs that are roughly alike, and a crop somewhat wider and narrower.
+    The thumbnails tell how the clips lie in time; a quarter of a look earlier and later is tried as
+    well, and a crop somewhat wider and narrower.
     """
     verdict = np.zeros(len(pairs), bool)
-    lengths = np.array([[signatures[n].seconds for n in ends] for ends in (pairs.a, pairs.b)])
-    fit = np.flatnonzero(lengths.min(0) >= settings.min_share * lengths.max(0))
+    lengths = np.array([[signatures[n].seconds for n in pair[:2]] for pair in pairs]).reshape(-1, 2)
+    fit = np.flatnonzero(lengths.min(1) >= settings.min_share * lengths.max(1))
     for start in range(0, len(fit), _AT_ONCE):
         rows = fit[start : start + _AT_ONCE]
-        shift = np.zeros(len(pairs))
-        shift[rows] = [_shift(signatures, pairs[n]) for n in rows]
-        for nearer in (0.0, -0.05, 0.05):
-            rough = _alike(signatures, pairs[rows], shift[rows], nearer, settings, rough=True)
-            left = rows[rough]
-            for quarter in (0, 1, -1, 2, -2, 3, -3, 4, -4):
-                steps = np.array([signatures[n].step for n in pairs.a[left]])
-                later = shift[left] + quarter / 4 * steps
-                found = _alike(signatures, pairs[left], later, nearer, settings)
-                verdict[left[found]] = True
-                left = left[~found]
-            rows = rows[~verdict[rows]]
+        shifts = np.array([_shift(signatures, *pair) for pair in pairs[rows]])
+        steps = np.array([signatures[a].step for a in pairs[rows, 0]])
+        for nearer, quarter in product((0.0, -0.05, 0.05), (0, 1, -1)):
+            later = shifts + quarter / 4 * steps
+            found = _alike(signatures, pairs[rows], later, nearer, settings)
+            verdict[rows[found]] = True
+            rows, shifts, steps = rows[~found], shifts[~found], steps[~found]
     return verdict
 
 
-def _shift(signatures: Sequence[Signature], pair: Proposal) -> float:
-    """Seconds into b at which a begins, to a look: where the thumbnails of all looks that then lie
-    over one another correlate best. Hashes cannot tell: many looks in a row have the same."""
-    a, b, zoom = signatures[pair.a], signatures[pair.b], _ZOOM.get(int(pair.part), 1.0)
-    theirs = _mixed(_at(b, np.arange(0, b.last + 1e-9, a.step)), zoom, _enlarging)
-    theirs = theirs[:, :, ::-1] if pair.part == MIRRORED else theirs
-    alike = (
-        _directions(_mixed(a.thumbs, zoom, _softening)) @ _directions(theirs).T
-    )  # [looks, looks]
-    ours, theirs = alike.shape
+def _shift(signatures: Sequence[Signature], a: int, b: int, part: int) -> float:
+    """Seconds into b at which a begins: where the thumbnails of all looks that then lie over one
+    another correlate best, between looks by a parabola. Hashes cannot tell: many looks in a row
+    have the same."""
+    one, other, zoom = signatures[a], signatures[b], _ZOOM.get(part, 1.0)
+    theirs = _mixed(_at(other, np.arange(0, other.last + 1e-9, one.step)), zoom, _enlarging)
+    theirs = theirs[:, :, ::-1] if part == MIRRORED else theirs
+    alike = _directions(_mixed(one.thumbs, zoom, _softening)) @ _directions(theirs).T
+    ours, theirs = alike.shape  # looks
     later = np.arange(theirs) - np.arange(ours)[:, None] + ours - 1
     count = np.bincount(later.ravel())
     mean = np.bincount(later.ravel(), alike.ravel()) / count
     mean[count < _OVERLAP * min(ours, theirs)] = -np.inf
-    return float(mean.argmax() - ours + 1) * a.step
+    best = mean.argmax()
+    before, top, after = np.pad(mean, 1, constant_values=-np.inf)[best : best + 3]
+    bend = before - 2 * top + after
+    between = (before - after) / bend / 2 if -np.inf < bend < 0 else 0.0
+    return float(best + between - ours + 1) * one.step
 
 
 def _directions(thumbs: np.ndarray) -> np.ndarray:
@@ -128,14 +110,13 @@ def _directions(thumbs: np.ndarray) -> np.ndarray:
 
 def _alike(
     signatures: Sequence[Signature],
-    pairs: Proposal,
+    pairs: np.ndarray,
     shift: np.ndarray,
     nearer: float,
     settings: DuplicateSettings,
-    rough: bool = False,
 ) -> np.ndarray:
     """The same for one shift of each pair, in seconds, and one part of b, larger by the share
-    `nearer`. rough: not yet exact."""
+    `nearer`."""
     if not len(pairs):
         return np.zeros(0, bool)
     ours, theirs, overlap = _overlaid(signatures, pairs, shift, nearer)  # [P, LOOKS, 9, 16, 3]
@@ -148,8 +129,6 @@ def _alike(
     shown = _uncovered(apart, both_move)
     difference = _weighted(apart, shown)
     layout = _correlation(mean_a, mean_b, shown[..., None], centre=True)
-    if rough:
-        return overlap & (difference <= 2 * settings.max_difference) & (layout >= 0.7)
     good = overlap & (difference <= settings.max_difference) & (layout >= _LAYOUT)
     still = (energy_a.mean((1, 2)) < _STILL) & (energy_b.mean((1, 2)) < _STILL)
     local = np.where(both_move, np.abs(move_a - move_b).mean((1, 4)), 0).max((1, 2))
@@ -161,21 +140,21 @@ def _alike(
 
 
 def _overlaid(
-    signatures: Sequence[Signature], pairs: Proposal, shift: np.ndarray, nearer: float
+    signatures: Sequence[Signature], pairs: np.ndarray, shift: np.ndarray, nearer: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thumbnails of both clips at the same moments, float32, and whether they overlap enough."""
     shape = (len(pairs), LOOKS, THUMB[1], THUMB[0], 3)
     ours, theirs = np.empty(shape, np.float32), np.empty(shape, np.float32)
     enough = np.ones(len(pairs), bool)
-    for n in range(len(pairs)):
-        a, b = signatures[pairs.a[n]], signatures[pairs.b[n]]
-        first, last = max(0.0, -shift[n]), min(a.last, b.last - shift[n])
-        enough[n] = last - first >= _OVERLAP * min(a.last, b.last) - 1e-9
+    for n, ((a, b, part), later) in enumerate(zip(pairs.tolist(), shift, strict=True)):
+        one, other = signatures[a], signatures[b]
+        first, last = max(0.0, -later), min(one.last, other.last - later)
+        enough[n] = last - first >= _OVERLAP * min(one.last, other.last) - 1e-9
         moments = np.linspace(first, max(first, last), LOOKS)
-        zoom = min(1.0, _ZOOM.get(int(pairs.part[n]), 1.0) + nearer)
-        ours[n] = _mixed(_at(a, moments), zoom, _softening)
-        theirs[n] = _mixed(_at(b, moments + shift[n]), zoom, _enlarging)
-        if pairs.part[n] == MIRRORED:
+        zoom = min(1.0, _ZOOM.get(part, 1.0) + nearer)
+        ours[n] = _mixed(_at(one, moments), zoom, _softening)
+        theirs[n] = _mixed(_at(other, moments + later), zoom, _enlarging)
+        if part == MIRRORED:
             theirs[n] = theirs[n, :, :, ::-1]
     return ours, theirs, enough
 
