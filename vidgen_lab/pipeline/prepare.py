@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vidgen_lab import __version__
 from vidgen_lab.journal import Journal, key_of
 from vidgen_lab.pipeline.annotate import annotators
 from vidgen_lab.pipeline.config import AnnotateSettings, Config
@@ -41,7 +42,6 @@ from vidgen_lab.pipeline.runner import Execution, Results, TaskRunner, plain_rea
 from vidgen_lab.pipeline.select.balance import balance_rows
 from vidgen_lab.pipeline.select.duplicates import drop_duplicates
 from vidgen_lab.pipeline.select.gates import judge
-from vidgen_lab.pipeline.select.scoring import versions
 from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.tasks import load, made_by
@@ -168,11 +168,13 @@ class _Run:
     ) -> tuple[list[Row], list[Row], Results, dict[Identity, Place]]:
         """One row a file, one row a scene, the scores, and where in them each scene is found."""
         how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
-        read, hashed, todo, used = [], [], [], versions()
+        read, hashed, todo = [], [], []
+        used = {"vidgen_lab": __version__, **dict(sorted(made_by("score", {}).items()))}
+        versions = ", ".join(f"{name} {version}" for name, version in used.items())
         for number, source in enumerate(found, 1):
             task = {"path": str(source.path), **how}
             row = Row(
-                source.name, "", "read", "kept", versions=used,
+                source.name, "", "read", "kept", versions=versions,
                 rights=rights_of(source.name, rights),
                 info={"wrong_suffix": True} if source.wrong_suffix else {},
             )  # fmt: skip

@@ -7,9 +7,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image, ImageOps
 
 from vidgen_lab.pipeline.manifest import STATUSES, Row, funnel, reasons
-from vidgen_lab.pipeline.select.gates import Gate, borderline, quantiles
+from vidgen_lab.pipeline.select.gates import Gate, borderline, measured, quantiles
 from vidgen_lab.video.reader import VideoReader
 
 # The book's five numbers, in millions of clips. No source for them was found, so they serve as the
@@ -47,8 +48,7 @@ def calibration(rows: Sequence[Row], gates: Sequence[Gate]) -> str:
     lines = [f"{'metric':<16}{'5 %':>9}{'median':>9}{'95 %':>9}   {'threshold':<12}{'rejects':>8}"]
     for gate in gates:
         found = quantiles(clips, gate.metric, (0.05, 0.5, 0.95))
-        known = [r.metrics[gate.metric] for r in clips if r.metrics.get(gate.metric) is not None]
-        lost = sum(not gate.passes(value) for value in known)
+        lost = sum(not gate.passes(value) for value in measured(clips, gate.metric))
         shown = "".join(f"{found.get(q, float('nan')):>9.3g}" for q in (0.05, 0.5, 0.95))
         sign = ">=" if gate.least else "<="
         lines.append(f"{gate.metric:<16}{shown}   {sign} {gate.threshold:<9g}{lost:>8}")
@@ -93,27 +93,12 @@ def borderline_sheet(
             tile = line[:, place * width : (place + 1) * width]
             value = row.metrics[gate.metric]
             tile[:-20] = (0, 150, 60) if gate.passes(value) else (200, 40, 40)
-            tile[4:-24, 4:-4] = _fitted(middle_frame(folder / row.source, row.frames), *size)
+            video, middle = VideoReader(folder / row.source, shrink_to=256), sum(row.frames) - 1
+            picture = Image.fromarray(video.read(middle // 2, 1).frames[0])
+            tile[4:-24, 4:-4] = ImageOps.pad(picture, size, color=(230, 230, 230))
             label = np.full((20, width, 3), 255, np.uint8)
             text = f"{gate.metric} {value:.3g}"
             cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
             tile[-20:] = label
         lines += [line] if chosen else []
     return np.vstack(lines) if lines else np.full((32, width, 3), 255, np.uint8)
-
-
-def middle_frame(path: Path, frames: tuple[int, int]) -> np.ndarray:
-    """The picture in the middle of a clip, reduced, uint8 [H, W, 3]."""
-    return VideoReader(path, shrink_to=256).read((frames[0] + frames[1] - 1) // 2, 1).frames[0]
-
-
-def _fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The picture in its own shape, as large as fits, on light grey."""
-    ratio = min(width / picture.shape[1], height / picture.shape[0])
-    w, h = (max(1, round(side * ratio)) for side in picture.shape[1::-1])
-    place = np.full((height, width, 3), 230, np.uint8)
-    top, left = (height - h) // 2, (width - w) // 2
-    place[top : top + h, left : left + w] = cv2.resize(
-        picture, (w, h), interpolation=cv2.INTER_AREA
-    )
-    return place

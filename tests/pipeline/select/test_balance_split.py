@@ -6,7 +6,7 @@ import pytest
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select.balance import (
     BalanceSettings,
-    ConceptBalancer,
+    balance_concepts,
     balance_rows,
 )
 from vidgen_lab.pipeline.select.split import Leak, SplitSettings, check_leaks, split_rows
@@ -23,7 +23,7 @@ def concepts(counts: list[int], seed: int = 0) -> np.ndarray:
 def test_a_large_concept_shrinks_and_small_ones_stay_whole():
     vectors = concepts([90, 10, 10])
     settings = BalanceSettings(concepts=3, temperature=0, floor=1, drop=True)
-    balance = ConceptBalancer(settings).balance_dataset(vectors)
+    balance = balance_concepts(vectors, settings)
     assert balance.counts_before == (90, 10, 10)
     assert balance.counts_after == (10, 10, 10)
     assert balance.after > balance.before
@@ -32,20 +32,20 @@ def test_a_large_concept_shrinks_and_small_ones_stay_whole():
 
 def test_weights_even_out_the_shares_without_dropping():
     settings = BalanceSettings(concepts=3, temperature=0)
-    balance = ConceptBalancer(settings).balance_dataset(concepts([90, 10, 10]))
+    balance = balance_concepts(concepts([90, 10, 10]), settings)
     assert balance.keep.all()
     shares = [balance.weights[balance.labels == c].sum() for c in range(3)]
     assert shares == pytest.approx([110 / 3] * 3)
-    gentle = ConceptBalancer(BalanceSettings(concepts=3, temperature=1))
-    assert gentle.balance_dataset(concepts([90, 10, 10])).weights == pytest.approx(1)
+    gentle = BalanceSettings(concepts=3, temperature=1)
+    assert balance_concepts(concepts([90, 10, 10]), gentle).weights == pytest.approx(1)
 
 
 def test_few_clips_one_clip_and_equal_clips_work():
-    assert ConceptBalancer().balance_dataset(np.ones((1, 4))).labels.tolist() == [0]
-    assert ConceptBalancer().balance_dataset(np.ones((7, 4))).counts_before == (7,)
+    assert balance_concepts(np.ones((1, 4))).labels.tolist() == [0]
+    assert balance_concepts(np.ones((7, 4))).counts_before == (7,)
     for bad in (np.ones((0, 4)), np.full((3, 2), np.nan), np.ones(3)):
         with pytest.raises(ValueError, match="embeddings"):
-            ConceptBalancer().balance_dataset(bad)
+            balance_concepts(bad)
 
 
 def test_the_same_seed_drops_the_same_clips():
@@ -58,7 +58,7 @@ def test_the_same_seed_drops_the_same_clips():
 
 
 def test_entropy_is_in_bits():
-    found = ConceptBalancer(BalanceSettings(concepts=4)).balance_dataset(concepts([9] * 4))
+    found = balance_concepts(concepts([9] * 4), BalanceSettings(concepts=4))
     assert found.before == pytest.approx(2)
 
 

@@ -1,6 +1,11 @@
 """What is in a clip: four small interfaces, and answers that need no download.
 
-Detect, act, caption, embed. The embedded annotators work on any video with OpenCV alone and say
+    detector.detect(clip) -> objects, the best first within a frame
+    actor.act(clip) -> actions, the most certain first
+    captioner.caption(clip, objects, actions) -> one sentence
+    embedder.embed(clip) -> vector [D]
+
+The first three have a name. The embedded annotators work on any video with OpenCV alone and say
 only what can be seen without a trained model: that something moves, where, which way, in which
 colours. `hub` has trained models behind the same interfaces.
 """
@@ -9,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,27 +28,6 @@ _CHANGED = 24  # grey levels from the background beyond which a pixel moves
 _LEAST = 0.004  # share of the picture that a thing that moves fills
 _SAMPLE_SIDE = 512  # pixels of the shorter side of samples, at most; models look at 224 to 448
 Frames = tuple[int, int] | None  # [first, end) of a video; None: all of it
-
-
-class Detector(Protocol):
-    name: str
-
-    def detect(self, clip: Clip) -> list[Object]:
-        """Things in the clip's frames, best first within a frame."""
-
-
-class ActionRecognizer(Protocol):
-    name: str
-
-    def act(self, clip: Clip) -> list[Action]:
-        """What happens, most certain first."""
-
-
-class Captioner(Protocol):
-    name: str
-
-    def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
-        """One sentence."""
 
 
 class MotionDetector:
@@ -197,9 +181,7 @@ def make(role: str, name: str, download: bool = False) -> Any:
     return getattr(hub, kind).load(download=download)
 
 
-def annotate_clip(
-    clip: Clip, detector: Detector, actor: ActionRecognizer, captioner: Captioner
-) -> dict[str, Any]:
+def annotate_clip(clip: Clip, detector: Any, actor: Any, captioner: Any) -> dict[str, Any]:
     """Objects, actions and caption of a clip, with the names of who said so.
 
     Frames and boxes of objects are those of the file that the clip was sampled from, if it was.

@@ -82,18 +82,15 @@ class VideoAugmentationPipeline:
         s = self.settings
         speed = float(np.exp(rng.uniform(*np.log(s.speed))))
         backwards = bool(rng.random() < s.reverse) and not DIRECTED.search(text)
-        drops = rng.random(clip.num_frames) < s.frame_drop if rng.random() < 0.5 else None
+        some = s.frame_drop if rng.random() < 0.5 else 0.0
+        drops = rng.random(clip.num_frames) < some
+        drops[:1] = False  # there is nothing to hold yet
+        held = np.maximum.accumulate(np.where(drops, 0, np.arange(clip.num_frames)))
         count = max(2, round(clip.num_frames / speed)) if clip.num_frames > 1 else 1
-        places = np.array(evenly_spaced(clip.num_frames, count, repeat=True))
-        if drops is not None:
-            drops[0] = False
-            held = np.maximum.accumulate(np.where(drops, 0, np.arange(clip.num_frames)))
-            places = held[places]
-        if backwards:
-            places = places[::-1]
-        dropped = 0 if drops is None else int(drops.sum())
-        drawn = {"speed": speed, "backwards": backwards, "dropped": dropped}
-        return Augmented(Clip(clip.frames[places], clip.fps, clip.meta), drawn)
+        places = held[evenly_spaced(clip.num_frames, count, repeat=True)]
+        drawn = {"speed": speed, "backwards": backwards, "dropped": int(drops.sum())}
+        frames = clip.frames[places[::-1] if backwards else places]
+        return Augmented(Clip(frames, clip.fps, clip.meta), drawn)
 
     def spatial_augment(self, clip: Clip, rng: np.random.Generator, text: str = "") -> Augmented:
         """Crop, turn and mirror, the same for all frames, with no black corners."""

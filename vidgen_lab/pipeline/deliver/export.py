@@ -13,7 +13,6 @@ their own, or caption_from.txt and tone_mapped.txt beside the prompts. A "templa
 and motion only, and describes nothing.
 """
 
-import csv
 import io
 import json
 import os
@@ -159,16 +158,17 @@ OPEN_SORA_COLUMNS = (
 
 
 def _open_sora(rows: Sequence[Row]) -> str:
-    file = io.StringIO(newline="")
-    table = csv.DictWriter(file, OPEN_SORA_COLUMNS, lineterminator="\n", extrasaction="ignore")
-    table.writeheader()
+    import pandas as pd
+
+    lines = []
     for row in rows:
         clip = row.info["clip"]
         width, height = clip["width"], clip["height"]
         # Open-Sora's aspect ratio is height over width
         made = {"aspect_ratio": round(height / width, 6), "resolution": width * height}
-        table.writerow(_line(row) | made | {"path": _video(row)})
-    return file.getvalue()
+        lines.append(_line(row) | made | {"path": _video(row)})
+    table = pd.DataFrame(lines, columns=list(OPEN_SORA_COLUMNS))
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _write_shards(rows: Sequence[Row], output: Output, split: str) -> set[str]:

@@ -49,60 +49,60 @@ class Balance:
     counts_after: tuple[int, ...]
 
 
-class ConceptBalancer:
-    """Balance clips over concepts found by k-means (book listing 2.L15, repaired)."""
+def balance_concepts(
+    embeddings: np.ndarray,
+    settings: BalanceSettings = BalanceSettings(),
+    seed: int = 0,
+) -> Balance:
+    """Balance clips over concepts found by k-means (book listing 2.L15, repaired).
 
-    def __init__(self, settings: BalanceSettings = BalanceSettings(), seed: int = 0) -> None:
-        self.settings, self.seed = settings, seed
+    embeddings: float [N, D], N >= 1, one row a clip; the same input gives the same result. Raises
+    ValueError for an empty or non-finite table.
+    """
+    from scipy.stats import entropy
 
-    def balance_dataset(self, embeddings: np.ndarray) -> Balance:
-        """embeddings: float [N, D], N >= 1, one row a clip; the same input gives the same result.
+    vectors = np.asarray(embeddings, np.float64)
+    if vectors.ndim != 2 or not len(vectors) or not np.isfinite(vectors).all():
+        raise ValueError(f"embeddings must be finite numbers [N, D], not {list(vectors.shape)}")
+    labels = _cluster(vectors, settings.concepts, seed)
+    counts = np.bincount(labels)
+    tempered = counts.astype(float) ** settings.temperature
+    keep = np.ones(len(labels), bool)
+    if settings.drop:
+        rng = np.random.default_rng(seed)
+        scale = (counts / tempered).min()  # so that the smallest concepts stay whole
+        wanted = np.maximum(np.ceil(tempered * scale), settings.floor).astype(int)
+        for concept, number in enumerate(wanted):
+            keep[rng.permutation(np.nonzero(labels == concept)[0])[number:]] = False
+    after = np.bincount(labels[keep], minlength=len(counts))
+    weights = np.where(keep, (tempered / np.maximum(after, 1))[labels], 0.0)
+    weights *= keep.sum() / weights.sum()
+    shares = np.bincount(labels, weights, minlength=len(counts))
+    bits = (float(entropy(numbers, base=2)) + 0.0 for numbers in (counts, shares))
+    return Balance(labels, weights, keep, *bits, tuple(counts.tolist()), tuple(after.tolist()))
 
-        Raises ValueError for an empty or non-finite table.
-        """
-        from scipy.stats import entropy
 
-        vectors = np.asarray(embeddings, np.float64)
-        if vectors.ndim != 2 or not len(vectors) or not np.isfinite(vectors).all():
-            raise ValueError(f"embeddings must be finite numbers [N, D], not {list(vectors.shape)}")
-        labels = self._cluster(vectors)
-        counts = np.bincount(labels)
-        tempered = counts.astype(float) ** self.settings.temperature
-        keep = np.ones(len(labels), bool)
-        if self.settings.drop:
-            rng = np.random.default_rng(self.seed)
-            scale = (counts / tempered).min()  # so that the smallest concepts stay whole
-            wanted = np.maximum(np.ceil(tempered * scale), self.settings.floor).astype(int)
-            for concept, number in enumerate(wanted):
-                keep[rng.permutation(np.nonzero(labels == concept)[0])[number:]] = False
-        after = np.bincount(labels[keep], minlength=len(counts))
-        weights = np.where(keep, (tempered / np.maximum(after, 1))[labels], 0.0)
-        weights *= keep.sum() / weights.sum()
-        shares = np.bincount(labels, weights, minlength=len(counts))
-        bits = (float(entropy(numbers, base=2)) + 0.0 for numbers in (counts, shares))
-        return Balance(labels, weights, keep, *bits, tuple(counts.tolist()), tuple(after.tolist()))
+def _cluster(vectors: np.ndarray, concepts: int | None, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans, MiniBatchKMeans
 
-    def _cluster(self, vectors: np.ndarray) -> np.ndarray:
-        from sklearn.cluster import KMeans, MiniBatchKMeans
-
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        distinct = len(np.unique(unit.round(9), axis=0))
-        k = self.settings.concepts or int(np.clip(round(np.sqrt(len(unit) / 2)), 2, 10_000))
-        k = min(k, distinct)
-        kind = KMeans if len(unit) <= 20_000 else MiniBatchKMeans
-        means = kind(k, n_init=4, random_state=self.seed).fit(unit)
-        # Numbered by size and place: names that do not hang on the random start.
-        order = sorted(
-            range(k), key=lambda c: (-(means.labels_ == c).sum(), *means.cluster_centers_[c])
-        )
-        return np.argsort(order)[means.labels_]
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    distinct = len(np.unique(unit.round(9), axis=0))
+    k = concepts or int(np.clip(round(np.sqrt(len(unit) / 2)), 2, 10_000))
+    k = min(k, distinct)
+    kind = KMeans if len(unit) <= 20_000 else MiniBatchKMeans
+    means = kind(k, n_init=4, random_state=seed).fit(unit)
+    # Numbered by size and place: names that do not hang on the random start.
+    order = sorted(
+        range(k), key=lambda c: (-(means.labels_ == c).sum(), *means.cluster_centers_[c])
+    )
+    return np.argsort(order)[means.labels_]
 
 
 def balance_rows(
     rows: Sequence[Row], embeddings: np.ndarray, settings: BalanceSettings, seed: int = 0
 ) -> list[Row]:
-    """Rows after the stage, each with its concept and weight; see `ConceptBalancer`."""
-    balance = ConceptBalancer(settings, seed).balance_dataset(embeddings)
+    """Rows after the stage, each with its concept and weight; see `balance_concepts`."""
+    balance = balance_concepts(embeddings, settings, seed)
     out = []
     for number, row in enumerate(rows):
         concept = int(balance.labels[number])

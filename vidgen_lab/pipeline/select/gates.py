@@ -109,10 +109,13 @@ def quantiles(
     at: Sequence[float] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99),
 ) -> dict[float, float]:
     """The values of a metric below which these shares of the clips lie; look before you drop."""
-    values = [r.metrics[metric] for r in rows if r.metrics.get(metric) is not None]
-    if not values:
-        return {}
-    return {share: float(value) for share, value in zip(at, np.quantile(values, at), strict=True)}
+    known = measured(rows, metric)
+    return dict(zip(at, np.quantile(known, at).tolist(), strict=True)) if known else {}
+
+
+def measured(rows: Iterable[Row], metric: str) -> list[float]:
+    """The values of a metric, without the clips of which it could not be measured."""
+    return [value for row in rows if (value := row.metrics.get(metric)) is not None]
 
 
 def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:

@@ -127,12 +127,12 @@ def _alike(
     apart = np.abs(mean_a - mean_b).mean(3)
     both_move = (energy_a > _MOVES) & (energy_b > _MOVES)
     shown = _uncovered(apart, both_move)
-    difference = _weighted(apart, shown)
+    difference = np.average(apart, axis=(1, 2), weights=shown)
     layout = _correlation(mean_a, mean_b, shown[..., None], centre=True)
     good = overlap & (difference <= settings.max_difference) & (layout >= _LAYOUT)
     still = (energy_a.mean((1, 2)) < _STILL) & (energy_b.mean((1, 2)) < _STILL)
     local = np.where(both_move, np.abs(move_a - move_b).mean((1, 4)), 0).max((1, 2))
-    kept = [_weighted(e, shown) * shown.mean((1, 2)) / np.maximum(e.mean((1, 2)), 1e-6)
+    kept = [(e * shown).mean((1, 2)) / np.maximum(e.mean((1, 2)), 1e-6)
             for e in (energy_a, energy_b)]  # fmt: skip
     moves = (np.minimum(*kept) >= 0.6) & (local <= settings.max_local)
     together = _correlation(move_a, move_b, shown[:, None, :, :, None])
@@ -219,10 +219,6 @@ def _uncovered(apart: np.ndarray, both_move: np.ndarray) -> np.ndarray:
     clips move nothing covers one of them."""
     limit = np.quantile(apart.reshape(len(apart), -1), 1 - _COVERED, axis=1)
     return (apart <= limit[:, None, None]) | both_move
-
-
-def _weighted(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    return (values * shown).sum((1, 2)) / np.maximum(shown.sum((1, 2)), 1)
 
 
 def _correlation(

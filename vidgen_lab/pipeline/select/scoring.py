@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 
@@ -231,15 +230,3 @@ def _changing(greys: list[np.ndarray]) -> float | None:
     ).astype(np.float32)
     means -= np.median(means, axis=(1, 2), keepdims=True)
     return float((np.ptp(means, axis=0) > _CHANGED).mean())
-
-
-def versions() -> str:
-    """The libraries whose change may change a score."""
-    import scenedetect
-
-    from vidgen_lab import __version__
-
-    return (
-        f"vidgen_lab {__version__}, PyAV {av.__version__}, OpenCV {cv2.__version__}, "
-        f"PySceneDetect {scenedetect.__version__}"
-    )

@@ -197,17 +197,11 @@ def exercise_2_8(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
 
     def answer(clips):
         family = {}
-        for clip in clips:                       # join by source and by group until nothing changes
-            for name in (clip["source"], clip["group"]):
-                family.setdefault(name, name)
-        changed = True
-        while changed:
-            changed = False
-            for clip in clips:
-                smallest = min(family[clip["source"]], family[clip["group"]])
-                for name in (clip["source"], clip["group"]):
-                    changed |= family[name] != smallest
-                    family[name] = smallest
+        for clip in clips:  # families that turn out to be related become one
+            names = clip["source"], clip["group"]
+            tied = {family.get(name, name) for name in names}
+            related = [name for name, known in family.items() if known in tied]
+            family |= dict.fromkeys([*names, *related], min(tied))
 
         def side(name):
             digest = hashlib.sha256(name.encode()).digest()
