@@ -2,23 +2,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.latte.references import randomise
-from vidgen_lab.latte import Latte, LatteConfig, LatteInputError
-from vidgen_lab.latte.attention import (
-    CrossAttention,
-    SelfAttention,
-    capture_attention,
-    merge_heads,
-    naive_attention,
-    split_heads,
+from tests.workbook.test_built import built
+from vidgen_lab.latte import LatteInputError
+from vidgen_lab.latte.attention import CrossAttention, SelfAttention, merge_heads, split_heads
+
+READERS = built(  # what chapter 3 builds, written out and fused
+    3, "c064", "core", "c070", "c083", split_heads=split_heads, merge_heads=merge_heads
 )
 
 
 def pair(**settings):
-    """The same layer in both implementations."""
-    layers = [SelfAttention(16, 4, implementation=i, **settings) for i in ("naive", "fused")]
-    layers[1].load_state_dict(layers[0].state_dict())
-    return layers
+    """The same layer written out in the chapter, and fused in the package."""
+    naive = READERS.SelfAttention(16, 4, implementation="naive", **settings)
+    fused = SelfAttention(16, 4, **settings)
+    fused.load_state_dict(naive.state_dict())
+    return naive, fused
 
 
 @pytest.mark.parametrize(
@@ -39,7 +37,7 @@ def test_naive_and_fused_are_equal(settings):
 
 def test_naive_is_the_formula():
     q, k, v = torch.randn(3, 1, 2, 3, 4)
-    out, weights = naive_attention(q, k, v)
+    out, weights = READERS.naive_attention(q, k, v)
     for h in range(2):
         scores = q[0, h] @ k[0, h].T / 2
         expected = scores.exp() / scores.exp().sum(1, keepdim=True)
@@ -63,11 +61,10 @@ def test_space_stays_in_the_frame_and_time_at_the_place():
     assert changed(SelfAttention(16, 4, "both"), x, (2, 3)).all()
 
 
-@pytest.mark.parametrize("implementation", ["naive", "fused"])
-def test_causal_attention_never_looks_ahead(implementation):
-    layer = SelfAttention(16, 4, "time", causal=True, implementation=implementation)
-    moved = changed(layer, torch.randn(1, 6, 2, 16), (3, 0))
-    assert moved[:, 0].tolist() == [False, False, False, True, True, True]
+def test_causal_attention_never_looks_ahead():
+    for layer in pair(along="time", causal=True):
+        moved = changed(layer, torch.randn(1, 6, 2, 16), (3, 0))
+        assert moved[:, 0].tolist() == [False, False, False, True, True, True]
 
 
 @pytest.mark.parametrize("settings", [{"along": "temporal"}, {"along": "both", "causal": True}])
@@ -91,7 +88,7 @@ def test_heads_split_and_merge():
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_cross_attention_naive_and_fused_are_equal(masked):
-    layers = [CrossAttention(16, 12, 4, implementation=i) for i in ("naive", "fused")]
+    layers = READERS.CrossAttention(16, 12, 4, implementation="naive"), CrossAttention(16, 12, 4)
     layers[1].load_state_dict(layers[0].state_dict())
     x, text = torch.randn(2, 3, 5, 16), torch.randn(2, 7, 12)
     mask = torch.arange(7) < torch.tensor([[3], [7]]) if masked else None
@@ -113,37 +110,16 @@ def test_cross_attention_equals_the_plain_module():
     torch.testing.assert_close(ours(x, text, mask), expected.view_as(x))
 
 
-def test_captured_maps_are_the_weights():
-    config = LatteConfig(
-        hidden_size=16, depth=2, num_heads=2, sample_size=4, num_frames=3, condition="text",
-        text_dim=6, modulation="single",
-    )  # fmt: skip
-    model = randomise(Latte(config)).eval()
-    x, text = torch.randn(2, 4, 3, 4, 4), torch.randn(2, 5, 6)
-    mask = torch.arange(5) < torch.tensor([[2], [5]])
-    plain = model(x, 7, text=text, text_mask=mask)
-    with capture_attention(model) as maps:
-        listened = model(x, 7, text=text, text_mask=mask)
-    torch.testing.assert_close(plain, listened, rtol=0, atol=1e-6)
-    shapes = {k: tuple(v[0].shape) for k, v in maps.items()}
-    assert shapes == {
-        "blocks.0.spatial.attention": (6, 2, 4, 4),
-        "blocks.0.spatial.cross": (2, 2, 12, 5),
-        "blocks.0.temporal.attention": (8, 2, 3, 3),
-    }
-    for (weights,) in maps.values():
-        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
-    assert maps["blocks.0.spatial.cross"][0][0, :, :, 2:].abs().max() == 0  # padding gets nothing
-    with torch.no_grad():
-        model(x, 7, text=text, text_mask=mask)
-    assert all(len(v) == 1 for v in maps.values())  # it stops listening
-
-
-def test_capture_stops_after_an_error():
-    model = Latte(LatteConfig(hidden_size=16, depth=2, num_heads=2, sample_size=4, num_frames=2))
-    with pytest.raises(RuntimeError), capture_attention(model):
-        raise RuntimeError
-    assert model.blocks[0].spatial.attention.captured is None
+@pytest.mark.parametrize(
+    "settings",
+    [{"along": "space"}, {"along": "time"}, {"along": "both"}, {"along": "time", "causal": True}],
+    ids=str,
+)
+def test_the_chapters_fused_layer_has_the_same_numbers(settings):
+    theirs, ours = READERS.SelfAttention(16, 4, **settings), SelfAttention(16, 4, **settings)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 5, 6, 16)
+    assert torch.equal(ours(x), theirs(x))
 
 
 def test_fused_really_is_the_fused_kernel(monkeypatch):

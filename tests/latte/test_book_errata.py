@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tests.latte.references import randomise, small_vae, tiny_text_pair
 from tests.workbook.test_built import built
@@ -22,12 +23,7 @@ from vidgen_lab.latte import (
     VideoGenerator,
     latte_config,
 )
-from vidgen_lab.latte.attention import (
-    CrossAttention,
-    SelfAttention,
-    naive_attention,
-    split_heads,
-)
+from vidgen_lab.latte.attention import CrossAttention, SelfAttention, split_heads
 from vidgen_lab.latte.blocks import LatteTransformerBlock
 from vidgen_lab.latte.diffusion.losses import diffusion_loss
 from vidgen_lab.latte.diffusion.samplers import Guidance, sample
@@ -163,13 +159,13 @@ def test_e29_train_and_generate_end_to_end():
     text = encoder.encode(["a red ball", "a blue ball", "a star", "the ocean"])
     losses = []
     for _ in range(15):
-        dropped = without_some(text, encoder.null(), 0.1)
+        dropped = without_some(text, encoder.encode(""), 0.1)
         noise, t = torch.randn_like(latents), torch.randint(1000, (4,))
         x_t = scheduler.add_noise(latents, noise, t)
         output = model(x_t, t, text=dropped.embeddings, text_mask=dropped.mask)
         loss = diffusion_loss(scheduler, output, latents, noise, x_t, t)
         optimizer.zero_grad()
-        loss.total.backward()
+        (loss.mse + loss.vlb).mean().backward()
         optimizer.step()
         losses.append(loss.mse.mean().item())
     assert sum(losses[-5:]) < sum(losses[:5])
@@ -187,7 +183,8 @@ def test_e30_the_variance_half_learns_from_the_bound_alone():
     printed = (output[:, :4] - noise).square().mean()  # the printed loss
     (grad,) = torch.autograd.grad(printed, output)
     assert grad[:, 4:].abs().max() == 0  # half of Latte's output would never be trained
-    (grad,) = torch.autograd.grad(diffusion_loss(scheduler, output, x, noise, x_t, t).total, output)
+    ours = diffusion_loss(scheduler, output, x, noise, x_t, t)
+    (grad,) = torch.autograd.grad((ours.mse + ours.vlb).mean(), output)
     assert grad[:, 4:].abs().min() > 0
     assert latte_config("S/2").out_channels == 8
 
@@ -293,7 +290,7 @@ def test_e61_text_enters_the_spatial_blocks_only():
 def test_e64_parameter_counts():
     printed = {"S/2": 84e6, "B/2": 151e6, "L/2": 459e6, "XL/2": 674e6}
     with torch.device("meta"):
-        off = {n: printed[n] / Latte.from_name(n).num_parameters() for n in printed}
+        off = {n: printed[n] / Latte(latte_config(n)).num_parameters() for n in printed}
     assert off["S/2"] > 2.5 and off["B/2"] > 1.16
     assert off["L/2"] == pytest.approx(1.005, abs=0.001)
     assert off["XL/2"] == pytest.approx(1.0, abs=0.001)
@@ -364,10 +361,10 @@ def test_e85_guidance_needs_dropped_prompts_and_has_no_magic_range():
     assert sizes == sorted(sizes) and sizes[-1] == pytest.approx(6 * sizes[0], rel=1e-4)
     # the training half: some prompts become the empty one
     encoder = TextEncoder(*tiny_text_pair(), max_length=6)
-    text = without_some(encoder.encode(["a red ball"] * 200), encoder.null(), 0.1)
+    text = without_some(encoder.encode(["a red ball"] * 200), encoder.encode(""), 0.1)
     dropped = text.mask.sum(1) == 1
     assert int(dropped.sum()) in range(10, 31)
-    assert torch.equal(text.embeddings[dropped][0], encoder.null().embeddings[0])
+    assert torch.equal(text.embeddings[dropped][0], encoder.encode("").embeddings[0])
 
 
 # ----- E86: complexity in pixels, "massive" gains
@@ -387,11 +384,10 @@ def test_e93_full_attention_stores_no_scores_when_fused():
     """The table's 256 GB are scores that nobody needs to keep."""
     full = built(3, "scores").scores(16, 256)["full"]
     assert full * 16 * 2 / 2**30 == 0.5  # GiB: one layer, 16 heads, fp16
-    x, kept = torch.randn(1, 8, 64, 32, requires_grad=True), []
-    for implementation in ("naive", "fused"):
-        layer = SelfAttention(32, 4, "both", implementation=implementation)
-        kept.append(saved_bytes(lambda layer=layer: layer(x), layer))
-    assert kept[0] > 8 * kept[1]
+    x, layer = torch.randn(1, 8, 64, 32, requires_grad=True), SelfAttention(32, 4, "both")
+    fused = saved_bytes(lambda: layer(x), layer)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert saved_bytes(lambda: layer(x), layer) > 8 * fused
 
 
 # ----- C: what the chapter has right
@@ -399,6 +395,7 @@ def test_checked_and_found_right():
     """Written-out attention equals the fused kernel and the causal mask is exact; so is E01's
     formula once accumulated a single time; reparameterisation and guidance are tested elsewhere.
     """
+    naive_attention = built(3, "c064").naive_attention
     q, k, v = torch.randn(3, 2, 4, 6, 8)
     for causal in (False, True):
         expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
@@ -417,9 +414,8 @@ def test_upstream_flash_branch_lost_its_transpose():
     layer = SelfAttention(32, 4)
     x = torch.randn(2, 1, 6, 32)
     q, k, v = (split_heads(m(x)[:, 0], 4) for m in (layer.q, layer.k, layer.v))
-    torch.testing.assert_close(
-        layer(x)[:, 0], layer.out(naive_attention(q, k, v)[0].transpose(1, 2).reshape(2, 6, 32))
-    )
+    y = built(3, "c064").naive_attention(q, k, v)[0].transpose(1, 2).reshape(2, 6, 32)
+    torch.testing.assert_close(layer(x)[:, 0], layer.out(y))
 
 
 def test_plain_subtraction_is_no_sampler():

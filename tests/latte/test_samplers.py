@@ -4,7 +4,6 @@ from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteSchedu
 
 from vidgen_lab.latte import (
     DDIMSampler,
-    DDPMSampler,
     FlowEulerSampler,
     FlowMatchingPath,
     LatteInputError,
@@ -23,7 +22,11 @@ SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 SHAPE = (2, 4, 3, 4, 4)
 
 
-def walk(sampler, theirs, output_channels=4, **step_arguments):
+def ddpm(scheduler, steps):
+    return DDIMSampler(scheduler, steps, eta=1.0)
+
+
+def walk(sampler, theirs, **step_arguments):
     """Both samplers, each from its own last state; the largest gap relative to size."""
     x = torch.randn(SHAPE, generator=torch.manual_seed(3))
     ours_g, their_g = (torch.Generator().manual_seed(7) for _ in range(2))
@@ -32,10 +35,9 @@ def walk(sampler, theirs, output_channels=4, **step_arguments):
     a = b = x
     worst = 0.0
     for index, t in enumerate(theirs.timesteps):
-        shape = (2, output_channels, *SHAPE[2:])
-        output = torch.randn(shape, generator=outputs).tanh()
+        output = torch.randn(SHAPE, generator=outputs).tanh()
         # an answer that depends on the state, as a network's does
-        output[:, :4] = 0.3 * output[:, :4] + 0.9 * b / (1 + b.abs().mean())
+        output = 0.3 * output + 0.9 * b / (1 + b.abs().mean())
         step = sampler.step(output, index, a, ours_g)
         result = theirs.step(output, t, b, generator=their_g, **step_arguments)
         scale = 1 + result.prev_sample.abs().max().item()
@@ -46,36 +48,25 @@ def walk(sampler, theirs, output_channels=4, **step_arguments):
     return worst
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_ddpm_equals_diffusers_step_by_step(schedule, prediction, variance):
+def test_ddpm_equals_diffusers_step_by_step(schedule, prediction):
+    """DDIM that draws all of its noise anew."""
     theirs = DDPMScheduler(
         beta_schedule=SCHEDULES[schedule],
         prediction_type=PREDICTIONS[prediction],
-        variance_type=variance,
         clip_sample=False,
     )
     theirs.set_timesteps(20)
     scheduler = NoiseScheduler(schedule=schedule, prediction=prediction)
-    channels = 8 if variance == "learned_range" else 4
-    assert walk(DDPMSampler(scheduler, 20, variance), theirs, channels) <= 1e-5
+    assert walk(ddpm(scheduler, 20), theirs) <= 1e-5
 
 
 def test_ddpm_all_thousand_steps():
     theirs = DDPMScheduler(clip_sample=False)
     theirs.set_timesteps(1000)
-    assert walk(DDPMSampler(NoiseScheduler()), theirs) <= 1e-5
-
-
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_ddpm_spacings(spacing):
-    theirs = DDPMScheduler(
-        clip_sample=False, timestep_spacing=spacing, prediction_type="v_prediction"
-    )
-    theirs.set_timesteps(30)
-    ours = DDPMSampler(NoiseScheduler(prediction="v"), 30, spacing=spacing)
-    assert walk(ours, theirs) <= 1e-5
+    # a thousand roundings: the same steps, from other differences of the table
+    assert walk(ddpm(NoiseScheduler(), 1000), theirs) <= 1e-4
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -142,7 +133,7 @@ def perfect(scheduler, clip):
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("make", [DDPMSampler, DDIMSampler])
+@pytest.mark.parametrize("make", [ddpm, DDIMSampler])
 def test_perfect_denoiser_recovers_the_clip(make, schedule, prediction):
     scheduler = NoiseScheduler(schedule=schedule, prediction=prediction)
     clip = torch.randn(1, *SHAPE[1:])
@@ -158,7 +149,7 @@ def test_perfect_flow_recovers_the_clip_in_one_step():
     torch.testing.assert_close(made, clip, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [DDPMSampler, DDIMSampler])
+@pytest.mark.parametrize("make", [ddpm, DDIMSampler])
 def test_samplers_reproduce_a_distribution(make):
     """Data N(2, 0.5^2) and its exact denoiser: mean and spread come out right."""
     scheduler = NoiseScheduler(schedule="cosine")
@@ -174,24 +165,14 @@ def test_samplers_reproduce_a_distribution(make):
     assert made.std().item() == pytest.approx(std, abs=0.05)
 
 
-@pytest.mark.parametrize("variance", ["fixed_small", "learned_range"])
-@pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_ddpm_adds_no_noise_to_the_finished_clip(spacing, variance):
-    """Trailing steps end above timestep 0, where a learned variance may be as large as it likes."""
-    sampler = DDPMSampler(NoiseScheduler(), 12, variance, spacing)
-    output, x = torch.ones(2, 8, *SHAPE[2:]), torch.randn(SHAPE)
-    step = sampler.step(output, 11, x, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(step.latents, step.x0)
-
-
 def test_ddim_is_deterministic_and_ddpm_is_seeded():
     scheduler = NoiseScheduler(schedule="cosine")
     noise, denoiser = torch.randn(SHAPE), lambda x, t: 0.5 * x
     run = lambda s, seed: sample(denoiser, s, noise, torch.Generator().manual_seed(seed))  # noqa: E731
-    ddim, ddpm = DDIMSampler(scheduler, 10), DDPMSampler(scheduler, 10)
+    ddim, noisy = DDIMSampler(scheduler, 10), ddpm(scheduler, 10)
     assert torch.equal(run(ddim, 0), run(ddim, 1))
-    assert torch.equal(run(ddpm, 0), run(ddpm, 0))
-    assert not torch.equal(run(ddpm, 0), run(ddpm, 1))
+    assert torch.equal(run(noisy, 0), run(noisy, 0))
+    assert not torch.equal(run(noisy, 0), run(noisy, 1))
 
 
 # ----- guidance
@@ -252,17 +233,9 @@ def test_a_broken_model_is_named():
     ("make", "message"),
     [
         (lambda s: DDIMSampler(s, 0), "1 .. 1000, given 0"),
-        (lambda s: DDPMSampler(s, 0), "1 .. 1000, given 0"),
-        (lambda s: DDPMSampler(s, 2000), "1 .. 1000, given 2000"),
+        (lambda s: DDIMSampler(s, 2000), "1 .. 1000, given 2000"),
         (lambda s: DDIMSampler(s, 10, eta=2), "eta"),
-        (lambda s: DDPMSampler(s, 10, variance="learned"), "given 'learned'"),
         (lambda s: spaced_timesteps(1000, 10, "even"), "given 'even'"),
-        (
-            lambda s: DDPMSampler(s, 10, "learned_range").step(
-                torch.zeros(SHAPE), 0, torch.zeros(SHAPE)
-            ),
-            "learned variance: expected 8, given 4",
-        ),
         (lambda s: Guidance(toy_model, {"y": 1}, {"z": 1}), "keys of the null condition"),
         (
             lambda s: Guidance(toy_model, {"y": torch.ones(2)}, {"y": torch.ones(1)}),

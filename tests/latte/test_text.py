@@ -32,7 +32,7 @@ def test_padding_does_not_change_the_words(encoder):
 
 
 def test_the_empty_prompt_has_one_real_token(encoder):
-    assert encoder.null().mask.sum(1).tolist() == [1]
+    assert encoder.encode("").mask.sum(1).tolist() == [1]
 
 
 def test_too_long_is_cut(encoder):

@@ -1,6 +1,7 @@
 """Pieces that a reader builds in a chapter, taken out of its cells and tested by themselves."""
 
 import hashlib
+import html
 import math
 import re
 from collections import Counter
@@ -361,3 +362,77 @@ def test_an_overwritten_stream_forgets():
         for _ in range(12):
             x = block(64)(x, cond)
     assert F.cosine_similarity(x.flatten(), tokens.flatten(), 0) < 0.5
+
+
+BLOCKS, FRAMES, HEADS, ROWS, COLS, WORDS = 2, 3, 2, 2, 3, 5
+
+
+def _maps(seed):
+    g, n = torch.Generator().manual_seed(seed), ROWS * COLS
+    shapes = {
+        "space": (BLOCKS, FRAMES, HEADS, n, n),
+        "time": (BLOCKS, n, HEADS, FRAMES, FRAMES),
+        "words": (BLOCKS, HEADS, FRAMES * n, WORDS),
+    }
+    return {name: torch.randn(s, generator=g).softmax(-1) for name, s in shapes.items()}
+
+
+def _window():
+    from vidgen_lab.workbook.show import BLUE, figure
+
+    clip = Clip(np.zeros((FRAMES, 32, 48, 3), np.uint8), fps=8)
+    return built(
+        3, "looks", "window", attention={500: _maps(0), 900: _maps(1)}, grid=(ROWS, COLS),
+        said=["red", "ball", "</s>"], known=SimpleNamespace(clip=clip), BLUE=BLUE, figure=figure,
+    )  # fmt: skip
+
+
+def test_the_panel_needs_no_click_and_follows_its_controls():
+    panel = _window().AttentionPanel(frame=2, row=1, column=3)
+    first = panel.shown.value
+    assert "data:image/png" in first and "row 1, column 3 of frame 2" in panel.summary()
+    bundle = panel._repr_mimebundle_()
+    assert bundle["text/plain"] == panel.summary() == panel.picture.alt
+    panel.controls["row"].value = 2
+    assert panel.controls["head"].label == "mean of all"
+    panel.controls["head"].value = 1
+    assert panel.shown.value != first and "row 2, column 3" in panel.summary()
+    panel.controls["level"].value = 900
+    assert panel.summary() in html.unescape(panel.shown.value)
+
+
+def test_what_it_shows_is_the_attention_of_the_token():
+    level, looks_of = _maps(0), _window().looks_of
+    space, time, words = looks_of(500, frame=2, row=2, column=3, block=2, head=1)
+    assert np.array_equal(space.ravel(), level["space"][1, 1, 0, 5].numpy())
+    assert np.array_equal(time, level["time"][1, 5, 0, 1].numpy())
+    assert np.array_equal(words, level["words"][1, 0, 1 * 6 + 5, :3].numpy())
+    mean = looks_of(500, frame=2, row=2, column=3, block=2, head=0)[0]
+    assert np.allclose(mean.ravel(), level["space"][1, 1, :, 5].mean(0).numpy())
+
+
+def test_every_layer_keeps_its_attention_while_the_model_is_watched():
+    from vidgen_lab.latte.attention import merge_heads, split_heads
+
+    heads = {"split_heads": split_heads, "merge_heads": merge_heads}
+    pieces = built(3, "c064", "core", "c070", "c083", "add-noise", "c172", **heads,
+                   make_betas=lambda *_: torch.linspace(1e-4, 0.02, 1000))  # fmt: skip
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.spatial, self.temporal = nn.Module(), nn.Module()
+            self.spatial.attention = pieces.SelfAttention(8, 2)
+            self.spatial.cross = pieces.CrossAttention(8, 6, 2)
+            self.temporal.attention = pieces.SelfAttention(8, 2, "time")
+
+        def forward(self, x, t, text, text_mask):
+            x = self.spatial.attention(x.flatten(3).permute(0, 2, 3, 1))
+            return self.temporal.attention(self.spatial.cross(x, text, text_mask))
+
+    words = SimpleNamespace(embeddings=torch.randn(1, 5, 6), mask=torch.arange(5)[None] < 2)
+    maps = pieces.look(Block(), torch.randn(1, 8, 3, 2, 2), words, 7)
+    shapes = {name: tuple(kept.shape) for name, kept in maps.items()}
+    assert shapes == {"space": (1, 3, 2, 4, 4), "time": (1, 4, 2, 3, 3), "words": (1, 2, 12, 5)}
+    assert all(torch.allclose(kept.sum(-1), torch.ones(())) for kept in maps.values())
+    assert maps["words"][..., 2:].abs().max() == 0  # padding gets nothing

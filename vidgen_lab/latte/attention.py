@@ -1,42 +1,15 @@
-"""Attention, twice: written out, and through the fused kernel. Both give the same numbers.
+"""Attention in a clip: tokens look at one another, and read the words of the prompt.
 
     A = softmax(Q K^T / sqrt(d)),  output = A V
 
-Written out, A exists in memory ([.., heads, L, L], kept for the backward pass); the fused kernel
-never stores it.
+The fused kernel never stores A; chapter 3 writes it out, and keeps it to see where a token looks.
 """
-
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidgen_lab.latte.checks import require_one_of
-
-
-def naive_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Attention as the formula reads.
-
-    Args:
-        q: [..., heads, Lq, d]; k, v: [..., heads, Lk, d].
-        mask: bool, True = may be looked at; broadcasts to [..., heads, Lq, Lk].
-        causal: query i sees keys 0 .. i only.
-    Returns:
-        output [..., heads, Lq, d] and the weights A [..., heads, Lq, Lk], whose rows sum to 1.
-    """
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # [..., heads, Lq, Lk]
-    if causal:
-        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
-        scores = scores.masked_fill(future, -torch.inf)  # [..., heads, Lq, Lk]
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)  # [..., heads, Lq, Lk]
-    weights = scores.softmax(dim=-1)  # [..., heads, Lq, Lk]
-    return weights @ v, weights  # [..., heads, Lq, d]
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -57,25 +30,7 @@ def autocast_once(x: Tensor) -> Tensor:
     return x
 
 
-class AttentionCore(nn.Module):
-    """What both attentions share: which implementation runs, and whether the weights are kept."""
-
-    def __init__(self, dim: int, num_heads: int, implementation: str = "fused") -> None:
-        super().__init__()
-        self.num_heads, self.implementation = num_heads, implementation
-        self.captured: list[Tensor] | None = None  # a list while `capture_attention` listens
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-        """[B, heads, Lq, d], [B, heads, Lk, d] x 2 -> [B, heads, Lq, d]."""
-        if self.captured is None and self.implementation == "fused":
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
-        out, weights = naive_attention(q, k, v, mask, causal)
-        if self.captured is not None:
-            self.captured.append(weights.detach())
-        return out
-
-
-class SelfAttention(AttentionCore):
+class SelfAttention(nn.Module):
     """Tokens of a video look at one another, along one axis of the grid.
 
     `along="space"`: patches of one frame; `"time"`: one place in all frames; `"both"`: everything
@@ -95,14 +50,13 @@ class SelfAttention(AttentionCore):
         along: str = "space",
         qkv_bias: bool = True,
         causal: bool = False,
-        implementation: str = "fused",
     ) -> None:
-        super().__init__(dim, num_heads, implementation)
+        super().__init__()
         require_one_of(
             along, ("time",) if causal else ("space", "time", "both"),
             f"along of {'causal ' * causal}attention",
         )  # fmt: skip
-        self.along, self.causal = along, causal
+        self.num_heads, self.along, self.causal = num_heads, along, causal
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.k = nn.Linear(dim, dim, bias=qkv_bias)
         self.v = nn.Linear(dim, dim, bias=qkv_bias)
@@ -114,12 +68,14 @@ class SelfAttention(AttentionCore):
             x = x.transpose(1, 2).contiguous()  # [B, N, T, D]
         rows = x.flatten(1, 2) if self.along == "both" else x.flatten(0, 1)  # [seq., length, D]
         q, k, v = (split_heads(of(rows), self.num_heads) for of in (self.q, self.k, self.v))
-        y = self.attend(q, k, v, None, self.causal)  # [sequences, heads, length, d]
+        y = F.scaled_dot_product_attention(
+            q, k, v, is_causal=self.causal
+        )  # [seq., heads, length, d]
         y = self.out(merge_heads(y)).view(x.shape)  # [B, T, N, D] or [B, N, T, D]
         return y.transpose(1, 2).contiguous() if self.along == "time" else y
 
 
-class CrossAttention(AttentionCore):
+class CrossAttention(nn.Module):
     """The video asks, the text answers (book listing 3.L07, with the padding masked).
 
     All frames of a clip share one text, so keys and values are made once per clip and the frames'
@@ -130,15 +86,9 @@ class CrossAttention(AttentionCore):
         dim: width of the video tokens; context_dim: width of the text tokens.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        context_dim: int,
-        num_heads: int,
-        qkv_bias: bool = True,
-        implementation: str = "fused",
-    ) -> None:
-        super().__init__(dim, num_heads, implementation)
+    def __init__(self, dim: int, context_dim: int, num_heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.num_heads = num_heads
         self.q = nn.Linear(dim, dim, bias=qkv_bias)
         self.kv = nn.Linear(context_dim, 2 * dim, bias=qkv_bias)
         self.out = nn.Linear(dim, dim)
@@ -148,28 +98,5 @@ class CrossAttention(AttentionCore):
         k, v = self.kv(text).chunk(2, dim=-1)  # 2 x [B, L, D]
         k, v = split_heads(k, self.num_heads), split_heads(v, self.num_heads)  # [B, heads, L, d]
         mask = None if text_mask is None else text_mask[:, None, None, :]  # [B, 1, 1, L]
-        y = self.attend(q, k, v, mask, causal=False)  # [B, heads, T*N, d]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # [B, heads, T*N, d]
         return self.out(merge_heads(y)).view(x.shape)  # [B, ..., D]
-
-
-@contextmanager
-def capture_attention(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Record the attention weights of every attention layer inside `model` while the block runs.
-
-        with capture_attention(latte) as maps:
-            latte(x, t)
-        maps["blocks.0.spatial.attention"][0]     # [B*T, heads, N, N]
-
-    Spatial maps are [B*T, heads, N, N], temporal ones [B*N, heads, T, T],
-    cross-attention [B, heads, T*N, L]. The layers run the written-out attention meanwhile, so
-    memory grows with the square of the length.
-    """
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, AttentionCore)}
-    maps: dict[str, list[Tensor]] = {name: [] for name in layers}
-    try:
-        for name, layer in layers.items():
-            layer.captured = maps[name]
-        yield maps
-    finally:
-        for layer in layers.values():
-            layer.captured = None

@@ -44,12 +44,11 @@ class SpatialAttentionBlock(nn.Module):
         c, dim, space = config, config.hidden_size, self.along == "space"
         self.norm = token_norm(dim)
         self.modulation = MODULATIONS[c.modulation](dim)
-        self.attention = SelfAttention(
-            dim, c.num_heads, self.along, c.qkv_bias, c.causal and not space, c.attention
-        )
+        causal = c.causal and not space
+        self.attention = SelfAttention(dim, c.num_heads, self.along, c.qkv_bias, causal)
         self.cross = None
         if c.condition == "text" and space:
-            self.cross = CrossAttention(dim, dim, c.num_heads, c.qkv_bias, c.attention)
+            self.cross = CrossAttention(dim, dim, c.num_heads, c.qkv_bias)
         self.mlp = Mlp(dim)
 
     def forward(

@@ -32,17 +32,13 @@ class LatteConfig:
     learn_sigma: bool = True
     qkv_bias: bool = True
     causal: bool = False
-    attention: str = "fused"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if type(value) is int and name != "num_classes":
                 require(value > 0, name, "at least 1", value)
-        for name, known in (
-            ("modulation", ("block", "single")), ("condition", ("none", "class", "text")),
-            ("attention", ("fused", "naive")),
-        ):  # fmt: skip
-            require_one_of(getattr(self, name), known, name)
+        require_one_of(self.modulation, ("block", "single"), "modulation")
+        require_one_of(self.condition, ("none", "class", "text"), "condition")
         heads, patch, condition = self.num_heads, self.patch_size, self.condition
         fits = self.hidden_size % heads == 0 and self.hidden_size % 4 == 0
         for name, holds, expected in (

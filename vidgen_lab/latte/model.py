@@ -6,7 +6,7 @@ Tensors are [B, C, T, H, W], as everywhere in this package.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from vidgen_lab.latte.checks import (
     require_rank,
 )
 from vidgen_lab.latte.conditioning import LabelEmbedder, TextProjection, TimestepEmbedder
-from vidgen_lab.latte.config import LatteConfig, latte_config
+from vidgen_lab.latte.config import LatteConfig
 from vidgen_lab.latte.tokens import VideoPatchEmbed, sincos_1d, unpatchify
 
 if TYPE_CHECKING:
@@ -154,16 +154,11 @@ class Latte(nn.Module):
             require_finite(text, "text embeddings", self.training)
         return t
 
-    def num_parameters(self, trainable: bool = False) -> int:
-        """Parameters of the model; with trainable=True only those that receive gradients."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable)
+    def num_parameters(self) -> int:
+        """Numbers in the weights, trained or frozen."""
+        return sum(p.numel() for p in self.parameters())
 
     # ----- in and out
-    @classmethod
-    def from_name(cls, name: str, **overrides: Any) -> "Latte":
-        """A published size with fresh weights, and settings: `Latte.from_name("S/2", ...)`."""
-        return cls(latte_config(name, **overrides))
-
     @classmethod
     def from_diffusers(cls, model: "LatteTransformer3DModel | str | Path") -> "Latte":
         """Take over a LatteTransformer3DModel: an object, its folder, or a pipeline's folder."""

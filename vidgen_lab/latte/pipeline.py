@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidgen_lab.latte.checks import require, require_finite, require_folder, require_multiple
-from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, Step, noise_like, sample
+from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, noise_like, sample
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
@@ -137,12 +137,10 @@ class VideoGenerator:
         sampler: Sampler,
         guidance_scale: float = 7.0,
         seed: int = 0,
-        negative_prompt: str | Sequence[str] | None = None,
         text: TextEmbedding | None = None,
         null: TextEmbedding | None = None,
         labels: Tensor | None = None,
         batch: int = 1,
-        on_step: Callable[[int, Step], None] | None = None,
         rescale: float = 0.0,
         **size: int,
     ) -> Generated:
@@ -151,20 +149,15 @@ class VideoGenerator:
         Args:
             prompt: one or several; None with text=..., labels=... or for an unconditional model.
             seed: the same one gives the same noise on any device.
-            negative_prompt: takes the empty prompt's place in guidance, as null=... does; one for
-                all, or one for each prompt.
+            null: an encoded negative prompt, in the empty one's place: one for all clips, or one
+                for each.
             batch: clips of each prompt or label; of an unconditional model, clips.
-            on_step: called with the number and the result of every step.
             size: height and width in pixels.
         """
         require(batch > 0, "batch", "at least 1", batch)
         if prompt is not None:
             require(text is None, "prompt", "either prompt or text", "both")
             text = self.encode_prompt(prompt)  # 1. words to vectors
-        if negative_prompt is not None:
-            require(null is None, "negative prompt", "either negative_prompt or null", "both")
-            null = self.encode_prompt(negative_prompt)
-            null = null if len(null.mask) == 1 else null.repeat(batch)
         text = None if text is None else text.repeat(batch)
         labels = None if labels is None else labels.repeat_interleave(batch)
         told = labels if text is None else text.mask
@@ -172,5 +165,5 @@ class VideoGenerator:
         generator = torch.Generator().manual_seed(seed)
         noise = self.initial_noise(batch, generator, **size)  # 2. where the way begins
         denoiser = self.guide(batch, text, null, labels, guidance_scale, rescale)  # 3. who leads
-        latents = sample(denoiser, sampler, noise, generator, on_step)  # 4. noise to latents
+        latents = sample(denoiser, sampler, noise, generator)  # 4. noise to latents
         return Generated(latents, self.decode(latents))  # 5. latents to frames

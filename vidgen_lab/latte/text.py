@@ -101,7 +101,3 @@ class TextEncoder:
         device = next(self.model.parameters()).device
         ids, mask = batch.input_ids.to(device), batch.attention_mask.to(device)
         return TextEmbedding(self.model(ids, attention_mask=mask)[0], mask.bool())
-
-    def null(self) -> TextEmbedding:
-        """The empty prompt: its end-of-sequence token alone is real."""
-        return self.encode("")

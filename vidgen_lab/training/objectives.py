@@ -125,9 +125,7 @@ class DiffusionObjective:
         t = (levels * steps).long().clamp(max=steps - 1)  # [B]
         noisy = self.scheduler.add_noise(clean, noise, t)
         output = self.predict(model, noisy, t, batch).float()
-        parts = diffusion_loss(
-            self.scheduler, output, clean, noise, noisy, t, self.config.vlb_weight
-        )
+        parts = diffusion_loss(self.scheduler, output, clean, noise, noisy, t)
         loss = parts.mse  # also with the weighting "cogvideox", which equals it
         if self.config.weighting == "min_snr":
             snr, gamma = self.scheduler.snr(t), self.config.min_snr_gamma

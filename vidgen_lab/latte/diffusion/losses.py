@@ -1,6 +1,6 @@
 """What a denoiser is trained on: the simple loss, and Latte's hybrid one with a learned variance.
 
-    L = mean (target - output)^2  +  lambda * L_vlb
+    L = mean (target - output)^2  +  L_vlb
 
 L_vlb scores the variance channels alone: the predicted mean is detached, so the bound cannot
 disturb the mean. Latte's default is the hybrid (output with 2C channels); "only MSE" is the special
@@ -19,9 +19,8 @@ from vidgen_lab.latte.diffusion.schedule import NoiseScheduler
 
 
 class DiffusionLoss(NamedTuple):
-    """Per-sample parts, each [B], and their mean."""
+    """The parts, per sample: each [B]."""
 
-    total: Tensor
     mse: Tensor
     vlb: Tensor | None
 
@@ -56,21 +55,12 @@ def variance_bound(
 
 
 def diffusion_loss(
-    scheduler: NoiseScheduler,
-    output: Tensor,
-    x0: Tensor,
-    noise: Tensor,
-    x_t: Tensor,
-    t: Tensor,
-    vlb_weight: float | None = None,
+    scheduler: NoiseScheduler, output: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
 ) -> DiffusionLoss:
     """Loss of one batch, computed in float32.
 
-    Args:
-        output: the model's answer [B, C or 2C, ...]; with 2C channels the variance is scored too.
-        x0, noise, x_t: [B, C, ...]; t: [B].
-        vlb_weight: lambda; None means num_timesteps / 1000, as in improved DDPM and Latte (where it
-            is 1).
+    output: the model's answer [B, C or 2C, ...]; with 2C channels the variance is scored too. x0,
+    noise, x_t: [B, C, ...]; t: [B].
     """
     require(x0.shape == x_t.shape == noise.shape, "x0, noise and x_t", "equal shapes",
             [list(v.shape) for v in (x0, noise, x_t)])  # fmt: skip
@@ -78,7 +68,5 @@ def diffusion_loss(
     x0, noise, x_t = x0.float(), noise.float(), x_t.float()
     mse = (scheduler.target(x0, noise, t) - prediction).square().flatten(1).mean(1)  # [B]
     if variance is None:
-        return DiffusionLoss(mse.mean(), mse, None)
-    weight = scheduler.num_timesteps / 1000 if vlb_weight is None else vlb_weight
-    vlb = variance_bound(scheduler, prediction.detach(), variance, x0, x_t, t)  # [B]
-    return DiffusionLoss((mse + weight * vlb).mean(), mse, vlb)
+        return DiffusionLoss(mse, None)
+    return DiffusionLoss(mse, variance_bound(scheduler, prediction.detach(), variance, x0, x_t, t))

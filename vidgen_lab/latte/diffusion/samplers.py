@@ -1,4 +1,4 @@
-"""From noise to a clip: DDPM, DDIM and Euler steps, and classifier-free guidance.
+"""From noise to a clip: DDIM and Euler steps, and classifier-free guidance.
 
 Each `step` equals that of diffusers' scheduler of the same name.
 """
@@ -44,62 +44,14 @@ def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading
     return (num_timesteps - down).round().long() - 1
 
 
-class DDPMSampler:
-    """Ancestral sampling: every step adds fresh noise (Ho et al. 2020, algorithm 2).
-
-        x_{t-1} = mean of q(x_{t-1} | x_t, x_0 predicted) + sigma_t z
-
-    variance: "fixed_small" (the posterior's) or "learned_range" (the network's own, from the second
-    half of its output channels). The last step adds no noise (diffusers' does if it ends above
-    timestep 0, as trailing steps do).
-    """
-
-    def __init__(
-        self,
-        scheduler: NoiseScheduler,
-        num_steps: int | None = None,
-        variance: str = "fixed_small",
-        spacing: str = "leading",
-    ) -> None:
-        require_one_of(variance, ("fixed_small", "learned_range"), "variance")
-        self.scheduler, self.variance = scheduler, variance
-        total = scheduler.num_timesteps
-        self.timesteps = spaced_timesteps(total, total if num_steps is None else num_steps, spacing)
-
-    def step(
-        self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
-    ) -> Step:
-        """From timesteps[index] to the next. output: [B, C or 2C, ...]; x: [B, C, ...]."""
-        t = self.timesteps[index]
-        output, extra = split_variance(output, x.shape[1])
-        table = self.scheduler.alphas_cumprod
-        last = index + 1 == len(self.timesteps)
-        abar = table[t]
-        before = table.new_ones(()) if last else table[self.timesteps[index + 1]]
-        alpha = abar / before  # of this step, which may jump over several training steps
-        beta = 1 - alpha
-
-        x0 = self.scheduler.to_x0(output, x, t)
-        mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * x
-        if last:
-            return Step(mean, x0)
-        small = ((1 - before) / (1 - abar) * beta).clamp(min=1e-20)
-        sigma = small.sqrt()
-        if self.variance == "learned_range":
-            channels = x.shape[1]
-            what = "output channels for a learned variance"
-            require(extra is not None, what, 2 * channels, channels)
-            f = (extra + 1) / 2
-            sigma = (0.5 * (f * beta.log() + (1 - f) * small.log())).exp()
-        return Step(mean + sigma * noise_like(x, generator), x0)
-
-
 class DDIMSampler:
-    """Few, large steps along one path; with eta = 0 the noise decides everything (Song et al. 2021,
-    equation 12).
+    """Few, large steps along one path (Song et al. 2021, equation 12).
 
         x_prev = sqrt(abar_prev) x_0 + sqrt(1 - abar_prev - sigma^2) eps + sigma z
         sigma = eta * sigma_DDPM
+
+    With eta = 0 the first noise decides everything; eta = 1 is DDPM, ancestral sampling, with the
+    posterior's variance (Ho et al. 2020, algorithm 2).
 
     A step jumps T // num_steps levels, as in diffusers, and the last one lands on the clean clip.
     Trailing steps are T / num_steps apart; where that is no whole number, the jump falls short by
@@ -251,14 +203,9 @@ def trajectory(
 
 
 def sample(
-    denoiser: Denoiser,
-    sampler: Sampler,
-    noise: Tensor,
-    generator: torch.Generator | None = None,
-    on_step: Callable[[int, Step], None] | None = None,
+    denoiser: Denoiser, sampler: Sampler, noise: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
     """Denoise to the end: the latents of a clip, [B, C, ...]."""
-    for index, step in enumerate(trajectory(denoiser, sampler, noise, generator)):
-        if on_step is not None:
-            on_step(index, step)
+    for step in trajectory(denoiser, sampler, noise, generator):  # noqa: B007
+        pass
     return step.latents
