@@ -3,7 +3,7 @@ import pytest
 
 from tests.video.conftest import numbered_clip
 from vidgen_lab.video.clip import Clip
-from vidgen_lab.video.sheets import clip_sheet, contact_sheet, film_strip
+from vidgen_lab.video.sheets import clip_sheet, film_strip
 from vidgen_lab.video.show import show_video, show_videos
 
 
@@ -19,19 +19,16 @@ def test_a_sheet_of_clips_runs_on_at_one_rate_and_waits_at_the_end():
         clip_sheet([])
 
 
-def test_contact_sheet_runs_from_the_first_to_the_last_frame():
+def test_a_strip_runs_from_the_first_to_the_last_frame():
     clip = numbered_clip(17)
     doubled = clip.frames.repeat(2, axis=1).repeat(2, axis=2)
-    sheet = contact_sheet(clip, num=8, columns=4)
-    assert sheet.shape == (2 * 128 + 4, 4 * 192 + 3 * 4, 3) and sheet.dtype == np.uint8
-    assert np.array_equal(sheet[:128, :192], doubled[0])
-    assert np.array_equal(sheet[-128:, -192:], doubled[-1])
-    assert contact_sheet(clip, num=2).shape == (128, 2 * 192 + 4, 3)
-    assert contact_sheet(clip, num=6, columns=6).shape[1] == 6 * 96 + 5 * 4  # a page is no wider
-    few = contact_sheet(numbered_clip(3), num=8, columns=4)
-    assert few.shape == (128, 3 * 192 + 2 * 4, 3)
-    filled = contact_sheet(clip, num=5, columns=4)
-    assert (filled[-128:, -192:] == 255).all()  # the empty places are white
+    strip = film_strip([clip], num=4)
+    assert strip.shape == (128, 4 * 192 + 3 * 4, 3) and strip.dtype == np.uint8
+    assert np.array_equal(strip[:, :192], doubled[0])
+    assert np.array_equal(strip[:, -192:], doubled[-1])
+    assert film_strip([clip], num=2).shape == (128, 2 * 192 + 4, 3)
+    assert film_strip([clip], num=6).shape[1] == 6 * 96 + 5 * 4  # a page is no wider
+    assert film_strip([numbered_clip(3)], num=8).shape == (64, 3 * 96 + 2 * 4, 3)
 
 
 def test_film_strip_has_a_titled_row_per_clip():
@@ -56,8 +53,8 @@ def test_sizes_that_show_nothing_are_named(number):
         (lambda: show_video(numbered_clip(60), width=number), "width"),
         (lambda: show_videos([clip], width=number), "width"),
         (lambda: clip_sheet([clip], columns=number), "columns"),
-        (lambda: contact_sheet(clip, columns=number), "columns"),
-        (lambda: contact_sheet(clip, num=number), "at least one frame"),
+        (lambda: film_strip([clip], columns=number), "columns"),
+        (lambda: film_strip([clip], num=number), "at least one frame"),
         (lambda: film_strip([clip], scale=number), "scale"),
     ):
         with pytest.raises(ValueError, match=name):

@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.video.conftest import numbered_clip
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.paths import model_dir, notebooks_dir
 from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.show import show_video
 
 CHAPTERS = {
     1: "01_first_video",
@@ -49,6 +51,26 @@ def built(chapter, *cells, **given):
 def test_guidance_at_0_1_and_beyond():
     guide = built(1, "guide").guide
     assert (guide(2.0, 3.0, 0), guide(2.0, 3.0, 1), guide(2.0, 3.0, 6)) == (2, 3, 8)
+
+
+def test_raters_see_two_clips_in_either_order():
+    form, clip = built(1, "rating", show_video=show_video).RatingForm, numbered_clip(3)
+    orders = {tuple(form({"a": clip, "b": clip}, ["motion"], r).names) for r in "abcdefgh"}
+    assert orders == {("a", "b"), ("b", "a")}
+
+
+def test_rating_form_is_blind_and_counts_only_what_was_touched():
+    clips = dict.fromkeys(("first", "second", "third"), numbered_clip(3))
+    built_here = built(1, "rating", show_video=show_video)
+    form = built_here.RatingForm(clips, ["prompt", "motion"], "ann")
+    assert sorted(form.names) == sorted(clips) and form.names != list(clips)
+    assert form.table.empty and list(form.table) == ["rater", "clip", "question", "score"]
+    shown = " ".join(card.children[0].value for card in form.box.children)
+    assert "first" not in shown and "second" not in shown
+    form.box.children[1].children[1].value = 5
+    assert set(form.table["clip"]) == {form.names[1]}
+    assert form.table.set_index("question").score.to_dict() == {"prompt": 5, "motion": 3}
+    assert "1 of 3" in form.summary()
 
 
 def test_a_grid_of_settings_and_seeds_is_measured_and_resumed(tmp_path):

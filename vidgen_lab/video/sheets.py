@@ -41,26 +41,14 @@ def clip_sheet(
     rows = []
     for start in range(0, len(tiles), columns):
         row = slice(start, start + columns)
-        tall = max(tile.shape[1] for tile in tiles[row])
-        over = max(len(bar) for bar in bars[row])
-        sheet = np.full((length, over + tall, columns * (across + _GAP) - _GAP, 3), 255, np.uint8)
-        for x, (tile, bar) in enumerate(zip(tiles[row], bars[row], strict=True)):
-            left = x * (across + _GAP)
-            sheet[:, over : over + tile.shape[1], left : left + tile.shape[2]] = tile
-            sheet[:, over - len(bar) : over, left : left + across] = bar  # just above its clip
-        rows.append(sheet)
-    return Clip(_join(rows, axis=1), fps)
-
-
-def contact_sheet(clip: Clip, num: int = 8, columns: int = 4) -> np.ndarray:
-    """`num` frames evenly spread from first to last, in rows -> uint8 [H, W, 3] on white.
-
-    Toy clips are enlarged by a whole number, large ones reduced.
-    """
-    at_least_one("columns", columns)
-    tiles = _tiles(clip, num, None, columns)
-    rows = [_join(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
-    return _stacked(rows)
+        over, cells = max(len(bar) for bar in bars[row]), []
+        for tile, bar in zip(tiles[row], bars[row], strict=True):
+            cell = np.full((length, over + tile.shape[1], across, 3), 255, np.uint8)
+            cell[:, over - len(bar) : over] = bar  # just above its clip
+            cell[:, over:, : tile.shape[2]] = tile
+            cells.append(cell)
+        rows.append(_joined(cells, axis=2))
+    return Clip(_joined(rows, axis=1), fps)
 
 
 def film_strip(
@@ -78,14 +66,14 @@ def film_strip(
     if not clips:
         raise ValueError("no clips to show")
     at_least_one("columns", columns)
-    strips = [_join(_tiles(clip, num, scale, num), axis=1) for clip in clips]
+    strips = [_joined(_tiles(clip, num, scale), axis=1) for clip in clips]
     width = max(strip.shape[1] for strip in strips)
     rows = []
     for strip, title in zip(strips, titles_for(titles, len(clips)), strict=True):
-        rows.append(_stacked([_title_bar(title, width), strip]) if title else strip)
+        rows.append(_joined([_title_bar(title, width), strip], axis=0) if title else strip)
     tall = -(-len(rows) // columns)
-    sides = [_stacked(rows[i : i + tall]) for i in range(0, len(rows), tall)]
-    return _stacked([side.swapaxes(0, 1) for side in sides]).swapaxes(0, 1)
+    sides = [_joined(rows[i : i + tall], axis=0) for i in range(0, len(rows), tall)]
+    return _joined(sides, axis=1)
 
 
 def write_png(sheet: np.ndarray, path: Path) -> Path:
@@ -120,7 +108,7 @@ def resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.stack([cv2.resize(frame, (width, height), interpolation=how) for frame in frames])
 
 
-def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.ndarray]:
+def _tiles(clip: Clip, num: int, scale: float | None) -> list[np.ndarray]:
     if num < 1:
         raise ValueError(f"at least one frame has to be shown, not {num}")
     if scale is not None and not 0 < scale <= 100:
@@ -128,7 +116,7 @@ def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.n
     at = evenly_spaced(clip.num_frames, num)
     if scale is None:
         least, most = _TILE
-        fits = (PAGE + _GAP) // min(columns, num) - _GAP  # pixels of the page for each tile
+        fits = (PAGE + _GAP) // num - _GAP  # pixels of the page for each tile
         if clip.width < least:
             scale = max(1, min(-(-least // clip.width), fits // clip.width))
         else:
@@ -137,20 +125,15 @@ def _tiles(clip: Clip, num: int, scale: float | None, columns: int) -> list[np.n
     return list(resize(clip.frames[at], width, height))
 
 
-def _join(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Concatenate images with white gaps in between."""
-    *firsts, last = pieces
-    gap = [(0, _GAP if n == axis else 0) for n in range(last.ndim)]
-    spaced = [np.pad(piece, gap, constant_values=255) for piece in firsts]
-    return np.concatenate([*spaced, last], axis=axis)
-
-
-def _stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Images one above the other, with white to the right of the shorter ones."""
-    width = max(row.shape[1] for row in rows)
-    fill = [((0, 0), (0, width - row.shape[1]), (0, 0)) for row in rows]
-    filled = [np.pad(row, pad, constant_values=255) for row, pad in zip(rows, fill, strict=True)]
-    return _join(filled, axis=0)
+def _joined(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures one after the other, with white in between and beside the smaller ones."""
+    largest = np.max([piece.shape for piece in pieces], axis=0)
+    filled = []
+    for number, piece in enumerate(pieces, start=1):
+        white = largest - piece.shape
+        white[axis] = _GAP if number < len(pieces) else 0
+        filled.append(np.pad(piece, [(0, n) for n in white], constant_values=255))
+    return np.concatenate(filled, axis)
 
 
 def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:

@@ -3,16 +3,12 @@
 import time
 from types import SimpleNamespace
 
-import ipywidgets
-import numpy as np
 import pytest
 
 from tests.tiny_models import build_tiny
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest, RequestError
-from vidgen_lab.video.clip import Clip
 from vidgen_lab.workbook.panels.prompt import HISTORY, PromptPanel
-from vidgen_lab.workbook.panels.rating import RatingPanel
 
 REQUEST = GenerationRequest(
     "a red ball",
@@ -147,31 +143,3 @@ def test_bundle_has_a_view_and_words_for_the_headless(panel):
     view = bundle["application/vnd.jupyter.widget-view+json"]
     assert view["model_id"] == panel.box.model_id
     assert bundle["text/plain"] == panel.summary()
-
-
-def test_raters_see_two_clips_in_either_order():
-    clip = Clip(np.zeros((2, 16, 16, 3), np.uint8), 8)
-    orders = {tuple(RatingPanel({"a": clip, "b": clip}, ["motion"], r).names) for r in "abcdefgh"}
-    assert orders == {("a", "b"), ("b", "a")}
-
-
-def test_rating_form_is_blind_and_counts_only_what_was_touched(pipe):
-    panel = PromptPanel(pipe, REQUEST)
-    panel.start()
-    panel.wait(PATIENCE)
-    clip = panel.history[0].clip
-    clips = {"first": clip, "second": clip, "third": clip}
-    form = RatingPanel(clips, ["prompt", "motion"], "ann")
-    assert sorted(form.names) == sorted(clips) and form.names != list(clips)
-    assert form.table.empty and list(form.table) == ["rater", "clip", "question", "score"]
-    shown = " ".join(
-        w.value
-        for card in form.box.children
-        for w in card.children
-        if isinstance(w, ipywidgets.HTML)
-    )
-    assert "first" not in shown and "second" not in shown
-    form.sliders[1][0].value = 5
-    assert set(form.table["clip"]) == {form.names[1]}
-    assert form.table.set_index("question").score.to_dict() == {"prompt": 5, "motion": 3}
-    assert "1 of 3" in form.summary()
