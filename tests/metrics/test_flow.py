@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.metrics.samples import FPS, WIDTH, clip, flickering, pan, still, with_noise
-from vidgen_lab.metrics.flow import analyse_flow, flow_magnitude, warping_error
+from vidgen_lab.metrics.flow import analyse_flow, flow_magnitude
 
 
 def percent_per_second(pixels: float, width: int = WIDTH, fps: float = FPS) -> float:
@@ -75,7 +75,6 @@ def test_wrappers_and_refusals():
     moving = clip(pan(2, 4))
     report = analyse_flow(moving)
     assert np.array_equal(flow_magnitude(moving), report.speed)
-    assert np.array_equal(warping_error(moving), report.error)
     with pytest.raises(ValueError, match="two frames"):
         analyse_flow(clip(still(1)))
     with pytest.raises(ValueError, match="too small"):

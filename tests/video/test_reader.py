@@ -46,12 +46,9 @@ def test_every_single_frame_can_be_asked_for(videos, kind):
 
 
 def test_seeking_is_used_where_it_is_exact_and_refused_where_not(videos, monkeypatch):
-    fallbacks = []
-    sequential = VideoReader._decode_from_start
+    fallbacks, sequential = [], VideoReader.pictures
     monkeypatch.setattr(
-        VideoReader,
-        "_decode_from_start",
-        lambda self, wanted: fallbacks.append(self.path.stem) or sequential(self, wanted),
+        VideoReader, "pictures", lambda self: fallbacks.append(self.path.stem) or sequential(self)
     )
     for kind in KINDS:
         VideoReader(videos[kind]).read(17, 4, 2)

@@ -63,12 +63,9 @@ def test_any_frame_equals_the_one_read_in_order(master, tmp_path, name, monkeypa
     path = written(master, tmp_path / name)
     truth, reader = in_order(path), VideoReader(path)
     assert reader.info.num_frames == len(truth)
-    restarts = []
-    from_start = VideoReader._decode_from_start
+    restarts, from_start = [], VideoReader.pictures
     monkeypatch.setattr(
-        VideoReader,
-        "_decode_from_start",
-        lambda self, wanted: restarts.append(wanted[0]) or from_start(self, wanted),
+        VideoReader, "pictures", lambda self: restarts.append(name) or from_start(self)
     )
     for start in random.Random(name).sample(range(1, len(truth)), 12):
         stride = 1 + start % 3

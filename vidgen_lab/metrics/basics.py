@@ -119,12 +119,12 @@ def evaluate_video_basics(
     flow, similarity, sharp, noise = FlowMeter(facts.fps), [], [], []
     first = last = None
     for number, picture in enumerate(pictures):
-        grey = _grey(picture)
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         if number and (everything or number < BOOK_FRAMES):
             similarity.append(_ssim(last, grey))
         if everything or number == facts.num_frames // 2:
             scaled = _scaled(grey, sharpness_height)
-            sharp.append(_sharpness(scaled))
+            sharp.append(cv2.Laplacian(scaled, cv2.CV_64F).var())
         if everything:
             noise.append(_noise(scaled))
             flow.add(picture)
@@ -141,15 +141,6 @@ def evaluate_video_basics(
         motion=1 - _ssim(first, last),
         **ours,
     )
-
-
-def sharpness(clip: Clip, height: int | None = None) -> np.ndarray:
-    """Variance of the Laplacian of each frame, float64 [T]; frames scaled to `height` if given."""
-    return np.array([_sharpness(_scaled(_grey(frame), height)) for frame in clip.frames])
-
-
-def _sharpness(grey: np.ndarray) -> float:
-    return cv2.Laplacian(grey, cv2.CV_64F).var()
 
 
 def _noise(grey: np.ndarray) -> float:
@@ -179,10 +170,6 @@ def _scaled(grey: np.ndarray, height: int | None) -> np.ndarray:
     how = cv2.INTER_AREA if height < grey.shape[0] else cv2.INTER_LINEAR
     size = max(1, round(grey.shape[1] * height / grey.shape[0])), height
     return cv2.resize(grey, size, interpolation=how)
-
-
-def _grey(frame: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
 def _ssim(a: np.ndarray, b: np.ndarray) -> float:

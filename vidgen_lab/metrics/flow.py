@@ -42,11 +42,6 @@ def flow_magnitude(clip: Clip) -> np.ndarray:
     return analyse_flow(clip).speed
 
 
-def warping_error(clip: Clip) -> np.ndarray:
-    """Flicker of each pair of neighbours, float64 [T-1], % of full scale (`FlowReport.error`)."""
-    return analyse_flow(clip).error
-
-
 def analyse_flow(clip: Clip) -> FlowReport:
     """Both measures, and more, from one computation (DIS flow, Kroeger et al. 2016).
 

@@ -110,11 +110,10 @@ def load_judge(folder: Path | None = None) -> ToyJudge:
 @torch.inference_mode()
 def judge_clips(clips: list[Clip], judge: ToyJudge) -> list[dict[str, dict[str, float]]]:
     """For each clip and attribute the probability of every answer, "none of these" among them."""
-    results: list[dict[str, dict[str, float]]] = []
+    found: list[dict[str, dict[str, float]]] = [{} for _ in clips]
     for start in range(0, len(clips), 16):
         logits = judge(judge_input(clips[start : start + 16], judge.frames))
-        tables = {name: values.softmax(-1).tolist() for name, values in logits.items()}
-        for row in range(len(clips[start : start + 16])):
-            answers = {n: zip(judge.answers[n], tables[n][row], strict=True) for n in ATTRIBUTES}
-            results.append({name: dict(said) for name, said in answers.items()})
-    return results
+        for name, values in logits.items():
+            for number, sure in enumerate(values.softmax(-1).tolist(), start):
+                found[number][name] = dict(zip(judge.answers[name], sure, strict=True))
+    return found

@@ -1,4 +1,5 @@
-"""The eight backgrounds: a picture painted once per clip, and what moves in it frame by frame.
+"""The eight backgrounds, each made by the function of its name: a picture painted once per clip,
+and what moves in it frame by frame.
 
 Coordinates are in frame heights (x in [0, aspect], y in [0, 1], y down).
 """
@@ -161,9 +162,3 @@ def snow(aspect: float, rng: np.random.Generator) -> Backdrop:
         return [(ellipse(x, (y + 0.4 * t) % 1.0, 0.025, n=10), (255, 255, 255)) for x, y in flakes]
 
     return Backdrop(((164, 186, 212), (210, 224, 240)), still, falling)
-
-
-BACKDROPS: dict[str, Callable[[float, np.random.Generator], Backdrop]] = {
-    function.__name__: function
-    for function in (meadow, desert, ocean, night_sky, mountains, city, forest, snow)
-}

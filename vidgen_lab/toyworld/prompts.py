@@ -147,7 +147,7 @@ def read_prompt(text: str) -> Reading:
         "colour": _colour(_NO_COLOUR.sub(lambda m: " " * len(m.group()), text), subjects[0]),
         "motion": motion,
         "background": _background(outside),
-        "style": _style(outside),
+        "style": _first(re.sub(r"\b(starry night|night sky)\b", " ", outside), _TABLES["style"]),
     }
     if left := _unused(outside, found):
         unjudged.append(f"no meaning here ({', '.join(left)})")
@@ -214,10 +214,6 @@ def _background(text: str) -> str | None:
     words = _TABLES["background"]
     places = {key: tuple(w for w in words[key] if w not in _ADJECTIVES) for key in words}
     return _first(text, places) or _first(text, words)
-
-
-def _style(text: str) -> str | None:
-    return _first(re.sub(r"\b(starry night|night sky)\b", " ", text), _TABLES["style"])
 
 
 def _motion(text: str, subject: str) -> str | None:

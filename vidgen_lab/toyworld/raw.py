@@ -7,7 +7,6 @@ precision and recall of a gate, of scene cuts and of duplicate groups are number
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,20 +126,19 @@ class _Maker:
         self._shown: set[tuple[str, ...]] = set()
 
     def make(self, kind: str) -> None:
-        if kind in _SPOILERS:
-            spoil, end = _SPOILERS[kind]
-            scene, clip = self._shot()
-            frames = spoil(clip.frames, self.rng)
-            planted = self._put(kind, encode_clip(Clip(frames, FPS)), scene, end)
-            if kind == "clean":
-                self._originals.append((planted, clip))
-        elif kind in _COPIES:
-            change, crf = _COPIES[kind]
-            of, clip = self._original()
-            data = encode_clip(Clip(change(clip.frames, self.rng), FPS), crf)
-            self._put(kind, data, None, "duplicate", of)
-        else:
+        if kind not in _CHANGES:
             getattr(self, f"_{kind}")()
+            return
+        change, end, *crf = _CHANGES[kind]
+        scene = of = None
+        if end == "duplicate":
+            of, clip = self._original()
+        else:
+            scene, clip = self._shot()
+        data = encode_clip(Clip(change(clip.frames, self.rng), FPS), *crf)
+        planted = self._put(kind, data, scene, end, of)
+        if kind == "clean":
+            self._originals.append((planted, clip))
 
     def _film(self) -> None:
         """Two to five shots with hard cuts, each long enough to be a clip of its own and in another
@@ -155,7 +153,7 @@ class _Maker:
     def _exact_duplicate(self) -> None:
         of, _ = self._original()
         data = (self.folder / of.file).read_bytes()
-        self._put("exact_duplicate", data, None, "duplicate", of, stem="copies/clip")
+        self._put("exact_duplicate", data, None, "duplicate", of, name="copies/clip_*.mp4")
 
     def _truncated(self) -> None:
         """An upload that broke off: the index at the front promises more than the file holds."""
@@ -170,7 +168,7 @@ class _Maker:
     def _wrong_extension(self) -> None:
         scene, clip = self._shot()
         suffix = (".avi", ".mkv", ".txt")[len(self.planted) % 3]
-        self._put("wrong_extension", encode_clip(clip), scene, suffix=suffix)
+        self._put("wrong_extension", encode_clip(clip), scene, name=f"clip_*{suffix}")
 
     def _rotated(self) -> None:
         self._converted("rotated", ".mp4", ("-display_rotation", 90), ("-c", "copy"))
@@ -219,18 +217,19 @@ class _Maker:
         scene, clip = self._shot()
         source, made = self.folder / ".source.mp4", self.folder / f".made{suffix}"
         run_ffmpeg(*before, "-i", local(write_clip(clip, source)), *after, local(made))
-        self._put(kind, made.read_bytes(), scene, suffix=suffix)
+        self._put(kind, made.read_bytes(), scene, name=f"clip_*{suffix}")
         source.unlink()
         made.unlink()
 
     def _put(
         self, kind: str, data: bytes, scene: Scene | None, end: str = "kept",
-        of: Planted | None = None, cuts: tuple[int, ...] = (), stem: str = "clip",
-        suffix: str = ".mp4", name: str | None = None,
+        of: Planted | None = None, cuts: tuple[int, ...] = (), name: str = "clip_*.mp4",
     ) -> Planted:  # fmt: skip
         """Write a file and what is true of it. end: "kept", "error" or the reason of a rejection;
-        of: what it is a copy of. Its name is random, so that nothing can be guessed from it."""
-        name = name or f"{stem}_{int(self.rng.integers(16**8)):08x}{suffix}"
+        of: what it is a copy of. The star in its name becomes a random number, so that nothing can
+        be guessed from it."""
+        if "*" in name:
+            name = name.replace("*", f"{int(self.rng.integers(16**8)):08x}")
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
@@ -302,8 +301,9 @@ def _exposed(frames: np.ndarray, gain: float) -> np.ndarray:
     return np.clip(frames * gain + 60 * (gain - 1), 0, 255)
 
 
-Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-_SPOILERS: dict[str, tuple[Change, str]] = {
+_SMALLER = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
+# What becomes of the frames, how the file has to end, and of copies how much the coding spares.
+_CHANGES: dict[str, tuple] = {
     "clean": (lambda frames, rng: frames, "kept"),
     "blur": (_blur, "blurred"),
     "grainy_blur": (_grainy_blur, "blurred"),
@@ -314,17 +314,12 @@ _SPOILERS: dict[str, tuple[Change, str]] = {
     "short": (lambda frames, rng: frames[: int(rng.integers(4, 9))], "too_short"),
     "over_exposed": (_over_expose, "over_exposed"),
     "dark": (
-        lambda frames, rng: (frames * rng.uniform(0.02, 0.05)).astype(np.uint8),
-        "under_exposed",
+        lambda frames, rng: (frames * rng.uniform(0.02, 0.05)).astype(np.uint8), "under_exposed",
     ),
-}
-# What becomes of a copy of a clip, and how much of it the coding spares.
-_SMALLER = int(WIDTH * 0.8) // 2 * 2, int(HEIGHT * 0.8) // 2 * 2
-_COPIES: dict[str, tuple[Change, int]] = {
-    "reencoded": (lambda frames, rng: frames, 34),
-    "resized": (lambda frames, rng: _resized(frames, _SMALLER), 23),
+    "reencoded": (lambda frames, rng: frames, "duplicate", 34),
+    "resized": (lambda frames, rng: _resized(frames, _SMALLER), "duplicate", 23),
     "trimmed": (
         lambda frames, rng: frames[int(rng.integers(1, 4)) : -int(rng.integers(1, 4))],
-        23,
+        "duplicate", 23,
     ),
-}
+}  # fmt: skip

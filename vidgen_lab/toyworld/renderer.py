@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vidgen_lab.toyworld.backgrounds import BACKDROPS
+from vidgen_lab.toyworld import backgrounds
 from vidgen_lab.toyworld.motion import Pose, poses
 from vidgen_lab.toyworld.subjects import DRAWINGS, INK, WHITE, Drawing, Part, rotate
 from vidgen_lab.toyworld.world import Scene
@@ -65,7 +65,8 @@ def render(
         )
     rng = np.random.default_rng(scene.seed)
     aspect, scale = width / height, height * _SUPERSAMPLE
-    backdrop = BACKDROPS[scene.background](aspect, rng)
+    drawing = drawing or DRAWINGS[scene.subject]
+    backdrop = getattr(backgrounds, scene.background)(aspect, rng)
     path = poses(scene, num_frames, aspect, rng)
     still = _gradient(backdrop.sky, width * _SUPERSAMPLE, scale)
     for points, colour in backdrop.still:
@@ -80,8 +81,7 @@ def render(
             canvas = _darken(canvas)
         elif scene.style == "papercut":
             canvas = cv2.addWeighted(canvas, 0.45, np.full_like(canvas, _PAPER), 0.55, 0)
-        parts = (drawing or DRAWINGS[scene.subject])(pose.phase)
-        mask = _draw_subject(canvas, scene, parts, pose, scale)
+        mask = _draw_subject(canvas, scene, drawing(pose.phase), pose, scale)
         if scene.style == "neon":
             canvas = _glow(canvas, mask, PALETTE[scene.colour])
         frames.append(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))

@@ -28,15 +28,9 @@ class Upright:
 
     def turned(self, picture: np.ndarray) -> np.ndarray:
         """The picture [H, W, 3] as it is shown."""
-        import cv2
+        import cv2  # several times as fast as NumPy
 
-        rotations = {
-            (True, True, False): cv2.ROTATE_90_CLOCKWISE,
-            (False, True, True): cv2.ROTATE_180,
-            (True, False, True): cv2.ROTATE_90_COUNTERCLOCKWISE,
-        }
-        rotation = rotations.get((self.diagonal, self.across, self.down))
-        if rotation is not None:  # as phones hold their films: several times faster than NumPy
-            return cv2.rotate(picture, rotation)
-        picture = picture.swapaxes(0, 1) if self.diagonal else picture
-        return np.ascontiguousarray(picture[:: -1 if self.down else 1, :: -1 if self.across else 1])
+        picture = cv2.transpose(picture) if self.diagonal else picture
+        if self.across or self.down:
+            return cv2.flip(picture, -1 if self.across and self.down else int(self.across))
+        return np.ascontiguousarray(picture)

@@ -135,16 +135,17 @@ class VideoReader:
             variable_fps=variable,
             has_audio=has_audio,
         )
+        sides = self.info.width, self.info.height
+        scale = min(1.0, shrink_to / min(sides)) if shrink_to else 1.0
+        self._size = tuple(max(1, round(side * scale)) for side in sides)
 
     def read(self, start: int = 0, num_frames: int | None = None, stride: int = 1) -> Clip:
         """Frames start, start + stride, ... as a Clip; see `read_clip`."""
-        wanted, frames = self._span(start, num_frames, stride), None
+        wanted = self._span(start, num_frames, stride)
         if self._index.seekable and start:
-            with suppress(_Astray, av.FFmpegError), open_video(self.path) as container:
-                frames = self._collect(self._pictures_after_seek(container, start), wanted)
-        if frames is None:
-            frames = self._decode_from_start(wanted)
-        return self._clip(frames, start, stride)
+            with suppress(_Astray, av.FFmpegError):
+                return self._clip(self._chosen(self._pictures_after_seek(start), wanted), wanted)
+        return self._clip(self._chosen(self.pictures(), wanted), wanted)
 
     def read_spans(self, spans: Sequence[tuple[int, int, int]]) -> Iterator[Clip]:
         """A Clip for each (start, num_frames, stride), in order. Where they cover most of a file,
@@ -156,19 +157,19 @@ class VideoReader:
             yield from (self.read(*span) for span in spans)
             return
         places = sorted({number for span in wanted for number in span})
-        chosen = zip(places, self._chosen(self.pictures(), places), strict=True)
-        last, kept = -1, {}
+        chosen, kept = zip(places, self._chosen(self.pictures(), places), strict=True), {}
         for done, span in enumerate(wanted, 1):
-            while last < span[-1]:
-                last, rgb = next(chosen)
-                kept[last] = rgb
-            yield self._clip(np.stack([kept[n] for n in span]), span.start, span.step)
+            while span[-1] not in kept:
+                kept |= [next(chosen)]
+            yield self._clip((kept[number] for number in span), span)
             still = min((s.start for s in wanted[done:]), default=0)
             kept = {n: picture for n, picture in kept.items() if n >= still}
 
-    def _clip(self, frames: np.ndarray, start: int, stride: int) -> Clip:
-        meta = {"source": str(self.path), "start": start, "stride": stride}
-        return Clip(frames, self.info.fps / stride, meta)
+    def _clip(self, frames: Iterator[np.ndarray], span: range) -> Clip:
+        shape = (*self._size[::-1], 3)  # known before, so that no frame is held twice
+        pixels = np.fromiter(frames, np.dtype((np.uint8, shape)), len(span))
+        meta = {"source": str(self.path), "start": span.start, "stride": span.step}
+        return Clip(pixels, self.info.fps / span.step, meta)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """All frames in order, uint8 [H, W, 3], one in memory at a time. VideoError at damage."""
@@ -204,56 +205,46 @@ class VideoReader:
             )
         return range(start, start + count * stride, stride)
 
-    def _pictures_after_seek(
-        self, container: av.container.InputContainer, first: int
-    ) -> Iterator[Picture]:
+    def _pictures_after_seek(self, first: int) -> Iterator[Picture]:
         """Pictures from a key frame at or before frame `first` on; raises _Astray where one is
         missing, damaged, or not the one that the index has next."""
-        stream, pts = container.streams.best("video"), self._index.pts
-        key = self._land(container, stream, int(pts[first]))
-        number = int(np.searchsorted(pts, key.pts))
-        for packet in chain([key], container.demux(stream)):
-            if has_hole(packet, self._codec):
-                raise _Astray
-            for frame in packet.decode():
-                if frame.pts is not None and frame.pts < key.pts:
-                    continue  # shown before the key frame, made of pictures before it
-                # A container may call any packet a key frame: the decoder has to say so as well.
-                start = frame.key_frame and frame.pict_type not in _PREDICTED
-                expected = pts[number] if number < len(pts) else None
-                no_start = frame.pts == key.pts and not start
-                if frame.pts != expected or frame.is_corrupt or no_start:
+        pts = self._index.pts
+        with open_video(self.path) as container:
+            key, packets = self._land(container, int(pts[first]))
+            number = int(np.searchsorted(pts, key.pts))
+            for packet in chain([key], packets):
+                if has_hole(packet, self._codec):
                     raise _Astray
-                yield Picture(number, frame, True)
-                number += 1
+                for frame in packet.decode():
+                    if frame.pts is not None and frame.pts < key.pts:
+                        continue  # shown before the key frame, made of pictures before it
+                    # A container may call any packet a key frame: the decoder has to say so, too.
+                    start = frame.key_frame and frame.pict_type not in _PREDICTED
+                    expected = pts[number] if number < len(pts) else None
+                    no_start = frame.pts == key.pts and not start
+                    if frame.pts != expected or frame.is_corrupt or no_start:
+                        raise _Astray
+                    yield Picture(number, frame, True)
+                    number += 1
         raise _Astray
 
     def _land(
-        self, container: av.container.InputContainer, stream: av.VideoStream, target: int
-    ) -> av.Packet:
-        """A key frame at or before the time stamp `target`; the file stands behind it."""
+        self, container: av.container.InputContainer, target: int
+    ) -> tuple[av.Packet, Iterator[av.Packet]]:
+        """A key frame at or before the time stamp `target`, and what follows it."""
+        stream = container.streams.best("video")
         for back in _BACK:
             aim = target - round(back / self._index.tick)
             container.seek(aim, stream=stream, backward=True, any_frame=False)
-            packet = next((p for p in container.demux(stream) if p.is_keyframe and p.size), None)
-            if packet is not None and packet.pts is not None and packet.pts <= target:
-                return packet
+            packets = container.demux(stream)
+            key = next((p for p in packets if p.is_keyframe and p.size), None)
+            if key is not None and key.pts is not None and key.pts <= target:
+                return key, packets
         raise _Astray
 
-    def _decode_from_start(self, wanted: range) -> np.ndarray:
-        return self._collect(self.pictures(), wanted)
-
-    def _collect(self, pictures: Iterator[Picture], wanted: range) -> np.ndarray:
-        """uint8 [len(wanted), H, W, 3]; VideoError where one of them is damaged or missing."""
-        frames = None
-        for place, rgb in enumerate(self._chosen(pictures, wanted)):
-            if frames is None:
-                frames = np.empty((len(wanted), *rgb.shape), np.uint8)
-            frames[place] = rgb
-        return frames
-
     def _chosen(self, pictures: Iterator[Picture], places: Sequence[int]) -> Iterator[np.ndarray]:
-        """The frames with these numbers, which rise, uint8 [H, W, 3]."""
+        """The frames with these numbers, which rise, uint8 [H, W, 3]; VideoError where one of them
+        is damaged or missing."""
         waiting, convert, number = iter(places), self._converter(), -1
         place = next(waiting)
         for number, frame, whole in pictures:
@@ -318,15 +309,12 @@ class VideoReader:
     def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
         """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also
         where the stream changes its own. Remembers how to convert from one picture to the next."""
-        size, scaling = [self.info.width, self.info.height], {}
-        scale = self.shrink_to / min(size) if self.shrink_to else 1.0
-        if scale < 1:
-            size, scaling = [max(1, round(s * scale)) for s in size], {"interpolation": "AREA"}
         upright, reformatter = self._upright, VideoReformatter()
-        size = size[::-1] if upright.diagonal else size
+        size = self._size[::-1] if upright.diagonal else self._size
+        how = "AREA" if self._size < (self.info.width, self.info.height) else None
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
-            rgb = reformatter.reformat(frame, *size, "rgb24", **scaling, **_ALONE)
+            rgb = reformatter.reformat(frame, *size, "rgb24", interpolation=how, **_ALONE)
             return upright.turned(rgb.to_ndarray())
 
         return convert

@@ -6,7 +6,6 @@ renamed: a full disk or a killed process never leaves a half-written video under
 
 import io
 import warnings
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -76,7 +75,11 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
         context = stream.codec_context
         context.colorspace, context.color_range = Colorspace.SMPTE170M, ColorRange.MPEG
         context.color_primaries, context.color_trc = _BT709_PRIMARIES, _SRGB_CURVE
-        for picture in _yuv_frames(frames):
+        to_yuv = {"dst_colorspace": Colorspace.SMPTE170M, "dst_color_range": ColorRange.MPEG}
+        for number, rgb in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+            picture = picture.reformat(format="yuv420p", **to_yuv)
+            picture.pts = number
             out.mux(stream.encode(picture))
         out.mux(stream.encode(None))
     data = buffer.getvalue()
@@ -87,16 +90,6 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
             f"the encoder kept {found} of {clip.num_frames} frames; nothing was written"
         )
     return data
-
-
-def _yuv_frames(frames: np.ndarray) -> Iterator[av.VideoFrame]:
-    """uint8 [T, H, W, 3] RGB, even sides -> yuv420p pictures numbered from 0."""
-    for index, rgb in enumerate(frames):
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.SMPTE170M, dst_color_range=ColorRange.MPEG
-        )
-        picture.pts = index
-        yield picture
 
 
 def _even(frames: np.ndarray) -> np.ndarray:

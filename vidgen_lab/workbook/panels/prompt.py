@@ -8,7 +8,7 @@ ipywidgets 7.7 (Colab) and 8 (JupyterLab) share are used.
 import html
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
@@ -57,11 +57,9 @@ class PromptPanel(Panel):
         return self._thread is not None and self._thread.is_alive()
 
     def summary(self) -> str:
-        said = {name: control.value for name, control in self.controls.items()}
-        return (
-            "Panel: {prompt!r}, {num_inference_steps} steps, guidance {guidance_scale:g}, "
-            "{num_frames} frames, seed {seed}".format(**said)
-        )
+        prompt, _, steps, guidance, frames, seed = (c.value for c in self.controls.values())
+        settings = f"{steps} steps, guidance {guidance:g}, {frames} frames, seed {seed}"
+        return f"Panel: {prompt!r}, {settings}"
 
     def start(self) -> None:
         """Begin to generate what the controls say, in the background; what Generate does."""
@@ -92,15 +90,10 @@ class PromptPanel(Panel):
             self._thread.join(timeout)
 
     def _work(self, request: GenerationRequest, stop: threading.Event) -> None:
+        watch = {"on_step": self._on_step, "should_stop": stop.is_set}
         every = max(1, request.num_inference_steps // 4)
         try:
-            made = generate(
-                self.pipe,
-                request,
-                on_step=self._on_step,
-                preview_every=every,
-                should_stop=stop.is_set,
-            )
+            made = generate(self.pipe, request, preview_every=every, **watch)
         except GenerationCancelled:
             self._say("Cancelled. Nothing was kept.")
         except Exception as error:  # a thread that dies silently would leave the panel busy
@@ -150,7 +143,7 @@ class PromptPanel(Panel):
             "num_frames": (w.Dropdown, "frames", HALF, {"options": frames}),
             "seed": (w.BoundedIntText, "seed", HALF, {"min": 0, "max": last_seed}),
         }  # fmt: skip
-        self.controls: dict[str, Any] = {
+        self.controls = {
             name: control(kind, label, width, value=getattr(request, name), **options)
             for name, (kind, label, width, options) in kinds.items()
         }
@@ -159,30 +152,12 @@ class PromptPanel(Panel):
         self.generate_button.on_click(lambda _: self.start())
         self.cancel_button.on_click(lambda _: self.cancel())
         self.bar = w.IntProgress(0, 0, 1, layout=w.Layout(width="220px", visibility="hidden"))
-        self.status, self.words, self.now, self.shelf = (w.HTML() for _ in range(4))
-        c = self.controls
-        rows = [
-            c["prompt"],
-            c["negative_prompt"],
-            w.HBox([c["num_inference_steps"], c["guidance_scale"]]),
-            w.HBox([c["num_frames"], c["seed"]]),
-            w.HBox([self.generate_button, self.cancel_button, self.bar]),
-            self.status,
-            self.words,
-            self.now,
-            self.shelf,
-        ]
-        if len(ideas):
-            rows.insert(0, self._idea_picker(ideas))
-        self.box = w.VBox(rows)
-
-    def _idea_picker(self, ideas: Sequence[str]) -> Any:
-        options = [("pick one, or type your own below", ""), *((idea, idea) for idea in ideas)]
-        picker = control(w.Dropdown, "ideas", WIDE, options=options)
-
-        def take(change: Any) -> None:
-            if change["new"]:
-                self.controls["prompt"].value = change["new"]
-
-        picker.observe(take, names="value")
-        return picker
+        self.status, self.words, self.now, self.shelf = shown = [w.HTML() for _ in range(4)]
+        # The first is what the panel starts from: the link sets the prompt at once.
+        choices = list(dict.fromkeys([request.prompt, *ideas]))
+        picker = control(w.Dropdown, "ideas", WIDE, options=choices)
+        prompt, negative, *small = self.controls.values()
+        w.dlink((picker, "value"), (prompt, "value"))
+        buttons = [self.generate_button, self.cancel_button, self.bar]
+        rows = [w.HBox(row) for row in (small[:2], small[2:], buttons)]
+        self.box = w.VBox([picker, prompt, negative, *rows, *shown])
