@@ -35,9 +35,9 @@ sys.path.insert(0, str(ROOT))  # so that the script runs as a file too
 from recipes.measure import sample_clips  # noqa: E402
 from vidgen_lab.files import write_files  # noqa: E402
 from vidgen_lab.finetuning.config import FinetuneConfig, load_config  # noqa: E402
-from vidgen_lab.finetuning.image_to_video import generate_from_image, widen  # noqa: E402
-from vidgen_lab.finetuning.trainer import CogVideoTrainer, FinetuneResult, make_trainer  # noqa: E402
-from vidgen_lab.generation.generate import generate  # noqa: E402
+from vidgen_lab.finetuning.lora import widen  # noqa: E402
+from vidgen_lab.finetuning.trainer import CogVideoTrainer, FinetuneResult  # noqa: E402
+from vidgen_lab.generation.generate import generate, generate_from_image  # noqa: E402
 from vidgen_lab.generation.loading import fingerprint, load_pipeline, locate  # noqa: E402
 from vidgen_lab.generation.lora import load_lora  # noqa: E402
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits  # noqa: E402
@@ -211,7 +211,7 @@ def settings(changes: Sequence[str], seed: int, args: argparse.Namespace) -> Fin
 
 def trained(config: FinetuneConfig) -> tuple[CogVideoTrainer, FinetuneResult, dict[str, Any]]:
     """Train, and say what it took; minutes are the processor's, whatever else it does meanwhile."""
-    trainer = make_trainer(config)
+    trainer = CogVideoTrainer(config)
     trainer.prepare()
     began = time.process_time()
     result = trainer.fit()

@@ -248,7 +248,7 @@ def cogvideox_ours(args: argparse.Namespace) -> dict[str, float]:
     from vidgen_lab.finetuning.config import FinetuneConfig
     from vidgen_lab.finetuning.dataset import DataConfig
     from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
-    from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer
+    from vidgen_lab.finetuning.trainer import CogVideoTrainer
     from vidgen_lab.training.config import TrainingConfig
 
     with tempfile.TemporaryDirectory() as place:
@@ -260,9 +260,9 @@ def cogvideox_ours(args: argparse.Namespace) -> dict[str, float]:
                 args.steps, gradient_checkpointing=False, measure=False, tensorboard=False
             ),
         )  # fmt: skip
-        CogVideoLoRATrainer(config).prepare()  # an earlier run on these clips
+        CogVideoTrainer(config).prepare()  # an earlier run on these clips
         start = args.clock()
-        trainer = CogVideoLoRATrainer(config).prepare()
+        trainer = CogVideoTrainer(config).prepare()
         ready = args.clock() - start
         return steps_of(trainer, args) | {FIRST: ready}
 

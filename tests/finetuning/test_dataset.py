@@ -114,11 +114,6 @@ def test_a_video_listed_twice_keeps_both_of_its_pictures(tmp_path):
     assert [clip.image.path.name for clip in found] == ["0.png", "1.png"]
 
 
-def test_what_is_left_open_is_the_model_s_own_size(tmp_path):
-    asked = DataConfig(tmp_path, height=32).sized(17, 64, 96)
-    assert (asked.num_frames, asked.height, asked.width) == (17, 32, 96)
-
-
 def test_clips_and_prompts_are_written_line_by_line(tmp_path):
     clips = [Clip(np.full((9, 32, 32, 3), n, np.uint8), 8.0) for n in (10, 200)]
     write_pairs = built(5, "c028", write_clip=write_clip).write_pairs

@@ -94,8 +94,9 @@ def test_the_start_depends_on_the_seed_alone(spec):
 
 
 def test_alpha_is_the_rank_unless_said_and_scales_the_update(spec):
-    assert CogVideoLoRAConfig(rank=128).scale == 1.0
-    assert CogVideoLoRAConfig(rank=128, alpha=64).scale == 0.5
+    for alpha, scale in ((None, 1.0), (2, 0.5)):
+        layers = trained_transformer(rank=4, alpha=alpha).modules()
+        assert {m.scaling["default"] for m in layers if hasattr(m, "scaling")} == {scale}
     base = output(tiny_pipeline("2b").transformer.eval(), spec)
     one, half = (trained_transformer(rank=4, alpha=alpha) for alpha in (4, 2))
     for layer in one.modules():

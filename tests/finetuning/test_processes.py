@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.finetuning.clips import write_clips
 from vidgen_lab.finetuning.config import load_config
 from vidgen_lab.finetuning.scaling import LAUNCH
-from vidgen_lab.finetuning.trainer import make_trainer
+from vidgen_lab.finetuning.trainer import CogVideoTrainer
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def settings(folders, tmp_path):
 @pytest.mark.parametrize("more", [[], ["training.strategy=fsdp"]], ids=["ddp", "fsdp"])
 def test_two_processes_train_what_one_does(settings, tmp_path, more):
     alone = [*settings, f"output={tmp_path / 'one'}", "training.accumulation=2"]
-    one = make_trainer(load_config("toy-lora", alone)).fit()
+    one = CogVideoTrainer(load_config("toy-lora", alone)).fit()
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(LAUNCH / "cpu.yaml")]
     launch += ["--main_process_port", "0", "-m", "vidgen_lab", "finetune", "toy-lora"]
     command = [sys.executable, *launch, *settings, *more, f"output={tmp_path / 'two'}"]
@@ -48,10 +48,10 @@ def test_two_processes_train_what_one_does(settings, tmp_path, more):
 def test_a_launch_by_deepspeed_is_refused(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     with pytest.raises(ValueError, match="shards by itself"):
-        make_trainer(load_config("toy-lora", settings))
+        CogVideoTrainer(load_config("toy-lora", settings))
 
 
 def test_a_sharded_model_makes_no_samples(settings):
     more = ["training.strategy=fsdp", "samples.prompts=[a rose]"]
     with pytest.raises(ValueError, match="leave samples.prompts empty"):
-        make_trainer(load_config("toy-lora", [*settings, *more]))
+        CogVideoTrainer(load_config("toy-lora", [*settings, *more]))

@@ -16,20 +16,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.finetuning.clips import CAPTIONS, write_clips
+from tests.finetuning.trained import trained_transformer
 from tests.tiny_models import tiny_pipeline
 from vidgen_lab.finetuning.config import FinetuneConfig, SampleConfig
 from vidgen_lab.finetuning.dataset import DataConfig
-from vidgen_lab.finetuning.export import probe_inputs
-from vidgen_lab.finetuning.image_to_video import (
-    generate_from_image,
-    widen,
-)
-from vidgen_lab.finetuning.lora import CogVideoLoRAConfig
-from vidgen_lab.finetuning.scaling import forecast, states_gib
+from vidgen_lab.finetuning.export import SelfCheck, probe_inputs
+from vidgen_lab.finetuning.lora import CogVideoLoRAConfig, widen
+from vidgen_lab.finetuning.scaling import check_memory, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.finetuning.trainer import CogVideoLoRATrainer, make_trainer
+from vidgen_lab.finetuning.trainer import CogVideoTrainer
+from vidgen_lab.generation.generate import generate_from_image
 from vidgen_lab.generation.lora import load_lora
-from vidgen_lab.generation.lora_file import inspect_lora
+from vidgen_lab.generation.lora_file import LoRAError, inspect_lora
 from vidgen_lab.generation.request import GenerationRequest, RequestError
 from vidgen_lab.settings import hardware
 from vidgen_lab.training.config import TrainingConfig
@@ -78,7 +76,7 @@ def test_a_lora_is_trained_saved_checked_and_sampled(config, folders):
         samples=SampleConfig((CAPTIONS[0],), num_inference_steps=2, guidance_scale=2.0),
         check=True,
     )
-    trainer = CogVideoLoRATrainer(config)
+    trainer = CogVideoTrainer(config)
     assert "text to video, sin-cos positions" in trainer.describe()
     assert "4 clips are trained on" in trainer.describe()
     result = trainer.fit()
@@ -97,32 +95,39 @@ def test_a_lora_is_trained_saved_checked_and_sampled(config, folders):
         assert torch.equal(now[name if name in now else wrapped], value), name
 
 
+def test_a_file_that_is_not_as_trained_is_an_error(config, monkeypatch):
+    weak = SelfCheck(effect=0.4, reloaded=0.2, scale_0=0, base=0, strength=0.5, tolerance=1e-5)
+    monkeypatch.setattr("vidgen_lab.finetuning.trainer.self_checks", lambda jobs: [weak])
+    with pytest.raises(LoRAError, match="loads, but NOT as trained: strength 0.5"):
+        CogVideoTrainer(replace(config, check=True)).save(trained_transformer("2b"))
+
+
 def test_a_stopped_run_ends_as_the_one_that_was_not(config):
-    whole = make_trainer(replace(config, output=config.output / "whole")).fit()
-    stopped = make_trainer(config)
+    whole = CogVideoTrainer(replace(config, output=config.output / "whole")).fit()
+    stopped = CogVideoTrainer(config)
     stopped.prepare()
     stopped.trainer._on_log = lambda row: setattr(stopped.trainer, "_stop", row["step"] == 2)
     first = stopped.fit()
     if first.training.interrupted:
         assert first.saved is None and first.training.step < 4
-    again = make_trainer(config).fit()
+    again = CogVideoTrainer(config).fit()
     assert again.training.step == 4
     one, other = load_file(whole.saved), load_file(again.saved)
     assert one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
 def test_a_run_goes_not_on_with_other_settings(config, monkeypatch):
-    make_trainer(config).fit()
+    CogVideoTrainer(config).fit()
     longer = replace(config, training=replace(TRAINING, steps=6))
     monkeypatch.setattr(
         "vidgen_lab.finetuning.trainer.encode_texts", lambda *_: pytest.fail("late")
     )
     with pytest.raises(ValueError, match="rank"):  # before anything is encoded
-        make_trainer(replace(longer, lora=CogVideoLoRAConfig(rank=8))).fit()
+        CogVideoTrainer(replace(longer, lora=CogVideoLoRAConfig(rank=8))).fit()
 
 
 def test_full_fine_tuning_gives_a_pipeline(config, folders):
-    result = make_trainer(replace(config, method="sft")).fit()
+    result = CogVideoTrainer(replace(config, method="sft")).fit()
     pipe = CogVideoXPipeline.from_pretrained(result.saved)
     now, before = pipe.transformer.state_dict(), base(folders["2b"])
     assert result.saved == config.output / "pipeline"
@@ -132,34 +137,34 @@ def test_full_fine_tuning_gives_a_pipeline(config, folders):
 
 
 def test_the_last_blocks_alone(config, folders):
-    result = make_trainer(replace(config, method="blocks", blocks=1)).fit()
+    result = CogVideoTrainer(replace(config, method="blocks", blocks=1)).fit()
     now, before = base(result.saved), base(folders["2b"])
     changed = {name for name in before if not torch.equal(now[name], before[name])}
     assert changed and all(name.startswith("transformer_blocks.1.") for name in changed)
     with pytest.raises(ValueError, match="has 2 blocks, not 3"):
-        make_trainer(
+        CogVideoTrainer(
             replace(config, method="blocks", blocks=3, output=config.output / "other")
         ).prepare()
 
 
 def test_a_pipeline_of_somebody_else_is_not_replaced(config):
-    trainer = make_trainer(replace(config, method="sft"))
+    trainer = CogVideoTrainer(replace(config, method="sft"))
     (config.output / "pipeline").mkdir(parents=True)
     (config.output / "pipeline" / "precious").write_text("x")
     with pytest.raises(FileExistsError, match="move it away"):  # before the first step
-        make_trainer(replace(config, method="sft"))
+        CogVideoTrainer(replace(config, method="sft"))
     with pytest.raises(FileExistsError, match="move it away and run again"):  # it came meanwhile
         trainer.fit()
     assert (config.output / "pipeline" / "precious").read_text() == "x"
     (config.output / "pipeline").rename(config.output / "away")
-    again = make_trainer(replace(config, method="sft"))
+    again = CogVideoTrainer(replace(config, method="sft"))
     assert again.fit().saved.is_dir() and again.trainer.step == 4  # trained once
-    make_trainer(config)  # a LoRA writes no pipeline
+    CogVideoTrainer(config)  # a LoRA writes no pipeline
 
 
 def test_who_writes_into_the_result_changes_nothing_of_the_model_it_came_from(config, folders):
     before = {p: p.read_bytes() for p in folders["2b"].rglob("*") if p.is_file()}
-    saved = make_trainer(replace(config, method="blocks")).fit().saved
+    saved = CogVideoTrainer(replace(config, method="blocks")).fit().saved
     assert all(p.stat().st_nlink == 1 for p in saved.rglob("*") if p.is_file())
     CogVideoXPipeline.from_pretrained(str(saved), dtype=torch.float16).save_pretrained(saved)
     assert all(path.read_bytes() == data for path, data in before.items())
@@ -169,7 +174,7 @@ def test_who_writes_into_the_result_changes_nothing_of_the_model_it_came_from(co
 def test_samples_of_weights_that_learn_beside_16_bits(config, method):
     training = replace(TRAINING, precision="bf16", sample_every=4)
     samples = SampleConfig((CAPTIONS[0],), num_inference_steps=2, guidance_scale=2.0)
-    trainer = make_trainer(replace(config, method=method, training=training, samples=samples))
+    trainer = CogVideoTrainer(replace(config, method=method, training=training, samples=samples))
     result = trainer.fit()
     assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
     pipe = CogVideoXPipeline.from_pretrained(str(result.saved))
@@ -189,7 +194,7 @@ def test_samples_of_weights_that_learn_beside_16_bits(config, method):
 )
 def test_samples_that_cannot_be_made_are_refused_before_the_first_step(config, prompt, more, said):
     with pytest.raises(RequestError, match=said):
-        make_trainer(replace(config, samples=SampleConfig((prompt,), **more)))
+        CogVideoTrainer(replace(config, samples=SampleConfig((prompt,), **more)))
 
 
 @pytest.mark.parametrize("layout", ["2b", "1.5"])
@@ -219,10 +224,10 @@ def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path, preci
     )
     with pytest.raises(FileNotFoundError, match="none.png"):
         samples = replace(config.samples, images=(tmp_path / "none.png",))
-        make_trainer(replace(config, samples=samples))
+        CogVideoTrainer(replace(config, samples=samples))
     with pytest.raises(ValueError, match="give samples.images"):
-        make_trainer(replace(config, samples=SampleConfig((CAPTIONS[0],))))
-    trainer = make_trainer(config)
+        CogVideoTrainer(replace(config, samples=SampleConfig((CAPTIONS[0],))))
+    trainer = CogVideoTrainer(config)
     result = trainer.fit()
     assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
     pipe = CogVideoXImageToVideoPipeline.from_pretrained(config.output / "pipeline")
@@ -241,7 +246,7 @@ def test_image_to_video_by_lora_and_input_layer(config, folders, tmp_path, preci
 
 def test_a_base_of_eight_bits_is_trained_and_checked_as_such(config, folders):
     pytest.importorskip("torchao", "0.16", reason="int8 needs torchao, which is not installed")
-    trainer = make_trainer(replace(config, quantize="int8", check=True))
+    trainer = CogVideoTrainer(replace(config, quantize="int8", check=True))
     result = trainer.fit()
     layer = trainer.trainer.model.transformer_blocks[0].attn1.to_q.base_layer.weight
     assert type(layer).__name__ == "Int8Tensor" and layer.qdata.dtype == torch.int8
@@ -260,22 +265,24 @@ def test_fewer_bits_are_refused_where_they_cannot_be_had(config, monkeypatch):
 
     monkeypatch.setattr("vidgen_lab.finetuning.scaling.version", version)
     with pytest.raises(ValueError, match="needs torchao 0.16 or newer, and 0.10.0 is installed"):
-        make_trainer(replace(config, quantize="int8"))
+        CogVideoTrainer(replace(config, quantize="int8"))
     with pytest.raises(ValueError, match="needs bitsandbytes .*none is installed: pip install"):
-        make_trainer(replace(config, quantize="int4"))
+        CogVideoTrainer(replace(config, quantize="int4"))
     for wrong in ({"method": "sft"}, {"input_layer": True}):
         with pytest.raises(ValueError, match="a base that stays frozen"):
             replace(config, quantize="int8", **wrong)
 
 
 def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(config, monkeypatch):
-    trainer = make_trainer(replace(config, method="sft"))
+    trainer = CogVideoTrainer(replace(config, method="sft"))
     total = 35_616  # of the tiny model
-    assert states_gib(trainer.trainable, torch.float32) == 16 * total / 2**30
-    lora = make_trainer(config)
+    cpu = torch.device("cpu")
+    assert check_memory(trainer.trainable, cpu, torch.float32) == 16 * total / 2**30
+    lora = CogVideoTrainer(config)
     learnt = 16 * 2 * 4 * 4 * 64
-    assert states_gib(lora.trainable, torch.bfloat16) == (2 * total + learnt) / 2**30
-    assert states_gib(lora.trainable, torch.bfloat16, "int4") == (total / 2 + learnt) / 2**30
+    assert check_memory(lora.trainable, cpu, torch.bfloat16) == (2 * total + learnt) / 2**30
+    small = check_memory(lora.trainable, cpu, torch.bfloat16, "int4")
+    assert small == (total / 2 + learnt) / 2**30
     small = replace(hardware.probe(), ram_gib=0.0001)
     monkeypatch.setattr("vidgen_lab.finetuning.scaling.probe", lambda: small)
     with pytest.raises(ValueError, match="alone take 0.0 GiB, and there are 0.0: take method=lora"):
@@ -284,7 +291,7 @@ def test_a_run_that_cannot_fit_is_refused_before_anything_is_loaded(config, monk
 
 
 def test_published_models_get_a_forecast(config, folders):
-    trainer = make_trainer(config)
+    trainer = CogVideoTrainer(config)
     assert forecast(trainer.spec, config) is None and "Forecast" not in trainer.describe()
     known = trainer.spec.transformer | dict(num_layers=30, num_attention_heads=30)
     known["attention_head_dim"] = 64
@@ -296,15 +303,21 @@ def test_published_models_get_a_forecast(config, folders):
     assert "Forecast: ddp on 1: training weights" in trainer.describe()
 
 
+def test_what_is_left_open_is_the_model_s_own_size(config):
+    open_ = replace(config.data, num_frames=None, height=48, width=None, max_upscale=2.0)
+    data = CogVideoTrainer(replace(config, data=open_)).config.data
+    assert (data.num_frames, data.height, data.width) == (9, 48, 32)
+
+
 def test_what_cannot_work_is_refused_before_anything_is_loaded(config, folders):
     with pytest.raises(RequestError, match="num_frames=10"):
-        make_trainer(replace(config, data=replace(config.data, num_frames=10)))
+        CogVideoTrainer(replace(config, data=replace(config.data, num_frames=10)))
     with pytest.raises(ValueError, match="leave none to train on"):
-        make_trainer(replace(config, data=replace(config.data, held_out=5)))
+        CogVideoTrainer(replace(config, data=replace(config.data, held_out=5)))
     with pytest.raises(FileNotFoundError):
-        make_trainer(replace(config, model="no-such-model"))
+        CogVideoTrainer(replace(config, model="no-such-model"))
     with pytest.raises(FileNotFoundError):
-        make_trainer(replace(config, data=replace(config.data, folder=config.output)))
+        CogVideoTrainer(replace(config, data=replace(config.data, folder=config.output)))
 
 
 def test_words_that_the_embedded_model_cannot_read_are_named(config, tmp_path):
@@ -312,9 +325,9 @@ def test_words_that_the_embedded_model_cannot_read_are_named(config, tmp_path):
     (folder / "prompts.txt").write_text("a red ball in the snow\n")
     data = DataConfig(folder, 4, max_upscale=3.0, captions="both", trigger="zorg style")
     config = replace(config, model="toy-cogvideox", data=data)
-    assert "words it does not know: zorg\n" in make_trainer(config).describe()
+    assert "words it does not know: zorg\n" in CogVideoTrainer(config).describe()
     known = replace(config, data=replace(data, captions="description"))
-    assert "does not know" not in make_trainer(known).describe()
+    assert "does not know" not in CogVideoTrainer(known).describe()
 
 
 def test_a_picture_of_another_shape_is_cut_as_in_training_and_not_stretched(folders):

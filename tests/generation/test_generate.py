@@ -118,7 +118,6 @@ def test_steps_are_reported_and_previews_come_every_k_steps(layout, pipes, reque
     generation = generate(pipes[layout], request, on_step=seen.append, preview_every=2)
     assert [s.step for s in seen] == [1, 2, 3, 4, 5]
     assert {s.total for s in seen} == {5}
-    assert seen[0].timestep == 999 and seen[0].timestep > seen[-1].timestep
     assert [s.step for s in seen if s.preview] == [2, 4]
     preview = seen[1].preview
     assert preview.frames.shape == generation.clip.frames.shape

@@ -32,7 +32,7 @@ def parts(pipe):
 def test_every_layout_loads_by_the_same_path(layout, pipes, folders):
     pipe = pipes[layout]
     assert isinstance(pipe, CogVideoXPipeline)
-    assert pipe.loaded.folder == folders[layout]
+    assert pipe.loaded.name == str(folders[layout])
     assert (pipe.loaded.device, pipe.loaded.dtype, pipe.loaded.offload) == (
         "cpu",
         "float32",
@@ -213,7 +213,6 @@ def test_a_downloaded_model_takes_the_same_path(monkeypatch, folders, tmp_path):
     )
     pipe = load_pipeline("THUDM/CogVideoX-2b", load_tiers()["tiny"], device="cpu", download=True)
     assert pipe.loaded.name == "zai-org/CogVideoX-2b"
-    assert pipe.loaded.fps == 8
 
 
 def test_the_fingerprint_changes_with_the_weights(folders, tmp_path):

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from tests.tiny_models import build_tiny, tiny_pipeline
 from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.lora import active_adapters, load_lora, set_scales
 from vidgen_lab.generation.lora_file import LoRAError, find_lora, inspect_lora
 from vidgen_lab.generation.request import GenerationRequest
@@ -252,7 +253,6 @@ def test_an_adapter_of_somebody_else_is_in_the_recipe_without_a_file(save):
 
 
 def test_a_recipe_repeats_its_clip_with_its_adapter_or_says_what_is_missing(save, tmp_path):
-    from vidgen_lab.generation.loading import load_pipeline
     from vidgen_lab.generation.recipe import reproduce, save_generation
 
     folder, file = build_tiny(tmp_path / "model"), save()
@@ -269,6 +269,24 @@ def test_a_recipe_repeats_its_clip_with_its_adapter_or_says_what_is_missing(save
     file.unlink()
     with pytest.raises(LoRAError, match="there is no LoRA file"):
         reproduce(clip)
+
+
+def test_a_clip_and_its_adapter_can_be_moved_and_tell_no_folder(save, tmp_path, monkeypatch):
+    from vidgen_lab.generation.recipe import read_recipe, reproduce, save_generation
+
+    pipe, folder = load_pipeline(build_tiny(tmp_path / "model")), tmp_path / "clips"
+    (folder / "loras").mkdir(parents=True)
+    inside, outside = save(name="clips/loras/a.safetensors"), save(name="b.safetensors")
+    load_lora(pipe, inside, outside, scales=(2.0, 0.5))
+    made = generate(pipe, REQUEST)
+    clip = save_generation(made, folder / "clip.mp4")
+    told = [entry["file"] for entry in json.loads(clip.with_suffix(".json").read_text())["lora"]]
+    assert told == ["loras/a.safetensors", str(outside)]
+    assert read_recipe(clip) == made.recipe
+    monkeypatch.chdir(folder.rename(tmp_path / "elsewhere").parent)
+    again = reproduce("elsewhere/clip.mp4")
+    assert (again.clip.frames == made.clip.frames).all()
+    assert again.recipe["lora"][0]["file"] == str(tmp_path / "elsewhere/loras/a.safetensors")
 
 
 def test_a_recipe_with_a_senseless_adapter_is_none(tmp_path):

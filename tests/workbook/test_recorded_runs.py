@@ -78,5 +78,6 @@ def test_an_adapter_that_comes_along_is_taken_where_it_fits(name, tmp_path):
     assert found.parent.name == name and found.is_file()
     assert space["that_comes_along"]("no such", otherwise=mine) == mine
     report = json.loads((found.parent / "report.json").read_text("utf-8"))
-    assert report["base"] == fingerprint(model)  # trained on these weights
+    said = inspect_lora(found).facts["revision"]
+    assert report["base"] == said == fingerprint(model)  # trained on these weights
     assert report["others"] >= 0.9 and report.get("style", report.get("subject")) >= 0.95

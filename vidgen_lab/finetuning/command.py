@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int | None:
         raise ValueError("name a configuration; --list shows the recipes")
     config = load_config(args.config, args.overrides)
 
-    from vidgen_lab.finetuning.trainer import make_trainer
+    from vidgen_lab.finetuning.trainer import CogVideoTrainer
 
-    trainer = make_trainer(config, download=args.download)
+    trainer = CogVideoTrainer(config, download=args.download)
     if os.environ.get("RANK", "0") == "0":  # one of several processes is enough
         print(trainer.describe())
     if args.dry_run:

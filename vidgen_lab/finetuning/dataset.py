@@ -5,7 +5,7 @@ Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manife
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -52,15 +52,6 @@ class DataConfig:
             raise ValueError(f"caption_dropout must be in [0, 1), not {self.caption_dropout:g}")
         if self.batch_size < 1 or self.workers < 0 or self.held_out < 0:
             raise ValueError("batch_size must be positive; workers and held_out not < 0")
-
-    def sized(self, num_frames: int, height: int, width: int) -> "DataConfig":
-        """With these in place of what was left open."""
-        return replace(
-            self,
-            num_frames=self.num_frames or num_frames,
-            height=self.height or height,
-            width=self.width or width,
-        )
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,17 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate.utils.memory import clear_device_cache
+from diffusers import AutoencoderKLCogVideoX
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 from torch.utils.data import Dataset
+from transformers import AutoTokenizer, T5EncoderModel
 
 from vidgen_lab.files import write_files
 from vidgen_lab.finetuning.dataset import TrainingClip
@@ -27,9 +29,6 @@ from vidgen_lab.progress import Progress, quiet_loading
 from vidgen_lab.training import distributed
 from vidgen_lab.training.data.clip_encoding import raw_bytes
 from vidgen_lab.training.data.latent_cache import LatentCache
-
-if TYPE_CHECKING:
-    from transformers import T5EncoderModel
 
 TILED_FROM = 2**22  # values of a clip in time, height and width: beyond, it is encoded in tiles
 AT_ONCE = 8  # texts
@@ -47,7 +46,7 @@ class TextCache(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, folder: Path, encoder: "T5EncoderModel", ids: Mapping[str, torch.Tensor]):
+    def __init__(self, folder: Path, encoder: T5EncoderModel, ids: Mapping[str, torch.Tensor]):
         super().__init__()
         self.folder, self.ids, self.dtype = folder, ids, encoder.dtype
         digest = hashlib.sha256(str(encoder.dtype).encode())
@@ -121,9 +120,8 @@ class LatentDataset(Dataset):
             "id": clip.id,
         }
         if self.spec.image_to_video:
-            mean, logvar = (part.float() for part in self.latents.moments(self._keys[clip.image]))
-            noise = torch.randn(mean.shape, generator=generator)
-            item["image"] = self.spec.scaled_image(mean + torch.exp(0.5 * logvar) * noise)
+            image = self.latents.load(self._keys[clip.image], generator)
+            item["image"] = self.spec.scaled_image(image / self.latents.scaling_factor)
         return item
 
 
@@ -141,8 +139,6 @@ def encode_texts(
     The numbers are those of `CogVideoXPipeline.encode_prompt`. Raises ValueError naming the texts
     that the model would not read to their end.
     """
-    from transformers import AutoTokenizer, T5EncoderModel
-
     tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
     how = {"padding": "max_length", "max_length": max_tokens, "return_tensors": "pt"}
     ids = {text: tokenizer(text, verbose=False, **how).input_ids[0] for text in texts}
@@ -182,8 +178,6 @@ def encode_clips(
     Large clips are encoded in tiles: 49 frames of 480x720 take 30 to 40 GB without. Small ones are
     not, because tiles have seams.
     """
-    from diffusers import AutoencoderKLCogVideoX
-
     vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **{DTYPE: dtype})
     vae.to(device).eval()
     vae.enable_slicing()

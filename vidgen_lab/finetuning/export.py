@@ -14,16 +14,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
+from diffusers import CogVideoXTransformer3DModel
+from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 from torch import nn
 
 from vidgen_lab.files import write_files
-from vidgen_lab.finetuning.image_to_video import input_layer
-from vidgen_lab.finetuning.lora import ADAPTER
+from vidgen_lab.finetuning.lora import ADAPTER, input_layer
 from vidgen_lab.finetuning.specification import CogVideoXSpec
 from vidgen_lab.generation import stock
 from vidgen_lab.generation.lora_file import (
@@ -36,14 +37,11 @@ from vidgen_lab.generation.lora_file import (
     inspect_lora,
 )
 
-if TYPE_CHECKING:
-    from diffusers import CogVideoXTransformer3DModel
-
 _OURS = "finetune.json"  # in a pipeline that a fine-tuning wrote
 
 
 def save_lora(
-    transformer: "CogVideoXTransformer3DModel",
+    transformer: CogVideoXTransformer3DModel,
     path: str | Path,
     facts: Mapping[str, Any] | None = None,
 ) -> LoRAFile:
@@ -53,8 +51,6 @@ def save_lora(
     to keep in the file's header (base model, trigger word, steps). The file appears whole or not
     at all. Raises LoRAError when what was written does not fit the model it came from.
     """
-    from peft.utils import get_peft_model_state_dict
-
     if ADAPTER not in getattr(transformer, "peft_config", {}):
         raise LoRAError("there is no adapter on this model")
     path = Path(path)
@@ -105,7 +101,7 @@ def save_pipeline(
     index = json.loads((model / "model_index.json").read_text("utf-8")) | {"_class_name": kind}
     (new / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     transformer.save_pretrained(new / "transformer")
-    (new / _OURS).write_text(json.dumps(about, indent=2), encoding="utf-8")
+    (new / _OURS).write_text(json.dumps(about, indent=2, default=str), encoding="utf-8")
     check_pipeline_folder(folder)
     if folder.exists():
         shutil.rmtree(folder)
@@ -159,28 +155,15 @@ class SelfCheck:
         )
 
 
-def self_check(
-    transformer: "CogVideoXTransformer3DModel",
-    spec: CogVideoXSpec,
-    base: str | Path,
-    file: str | Path,
-) -> SelfCheck:
-    """Load `file` onto the model in `base` with stock diffusers in a fresh process, and compare.
-
-    transformer: with the adapter that was saved, active. Raises LoRAError when the loaded model is
-    not the trained one, naming what differs. Runs on the CPU, in the transformer's precision, and
-    with a base of as few bits.
-    """
-    (check,) = self_checks([(transformer, spec, Path(base), Path(file))])
-    if not check.passed:
-        raise LoRAError(f"{file} loads, but {check}")
-    return check
-
-
 def self_checks(
-    jobs: Sequence[tuple["CogVideoXTransformer3DModel", CogVideoXSpec, Path, Path]],
+    jobs: Sequence[tuple[CogVideoXTransformer3DModel, CogVideoXSpec, Path, Path]],
 ) -> list[SelfCheck]:
-    """`self_check` of many files in one process; returns also those that did not pass."""
+    """Load files onto their models with stock diffusers in a fresh process, and compare.
+
+    jobs: (transformer with the adapter that was saved, active; its specification; folder of the
+    base; file). Runs on the CPU, in the transformer's precision, and with a base of as few bits.
+    Raises LoRAError when a file does not load at all.
+    """
     orders, ours = [], []
     for transformer, spec, base, file in jobs:
         dtype = transformer.norm_final.weight.dtype  # of the base; the adapter's own are float32
@@ -224,7 +207,7 @@ def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dic
 
 @torch.no_grad()
 def _outputs(
-    transformer: "CogVideoXTransformer3DModel", inputs: Mapping[str, Any]
+    transformer: CogVideoXTransformer3DModel, inputs: Mapping[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """With the adapter, and without."""
     weight, was_training = transformer.norm_final.weight, transformer.training

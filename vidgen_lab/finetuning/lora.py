@@ -1,4 +1,4 @@
-"""LoRA on a CogVideoX transformer through PEFT: where, how large, how strong.
+"""What learns of a CogVideoX transformer: a LoRA through PEFT, and a layer for first frames.
 
 The adapter goes on with diffusers' `add_adapter` and never with `get_peft_model`, whose keys no
 pipeline finds again (erratum E03).
@@ -45,11 +45,6 @@ class CogVideoLoRAConfig:
         if not self.targets:
             raise ValueError("targets names no layer")
 
-    @property
-    def scale(self) -> float:
-        """alpha / rank."""
-        return 1.0 if self.alpha is None else self.alpha / self.rank
-
 
 @dataclass(frozen=True)
 class Trainable:
@@ -93,7 +88,7 @@ def apply_lora_to_model(
     transformer.requires_grad_(False)
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.scale * config.rank,
+        lora_alpha=config.alpha or config.rank,
         target_modules=list(config.targets),
         lora_dropout=config.dropout,
     )
@@ -109,7 +104,7 @@ def apply_lora_to_model(
     for module in transformer.modules():
         if isinstance(module, Linear) and ADAPTER in module.lora_A:
             module.lora_variant[ADAPTER] = InOnePass
-    transformer.register_forward_pre_hook(_leave_casting_to_autocast)
+            module.cast_input_dtype_enabled = False  # InOnePass does it where it is needed
     return count_trainable(transformer)
 
 
@@ -127,10 +122,11 @@ class InOnePass:
         module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
     ) -> torch.Tensor:
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
-        scale = module.scaling[active_adapter]
+        scale, mixed = module.scaling[active_adapter], torch.is_autocast_enabled(x.device.type)
+        x = x if mixed else x.to(down.weight.dtype)
         inner = down(module.lora_dropout[active_adapter](x))  # [..., rank]
         plain = result.dtype == up.weight.dtype and result.dtype.itemsize > 2
-        if not (plain or torch.is_autocast_enabled(result.device.type)):
+        if not (plain or mixed):
             return result + up(inner) * scale
         flat = torch.addmm(result.flatten(0, -2), scale * inner.flatten(0, -2), up.weight.T)
         return flat.view_as(result)  # [..., D]
@@ -148,22 +144,28 @@ class InOnePass:
         return orig_weight - module.get_delta_weight(active_adapter).to(orig_weight)
 
 
-def _leave_casting_to_autocast(transformer: nn.Module, _: Any) -> None:
-    """PEFT widens to float32 what an adapter reads, and autocast narrows it again: the same
-    numbers for an eighth of a step more. Without autocast the widening is needed."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    widen = not torch.is_autocast_enabled(next(transformer.parameters()).device.type)
-    if vars(transformer).get("widens_inputs") != widen:
-        transformer.widens_inputs = widen
-        for module in transformer.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.cast_input_dtype_enabled = widen
-
-
 def count_trainable(model: nn.Module) -> Trainable:
     """Parameters with a gradient and all others; an adapter's own do not count to the total."""
     sizes = [(n, p.numel(), p.requires_grad) for n, p in model.named_parameters()]
     layers = sum(".lora_A." in name and trained for name, _, trained in sizes)
     base = sum(size for name, size, _ in sizes if ".lora_" not in name)
     return Trainable(sum(size for _, size, trained in sizes if trained), base, layers)
+
+
+def input_layer(transformer: nn.Module) -> nn.Module:
+    """The layer that reads latents: what must be learned beside a LoRA to use the first frame."""
+    return transformer.patch_embed.proj
+
+
+def widen(transformer: "CogVideoXTransformer3DModel") -> None:
+    """Let a text-to-video model read twice the channels: noisy latents, then the first frame's.
+
+    As CogVideoX-5B-I2V was made: the new weights begin as zeros, so that before the first step the
+    model says what it said, whatever the picture.
+    """
+    layer = input_layer(transformer)
+    # [D, C, p, p], or [D, C*p_t*p*p] where frames are joined: channels come first in both
+    layer.weight = nn.Parameter(torch.cat([layer.weight, torch.zeros_like(layer.weight)], dim=1))
+    width = "in_channels" if isinstance(layer, nn.Conv2d) else "in_features"
+    setattr(layer, width, 2 * getattr(layer, width))
+    transformer.register_to_config(in_channels=2 * transformer.config.in_channels)

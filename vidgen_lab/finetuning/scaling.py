@@ -60,25 +60,22 @@ def check_quantize(kind: str) -> None:
         raise ValueError("quantize=int4 needs a GPU; on a processor take int8 or none")
 
 
-def states_gib(trainable: Trainable, dtype: torch.dtype, quantize: str = "none") -> float:
-    """GiB for weights, gradients and Adam, before any activation: the least a step takes.
-
-    Frozen weights are in `dtype` or quantised; of what learns there are four float32 numbers a
-    parameter.
-    """
-    frozen = trainable.total - (0 if trainable.layers else trainable.trained)
-    return (frozen * BYTES.get(quantize, dtype.itemsize) + 16 * trainable.trained) / GIB
-
-
 def check_memory(
     trainable: Trainable, device: torch.device, dtype: torch.dtype, quantize: str = "none"
-) -> None:
-    """ValueError when a run on one device cannot fit, whatever its clips are."""
+) -> float:
+    """GiB of weights, gradients and Adam's averages, all on one device.
+
+    Activations come on top. Of what learns there are four float32 numbers a parameter. ValueError
+    when a run on this device cannot fit, whatever its clips are.
+    """
+    frozen = trainable.total - (0 if trainable.layers else trainable.trained)
+    needed = (frozen * BYTES.get(quantize, dtype.itemsize) + 16 * trainable.trained) / GIB
     machine = probe()
     there = machine.vram_gib if device.type == "cuda" else machine.ram_gib
-    if (needed := states_gib(trainable, dtype, quantize)) > there:
+    if needed > there:
         raise ValueError(
             f"weights, gradients and optimizer alone take {needed:.1f} GiB, and there are "
             f"{there:.1f}: take method=lora, a smaller lora.rank, quantize=int8, or shard "
             "them over several GPUs with training.strategy=fsdp"
         )
+    return needed

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import diffusers
 import torch
 
 from vidgen_lab.generation.request import (
@@ -23,9 +24,6 @@ from vidgen_lab.generation.request import (
     read_configs,
     validate_request,
 )
-
-if TYPE_CHECKING:
-    from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class CogVideoXSpec:
 
     transformer: Mapping[str, Any]
     vae: Mapping[str, Any]
-    scheduler: "CogVideoXDDIMScheduler"
+    scheduler: diffusers.CogVideoXDDIMScheduler
 
     def __post_init__(self) -> None:
         inside, outside = self.transformer["in_channels"], self.latent_channels
@@ -64,8 +62,6 @@ class CogVideoXSpec:
     @classmethod
     def from_folder(cls, folder: str | Path) -> "CogVideoXSpec":
         """Of a pipeline's folder, without loading weights."""
-        import diffusers
-
         transformer, vae, scheduler = read_configs(folder)
         kind = getattr(diffusers, scheduler.get("_class_name", "CogVideoXDDIMScheduler"))
         return cls(transformer, vae, kind.from_config(scheduler))
@@ -189,8 +185,6 @@ class CogVideoXSpec:
 
     def _rotary(self, count: int, height: int, width: int, device: torch.device) -> Any:
         """Cosines and sines [tokens, head_dim] from the pipeline's own function, never a copy."""
-        from diffusers import CogVideoXPipeline
-
         if not self.transformer.get("use_rotary_positional_embeddings"):
             return None
         space = 2 ** (len(self.vae["block_out_channels"]) - 1)
@@ -198,7 +192,7 @@ class CogVideoXSpec:
         pipe = SimpleNamespace(
             vae_scale_factor_spatial=space, transformer=SimpleNamespace(config=config)
         )
-        make = CogVideoXPipeline._prepare_rotary_positional_embeddings
+        make = diffusers.CogVideoXPipeline._prepare_rotary_positional_embeddings
         return make(pipe, height * space, width * space, count, device)
 
     # what is learned --------------------------------------------------------------------------
@@ -213,7 +207,7 @@ class CogVideoXSpec:
 
     def loss(
         self,
-        transformer: "CogVideoXTransformer3DModel",
+        transformer: diffusers.CogVideoXTransformer3DModel,
         latents: torch.Tensor,
         text: torch.Tensor,
         noise: torch.Tensor,

@@ -9,9 +9,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import diffusers
 import torch
+from diffusers import CogVideoXTransformer3DModel
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,14 +26,20 @@ from vidgen_lab.finetuning.export import (
     check_pipeline_folder,
     save_lora,
     save_pipeline,
-    self_check,
+    self_checks,
 )
-from vidgen_lab.finetuning.image_to_video import generate_from_image, input_layer, widen
-from vidgen_lab.finetuning.lora import Trainable, apply_lora_to_model, count_trainable
+from vidgen_lab.finetuning.lora import (
+    Trainable,
+    apply_lora_to_model,
+    count_trainable,
+    input_layer,
+    widen,
+)
 from vidgen_lab.finetuning.scaling import check_memory, check_quantize, forecast
 from vidgen_lab.finetuning.specification import CogVideoXSpec
-from vidgen_lab.generation.generate import generate
+from vidgen_lab.generation.generate import generate, generate_from_image
 from vidgen_lab.generation.loading import fingerprint, locate, pick_dtype
+from vidgen_lab.generation.lora_file import LoRAError
 from vidgen_lab.generation.request import GenerationRequest, validate_request
 from vidgen_lab.generation.stock import DTYPE, quantized
 from vidgen_lab.generation.words import ignored_words
@@ -45,9 +53,6 @@ from vidgen_lab.training.optim import compute_dtype, learnt_state
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.training.trainer import TrainingResult, VideoModelTrainer
 from vidgen_lab.video.clip import Clip
-
-if TYPE_CHECKING:
-    from diffusers import CogVideoXTransformer3DModel
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,14 @@ class FinetuneResult:
 
 
 class CogVideoTrainer:
-    """Fine-tunes every weight of a CogVideoX model, or its last blocks; see `CogVideoLoRATrainer`.
+    """Trains a LoRA on CogVideoX, or its own weights, as `config.method` says (book listing 5.L03).
+
+        config = FinetuneConfig(DataConfig("clips", 17, 64, 96), "runs/ink")
+        CogVideoTrainer(config).fit()
 
     Making one reads the model's configuration and the clips, and refuses what cannot work, before
-    anything large is loaded. `prepare` encodes and loads; `fit` trains and saves.
+    anything large is loaded. `prepare` encodes and loads; `fit` trains and saves. A LoRA's file is
+    loaded by stock diffusers in a process of its own and compared, before `fit` returns.
     on_log: called with every line of the log.
     """
 
@@ -77,8 +86,6 @@ class CogVideoTrainer:
         on_log: Callable[[dict[str, float]], None] | None = None,
         download: bool = False,
     ) -> None:
-        from diffusers import CogVideoXTransformer3DModel
-
         if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
             raise ValueError(
                 "this trainer shards by itself: launch with ddp.yaml and set training.strategy=fsdp"
@@ -94,7 +101,8 @@ class CogVideoTrainer:
         if self._widened:
             twice = {"in_channels": 2 * self.spec.latent_channels}
             self.spec = replace(self.spec, transformer=dict(self.spec.transformer) | twice)
-        data = config.data.sized(*self.spec.limits.native)
+        sizes = zip(("num_frames", "height", "width"), self.spec.limits.native, strict=True)
+        data = replace(config.data, **{n: getattr(config.data, n) or own for n, own in sizes})
         self.config = replace(config, data=data)
         self.spec.check_size(data.num_frames, data.height, data.width)
         if config.method != "lora" or config.input_layer:
@@ -183,9 +191,7 @@ class CogVideoTrainer:
             pick_dtype(native, "auto", str(device), probe(), self.config.model)
         return computed or torch.float32
 
-    def _load_transformer(self, dtype: torch.dtype) -> "CogVideoXTransformer3DModel":
-        from diffusers import CogVideoXTransformer3DModel
-
+    def _load_transformer(self, dtype: torch.dtype) -> CogVideoXTransformer3DModel:
         given = {DTYPE: dtype} | quantized(self.config.quantize, dtype)
         with quiet_loading(self.model):
             transformer = CogVideoXTransformer3DModel.from_pretrained(
@@ -195,27 +201,25 @@ class CogVideoTrainer:
             widen(transformer)
         return transformer
 
-    def adapt(self, transformer: "CogVideoXTransformer3DModel") -> Trainable:
+    def adapt(self, transformer: CogVideoXTransformer3DModel) -> Trainable:
         """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
-        self._choose(transformer)
-        if self.config.input_layer:
-            input_layer(transformer).requires_grad_(True).float()
-        return count_trainable(transformer)
-
-    def _choose(self, transformer: "CogVideoXTransformer3DModel") -> None:
-        blocks, last = transformer.transformer_blocks, self.config.blocks
-        if self.config.method == "blocks" and last > len(blocks):
-            raise ValueError(f"this model has {len(blocks)} blocks, not {last}")
+        config, blocks = self.config, transformer.transformer_blocks
+        if config.method == "blocks" and config.blocks > len(blocks):
+            raise ValueError(f"this model has {len(blocks)} blocks, not {config.blocks}")
         transformer.requires_grad_(False)
-        for module in [transformer] if self.config.method == "sft" else blocks[-last:]:
+        if config.method == "lora":
+            apply_lora_to_model(transformer, config.lora, config.training.seed)
+        whole = {"lora": [], "sft": [transformer], "blocks": blocks[-config.blocks :]}
+        reading = [input_layer(transformer)] if config.input_layer else []
+        for module in (*whole[config.method], *reading):
             module.requires_grad_(True).float()
+        return count_trainable(transformer)
 
     def _settings(self) -> dict[str, Any]:
         """What makes this run what it is, in plain values: a resumed one must agree."""
         own = asdict(self.config)
         for name in ("output", "cache", "training", "check", "samples"):
             own.pop(name)
-        own["data"] = {n: str(v) if isinstance(v, Path) else v for n, v in own["data"].items()}
         own["data"].pop("workers")
         return own | {"revision": fingerprint(self.model), "clips": [c.id for c in self.clips]}
 
@@ -262,19 +266,15 @@ class CogVideoTrainer:
 
     def pipeline(self, model: nn.Module) -> Any:
         """The model as it stands in a pipeline that knows the texts of this run and holds no T5."""
-        import diffusers
-        from transformers import AutoTokenizer
-
         where = next(model.parameters()).device
-        dtype = {DTYPE: self._precision(where)}
-        vae = diffusers.AutoencoderKLCogVideoX.from_pretrained(self.model / "vae", **dtype)
-        pipe = getattr(diffusers, self.spec.pipeline_name)(
-            tokenizer=AutoTokenizer.from_pretrained(self.model / "tokenizer"),
-            text_encoder=self.texts,
-            vae=vae.to(where).eval(),
-            transformer=model,
-            scheduler=CogVideoXSpec.from_folder(self.model).scheduler,
-        )
+        kind, dtype = getattr(diffusers, self.spec.pipeline_name), self._precision(where)
+        with quiet_loading(self.model):
+            pipe = kind.from_pretrained(
+                self.model, text_encoder=None, transformer=model, **{DTYPE: dtype}
+            )
+        self.texts.device = where  # some versions of diffusers ask this part where they calculate
+        pipe.register_modules(text_encoder=self.texts)
+        pipe.vae.to(where)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
@@ -309,49 +309,30 @@ class CogVideoTrainer:
 
     def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
         """Write the result; returns it, and what a check said of it."""
-        return self._save_pipeline(model), None
-
-    def _save_pipeline(self, transformer: nn.Module) -> Path:
-        folder = self.config.output / "pipeline"
-        kind, about = self.spec.pipeline_name, self._settings()
-        return save_pipeline(transformer, self.model, folder, kind, about)
-
-
-class CogVideoLoRATrainer(CogVideoTrainer):
-    """Trains a LoRA on CogVideoX (book listing 5.L03).
-
-        config = FinetuneConfig(DataConfig("clips", 17, 64, 96), "runs/ink")
-        CogVideoLoRATrainer(config).fit()
-
-    The saved file is loaded by stock diffusers in a process of its own and compared, before `fit`
-    returns.
-    """
-
-    def _choose(self, transformer: "CogVideoXTransformer3DModel") -> None:
-        apply_lora_to_model(transformer, self.config.lora, self.config.training.seed)
-
-    def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
-        base = self.model
-        if self.config.input_layer:
+        config, data, lora = self.config, self.config.data, self.config.method == "lora"
+        base, whole = self.model, model
+        if lora and config.input_layer:
             whole = self._load_transformer(torch.float32)
             input_layer(whole).load_state_dict(input_layer(model).state_dict())
-            base = self._save_pipeline(whole)
-        data = self.config.data
+        if config.input_layer or not lora:
+            kind, folder = self.spec.pipeline_name, config.output / "pipeline"
+            base = save_pipeline(whole, self.model, folder, kind, self._settings())
+        if not lora:
+            return base, None
         facts = {
-            "model": self.config.model,
+            "model": config.model,
             "revision": fingerprint(self.model),
-            "steps": self.config.training.steps,
+            "steps": config.training.steps,
             "clips": len(self.clips),
             "trigger": data.trigger,
             "captions": data.captions,
-            "quantize": self.config.quantize,
+            "quantize": config.quantize,
             "size": f"{data.num_frames}x{data.height}x{data.width}",
         }
-        file = save_lora(model, self.config.output, facts).path
-        return file, self_check(model, self.spec, base, file) if self.config.check else None
-
-
-def make_trainer(config: FinetuneConfig, **options: Any) -> CogVideoTrainer:
-    """The trainer of a configuration's method."""
-    kind = CogVideoLoRATrainer if config.method == "lora" else CogVideoTrainer
-    return kind(config, **options)
+        file = save_lora(model, config.output, facts).path
+        if not config.check:
+            return file, None
+        (check,) = self_checks([(model, self.spec, base, file)])
+        if not check.passed:
+            raise LoRAError(f"{file} loads, but {check}")
+        return file, check

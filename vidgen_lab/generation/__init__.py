@@ -1,1 +1,1 @@
-"""Text to video with CogVideoX: `request`, `loading`, `generate`, `recipe`, `experiments`."""
+"""Text to video with CogVideoX: `request`, `loading`, `generate`, `recipe`, `lora`."""

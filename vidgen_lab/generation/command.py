@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,14 +100,11 @@ def run(args: argparse.Namespace) -> int | None:
                 set_scales(pipe, *args.lora_scale)
 
     with Progress(request.num_inference_steps, "Denoising") as progress:
-
-        def on_step(_: Any) -> None:
-            progress.update()
-
+        told = {"on_step": lambda _: progress.update()}
         if repeat:
-            made = reproduce(args.recipe, download=args.download, on_step=on_step)
+            made = reproduce(args.recipe, download=args.download, **told)
         else:
-            made = generate(pipe, request, on_step=on_step)
+            made = generate(pipe, request, **told)
     out = save_generation(made, out, keep=keep)
     print(f"Video   {out}\nRecipe  {recipe_path(out)}")
     return None

@@ -4,8 +4,8 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -13,6 +13,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from vidgen_lab.generation.lora import active_adapters
 from vidgen_lab.generation.memory import peak_memory
@@ -23,7 +25,8 @@ from vidgen_lab.video.clip import Clip
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import CogVideoXPipeline
+    from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
+    from PIL.Image import Image
 
 # A scheduler keeps the state of the clip it works on, so a pipeline makes one clip at a time: a
 # panel's thread and the cells of its notebook take turns.
@@ -42,14 +45,12 @@ class GenerationCancelled(Exception):
 class Step:
     """News after one denoising step.
 
-    step: 1 .. total. timestep: the model's own, 999 (noise) down to 0. seconds: since the start,
-    previews not counted. preview: the clip that the model expects, a blur that sharpens, every
-    `preview_every` steps, else None.
+    step: 1 .. total. seconds: since the start, previews not counted. preview: the clip that the
+    model expects, a blur that sharpens, every `preview_every` steps, else None.
     """
 
     step: int
     total: int
-    timestep: int
     seconds: float
     preview: Clip | None = None
 
@@ -102,6 +103,23 @@ def generate(
     return Generation(clip, _recipe(pipe, request, device, seconds, peak.gib))
 
 
+def generate_from_image(
+    pipe: "CogVideoXImageToVideoPipeline", image: "Image", request: GenerationRequest
+) -> Clip:
+    """A clip that begins with a picture, made as `generate` makes those of a text alone.
+
+    The picture is scaled and cut as first frames are in training; the pipeline would stretch it.
+    """
+    from PIL.Image import fromarray
+
+    from vidgen_lab.training.data.dataset import cover
+
+    pixels = cover(np.array(image.convert("RGB"))[None], request.height, request.width)
+    picture = fromarray(pixels[:, 0].permute(1, 2, 0).numpy())  # [h, w, 3]
+    frames = pipe(image=picture, **request.pipeline_arguments(pipe)).frames[0]
+    return to_clip(frames, request, pipe)
+
+
 @dataclass
 class _Reporter:
     """What happens between two denoising steps: stop, check, preview, report.
@@ -134,7 +152,7 @@ class _Reporter:
             raise NonFiniteError(_broken(pipe, f"at step {step} of {total}"))
         if self.on_step:
             seconds = self.seconds()
-            self.on_step(Step(step, total, int(timestep), seconds, self._preview(step)))
+            self.on_step(Step(step, total, seconds, self._preview(step)))
             self.apart += self.seconds() - seconds
         if step < total:
             self.stop_if_asked()
@@ -151,28 +169,21 @@ class _Reporter:
         frames = self.pipe.video_processor.postprocess_video(video, output_type="np")[0]
         return to_clip(frames, self.request, self.pipe)
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[Any]:
         """Note the scheduler's estimate of the clean latents, which the pipeline drops."""
-        if not self.preview_every:
-            yield
-            return
         original = self.pipe.scheduler.step
 
         @wraps(original)  # the pipeline looks at the signature
         def step(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            self.estimate = result[1]
+            self.estimate = result[-1]
             return result
 
-        with patch.object(self.pipe.scheduler, "step", step):
-            yield
+        return patch.object(self.pipe.scheduler, "step", step)
 
 
 def to_clip(frames: Any, request: GenerationRequest, pipe: Any) -> Clip:
     """What a pipeline returned, [T, H, W, 3] floats in 0..1. NonFiniteError for NaN or infinity."""
-    import numpy as np
-
     if not np.isfinite(frames).all():
         raise NonFiniteError(_broken(pipe, "in the decoded frames"))
     return Clip.from_float(

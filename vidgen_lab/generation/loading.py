@@ -32,12 +32,10 @@ class LoadedModel:
     """
 
     name: str
-    folder: Path
     revision: str
     dtype: str
     device: str
     offload: str
-    fps: float | None
 
 
 def load_pipeline(
@@ -85,12 +83,10 @@ def load_pipeline(
     )
     pipe.loaded = LoadedModel(
         name=str(folder.absolute()) if Path(name).is_dir() else facts.name if facts else name,
-        folder=folder,
         revision=fingerprint(folder),
         dtype=precision,
         device=device,
         offload=offload,
-        fps=facts.fps if facts else None,
     )
     return pipe
 

@@ -40,7 +40,9 @@ def save_generation(
     from vidgen_lab.video.writer import encode_clip
 
     path = check_output(free_name(path) if keep else path)
-    text = json.dumps(generation.recipe, indent=2, ensure_ascii=False) + "\n"
+    adapters, here = generation.recipe.get("lora", []), path.parent.absolute()
+    told = {"lora": [entry | {"file": _named_from(here, entry["file"])} for entry in adapters]}
+    text = json.dumps(generation.recipe | told, indent=2, ensure_ascii=False) + "\n"
     recipe = text.encode("utf-8", "backslashreplace")  # a folder's name may hold bytes of no letter
     data = encode_clip(generation.clip, crf)
     while True:
@@ -51,6 +53,12 @@ def save_generation(
             path = free_name(path)
         except OSError as error:
             raise _output_error(error, path) from error
+
+
+def _named_from(folder: Path, file: str | None) -> str | None:
+    """An adapter in the clip's folder, or below, from there on: both can be moved and shared."""
+    inside = file and Path(file).is_relative_to(folder)
+    return Path(file).relative_to(folder).as_posix() if inside else file
 
 
 def free_name(path: str | Path) -> Path:
@@ -114,8 +122,8 @@ def _check_ours(path: Path) -> None:
 def read_recipe(path: str | Path) -> dict[str, Any]:
     """Read a recipe: the .json file, or the .mp4 it lies beside.
 
-    Everything that `reproduce` needs is checked, not only the request. Raises FileNotFoundError, or
-    ValueError when the file is no recipe.
+    Everything that `reproduce` needs is checked, not only the request; files of adapters are named
+    from the root on. Raises FileNotFoundError, or ValueError when the file is no recipe.
     """
     path = Path(path)
     file = recipe_path(path) if path.suffix.lower() == ".mp4" else path
@@ -127,6 +135,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         _check_conditions(recipe)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is no recipe of a clip: {error}") from None
+    for entry in recipe.get("lora", []):
+        entry["file"] = entry["file"] and str(file.parent.absolute() / entry["file"])
     return recipe
 
 
@@ -137,13 +147,10 @@ def _check_conditions(recipe: Mapping[str, Any]) -> None:
         "model": isinstance(recipe.get("model"), str) and bool(recipe["model"].strip()),
         "dtype": recipe.get("dtype") in DTYPES[1:],
         "offload": recipe.get("offload") in (None, *OFFLOAD_MODES),
-        "vae_tiling": recipe.get("vae_tiling", False) in (False, True),
         "versions": isinstance(versions, dict)
         and all(isinstance(v, str) for v in versions.values()),
         "lora": isinstance(adapters, list) and all(map(_is_adapter, adapters)),
     }
-    for name in ("model_revision", "scheduler", "device_name"):
-        legal[name] = isinstance(recipe.get(name), (str, type(None)))
     if wrong := [name for name, fine in legal.items() if not fine]:
         said = (f"{n} {recipe[n]!r}" if n in recipe else f"no {n}" for n in wrong)
         raise ValueError(f"it has {', '.join(said)}")

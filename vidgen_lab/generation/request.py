@@ -92,9 +92,8 @@ class GenerationRequest:
         """
         import torch
 
-        said = self.to_dict()
-        names = ("prompt", "negative_prompt", "height", "width", "num_frames")
-        return {n: said[n] for n in (*names, "num_inference_steps", "guidance_scale")} | {
+        apart = ("fps", "seed", "model")
+        return {name: value for name, value in self.to_dict().items() if name not in apart} | {
             "generator": torch.Generator("cpu").manual_seed(self.seed),
             # A 2B-type model reads a text of exactly this length.
             "max_sequence_length": pipe.transformer.config.max_text_seq_length,
