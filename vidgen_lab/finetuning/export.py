@@ -69,7 +69,7 @@ def save_lora(
     own = {f"{PREFIX}{name}": value for name, value in config.items()}
     header = {
         "format": "pt",
-        SETTINGS: json.dumps(own, default=_plain, indent=2, sort_keys=True),
+        SETTINGS: json.dumps(own, default=sorted, indent=2, sort_keys=True),  # sets
         OWN_FACTS: json.dumps(known),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +79,6 @@ def save_lora(
     if wrong := [problem for problem in found.problems if not problem.startswith(untrained)]:
         raise LoRAError(f"{path} does not fit its own model: {'; '.join(wrong)}")
     return found
-
-
-def _plain(value: Any) -> Any:
-    return sorted(value) if isinstance(value, set) else getattr(value, "value", str(value))
 
 
 def save_pipeline(

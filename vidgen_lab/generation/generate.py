@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from vidgen_lab import __version__
 from vidgen_lab.generation.lora import active_adapters
 from vidgen_lab.generation.memory import peak_memory
 from vidgen_lab.generation.request import GenerationRequest, validate_request
@@ -236,8 +237,5 @@ def _recipe(
 
 def versions() -> dict[str, str]:
     """The versions that decide what a seed becomes."""
-    import vidgen_lab
-
     libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
-    own = {"vidgen_lab": vidgen_lab.__version__}
-    return {"python": platform.python_version()} | libraries | own
+    return {"python": platform.python_version(), **libraries, "vidgen_lab": __version__}

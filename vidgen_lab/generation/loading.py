@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vidgen_lab.progress import quiet_loading
 from vidgen_lab.settings.hardware import Probe, free_disk_gib, hub_cache_dir, probe
-from vidgen_lab.settings.tiers import DTYPES, Tier, model_facts, resolve_tier
+from vidgen_lab.settings.tiers import DTYPES, OFFLOAD_MODES, Tier, model_facts, resolve_tier
 from vidgen_lab.settings.weights import check_model_folder, find_model
 
 if TYPE_CHECKING:
@@ -173,12 +173,9 @@ def apply_memory_options(
     if device == "cpu" or offload == "none":
         pipe.to(device)
         return "none"
-    if offload == "model":
-        pipe.enable_model_cpu_offload(device=device)
-    elif offload == "sequential":
-        pipe.enable_sequential_cpu_offload(device=device)
-    else:
-        raise ValueError(f"offload must be none, model or sequential, not {offload!r}")
+    if offload not in OFFLOAD_MODES:
+        raise ValueError(f"offload must be {', '.join(OFFLOAD_MODES)}, not {offload!r}")
+    getattr(pipe, f"enable_{offload}_cpu_offload")(device=device)
     return offload
 
 

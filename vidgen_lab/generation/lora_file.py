@@ -107,10 +107,9 @@ def find_lora(file: str | Path) -> Path:
     path = Path(file)
     if path.is_dir():
         found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safeten*"))
-        if not found:
-            raise LoRAError(f"{path} holds no .safetensors file")
-        if len(found) > 1:
-            raise LoRAError(f"{path} holds {len(found)} .safetensors files: name the one you mean")
+        if len(found) != 1:
+            many = len(found) or "no"
+            raise LoRAError(f"{path} holds {many} .safetensors files: name the one you mean")
         return found[0]
     if not path.is_file():
         raise LoRAError(f"there is no LoRA file {path}")
