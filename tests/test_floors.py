@@ -17,10 +17,6 @@ def test_no_room_is_too_large():
     assert list(floors.outside()) == []
 
 
-def test_every_module_of_the_workbook_is_opened():
-    assert list(floors.unopened(MODULES)) == []
-
-
 def test_imports_and_requirements_are_the_same():
     assert list(floors.requirements(MODULES)) == []
 
@@ -82,19 +78,6 @@ def test_a_large_room_is_named(house):
     assert sorted(floors.too_large(modules)) == [
         "metrics has 0 lines in 13 modules",
         "video has 2501 lines in 1 modules",
-    ]
-
-
-def test_a_module_that_nothing_opens_is_named(house, tmp_path):
-    modules = house(
-        cli='import vidgen_lab.workbook.a\nLATER = "vidgen_lab.workbook.d"\n',
-        workbook__a="from vidgen_lab.workbook import b\n\n\n\n",
-        workbook__b="x = 1\n\n\n\n\n",
-        workbook__c="x = 1\n\n\n\n\n",
-        workbook__d="x = 1\n\n\n\n\n",
-    )
-    assert list(floors.unopened(modules, tmp_path)) == [
-        "vidgen_lab.workbook.c is opened by no chapter, command or tool"
     ]
 
 

@@ -14,8 +14,9 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, NamedTuple
 
+import nbformat
 import yaml
 
 from tools.readme import fill
@@ -46,27 +47,22 @@ class Entry:
     left: str = ""
     found: str = ""
     listing: str = ""
-    delivers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_erratum(self) -> bool:
-        return self.id.startswith("E")
+    delivers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BookMap:
-    """All entries, in order, and the ids that the chapters built so far must cover."""
+    """All rows and errata, in order, and the spans of rows that each chapter must have."""
 
-    entries: tuple[Entry, ...]
-    rows: dict[int, int | list[str]] = field(default_factory=dict)
+    rows: list[Entry]
+    errata: list[Entry]
+    chapters: dict[int, list[str]]
 
     def expected(self) -> list[str]:
-        """Row ids of the chapters built so far: chapter 1 with 72 rows is 1.01 to 1.72, and of one
-        that is built in part with [1-25, 45-56] those."""
+        """Row ids of the chapters: [1-25, 45-56] of chapter 5 are 5.01 to 5.25 and 5.45 to 5.56."""
         ids = []
-        for chapter, built in self.rows.items():
-            for span in [f"1-{built}"] if isinstance(built, int) else built:
-                first, last = map(int, span.split("-"))
+        for chapter, spans in self.chapters.items():
+            for first, last in (map(int, span.split("-")) for span in spans):
                 ids += [f"{chapter}.{n:02d}" for n in range(first, last + 1)]
         return ids
 
@@ -74,23 +70,16 @@ class BookMap:
 def load_map(path: Path = FILE) -> BookMap:
     """Read the map; ValueError names an entry with an unknown or missing field."""
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    entries = []
-    for group in ("rows", "errata"):
+    groups: dict[str, list[Entry]] = {"rows": [], "errata": []}
+    for group, entries in groups.items():
         for name, given in raw[group].items():
+            for key in given.keys() & {"code", "section", "test"}:
+                given[key] = (given[key],) if isinstance(given[key], str) else tuple(given[key])
             try:
-                entries.append(Entry(id=str(name), **{k: _listed(k, v) for k, v in given.items()}))
+                entries.append(Entry(id=name, **given))
             except TypeError as error:
                 raise ValueError(f"{path.name}, {name}: {error}") from None
-    return BookMap(tuple(entries), raw["rows_per_chapter"])
-
-
-def _listed(key: str, value: Any) -> Any:
-    if key == "delivers":
-        left = {item: f"left: {p['left']}" for item, p in value.items() if isinstance(p, dict)}
-        return tuple((str(item), str(place)) for item, place in (value | left).items())
-    if key not in ("code", "section", "test"):
-        return str(value)
-    return (value,) if isinstance(value, str) else tuple(value)
+    return BookMap(**groups, chapters=raw["rows_per_chapter"])
 
 
 # does every entry lead somewhere? ---------------------------------------------------------------
@@ -101,37 +90,39 @@ def problems(book: BookMap, root: Path) -> Iterator[str]:
 
     root: the checkout, for the tests.
     """
-    rows = [e.id for e in book.entries if not e.is_erratum]
-    if rows != book.expected():
-        differing = sorted(set(rows) ^ set(book.expected())) or "order"
+    rows, expected = [e.id for e in book.rows], book.expected()
+    if rows != expected:
+        differing = sorted(set(rows) ^ set(expected)) or "order"
         yield f"the rows are not those of the book: {differing}"
-    for entry in book.entries:
-        if entry.is_erratum and not entry.found:
-            yield f"{entry.id}: says nothing about what was found"
+    yield from (f"{e.id}: says nothing about what was found" for e in book.errata if not e.found)
+    for entry in book.rows + book.errata:
         if entry.left and (entry.code or entry.test):
             yield f"{entry.id}: either left, with the reason, or answered"
         if not entry.left and not (entry.code and entry.section and entry.test):
             yield f"{entry.id}: needs code, section and test, or left with the reason"
         yield from (f"{entry.id}: no {p}" for p in entry.code if not _importable(p))
-        yield from (f"{entry.id}: no section {s!r}" for s in entry.section if not _text(s))
+        texts = {s: _text(s) for s in entry.section}
+        yield from (f"{entry.id}: no section {s!r}" for s, text in texts.items() if not text)
         yield from (f"{entry.id}: no test {t}" for t in entry.test if not _test(root, t))
-        if entry.code and entry.section and not _shown(entry):
+        shown, names = " ".join(texts.values()), [p.rpartition(".")[2] for p in entry.code]
+        # a cell that builds the code shows it; of an import path its last name is looked for
+        if names and texts and not any("@" in n or re.search(rf"\b{n}\b", shown) for n in names):
             yield f"{entry.id}: none of its sections mentions its code"
-        for item, place in entry.delivers:
+        for item, place in entry.delivers.items():
             if fault := _undelivered(root, place):
                 yield f"{entry.id}, {item}: {fault}"
 
 
 def _undelivered(root: Path, place: str) -> str:
     """Why a place proves nothing; empty if it does."""
-    if place.startswith("left: "):
-        return "" if place.removeprefix("left: ").strip() else "left without a reason"
+    if place.startswith("left:"):
+        return "" if place.removeprefix("left:").strip() else "left without a reason"
     where, _, text = place.partition("::")
     if where.startswith("tests/"):
         return "" if _test(root, place) else f"no test {place}"
-    notebook, mark, spot = where.partition("@" if "@" in where.partition("#")[0] else "#")
-    if not (mark and spot and text):
+    if not (found := re.fullmatch(r"(\w+)([@#])(.+)", where)) or not text:
         return f"{place!r} is neither notebook#Heading::text, notebook@cell-id::text nor a test"
+    notebook, mark, spot = found.groups()
     shown = [c for c in cells(notebook) if c.id and spot == (c.id if mark == "@" else c.heading)]
     if not shown:
         return f"no cell at {where}"
@@ -151,21 +142,13 @@ def _importable(path: str) -> bool:
         return False
 
 
-@cache
 def _text(section: str) -> str:
     """Text and code under a heading, "notebook#Heading"; empty if there is none."""
     notebook, _, heading = section.partition("#")
     return "".join(f"{cell.source}\n" for cell in cells(notebook) if cell.heading == heading)
 
 
-def _shown(entry: Entry) -> bool:
-    """Whether a cell that builds the code, or the last name of an import path, is in a section."""
-    text, names = " ".join(map(_text, entry.section)), [p.rpartition(".")[2] for p in entry.code]
-    return any("@" in name or re.search(rf"\b{name}\b", text) for name in names)
-
-
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A code cell, or the text below one heading: where it stands, its source, and what a code cell
     shows, as text."""
 
@@ -178,8 +161,6 @@ class Cell:
 @cache
 def cells(notebook: str) -> tuple[Cell, ...]:
     """The cells of a chapter, given by its stem; () if there is none."""
-    import nbformat
-
     path = notebooks_dir() / f"{notebook}.ipynb"
     found, heading = [], ""
     for cell in nbformat.read(path, as_version=4).cells if path.is_file() else ():
@@ -202,40 +183,31 @@ def _texts(output: Any) -> Iterator[str]:
     yield from (str(v) for k, v in output.get("data", {}).items() if k.startswith("text/"))
 
 
+@cache
 def _test(root: Path, test: str) -> bool:
     name, _, function = test.partition("::")
-    return function in _tests_in(root / name)
-
-
-@cache
-def _tests_in(path: Path) -> frozenset[str]:
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return frozenset(re.findall(r"^def (test\w*)\(", text, re.M))
+    text = (root / name).read_text(encoding="utf-8") if (root / name).is_file() else ""
+    return function.startswith("test") and f"\ndef {function}(" in text
 
 
 # the pages made from it -------------------------------------------------------------------------
 
 
-def rows_page(book: BookMap) -> str:
-    """The reader's table: book, code, section, test."""
-    lines = [
+def pages(book: BookMap) -> dict[str, str]:
+    """The generated pages by file name in docs/: topics with code, section and test; and what
+    checking the book by running it corrected."""
+    rows = [
         MADE,
         "# The map of the book",
         "",
         "Every topic of the chapters built so far, and where the workbook answers it: the block to "
         "import, the section that shows it, the test that proves it.",
     ]
-    rows = (entry for entry in book.entries if not entry.is_erratum)
-    for chapter, entries in groupby(rows, lambda entry: entry.id.partition(".")[0]):
-        lines += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
-        lines += ["|---|---|---|---|---|"]
-        lines += [f"| {entry.id} | {entry.topic} | {_places(entry)} |" for entry in entries]
-    return "\n".join(lines) + "\n"
-
-
-def errata_page(book: BookMap) -> str:
-    """What checking the book by running it corrected."""
-    lines = [
+    for chapter, entries in groupby(book.rows, lambda entry: entry.id.partition(".")[0]):
+        rows += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
+        rows += ["|---|---|---|---|---|"]
+        rows += [f"| {entry.id} | {entry.topic} | {_places(entry)} |" for entry in entries]
+    errata = [
         MADE,
         "# Errata of the book",
         "",
@@ -245,31 +217,26 @@ def errata_page(book: BookMap) -> str:
         "| | topic | what was found | code | section | test |",
         "|---|---|---|---|---|---|",
     ]
-    errata = (e for e in book.entries if e.is_erratum)
-    for entry in sorted(errata, key=lambda e: (len(e.id), e.id)):  # chapters add theirs at the end
+    for entry in sorted(book.errata, key=lambda e: (len(e.id), e.id)):  # chapters append theirs
         topic = f"{entry.topic} ({entry.listing})" if entry.listing else entry.topic
-        lines.append(f"| {entry.id} | {topic} | {entry.found} | {_places(entry)} |")
-    return "\n".join(lines) + "\n"
+        errata.append(f"| {entry.id} | {topic} | {entry.found} | {_places(entry)} |")
+    return {"book_map.md": "\n".join(rows) + "\n", "errata.md": "\n".join(errata) + "\n"}
 
 
 def _places(entry: Entry) -> str:
-    def link(notebook: str, words: str) -> str:
-        return f"[{words}](../notebooks/{notebook}.ipynb)"
+    """The last three columns: code, sections, tests."""
+
+    def link(place: str, mark: str, words: str = "") -> str:
+        notebook, _, heading = place.partition(mark)
+        return f"[{words or heading}](../notebooks/{notebook}.ipynb)"
 
     code = [
-        link(path.partition("@")[0], "built in view")
-        if "@" in path
-        else f"`{path.removeprefix('vidgen_lab.')}`"
+        link(path, "@", "built in view") if "@" in path else f"`{path.removeprefix('vidgen_lab.')}`"
         for path in entry.code
     ]
-    sections = [link(*section.split("#", 1)) for section in entry.section]
+    sections = [link(section, "#") for section in entry.section]
     tests = [f"[{t.partition('::')[2]}](../{t.partition('::')[0]})" for t in entry.test]
     return " | ".join("<br>".join(cell) for cell in (code or [entry.left], sections, tests))
-
-
-def pages(book: BookMap) -> dict[str, str]:
-    """The generated pages by file name in docs/."""
-    return {"book_map.md": rows_page(book), "errata.md": errata_page(book)}
 
 
 def main() -> int:
@@ -286,9 +253,9 @@ def main() -> int:
             page.write_text(text, encoding="utf-8")
         elif not page.is_file() or page.read_text(encoding="utf-8") != text:
             faults.append(f"{page.relative_to(root)} is not up to date: make notebooks")
-    rows = [entry for entry in book.entries if not entry.is_erratum]
-    told = sum(bool(entry.delivers or entry.left) for entry in rows)
-    words = f"{len(book.entries)} entries, each leads somewhere; {told} of {len(rows)} rows say"
+    told = sum(bool(entry.delivers or entry.left) for entry in book.rows)
+    count = len(book.rows + book.errata)
+    words = f"{count} entries, each leads somewhere; {told} of {len(book.rows)} rows say"
     print("\n".join(faults) or f"{words} what they deliver and where; README.md states its numbers")
     return 1 if faults else 0
 

@@ -1,17 +1,15 @@
 """The floors of the package: what stands on what, how large the rooms are, and who breaks the rule.
 
 ``python -m tools.floors`` prints the rooms from the ground up, and fails on an upward import, a
-circle, a room that is too large, a module of `workbook` that nothing opens, and a requirement that
-nothing imports (or an import that nothing requires).
+circle, a room that is too large, and a requirement that nothing imports (or an import that nothing
+requires).
 """
 
 import ast
-import json
-import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -33,6 +31,7 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
+OURS = {"vidgen_lab", "recipes", "tools", "tests", "colab"}
 LINES, MODULES = 2500, 12  # of a room, its sub-rooms apart
 TOOL_LINES = 3200  # of recipes/ and tools/ together; the goal is 2,200
 
@@ -75,8 +74,6 @@ class Module:
         self.lines, tree = text.count("\n"), ast.parse(text)
         self.anywhere = set(_imported(ast.walk(tree)))
         self.at_top = set(_imported(_at_import(tree.body)))
-        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
-        self.named = {x for x in texts if isinstance(x, str) and x.startswith("vidgen_lab.")}
 
     @property
     def house(self) -> str:
@@ -110,10 +107,12 @@ def package_modules(root: Path = ROOT) -> list[Module]:
     return [Module(p, root) for p in paths if p.parent.name != "vidgen_lab" or p.stem != "__init__"]
 
 
-def floor(room: str) -> int:
-    """The floor of a room; ValueError for one that has none."""
-    if found := [number for number, rooms in enumerate(FLOORS) if room in rooms]:
-        return found[0]
+def floor(house: str) -> int:
+    """The floor of a room or sub-room; ValueError for one that has none."""
+    room = house.partition(".")[0]
+    for number, names in enumerate(FLOORS):
+        if room in names:
+            return number
     raise ValueError(f"{room} has no floor; give it one in tools/floors.py")
 
 
@@ -153,58 +152,29 @@ def too_large(modules: list[Module]) -> Iterator[str]:
             yield f"{house or 'the ground'} has {lines} lines in {count} modules"
 
 
-def unopened(modules: list[Module], root: Path = ROOT) -> Iterator[str]:
-    """Modules of the workbook that no chapter, command or tool reaches."""
-    by_name = {m.name: m for m in modules}
-    texts = [p.read_text(encoding="utf-8") for p in sorted((root / "tools").rglob("*.py"))]
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        texts += ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
-    todo = [m.name for m in modules if m.room == "cli"]
-    # The command line opens the modules of its commands by their names.
-    todo += re.findall(r'"(vidgen_lab\.[\w.]+)"', (root / "vidgen_lab/cli.py").read_text("utf-8"))
-    todo += [name for text in texts for name in _imported(ast.walk(ast.parse(text)))]
-    # The exercises of a chapter are imported by its number.
-    todo += [m.name for m in modules if re.search(r"exercises\.chapter\d\d$", m.name)]
-    seen = set()
-    while todo:
-        name = todo.pop()
-        if name in by_name and name not in seen:
-            seen.add(name)
-            todo += by_name[name].anywhere | by_name[name].named
-    for module in modules:
-        if module.room == "workbook" and module.name not in seen and module.lines > 3:
-            yield f"{module.name} is opened by no chapter, command or tool"
-
-
-def required(root: Path = ROOT) -> dict[str, set[str]]:
-    """Names of the required distributions, by extra; "" for the base."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lists = {"": project["dependencies"], **project["optional-dependencies"]}
-    return {
-        extra: {canonicalize_name(Requirement(line).name) for line in lines}
-        for extra, lines in lists.items()
-    }
+def distributions(names: Iterable[str]) -> dict[str, str]:
+    """What is to be installed for imports, by the first part of their names; not what comes with
+    Python, nor what is ours."""
+    tops = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - OURS
+    return {top: canonicalize_name(DISTRIBUTIONS.get(top, top)) for top in sorted(tops)}
 
 
 def requirements(modules: list[Module], root: Path = ROOT) -> Iterator[str]:
     """Imports without a requirement, and requirements without an import."""
-    extras = required(root)
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = {"": project["dependencies"], **project["optional-dependencies"]}
+    extras = {e: {canonicalize_name(Requirement(r).name) for r in rs} for e, rs in lists.items()}
     known, used = set().union(*extras.values()), set(CALLED)
     for module in modules:
         base = extras[""].union(*(extras[e] for e in EXTRAS.get(module.room, ())))
         for names, allowed in ((module.at_top, base), (module.anywhere, known)):
-            for top in sorted({name.partition(".")[0] for name in names}):
-                if top in sys.stdlib_module_names or top == "vidgen_lab":
-                    continue
-                distribution = canonicalize_name(DISTRIBUTIONS.get(top, top))
-                used.add(distribution)
-                if distribution not in allowed:
-                    yield f"{module.name} imports {top}, which its part of pyproject.toml lacks"
+            found = distributions(names)
+            used |= {*found.values()}
+            for top in (top for top, name in found.items() if name not in allowed):
+                yield f"{module.name} imports {top}, which its part of pyproject.toml lacks"
     for path in (p for folder in ("tests", "tools") for p in (root / folder).rglob("*.py")):
-        names = _imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-        tops = {name.partition(".")[0] for name in names}
-        used |= {canonicalize_name(DISTRIBUTIONS.get(top, top)) for top in tops}
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used |= {*distributions(_imported(ast.walk(tree))).values()}
     for name in sorted(known - used):
         yield f"nothing imports {name}"
     for name in sorted(set(CALLED) - known):
@@ -218,24 +188,15 @@ def outside(root: Path = ROOT) -> Iterator[str]:
         yield f"recipes/ and tools/ have {lines} lines, more than {TOOL_LINES}"
 
 
-def problems(root: Path = ROOT) -> list[str]:
-    """One sentence for everything that breaks the rule."""
-    modules = package_modules(root)
-    found = [said for check in (upward, circles, too_large) for said in check(modules)]
-    return [*found, *unopened(modules, root), *requirements(modules, root), *outside(root)]
-
-
 def main() -> int:
     modules = package_modules()
-    sizes = rooms(modules)
-    for number, names in enumerate(FLOORS):
-        for house, (lines, count) in sorted(sizes.items()):
-            if house and house.split(".")[0] in names:
-                print(f"{number:>2}  {house:<24} {lines:>5} lines in {count:>2} modules")
-    alone = [m for m in modules if not m.house]
-    print(f"    and {', '.join(m.room for m in alone)}: {sum(m.lines for m in alone)} lines")
-    print(f"    together {sum(m.lines for m in modules)} lines in {len(modules)} modules")
-    found = problems()
+    for house, (lines, count) in sorted(
+        rooms(modules).items(), key=lambda x: floor(x[0] or "files")
+    ):
+        print(f"{house or 'the ground':<24} {lines:>5} lines in {count:>2} modules")
+    print(f"{'together':<24} {sum(m.lines for m in modules):>5} lines in {len(modules)} modules")
+    checks = (upward, circles, too_large, requirements)
+    found = [*(said for check in checks for said in check(modules)), *outside()]
     print("\n".join(found), file=sys.stderr)
     return 1 if found else 0
 

@@ -5,9 +5,6 @@ well (its card has others). Each gets the same seed and the defaults of tier `ti
 chosen among several.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from vidgen_lab.files import write_files
@@ -15,6 +12,7 @@ from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.loading import load_pipeline
 from vidgen_lab.generation.request import GenerationRequest
 from vidgen_lab.paths import notebooks_dir
+from vidgen_lab.progress import Progress
 from vidgen_lab.settings.tiers import load_tiers
 from vidgen_lab.video.sheets import clip_sheet
 from vidgen_lab.video.show import animated_png
@@ -35,23 +33,14 @@ PROMPTS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(page: Path) -> None:
     """Generate the clips and write the picture."""
-    parser = argparse.ArgumentParser(prog="python -m tools.prompts", description=__doc__)
-    page = notebooks_dir().parent / "docs" / "images" / "prompts.png"
-    parser.add_argument("--out", type=Path, default=page, help="the file to write")
-    args = parser.parse_args(argv)
     tier = load_tiers()["tiny"]
     pipe = load_pipeline(tier=tier)
-    clips = []
-    for prompt in PROMPTS:
-        clips.append(generate(pipe, GenerationRequest.for_tier(tier, prompt, seed=0)).clip)
-        print(f"{len(clips)}/{len(PROMPTS)} {prompt}", flush=True)
-    data = animated_png(clip_sheet(clips, PROMPTS, 192, columns=4))
-    write_files({args.out: data})
-    print(f"{args.out}: {len(data) / 2**20:.1f} MiB")
-    return 0
+    asked = [GenerationRequest.for_tier(tier, prompt, seed=0) for prompt in PROMPTS]
+    clips = [generate(pipe, one).clip for one in Progress(asked, "sampling", "clip")]
+    write_files({page: animated_png(clip_sheet(clips, PROMPTS, 192, columns=4))})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main(notebooks_dir().parent / "docs" / "images" / "prompts.png")

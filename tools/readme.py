@@ -7,6 +7,7 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from vidgen_lab.paths import model_dir
@@ -24,9 +25,13 @@ def tiers_part(runs: Sequence[Run]) -> str:
     whole = {f"{n}: ": f"chapter {n}" for n in chapters()}
     for tier in load_tiers().values():
         size = f"{tier.width}×{tier.height}, {tier.num_frames} frames"
-        steps = f"{tier.num_inference_steps} steps"
         times = [_times(tier.name, tasks, runs) for tasks in ({"": "clip"}, whole)]
-        cells = (f"`{tier.name}`", tier.summary, f"{size}, {steps}", *times)
+        cells = (
+            f"`{tier.name}`",
+            tier.summary,
+            f"{size}, {tier.num_inference_steps} steps",
+            *times,
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -35,30 +40,27 @@ def _times(tier: str, tasks: Mapping[str, str], runs: Sequence[Run]) -> str:
     """How long some tasks took, each after its label, and where that was measured."""
     times, places = [], []
     for label, task in tasks.items():
-        found = forecast(tier, task, runs=runs).runs
-        if not found:
+        if not (found := forecast(tier, task, runs=runs).runs):
             continue
-        device, cores, note = found[-1].device, found[-1].cores, found[-1].note
-        alike = [r for r in found if (r.device, r.cores) == (device, cores)]
-        times.append(label + duration(forecast(tier, task, runs=alike).seconds))
-        places.append(f"{device}, {cores} cores{', ' * bool(note)}{note}")
+        last = found[-1]
+        alike = [r for r in found if (r.device, r.cores) == (last.device, last.cores)]
+        times.append(label + duration(median(r.seconds for r in alike)))
+        places.append(f"{last.device}, {last.cores} cores{', ' * bool(last.note)}{last.note}")
     where = "; ".join(dict.fromkeys(places))
     return f"{', '.join(times)} ({where})" if times else "not recorded yet"
 
 
 def model_part(report: Mapping[str, Any]) -> str:
     """What the shipped model and its judge were measured to do; `report` is its report.json."""
-    share = dict(report["adherence"])
-    count, everything = share.pop("prompts"), share.pop("all_right")
-    share.pop("all_right_unseen")
-    named = ", ".join(
-        f"the {name} in {value:.0%}" for name, value in sorted(share.items(), key=lambda x: -x[1])
-    )
+    share = report["adherence"]
+    named = sorted(share.keys() - {"prompts", "all_right", "all_right_unseen"}, key=share.get)
+    told = ", ".join(f"the {name} in {share[name]:.0%}" for name in reversed(named))
     judge = min(report["judge_accuracy"].values())
     sentences = (
-        f"Of {count} held-out prompts the shipped model gets {named} right, and everything at once "
-        f"in {everything:.0%}. Its VAE reaches {report['vae_psnr_db']['mean']:.1f} dB. The judge "
-        f"reads fresh renders with {judge:.1%} or more per attribute."
+        f"Of {share['prompts']} held-out prompts the shipped model gets {told} right, and "
+        f"everything at once in {share['all_right']:.0%}. Its VAE reaches "
+        f"{report['vae_psnr_db']['mean']:.1f} dB. The judge reads fresh renders with {judge:.1%} "
+        "or more per attribute."
     )
     return textwrap.fill(sentences, 100) + "\n"
 

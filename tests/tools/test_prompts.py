@@ -16,7 +16,7 @@ def test_the_picture_holds_every_clip_below_its_prompt_and_loops(tmp_path, monke
         prompts, "generate", lambda pipe, r: asked.append(r) or SimpleNamespace(clip=clip)
     )
     out = tmp_path / "prompts.png"
-    assert prompts.main(["--out", str(out)]) == 0
+    prompts.main(out)
     assert [r.prompt for r in asked] == list(prompts.PROMPTS) and {r.seed for r in asked} == {0}
     with Image.open(out) as image:
         assert image.width == 4 * 192 + 3 * 4 and image.height > 3 * 128

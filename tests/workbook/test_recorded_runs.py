@@ -7,7 +7,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tools import built_here
+from tests.workbook import built_here
 from vidgen_lab.generation.loading import fingerprint
 from vidgen_lab.generation.lora import inspect_lora
 from vidgen_lab.paths import data_dir, model_dir, notebooks_dir

@@ -1,4 +1,4 @@
-"""No function of the workbook that nothing uses; tools/floors says the same of its modules."""
+"""No function of the workbook that nothing uses."""
 
 import ast
 import itertools

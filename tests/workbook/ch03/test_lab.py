@@ -5,7 +5,7 @@ import ast
 import nbformat
 import numpy as np
 
-from tools import built_here
+from tests.workbook import built_here
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.tensors import as_clip, as_tensor

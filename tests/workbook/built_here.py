@@ -9,7 +9,6 @@ import ast
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator
-from types import ModuleType
 
 CHECKS = ("require", "require_one_of", "require_rank", "require_finite", "require_multiple")
 
@@ -44,13 +43,10 @@ def bare(source: str) -> dict[str, str]:
     return {n.name: ast.dump(n) for n in tree.body if isinstance(n, kinds)}
 
 
-def differing(cells: Iterable[str], modules: Iterable[str | ModuleType]) -> Iterator[str]:
+def differing(cells: Iterable[str], modules: Iterable[str]) -> Iterator[str]:
     """Yield the names built in the cells that differ from the modules' or are not in them."""
     package: dict[str, str] = {}
     for module in modules:
-        module = importlib.import_module(module) if isinstance(module, str) else module
-        package |= bare(inspect.getsource(module))
+        package |= bare(inspect.getsource(importlib.import_module(module)))
     for cell in cells:
-        for name, form in bare(cell).items():
-            if package.get(name) != form:
-                yield name
+        yield from (name for name, form in bare(cell).items() if package.get(name) != form)
