@@ -53,8 +53,9 @@ def _times(tier: str, tasks: Mapping[str, str], runs: Sequence[Run]) -> str:
 def model_part(report: Mapping[str, Any]) -> str:
     """What the shipped model and its judge were measured to do; `report` is its report.json."""
     share = report["adherence"]
-    named = sorted(share.keys() - {"prompts", "all_right", "all_right_unseen"}, key=share.get)
-    told = ", ".join(f"the {name} in {share[name]:.0%}" for name in reversed(named))
+    named = [n for n in share if n not in ("prompts", "all_right", "all_right_unseen")]
+    named.sort(key=share.get, reverse=True)
+    told = ", ".join(f"the {name} in {share[name]:.0%}" for name in named)
     judge = min(report["judge_accuracy"].values())
     sentences = (
         f"Of {share['prompts']} held-out prompts the shipped model gets {told} right, and "
