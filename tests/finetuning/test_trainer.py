@@ -68,13 +68,12 @@ def base(folder):
     return CogVideoXTransformer3DModel.from_pretrained(folder / "transformer").state_dict()
 
 
-def test_a_lora_is_trained_saved_checked_and_sampled(config, folders):
+def test_a_lora_is_trained_saved_and_sampled(config, folders):
     config = replace(
         config,
         data=replace(config.data, held_out=1),
         training=replace(TRAINING, validate_every=4, sample_every=4),
         samples=SampleConfig((CAPTIONS[0],), num_inference_steps=2, guidance_scale=2.0),
-        check=True,
     )
     trainer = CogVideoTrainer(config)
     assert "text to video, sin-cos positions" in trainer.describe()
@@ -84,7 +83,7 @@ def test_a_lora_is_trained_saved_checked_and_sampled(config, folders):
     found = inspect_lora(result.saved)
     assert found.loads and found.ranks == (4,)
     assert found.facts["steps"] == 4 and found.facts["clips"] == 4
-    assert result.check.passed and result.check.effect > 0
+    assert result.check is None  # a process of its own; test_own_videos.py starts one
     assert (config.output / "samples" / "step_00000004_0.mp4").is_file()
     assert any("held_out" in row for row in result.training.history)
     assert all(torch.isfinite(torch.tensor(row["loss"])) for row in result.training.history

@@ -1,10 +1,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -279,20 +277,24 @@ def test_a_folder_of_nothing_but_broken_videos_says_so(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX thing")
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_manifest(whole, videos, tmp_path):
-    code = (
-        "import sys\n"
-        "from vidgen_lab.pipeline.prepare import Execution, prepare\n"
-        "prepare(sys.argv[1], sys.argv[2], execution=Execution('serial'))"
-    )
-    rng = np.random.default_rng(0)
-    for delay in rng.uniform(0.5, 8, 10):
-        run = subprocess.Popen([sys.executable, "-c", code, str(videos), str(tmp_path)])
-        try:
-            run.wait(timeout=float(delay))
-        except subprocess.TimeoutExpired:
-            os.kill(run.pid, signal.SIGKILL)
-        run.wait()
-    time.sleep(0.1)
+    # one process pays for the imports; those that work and are killed are forked from it
+    code = """if True:
+        import os, signal, sys, time
+        import av, cv2, scenedetect, sklearn.cluster
+        from vidgen_lab.pipeline.prepare import Execution, prepare
+        for delay in map(float, sys.argv[3:]):
+            if not (pid := os.fork()):
+                prepare(sys.argv[1], sys.argv[2], execution=Execution("serial"))
+                os._exit(0)
+            end = time.monotonic() + delay
+            while not (done := os.waitpid(pid, os.WNOHANG)[0]) and time.monotonic() < end:
+                time.sleep(0.01)
+            if not done:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+    """
+    delays = map(str, np.random.default_rng(0).uniform(0.05, 2.5, 10))
+    subprocess.run([sys.executable, "-c", code, str(videos), str(tmp_path), *delays], check=True)
     prepare(videos, tmp_path, execution=SERIAL)
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 

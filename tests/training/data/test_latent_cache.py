@@ -127,11 +127,11 @@ def test_latents_of_a_data_set_are_those_of_its_items(tmp_path):
             torch.testing.assert_close(cache.moments(key)[0], vae.encode(video).latent_dist.mean[0])
 
 
-def test_spawned_workers_load_what_this_process_loads(clips, tmp_path):
+def test_a_spawned_worker_loads_what_this_process_loads(clips, tmp_path):
     cache = LatentCache(tmp_path / "cache", video_vae())
     keys = cache.encode(clips)
     loader = DataLoader(
-        keys, batch_size=None, collate_fn=cache.load, num_workers=2, multiprocessing_context="spawn"
+        keys, batch_size=None, collate_fn=cache.load, num_workers=1, multiprocessing_context="spawn"
     )
     loaded = list(loader)
     assert all(torch.equal(a, cache.load(key)) for a, key in zip(loaded, keys, strict=True))

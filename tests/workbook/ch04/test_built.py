@@ -2,7 +2,7 @@
 
 import nbformat
 
-from tools import built_here
+from tests.workbook import built_here
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.workbook.exercises import exercises
 
