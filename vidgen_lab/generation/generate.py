@@ -113,7 +113,7 @@ def generate_from_image(
     """
     from PIL.Image import fromarray
 
-    from vidgen_lab.training.data.dataset import cover
+    from vidgen_lab.video.tensors import cover
 
     pixels = cover(np.array(image.convert("RGB"))[None], request.height, request.width)
     picture = fromarray(pixels[:, 0].permute(1, 2, 0).numpy())  # [h, w, 3]

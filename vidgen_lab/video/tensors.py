@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vidgen_lab.video.clip import Clip
@@ -29,3 +30,18 @@ def as_clip(video: Tensor, fps: float = 8, **meta: object) -> Clip:
     """One video [3, T, H, W] in [-1, 1] as a clip; see `Clip.from_float`."""
     frames = video.detach().float().permute(1, 2, 3, 0).cpu().numpy()
     return Clip.from_float(frames, fps, low=-1.0, meta=meta)
+
+
+def cover(frames: np.ndarray, height: int, width: int) -> Tensor:
+    """Resize frames, uint8 [T, H, W, 3], to cover height x width, and cut out the centre.
+
+    Returns uint8 [3, T, height, width]. Nothing is distorted; what is made smaller is smoothed.
+    """
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # [T, 3, H, W]
+    rows, columns = pixels.shape[-2:]
+    scale = max(height / rows, width / columns)
+    if scale != 1:
+        size = max(height, round(rows * scale)), max(width, round(columns * scale))
+        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+    top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
+    return pixels[..., top : top + height, left : left + width].transpose(0, 1)  # [3, T, h, w]

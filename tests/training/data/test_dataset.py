@@ -12,10 +12,11 @@ from tests.training.samples import WIDE
 from vidgen_lab.pipeline.deliver.augment import AugmentSettings, VideoAugmentationPipeline
 from vidgen_lab.training.data.buckets import Bucket, BucketBatchSampler, assign
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
-from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset, cover, preview
+from vidgen_lab.training.data.dataset import VideoCollate, VideoDataset, preview
 from vidgen_lab.training.data.pixel_cache import PixelCache
 from vidgen_lab.training.stream import BatchStream
 from vidgen_lab.video.reader import VideoError, read_clip
+from vidgen_lab.video.tensors import cover
 
 
 def test_an_item_is_a_window_of_the_clip_at_the_buckets_size(clips):
@@ -58,18 +59,6 @@ def test_a_batch_takes_the_memory_of_one_that_is_gone(clips):
     assert again["video"].data_ptr() == place
     assert torch.equal(again["video"][0], data[4]["video"])
     assert torch.equal(two["video"], torch.stack([item["video"] for item in second]))
-
-
-def test_covering_distorts_nothing_and_cuts_the_centre():
-    frames = np.zeros((2, 40, 100, 3), np.uint8)
-    frames[:, :, 30:70] = 255  # the middle square
-    video = cover(frames, 20, 20)
-    assert video.shape == (3, 2, 20, 20) and video.dtype == torch.uint8
-    assert (video[..., 1:-1] > 250).all()
-    same = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3), np.uint8)
-    assert np.array_equal(cover(same, 20, 30).numpy(), same.transpose(3, 0, 1, 2))
-    assert np.array_equal(cover(same, 20, 20).numpy(), same.transpose(3, 0, 1, 2)[..., 5:25])
-    assert cover(same, 41, 30).shape == (3, 2, 41, 30)
 
 
 def test_a_file_that_is_not_what_the_list_says_is_an_error(clips):

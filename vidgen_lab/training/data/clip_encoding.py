@@ -30,7 +30,7 @@ class ClipSpan:
     """What a model sees of a video file.
 
     frames: numbers of the frames as shown, any sequence (`range(0, 98, 2)`). height, width: pixels
-    after `dataset.cover`.
+    after `video.tensors.cover`.
     """
 
     path: Path

@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from vidgen_lab.files import write_text
@@ -29,6 +28,7 @@ from vidgen_lab.training.data.pixel_cache import PixelCache
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import VideoError, VideoReader
 from vidgen_lab.video.sheets import clip_sheet
+from vidgen_lab.video.tensors import cover
 
 Sampling = Literal["random", "uniform", "start", "motion"]
 ATTEMPTS = 20  # clips in a row that cannot be read before it is an error
@@ -243,21 +243,6 @@ def covered(reader: VideoReader, frames: Sequence[int], height: int, width: int)
     places = [(n - first) // stride for n in frames]
     in_order = places == list(range(len(found)))
     return cover(found if in_order else found[places], height, width)
-
-
-def cover(frames: np.ndarray, height: int, width: int) -> torch.Tensor:
-    """Resize frames, uint8 [T, H, W, 3], to cover height x width, and cut out the centre.
-
-    Returns uint8 [3, T, height, width]. Nothing is distorted; what is made smaller is smoothed.
-    """
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # [T, 3, H, W]
-    rows, columns = pixels.shape[-2:]
-    scale = max(height / rows, width / columns)
-    if scale != 1:
-        size = max(height, round(rows * scale)), max(width, round(columns * scale))
-        pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-    top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
-    return pixels[..., top : top + height, left : left + width].transpose(0, 1)  # [3, T, h, w]
 
 
 def preview(dataset: VideoDataset, keys: Sequence[int | Key]) -> Clip:
