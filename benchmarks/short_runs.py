@@ -13,7 +13,6 @@ import argparse
 import io
 import itertools
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -27,27 +26,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # so that the script runs as a file too
+from vidgen_lab.files import write_files
+from vidgen_lab.latte import Latte, LatteConfig
+from vidgen_lab.latte.conditioning import TimestepEmbedder
+from vidgen_lab.latte.diffusion.samplers import Guidance, sample
+from vidgen_lab.metrics import judge
+from vidgen_lab.paths import data_dir
+from vidgen_lab.toyworld import Scene, render
+from vidgen_lab.training.config import TrainingConfig
+from vidgen_lab.training.monitor import TIMING
+from vidgen_lab.training.objectives import ObjectiveConfig, predict_latte
+from vidgen_lab.training.optim import EMA, OptimizerConfig
+from vidgen_lab.training.stream import Draw
+from vidgen_lab.training.trainer import VideoModelTrainer
+from vidgen_lab.video.tensors import as_tensor, to_pixels
 
-from vidgen_lab.files import write_files  # noqa: E402
-from vidgen_lab.latte import Latte, LatteConfig  # noqa: E402
-from vidgen_lab.latte.conditioning import TimestepEmbedder  # noqa: E402
-from vidgen_lab.latte.diffusion.samplers import Guidance, sample  # noqa: E402
-from vidgen_lab.metrics import judge  # noqa: E402
-from vidgen_lab.toyworld import Scene, render  # noqa: E402
-from vidgen_lab.training.config import TrainingConfig  # noqa: E402
-from vidgen_lab.training.monitor import TIMING  # noqa: E402
-from vidgen_lab.training.objectives import ObjectiveConfig, predict_latte  # noqa: E402
-from vidgen_lab.training.optim import EMA, OptimizerConfig  # noqa: E402
-from vidgen_lab.training.stream import Draw  # noqa: E402
-from vidgen_lab.training.trainer import VideoModelTrainer  # noqa: E402
-from vidgen_lab.video.tensors import as_tensor, to_pixels  # noqa: E402
-
-RECORDS = ROOT / "data" / "runs" / "chapter04"
-SUBJECTS, COLOURS = ("ball", "star"), ("red", "yellow", "blue")
-MOTIONS, PLACES = ("left", "right"), ("ocean", "desert")
-WORDS = (*SUBJECTS, *COLOURS, *MOTIONS, *PLACES)
+RECORDS = data_dir() / "runs" / "chapter04"
+KINDS = ("ball", "star"), ("red", "yellow", "blue"), ("left", "right"), ("ocean", "desert")
+WORDS = list(itertools.chain(*KINDS))
 WIDTH, HEIGHT, FRAMES = 48, 32, 3  # pixels; every third frame of nine is kept
 CELL, MEAN, SPREAD = 4, 0.1, 0.5  # a square of the mosaic in pixels; of the clips' values
 WORD_SIZE = 32
@@ -149,7 +145,7 @@ RUNS: dict[str, ShortRun] = {
 
 def scenes(held_out: bool = False) -> list[Scene]:
     """Every combination of words in two layouts; of those, each fourth combination is held out."""
-    words = list(itertools.product(SUBJECTS, COLOURS, MOTIONS, PLACES))
+    words = list(itertools.product(*KINDS))
     order = np.random.default_rng(0).permutation(len(words))
     chosen = order[: len(words) // 4] if held_out else order[len(words) // 4 :]
     return [Scene(*words[n], "cartoon", layout) for layout in (1, 2) for n in chosen]
@@ -371,13 +367,13 @@ def record(name: str, folder: Path) -> None:
     sheet = to_pixels(clips[:SHOWN]).permute(0, 3, 2, 4, 1)  # [B, H, T, W, 3]
     packed = io.BytesIO()
     Image.fromarray(sheet.reshape(SHOWN * HEIGHT, -1, 3).numpy()).save(packed, "png", optimize=True)
-    file = folder / file_name(name)
     folder.mkdir(parents=True, exist_ok=True)
-    write_files({Path(f"{file}.json"): text, Path(f"{file}.png"): packed.getvalue()})
+    file = numbers_of(name, folder)
+    write_files({file: text, file.with_suffix(".png"): packed.getvalue()})
 
 
-def file_name(name: str) -> str:
-    return name.replace(" ", "_")
+def numbers_of(name: str, folder: Path) -> Path:
+    return folder / f"{name.replace(' ', '_')}.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -387,7 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if unknown := [name for name in args.names if name not in RUNS]:
         parser.error(f"no run {unknown[0]!r}; runs: {', '.join(RUNS)}")
-    missing = [n for n in RUNS if not (args.folder / f"{file_name(n)}.json").exists()]
+    missing = [name for name in RUNS if not numbers_of(name, args.folder).exists()]
     for name in args.names or missing:
         print(f"== {name}", flush=True)
         record(name, args.folder)
