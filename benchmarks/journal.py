@@ -16,9 +16,8 @@ import numpy as np
 import psutil
 
 from vidgen_lab.journal import Journal
-from vidgen_lab.pipeline.prepare import StoredSignatures
 from vidgen_lab.pipeline.read.pictures import THUMB
-from vidgen_lab.pipeline.runner import Results
+from vidgen_lab.pipeline.runner import Lazy
 from vidgen_lab.pipeline.select.signatures import PARTS, Signature
 
 
@@ -40,8 +39,8 @@ def main(clips: int = 1_000_000, thumbnails: int = 2) -> None:
         print(f"journal      {len(journal):,} entries, {size:.2f} GiB on the disk: ", end="")
         print(f"{gib() - before:.2f} GiB in memory, opened in {time.perf_counter() - began:.1f} s")
         before, began = gib(), time.perf_counter()
-        scores = Results(keys, journal, {})
-        signatures = StoredSignatures(scores, [(number, 0) for number in range(clips)])
+        scores = Lazy(clips, lambda n: journal[keys[n]])
+        signatures = Lazy(clips, lambda n: Signature.of(scores[n]["value"]["clips"][0]))
         for number in range(0, clips, max(1, clips // 20_000)):
             assert len(signatures[number].thumbs) == thumbnails
         print(f"thumbnails   {len(signatures):,}: {gib() - before:.2f} GiB in memory, ", end="")

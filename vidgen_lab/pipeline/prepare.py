@@ -38,14 +38,14 @@ from vidgen_lab.pipeline.read.sources import (
     read_rights,
     rights_of,
 )
-from vidgen_lab.pipeline.runner import Execution, Results, TaskRunner, plain_reason
+from vidgen_lab.pipeline.runner import Execution, Lazy, TaskRunner, plain_reason
 from vidgen_lab.pipeline.select.balance import balance_rows
 from vidgen_lab.pipeline.select.duplicates import drop_duplicates
 from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.tasks import load, made_by
-from vidgen_lab.pipeline.workers import Task, run_tasks
+from vidgen_lab.pipeline.workers import Result, Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
@@ -165,7 +165,7 @@ class _Run:
 
     def read(
         self, found: Sequence[Source], rights: Mapping[str, Mapping[str, str]]
-    ) -> tuple[list[Row], list[Row], Results, dict[Identity, Place]]:
+    ) -> tuple[list[Row], list[Row], Sequence[Result], dict[Identity, Place]]:
         """One row a file, one row a scene, the scores, and where in them each scene is found."""
         how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
         read, hashed, todo = [], [], []
@@ -201,7 +201,7 @@ class _Run:
         return read, clips, results, places
 
     def select_and_deliver(
-        self, good: list[Row], scores: Results, places: Mapping[Identity, Place]
+        self, good: list[Row], scores: Sequence[Result], places: Mapping[Identity, Place]
     ) -> tuple[list[Row], dict[str, list[float]]]:
         """The rows of the later stages, and by id the vectors of all that passed the gates."""
         config, (vectors, failed) = self.config, self.embed(good)
@@ -210,7 +210,13 @@ class _Run:
             return np.array([vectors[row.identity] for row in rows])
 
         seen = [row for row in good if row.identity in vectors]
-        signatures = StoredSignatures(scores, [places[row.identity] for row in seen])
+
+        @lru_cache(maxsize=512)
+        def signature(number: int) -> Signature:
+            result, scene = places[seen[number].identity]
+            return Signature.of(scores[result]["value"]["clips"][scene])
+
+        signatures = Lazy(len(seen), signature)
         unique = self.unique(seen, signatures, matrix(seen)) + failed
         balanced = []
         if single := kept(unique):
@@ -315,23 +321,6 @@ def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:
         )  # fmt: skip
         rows.append(scene.failed("scenes", clip["damage"]) if clip["damage"] else scene)
     return rows
-
-
-class StoredSignatures(Sequence[Signature]):
-    """Signatures of some clips in their order, each read from the disk when it is looked at: a
-    million of them would not fit into memory."""
-
-    def __init__(self, scores: Results, places: Sequence[Place]) -> None:
-        def read(result: int, scene: int) -> Signature:
-            return Signature.of(scores[result]["value"]["clips"][scene])
-
-        self._places, self._read = places, lru_cache(maxsize=512)(read)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, number: int) -> Signature:
-        return self._read(*self._places[number])
 
 
 def _clip_name(row: Row) -> str:

@@ -29,18 +29,17 @@ class Execution:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
 
 
-class Results(Sequence[Result]):
-    """One result a task, in their order; read from the disk when it is looked at."""
+class Lazy(Sequence[Any]):
+    """Items of which each is read when it is looked at: a million would not fit into memory."""
 
-    def __init__(self, keys: list[str], journal: Journal, passing: dict[str, Result]) -> None:
-        self._keys, self._journal, self._passing = keys, journal, passing
+    def __init__(self, count: int, read: Callable[[int], Any]) -> None:
+        self._numbers, self._read = range(count), read
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._numbers)
 
-    def __getitem__(self, number: int) -> Result:
-        key = self._keys[number]
-        return self._passing[key] if key in self._passing else self._journal[key]
+    def __getitem__(self, number: int) -> Any:
+        return self._read(self._numbers[number])
 
 
 class TaskRunner:
@@ -63,8 +62,8 @@ class TaskRunner:
         contents: Sequence[str],
         intact: Callable[[Task, Any], bool] = lambda task, value: True,
         before: Callable[[Sequence[Task]], None] = lambda tasks: None,
-    ) -> Results:
-        """The results of these tasks; what is not known yet is done.
+    ) -> Sequence[Result]:
+        """One result a task, in their order; what is not known yet is done.
 
         contents: what a task's input is (a hash). The key of a result is made of it, of the task
         without its paths, and of how it is made; equal work is done once. intact: whether a
@@ -106,7 +105,7 @@ class TaskRunner:
                     journal.add(key, result)
             done += len(of_batch)
             self.execution.progress(stage, done, len(distinct))
-        return Results(keys, journal, passing)
+        return Lazy(len(keys), lambda n: passing.get(keys[n]) or journal[keys[n]])
 
     def _holds(self, result: Any, task: Task, intact: Callable[[Task, Any], bool]) -> bool:
         if not isinstance(result, dict) or not {"value", "error"} & result.keys():

@@ -15,7 +15,7 @@ import numpy as np
 
 from vidgen_lab.config import check_ranges
 from vidgen_lab.files import replacing
-from vidgen_lab.pipeline.read.probing import Facts, facts_of
+from vidgen_lab.pipeline.read.probing import Facts, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
 from vidgen_lab.video.reader import VideoError, VideoReader, open_video
 
@@ -137,7 +137,7 @@ def cut_clips(
     What goes wrong with one clip stands in its place. Raises VideoError.
     """
     reader = _Timed(path)
-    facts, done = facts_of(reader), []
+    facts, done = probe_file(reader), []
     width, height = settings.size or (facts.width, facts.height)
     together = int(min(_TOGETHER, max(1, _PIXELS // (width * height))))
     waiting = [cuts[start : start + together] for start in range(0, len(cuts), together)]
@@ -268,7 +268,7 @@ def verify(
     """Decode a written file and compare; returns its facts or raises OutputError."""
     try:
         reader = VideoReader(path)
-        facts, decoded = facts_of(reader), sum(1 for _ in reader)
+        facts, decoded = probe_file(reader), sum(1 for _ in reader)
     except VideoError as error:
         said = str(error).replace(str(path), "the file")
         raise OutputError(f"empty output: {said}") from error

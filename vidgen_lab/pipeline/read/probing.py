@@ -55,16 +55,12 @@ class Facts:
         return asdict(self) | {"disagreements": self.disagreements}
 
 
-def probe_file(path: str | Path) -> Facts:
-    """Facts of a video file; demuxes it twice and decodes one frame.
+def probe_file(source: str | Path | VideoReader) -> Facts:
+    """Facts of a video file, or of what a reader reads; demuxes it twice and decodes one frame.
 
     Raises FileNotFoundError, IsADirectoryError or VideoError.
     """
-    return facts_of(VideoReader(path))
-
-
-def facts_of(reader: VideoReader) -> Facts:
-    """The same for a reader that is already there."""
+    reader = source if isinstance(source, VideoReader) else VideoReader(source)
     info, size = reader.info, reader.path.stat().st_size
     with open_video(reader.path) as container:
         stream, audio = container.streams.best("video"), container.streams.audio

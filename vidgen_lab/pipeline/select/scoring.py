@@ -16,7 +16,7 @@ import numpy as np
 from vidgen_lab.config import check_ranges
 from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.pipeline.read import pictures
-from vidgen_lab.pipeline.read.probing import Facts, facts_of
+from vidgen_lab.pipeline.read.probing import Facts, probe_file
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
 from vidgen_lab.pipeline.select.signatures import Signature
 from vidgen_lab.video.clip import Clip
@@ -70,21 +70,21 @@ def score_video(
     where a scene is damaged, or "". Raises VideoError when the file is no video or is cut short.
     """
     reader = VideoReader(path, shrink_to=pictures.WORK_SIDE)
-    facts = facts_of(reader)
+    facts = probe_file(reader)
     if facts.missing:
         raise VideoError(
             f"truncated: {facts.missing} of the announced {facts.num_frames + facts.missing} "
             "frames are not in the file"
         )
-    watch, sound, last = _Watch(facts, scenes, settings), set(), None
+    watch, sound = _Watch(facts, scenes, settings), set()
     for number, rgb, whole in reader.converted(careful=True):
         while watch.number < number:  # lost: as a player does, the picture before it stays
-            watch.add(rgb if last is None else last)
+            watch.add(rgb if watch.last is None else watch.last)
         watch.add(rgb)
         sound |= {number} if whole else set()
-        last = rgb
     while watch.number < facts.num_frames:
-        watch.add(last)
+        watch.add(watch.last)
+    watch.look(None)
     duration = max(facts.seconds, float(reader.times[-1]) + 0.5 / facts.fps)
     spans = spans_between(watch.finder.cuts(), reader.times, duration)
     clips = [{**watch.summary(s), "damage": _damage(sound, s, reader.times)} for s in spans]
@@ -107,13 +107,13 @@ class _Watch:
         self.facts, self.settings = facts, settings
         self.finder = CutFinder(facts.fps, scenes)
         self.every = max(1, round(facts.fps / settings.samples_per_second))
-        self.number = 0
+        self.number = 0  # of frames so far
+        self.last: np.ndarray | None = None  # of them
         self.looks: list[Look] = []
         # A player at twelve frames a second would show nothing new: the same at every rate.
         self.stride = max(1, round(facts.fps / _PER_SECOND))
         self.changes: list[float] = []  # of every so many frames, against the one before
         self._before: np.ndarray | None = None
-        self._waiting: np.ndarray | None = None
 
     def add(self, rgb: np.ndarray) -> None:
         self.finder.add(rgb)
@@ -121,18 +121,19 @@ class _Watch:
         if self.number % self.stride == 0:
             self.changes.append(_block_change(self._before, grey))
             self._before = grey
-        if self._waiting is not None:
-            self._look(self._waiting, rgb)
-            self._waiting = None
-        if self.number % self.every == 0:
-            self._waiting = rgb
+        self.look(rgb)
+        self.last = rgb
         self.number += 1
 
-    def _look(self, rgb: np.ndarray, after: np.ndarray | None) -> None:
-        look = Look(self.number - 1, {}, cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA))
+    def look(self, after: np.ndarray | None) -> None:
+        """At the last frame, if its turn has come; after: the next one, to see what moves."""
+        if self.last is None or (self.number - 1) % self.every:
+            return
+        small = cv2.resize(self.last, (64, 64), interpolation=cv2.INTER_AREA)
+        look = Look(self.number - 1, {}, small)
         # The edge of a bar is sharp and its black is dark, whatever the picture between them is.
         box = pictures.bar_box([look.grey])
-        pair = [pictures.inside(p, box) for p in (rgb, after) if p is not None]
+        pair = [pictures.inside(p, box) for p in (self.last, after) if p is not None]
         grey = cv2.cvtColor(pair[0], cv2.COLOR_RGB2GRAY)
         large = min(grey.shape) >= 16
         measured = {
@@ -148,9 +149,6 @@ class _Watch:
         self.looks.append(replace(look, measured=measured))
 
     def summary(self, span: Span) -> dict[str, Any]:
-        if self._waiting is not None:  # the very last frame has no neighbour to move towards
-            self._look(self._waiting, None)
-            self._waiting = None
         looks = [look for look in self.looks if span.first <= look.number < span.end]
         thinning = -(-len(looks) // self.settings.max_samples) or 1
         greys = [look.grey for look in looks]

@@ -86,11 +86,9 @@ def exercise_2_3(answer: Callable[[Sequence[float], Sequence[float]], float]) ->
     for good, bad, fewest in cases:
         threshold = answer(list(good), list(bad))
         mistakes = sum(not g >= threshold for g in good) + sum(b >= threshold for b in bad)
-        if mistakes > fewest:
-            raise Wrong(
-                f"good {good}, bad {bad}: {threshold:.3g} makes {mistakes} mistakes, "
-                f"{fewest} would do; try the middles between neighbouring values"
-            )
+        made = f"good {good}, bad {bad}: {threshold:.3g} makes {mistakes} mistakes"
+        hint = f"{made}, {fewest} would do; try the middles between neighbouring values"
+        need(mistakes <= fewest, hint)
     good, bad = cases[0][:2]
     need(
         0.25 < answer(list(good), list(bad)) < 0.45,
@@ -163,8 +161,8 @@ def exercise_2_6(answer: float) -> str:
         (1.0, 1e-6, "1 is the weight at temperature 1, as collected"),
     ):
         need(not abs(answer - value) < slack, hint)
-    if not abs(answer - 100 / 3) < 0.5:
-        raise Wrong("each concept gets a third of the draws; how many clips share this third?")
+    rest = "each concept gets a third of the draws; how many clips share this third?"
+    need(abs(answer - 100 / 3) < 0.5, rest)
     return "right: the model would see this one clip a third of the time, and learn it by heart"
 
 
@@ -218,17 +216,16 @@ def exercise_2_8(answer: Callable[[Sequence[dict]], dict[str, str]]) -> str:
         return dict(sides) if hasattr(sides, "items") else {}
 
     sides = split([clips[i] for i in rng.permutation(len(clips))])
-    if set(sides) != {c["clip"] for c in clips}:
-        raise Wrong("every clip needs a side, by its name: {'c0': 'train', ...}")
-    if set(sides.values()) != {"train", "val"}:
-        raise Wrong(f"both 'train' and 'val' must occur, alone; found {set(sides.values())}")
+    named, found = set(sides) == {c["clip"] for c in clips}, set(sides.values())
+    need(named, "every clip needs a side, by its name: {'c0': 'train', ...}")
+    need(found == {"train", "val"}, f"both 'train' and 'val' must occur, alone; found {found}")
     for name, word in (("source", "shots of one film"), ("group", "copies of one clip")):
         for value in {c[name] for c in clips}:
-            if len({sides[c["clip"]] for c in clips if c[name] == value}) > 1:
-                raise Wrong(f"{word} ({value}) are in both sets: a leak")
+            there = {sides[c["clip"]] for c in clips if c[name] == value}
+            need(len(there) == 1, f"{word} ({value}) are in both sets: a leak")
     share = np.mean([side == "val" for side in sides.values()])
-    if not 0.02 <= share <= 0.5:
-        raise Wrong(f"{share:.0%} of the clips are for validation; about a tenth will do")
-    if split(clips) != sides:
-        raise Wrong("another order of the same clips gives another split; do not count, hash")
+    said = f"{share:.0%} of the clips are for validation; about a tenth will do"
+    need(0.02 <= share <= 0.5, said)
+    said = "another order of the same clips gives another split; do not count, hash"
+    need(split(clips) == sides, said)
     return f"right: {share:.0%} held out and nothing shared"
