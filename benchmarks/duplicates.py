@@ -13,9 +13,8 @@ import time
 import numpy as np
 
 from vidgen_lab.pipeline.manifest import Row
-from vidgen_lab.pipeline.select.duplicates import drop_duplicates
-from vidgen_lab.pipeline.select.nearby import near_pairs
-from vidgen_lab.pipeline.select.signatures import PARTS, Signature
+from vidgen_lab.pipeline.select.duplicates import drop_duplicates, near_pairs
+from vidgen_lab.pipeline.select.sameness import PARTS, Signature
 
 LOOKS, SHOWN, COPIES = 20, 5, 0.05  # looks of a clip, different ones among them, share of copies
 

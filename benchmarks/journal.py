@@ -18,7 +18,7 @@ import psutil
 from vidgen_lab.journal import Journal
 from vidgen_lab.pipeline.read.pictures import THUMB
 from vidgen_lab.pipeline.runner import Lazy
-from vidgen_lab.pipeline.select.signatures import PARTS, Signature
+from vidgen_lab.pipeline.select.sameness import PARTS, Signature
 
 
 def gib() -> float:

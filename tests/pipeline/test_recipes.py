@@ -20,7 +20,7 @@ from vidgen_lab.pipeline.prepare import prepare
 from vidgen_lab.pipeline.runner import Execution
 from vidgen_lab.pipeline.select import scoring
 from vidgen_lab.pipeline.select.duplicates import find_groups
-from vidgen_lab.pipeline.select.signatures import Signature
+from vidgen_lab.pipeline.select.sameness import Signature
 
 RECORDED = Path(__file__).with_name("recipes.json")
 HOW = load_config()

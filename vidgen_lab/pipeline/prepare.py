@@ -9,7 +9,7 @@ costs no decoding, and no order of work can change the manifest.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,15 +42,14 @@ from vidgen_lab.pipeline.runner import Execution, Lazy, TaskRunner, plain_reason
 from vidgen_lab.pipeline.select.balance import balance_rows
 from vidgen_lab.pipeline.select.duplicates import drop_duplicates
 from vidgen_lab.pipeline.select.gates import judge
-from vidgen_lab.pipeline.select.signatures import Signature
+from vidgen_lab.pipeline.select.sameness import Signature
 from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.tasks import load, made_by
-from vidgen_lab.pipeline.workers import Result, Task, run_tasks
+from vidgen_lab.pipeline.workers import Task, run_tasks
 
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
 Identity = tuple[str, str]
-Place = tuple[int, int]  # of a scene: number of the file's result, number of the scene in it
 
 
 class NothingLeft(RuntimeError):
@@ -92,13 +91,13 @@ def prepare(
     if not score_only and shard is None:
         load_annotators(config.annotate, execution)
 
-    read, clips, scores, places = run.read(found, rights)
+    read, clips, signature = run.read(found, rights)
     if shard is not None:
         return read
     quality = [judge(row, config.gates.gates()) for row in kept(clips)]
     table = [*read, *clips, *quality]
     if not score_only:
-        later, vectors = run.select_and_deliver(kept(quality), scores, places)
+        later, vectors = run.select_and_deliver(kept(quality), signature)
         table += later
     check_funnel(table, "quality" if score_only else "split")
     check_worth(table, out / MANIFEST, score_only)
@@ -165,8 +164,8 @@ class _Run:
 
     def read(
         self, found: Sequence[Source], rights: Mapping[str, Mapping[str, str]]
-    ) -> tuple[list[Row], list[Row], Sequence[Result], dict[Identity, Place]]:
-        """One row a file, one row a scene, the scores, and where in them each scene is found."""
+    ) -> tuple[list[Row], list[Row], Callable[[Identity], Signature]]:
+        """One row a file, one row a scene, and what reads a scene's signature from the disk."""
         how = {"scenes": asdict(self.config.scenes), "score": asdict(self.config.score)}
         read, hashed, todo = [], [], []
         used = {"vidgen_lab": __version__, **dict(sorted(made_by("score", {}).items()))}
@@ -198,10 +197,16 @@ class _Run:
             for scene, clip in enumerate(_scenes(row, result["value"])):
                 clips.append(clip)
                 places[clip.identity] = number, scene
-        return read, clips, results, places
+
+        @lru_cache(maxsize=512)
+        def signature(identity: Identity) -> Signature:
+            number, scene = places[identity]
+            return Signature.of(results[number]["value"]["clips"][scene])
+
+        return read, clips, signature
 
     def select_and_deliver(
-        self, good: list[Row], scores: Sequence[Result], places: Mapping[Identity, Place]
+        self, good: list[Row], signature: Callable[[Identity], Signature]
     ) -> tuple[list[Row], dict[str, list[float]]]:
         """The rows of the later stages, and by id the vectors of all that passed the gates."""
         config, (vectors, failed) = self.config, self.embed(good)
@@ -210,13 +215,7 @@ class _Run:
             return np.array([vectors[row.identity] for row in rows])
 
         seen = [row for row in good if row.identity in vectors]
-
-        @lru_cache(maxsize=512)
-        def signature(number: int) -> Signature:
-            result, scene = places[seen[number].identity]
-            return Signature.of(scores[result]["value"]["clips"][scene])
-
-        signatures = Lazy(len(seen), signature)
+        signatures = Lazy(len(seen), lambda n: signature(seen[n].identity))
         unique = self.unique(seen, signatures, matrix(seen)) + failed
         balanced = []
         if single := kept(unique):

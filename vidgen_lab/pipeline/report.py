@@ -29,16 +29,11 @@ def summary(rows: Sequence[Row]) -> str:
     if tones := sum("tone_mapped" in row.info.get("clip", {}) for row in final):
         lines.append(f"tones: {tones} of {len(final)} clips were HDR and are BT.709 now")
     said = Counter(row.info.get("caption_from") for row in final)
-    poor = {
-        "template": "sentences from a template, that say colours and motion only",
-        "none": "left empty",
-    }
-    lines += [
-        f"captions: {said[name]} of {len(final)} are {what}; annotate.captioner=smolvlm "
-        "describes what is seen"
-        for name, what in poor.items()
-        if said[name]
-    ]
+    poor = "sentences from a template, that say colours and motion only", "left empty"
+    hint = "annotate.captioner=smolvlm describes what is seen"
+    for name, what in zip(("template", "none"), poor, strict=True):
+        if said[name]:
+            lines.append(f"captions: {said[name]} of {len(final)} are {what}; {hint}")
     return "\n".join(lines)
 
 

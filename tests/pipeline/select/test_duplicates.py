@@ -10,9 +10,8 @@ from tests.pipeline.select import variants
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.pipeline.select import duplicates
 from vidgen_lab.pipeline.select.duplicates import DuplicateSettings, drop_duplicates
-from vidgen_lab.pipeline.select.sameness import same
+from vidgen_lab.pipeline.select.sameness import WHOLE, Signature, same
 from vidgen_lab.pipeline.select.scoring import score_video
-from vidgen_lab.pipeline.select.signatures import WHOLE, Signature
 from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
@@ -247,3 +246,20 @@ def test_a_short_piece_is_no_duplicate_of_a_long_film(tmp_path):
     (whole,) = score_video(long, settings)["clips"]
     (piece,) = score_video(save(moving(1, 12), tmp_path / "piece.mp4"), settings)["clips"]
     assert not same_pictures(Signature.of(whole), Signature.of(piece))
+
+
+@pytest.mark.parametrize("max_bits", [0, 3, 7, 9])
+def test_finds_exactly_what_comparing_all_with_all_finds(max_bits):
+    rng = np.random.default_rng(0)
+    stock = rng.integers(0, 2**63, 400, dtype=np.uint64)
+    queries = stock[rng.integers(0, 400, 300)]
+    for bit in rng.integers(0, 64, (9, 300)).astype(np.uint64):  # up to nine bits flipped
+        queries ^= (rng.random(300) < 0.6).astype(np.uint64) << bit
+    all_pairs = np.bitwise_count(queries[:, None] ^ stock[None]) <= max_bits
+    query, near = duplicates.near_pairs(queries, stock, max_bits)
+    assert list(zip(query, near, strict=True)) == list(zip(*np.nonzero(all_pairs), strict=True))
+
+
+def test_of_nothing_comes_nothing():
+    none = np.empty(0, np.uint64)
+    assert [len(x) for x in duplicates.near_pairs(none, none, 7)] == [0, 0]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from vidgen_lab.pipeline.select.signatures import Signature
+from vidgen_lab.pipeline.select.sameness import Signature
 from vidgen_lab.toyworld import render, sample_scene
 
 WIDTH, HEIGHT, FRAMES, FPS, EVERY = 160, 96, 24, 8, 2

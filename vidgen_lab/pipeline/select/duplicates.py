@@ -11,19 +11,28 @@ Groups and the clip that is kept depend on the clips alone, not on their order.
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.spatial import KDTree
 
 from vidgen_lab.pipeline.manifest import Row
-from vidgen_lab.pipeline.select.nearby import near_pairs, within
-from vidgen_lab.pipeline.select.sameness import DuplicateSettings, same
-from vidgen_lab.pipeline.select.signatures import NONE, PARTS, UPPER, WHOLE, Signature
+from vidgen_lab.pipeline.select.sameness import (
+    NONE,
+    PARTS,
+    UPPER,
+    WHOLE,
+    DuplicateSettings,
+    Signature,
+    same,
+)
 
 _ASKED = 6  # looks of a clip that are searched for among all looks of all others
 _WAVE = 2048  # pairs between two looks at who is joined already
 _CROWD = 32  # clips with one hash beyond which not every pair is compared
+_BANDS, _WIDTH = 4, 16  # a hash is filed under each of its 16-bit quarters
+_COMPARED = 1 << 21  # hashes compared at a time: bounds the memory
 
 # Verdicts by pair: remembered from run to run, so that only new pairs are looked at.
 Verdicts = MutableMapping[str, bool]
@@ -108,6 +117,46 @@ def propose(
     pairs = np.stack([a, b, part], axis=1)[order]
     _, first = np.unique(pairs @ [1 << 34, 1 << 3, 1], return_index=True)  # the looks most alike
     return pairs[np.sort(first)]
+
+
+def near_pairs(
+    queries: np.ndarray, stock: np.ndarray, max_bits: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All (query, stock) whose hashes differ by at most max_bits; two int64 arrays, sorted.
+
+    queries, stock: uint64 [Q], [S]. Exact multi-index hashing (Norouzi, Punjani and Fleet 2012):
+    two hashes that differ by at most 7 bits agree in one of their four quarters but for at most one
+    bit (pigeonhole). So each hash is looked up under its quarters and under every quarter with few
+    bits flipped; whatever is found is compared in full. The work grows with
+    Q * S / 65536 * (number of ways to flip max_bits // 4 of 16 bits).
+    """
+    found = [np.empty(0, np.int64)]
+    ways = [w for n in range(max_bits // _BANDS + 1) for w in combinations(range(_WIDTH), n)]
+    flips = [sum(1 << bit for bit in way) for way in ways]  # masks with so few bits set
+    for band in range(_BANDS):
+        shift = np.uint64(band * _WIDTH)
+        mask = np.uint64(2**_WIDTH - 1)
+        keys = ((stock >> shift) & mask).astype(np.int64)
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        starts = np.concatenate([[0], np.cumsum(np.bincount(keys, minlength=2**_WIDTH))])
+        wanted = ((queries >> shift) & mask).astype(np.int64)
+        for flip in flips:
+            low = starts[wanted ^ flip]
+            count = starts[(wanted ^ flip) + 1] - low
+            full = np.arange(_COMPARED, count.sum(), _COMPARED)
+            ends = np.unique(np.searchsorted(np.cumsum(count), full, side="right"))
+            for some in np.split(np.arange(len(count)), ends):
+                query = np.repeat(some, count[some])
+                near = order[low[query] + within(count[some])]
+                close = np.bitwise_count(queries[query] ^ stock[near]) <= max_bits
+                found.append(query[close] * len(stock) + near[close])
+    pairs = np.unique(np.concatenate(found))
+    return pairs // max(1, len(stock)), pairs % max(1, len(stock))
+
+
+def within(counts: np.ndarray) -> np.ndarray:
+    """0, 1, 2, ... for each of these counts, one after the other."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def find_groups(

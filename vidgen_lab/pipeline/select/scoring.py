@@ -18,7 +18,7 @@ from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.pipeline.read import pictures
 from vidgen_lab.pipeline.read.probing import Facts, probe_file
 from vidgen_lab.pipeline.read.scenes import CutFinder, SceneSettings, Span, spans_between
-from vidgen_lab.pipeline.select.signatures import Signature
+from vidgen_lab.pipeline.select.sameness import Signature
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.reader import VideoError, VideoReader
 
