@@ -193,14 +193,14 @@ def _alike(
     both_move = (energy_a > _MOVES) & (energy_b > _MOVES)
     shown = _uncovered(apart, both_move)
     difference = np.average(apart, axis=(1, 2), weights=shown)
-    layout = _correlation(mean_a, mean_b, shown[..., None], centre=True)
+    layout = _correlation(mean_a, mean_b, shown[..., None], _FLAT**2)
     good = overlap & (difference <= settings.max_difference) & (layout >= _LAYOUT)
     still = (energy_a.mean((1, 2)) < _STILL) & (energy_b.mean((1, 2)) < _STILL)
     local = np.where(both_move, np.abs(move_a - move_b).mean((1, 4)), 0).max((1, 2))
     kept = [(e * shown).mean((1, 2)) / np.maximum(e.mean((1, 2)), 1e-6)
             for e in (energy_a, energy_b)]  # fmt: skip
     moves = (np.minimum(*kept) >= 0.6) & (local <= settings.max_local)
-    together = _correlation(move_a, move_b, shown[:, None, :, :, None])
+    together = _correlation(move_a, move_b, shown[:, None, :, :, None], 1e-6)
     return good & (still | (moves & (together >= settings.min_correlation)))
 
 
@@ -286,17 +286,13 @@ def _uncovered(apart: np.ndarray, both_move: np.ndarray) -> np.ndarray:
     return (apart <= limit[:, None, None]) | both_move
 
 
-def _correlation(
-    a: np.ndarray, b: np.ndarray, shown: np.ndarray, centre: bool = False
-) -> np.ndarray:
-    """Of each pair's values where `shown`, broadcast to them, [P]; 0 where a side shows nothing."""
+def _correlation(a: np.ndarray, b: np.ndarray, shown: np.ndarray, flat: float) -> np.ndarray:
+    """Of each pair's values where `shown`, broadcast to them, [P]; 0 where they hardly vary: by no
+    more than `flat`, squared."""
     pairs = len(a)
     weight = np.broadcast_to(shown, a.shape).reshape(pairs, -1).astype(np.float32)
-    a, b = a.reshape(pairs, -1), b.reshape(pairs, -1)
-    if centre:
-        total = np.maximum(weight.sum(1, keepdims=True), 1)
-        a, b = (x - (x * weight).sum(1, keepdims=True) / total for x in (a, b))
-    a, b = a * weight, b * weight
-    energy = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    flat = _FLAT**2 * weight.sum(1) if centre else 1e-6
-    return np.where(energy > flat, (a * b).sum(1) / np.maximum(energy, 1e-6), 0)
+    total = np.maximum(weight.sum(1, keepdims=True), 1)
+    a, b = (x.reshape(pairs, -1) for x in (a, b))
+    a, b = (weight * (x - (x * weight).sum(1, keepdims=True) / total) for x in (a, b))
+    energy = np.sqrt((a**2).sum(1) * (b**2).sum(1)) / total[:, 0]
+    return np.where(energy > flat, (a * b).sum(1) / total[:, 0] / np.maximum(energy, 1e-9), 0)
