@@ -39,7 +39,7 @@ PROVED_BY_RESULTS = {
     "naive_attention",
     *("OverwritingBlock", "Latte", "coefficients", "add_noise", "shift_snr", "velocity"),
     *("no_signal_at_the_end", "clean_and_noise", "exact", "flow", "curved", "train", "ddim_step"),
-    *("dpm_step", "walk_back", "guided", "generate", "modulation_strength"),
+    *("dpm_step", "walk_back", "guided", "as_velocity", "generate", "modulation_strength"),
 }
 
 

@@ -105,7 +105,7 @@ class NoiseScheduler(nn.Module):
             "'epsilon'",
             "Pure noise says nothing about the clip, so it cannot be recovered from the noise.",
         )
-        self.num_timesteps, self.prediction, self.schedule = num_timesteps, prediction, schedule
+        self.num_timesteps, self.prediction = num_timesteps, prediction
         betas = make_betas(schedule, num_timesteps, beta_start, beta_end)
         if zero_terminal_snr:
             betas = rescale_to_zero_snr(betas)
