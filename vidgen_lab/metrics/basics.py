@@ -132,8 +132,7 @@ def evaluate_video_basics(
     ours = {"noise": float(np.median(noise))} | _flow_fields(flow.report()) if everything else {}
     return VideoBasics(
         frames,
-        **{name: getattr(facts, name) for name in ("num_frames", "width", "height", "fps")},
-        duration=facts.duration,
+        *(facts.num_frames, facts.width, facts.height, facts.fps, facts.duration),
         consistency=float(np.mean(similarity)),
         consistency_min=float(np.min(similarity)),
         consistency_min_frame=int(np.argmin(similarity)) + 1,

@@ -46,16 +46,16 @@ class ToyJudge(nn.Module):
         self.answers = answers or {name: [*values, NONE] for name, values in ATTRIBUTES.items()}
         self.temperature = temperature or dict.fromkeys(ATTRIBUTES, 1.0)
         self.unsure_below = unsure_below or dict.fromkeys(ATTRIBUTES, 0.0)
-        frame = []
-        for inside, outside in zip((3, *channels), channels, strict=False):
-            layer = nn.Conv2d(inside, outside, 3, stride=2, padding=1, bias=False)
-            frame += [layer, nn.BatchNorm2d(outside), nn.SiLU()]
-        self.frame = nn.Sequential(*frame)
-        clip, strides = [], ((1, 1, 1), (2, 1, 1))
-        for inside, outside, stride in zip((channels[-1], joint[0]), joint, strides, strict=True):
-            layer = nn.Conv3d(inside, outside, 3, stride, padding=1, bias=False)
-            clip += [layer, nn.BatchNorm3d(outside), nn.SiLU()]
-        self.clip = nn.Sequential(*clip)
+
+        def layers(conv, norm, widths, strides):
+            for inside, outside, stride in zip(widths, widths[1:], strides, strict=False):
+                yield conv(inside, outside, 3, stride, padding=1, bias=False)
+                yield from (norm(outside), nn.SiLU())
+
+        strides = (2,) * len(channels)
+        self.frame = nn.Sequential(*layers(nn.Conv2d, nn.BatchNorm2d, (3, *channels), strides))
+        widths, strides = (channels[-1], *joint), (1, (2, 1, 1))
+        self.clip = nn.Sequential(*layers(nn.Conv3d, nn.BatchNorm3d, widths, strides))
         self.heads = nn.ModuleDict(
             {name: nn.Linear(2 * joint[-1], len(said)) for name, said in self.answers.items()}
         )

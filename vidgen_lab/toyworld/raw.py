@@ -20,7 +20,7 @@ from vidgen_lab.toyworld.renderer import render
 from vidgen_lab.toyworld.world import Scene, sample_scene
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.ffmpeg import local, run_ffmpeg
-from vidgen_lab.video.writer import encode_clip, write_clip
+from vidgen_lab.video.writer import encode_clip
 
 WIDTH, HEIGHT, FPS = 160, 96, 12
 SHARES = {
@@ -110,9 +110,6 @@ def _numbers(count: int) -> dict[str, int]:
     total = sum(SHARES.values())
     numbers = {kind: max(1, share * count // total) for kind, share in SHARES.items()}
     numbers["clean"] += count - sum(numbers.values())
-    while numbers["clean"] < 1:
-        largest = max((k for k in numbers if k != "clean"), key=numbers.get)
-        numbers[largest], numbers["clean"] = numbers[largest] - 1, numbers["clean"] + 1
     return numbers
 
 
@@ -126,17 +123,21 @@ class _Maker:
         self._shown: set[tuple[str, ...]] = set()
 
     def make(self, kind: str) -> None:
-        if kind not in _CHANGES:
-            getattr(self, f"_{kind}")()
+        if kind == "text":
+            page = b"<html><body>404 Not Found</body></html>\n" * 40
+            self._put(kind, page, "clip_*.mp4", None, "error")
             return
-        change, end, *crf = _CHANGES[kind]
+        if kind == "film":
+            self._film()
+            return
+        change, end, *crf = _CHANGES.get(kind, _CHANGES["clean"])
         scene = of = None
         if end == "duplicate":
-            of, clip = self._original()
+            of, clip = self._originals[int(self.rng.integers(len(self._originals)))]
         else:
             scene, clip = self._shot()
         data = encode_clip(Clip(change(clip.frames, self.rng), FPS), *crf)
-        planted = self._put(kind, data, scene, end, of)
+        planted = self._put(kind, *self._disguised(kind, data), scene, end, of)
         if kind == "clean":
             self._originals.append((planted, clip))
 
@@ -148,49 +149,32 @@ class _Maker:
             shots.append(self._shot(elsewhere=shots[-1][0].background if shots else ""))
         cuts = np.cumsum([clip.num_frames for _, clip in shots[:-1]]).tolist()
         film = Clip(np.concatenate([clip.frames for _, clip in shots]), FPS)
-        self._put("film", encode_clip(film), shots[0][0], cuts=tuple(cuts))
+        self._put("film", encode_clip(film), "clip_*.mp4", shots[0][0], cuts=tuple(cuts))
 
-    def _exact_duplicate(self) -> None:
-        of, _ = self._original()
-        data = (self.folder / of.file).read_bytes()
-        self._put("exact_duplicate", data, None, "duplicate", of, name="copies/clip_*.mp4")
-
-    def _truncated(self) -> None:
-        """An upload that broke off: the index at the front promises more than the file holds."""
-        scene, clip = self._shot()
-        data = encode_clip(clip)
-        data = data[: int(len(data) * self.rng.uniform(0.5, 0.8))]
-        self._put("truncated", data, scene, "error")
-
-    def _text(self) -> None:
-        self._put("text", b"<html><body>404 Not Found</body></html>\n" * 40, None, "error")
-
-    def _wrong_extension(self) -> None:
-        scene, clip = self._shot()
-        suffix = (".avi", ".mkv", ".txt")[len(self.planted) % 3]
-        self._put("wrong_extension", encode_clip(clip), scene, name=f"clip_*{suffix}")
-
-    def _rotated(self) -> None:
-        self._converted("rotated", ".mp4", ("-display_rotation", 90), ("-c", "copy"))
-
-    def _variable_rate(self) -> None:
-        """Frame times as a phone makes them in the dark: the second half runs at half the rate."""
-        half = "setpts='if(lt(N,12),N,12+(N-12)*2)/(12*TB)'"
-        self._converted("variable_rate", ".mp4", (), ("-vf", half, "-fps_mode", "vfr"))
-
-    def _odd_sound(self) -> None:
-        suffix, codec = _SOUNDS[self._made("odd_sound") % len(_SOUNDS)]
-        tone = ("-f", "lavfi", "-t", 2, "-i", "sine=440")
-        maps = ("-map", "0:v", "-map", "1:a", "-c:a", codec)
-        self._converted("odd_sound", suffix, (), (*tone, *maps))
-
-    def _hostile_name(self) -> None:
-        scene, clip = self._shot()
-        lap, number = divmod(self._made("hostile_name"), len(HOSTILE_NAMES))
-        name = f"odd {lap}/{HOSTILE_NAMES[number]}"
-        self._put("hostile_name", encode_clip(clip), scene, name=name)
-
-    # helpers -----------------------------------------------------------------------------------
+    def _disguised(self, kind: str, data: bytes) -> tuple[bytes, str]:
+        """What becomes of a coded clip, and its name, in which a star stands for a number."""
+        name, made = "clip_*.mp4", sum(planted.kind == kind for planted in self.planted)
+        match kind:
+            case "exact_duplicate":
+                name = "copies/clip_*.mp4"
+            case "truncated":  # an upload that broke off: the index at the front promises more
+                data = data[: int(len(data) * self.rng.uniform(0.5, 0.8))]
+            case "wrong_extension":
+                name = "clip_*" + (".avi", ".mkv", ".txt")[len(self.planted) % 3]
+            case "rotated":
+                data = self._converted(data, ".mp4", ("-display_rotation", 90), ("-c", "copy"))
+            case "variable_rate":  # as a phone in the dark: the second half runs at half the rate
+                half = "setpts='if(lt(N,12),N,12+(N-12)*2)/(12*TB)'"
+                data = self._converted(data, ".mp4", (), ("-vf", half, "-fps_mode", "vfr"))
+            case "odd_sound":
+                suffix, codec = _SOUNDS[made % len(_SOUNDS)]
+                tone = ("-f", "lavfi", "-t", 2, "-i", "sine=440")
+                maps = ("-map", "0:v", "-map", "1:a", "-c:a", codec)
+                data, name = self._converted(data, suffix, (), (*tone, *maps)), f"clip_*{suffix}"
+            case "hostile_name":
+                lap, number = divmod(made, len(HOSTILE_NAMES))
+                name = f"odd {lap}/{HOSTILE_NAMES[number]}"
+        return data, name
 
     def _shot(self, elsewhere: str = "") -> tuple[Scene, Clip]:
         """A clip without defects, two to three seconds long; `elsewhere`: not on this background.
@@ -207,27 +191,21 @@ class _Maker:
         frames = int(self.rng.integers(2 * FPS, 3 * FPS + 1))
         return scene, render(scene, WIDTH, HEIGHT, frames, FPS).clip
 
-    def _original(self) -> tuple[Planted, Clip]:
-        return self._originals[int(self.rng.integers(len(self._originals)))]
-
-    def _made(self, kind: str) -> int:
-        return sum(planted.kind == kind for planted in self.planted)
-
-    def _converted(self, kind: str, suffix: str, before: tuple, after: tuple) -> None:
-        scene, clip = self._shot()
+    def _converted(self, data: bytes, suffix: str, before: tuple, after: tuple) -> bytes:
         source, made = self.folder / ".source.mp4", self.folder / f".made{suffix}"
-        run_ffmpeg(*before, "-i", local(write_clip(clip, source)), *after, local(made))
-        self._put(kind, made.read_bytes(), scene, name=f"clip_*{suffix}")
+        source.write_bytes(data)
+        run_ffmpeg(*before, "-i", local(source), *after, local(made))
+        data = made.read_bytes()
         source.unlink()
         made.unlink()
+        return data
 
     def _put(
-        self, kind: str, data: bytes, scene: Scene | None, end: str = "kept",
-        of: Planted | None = None, cuts: tuple[int, ...] = (), name: str = "clip_*.mp4",
+        self, kind: str, data: bytes, name: str, scene: Scene | None, end: str = "kept",
+        of: Planted | None = None, cuts: tuple[int, ...] = (),
     ) -> Planted:  # fmt: skip
         """Write a file and what is true of it. end: "kept", "error" or the reason of a rejection;
-        of: what it is a copy of. The star in its name becomes a random number, so that nothing can
-        be guessed from it."""
+        of: what it is a copy of. Names are random, so that nothing can be guessed from them."""
         if "*" in name:
             name = name.replace("*", f"{int(self.rng.integers(16**8)):08x}")
         path = self.folder / name
@@ -313,9 +291,11 @@ _CHANGES: dict[str, tuple] = {
     "letterbox": (_barred, "kept"),
     "short": (lambda frames, rng: frames[: int(rng.integers(4, 9))], "too_short"),
     "over_exposed": (_over_expose, "over_exposed"),
+    "truncated": (lambda frames, rng: frames, "error"),
     "dark": (
         lambda frames, rng: (frames * rng.uniform(0.02, 0.05)).astype(np.uint8), "under_exposed",
     ),
+    "exact_duplicate": (lambda frames, rng: frames, "duplicate"),
     "reencoded": (lambda frames, rng: frames, "duplicate", 34),
     "resized": (lambda frames, rng: _resized(frames, _SMALLER), "duplicate", 23),
     "trimmed": (
