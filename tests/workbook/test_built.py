@@ -19,9 +19,11 @@ from torch import nn
 
 from tests.video.conftest import numbered_clip
 from vidgen_lab.generation.request import GenerationRequest
+from vidgen_lab.metrics.basics import evaluate_video_basics
 from vidgen_lab.paths import model_dir, notebooks_dir
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.show import show_video
+from vidgen_lab.workbook.exercises import chapter01 as exercises_of_chapter_1
 
 CHAPTERS = {
     1: "01_first_video",
@@ -51,6 +53,39 @@ def built(chapter, *cells, **given):
 def test_guidance_at_0_1_and_beyond():
     guide = built(1, "guide").guide
     assert (guide(2.0, 3.0, 0), guide(2.0, 3.0, 1), guide(2.0, 3.0, 6)) == (2, 3, 8)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    clips = built(1, "paradox").paradox_clips()
+    return {name: evaluate_video_basics(clip) for name, clip in clips.items()}
+
+
+def test_the_paradox_consistency_prefers_what_is_broken(measured):
+    assert measured["frozen"].consistency == 1
+    assert measured["flickering"].consistency > 0.95 > measured["moving"].consistency
+
+
+def test_the_flow_tells_all_four_apart(measured):
+    moving, frozen = measured["moving"], measured["frozen"]
+    flickering, teleporting = measured["flickering"], measured["teleporting"]
+    assert moving.flow_speed > 3 and moving.verdicts["steadiness"] == "steady"
+    assert frozen.static and not any(measured[n].static for n in measured if n != "frozen")
+    assert flickering.flow_speed < 0.05 and flickering.warping_error > 10 * moving.warping_error
+    assert teleporting.unexplained > 10 * moving.unexplained
+    assert teleporting.verdicts["steadiness"].startswith("jumps")
+
+
+def test_teleporting_has_flawless_frames_and_clips_are_repeatable():
+    paradox_clips = built(1, "paradox").paradox_clips
+    clips = paradox_clips(seed=3)
+    shuffled = np.sort([frame.sum() for frame in clips["teleporting"].frames.astype(np.int64)])
+    in_order = np.sort([frame.sum() for frame in clips["moving"].frames.astype(np.int64)])
+    assert np.array_equal(shuffled, in_order)
+    again = paradox_clips(seed=3)
+    assert all(np.array_equal(clips[name].frames, again[name].frames) for name in clips)
+    hidden = exercises_of_chapter_1._paradox(3)  # of the checker
+    assert all(np.array_equal(clips[name].frames, hidden[name].frames) for name in clips)
 
 
 def test_raters_see_two_clips_in_either_order():

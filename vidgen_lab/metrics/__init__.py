@@ -1,1 +1,1 @@
-"""What a video measures: `basics` (similarity, sharpness), `flow` (motion, flicker), `paradox`."""
+"""What a video measures: `basics` (similarity, sharpness) and `flow` (motion, flicker)."""

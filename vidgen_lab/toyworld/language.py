@@ -163,7 +163,6 @@ EXTRA_WORDS = {
         "snow": ("snow", "snowy", "winter"),
     },
     "style": {
-        "cartoon": (),
         "vintage": ("vintage", "monochrome", "black-and-white", "silent film", "old film"),
         "neon": ("night", "night-time", "cyberpunk", "synthwave"),
         "papercut": ("paper", "collage"),
@@ -226,7 +225,9 @@ def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float =
 
     mood = pick(MOODS) if register == "artistic" else ""
     phrase = _join(mood, colour, noun)
-    phrase = _join(_article(phrase, noun), motion, place)
+    article = "an" if phrase[0] in "aeiou" else "a"
+    article = "" if noun in ("clouds", "northern lights", "coffee") else article
+    phrase = _join(article, phrase, motion, place)
     if scene.style == "neon" and style == "glowing":
         style = "glowing neon"
     if register == "minimal":
@@ -293,12 +294,6 @@ def reworded(text: str) -> str:
 def split_words(text: str) -> list[str]:
     """Lower case words, in any alphabet, and every other sign by itself."""
     return re.findall(r"[^\W_]+|[^\w\s]|_", text.lower())
-
-
-def _article(phrase: str, noun: str) -> str:
-    if noun in {"clouds", "northern lights", "coffee"}:
-        return phrase
-    return _join("an" if phrase[0] in "aeiou" else "a", phrase)
 
 
 def _join(*parts: str) -> str:

@@ -100,7 +100,9 @@ class PromptPanel(Panel):
             self._say(f"{type(error).__name__}: {error}", wrong=True)
         else:
             self.history.append(made)
-            self.shelf.value = self._shelf()
+            newest = self.history[-HISTORY:][::-1]
+            titles = [f"{g.recipe['prompt']} (seed {g.recipe['seed']})" for g in newest]
+            self.shelf.value = show_videos([g.clip for g in newest], titles, width=240).data
             self._say(f"Done in {made.recipe['seconds']:.1f} s.")
         finally:
             self.now.value = ""
@@ -112,11 +114,6 @@ class PromptPanel(Panel):
         self._say(f"Step {step.step} of {step.total}, about {left:.0f} s left")
         if step.preview:
             self.now.value = show_video(step.preview, width=240).data
-
-    def _shelf(self) -> str:
-        newest = self.history[-HISTORY:][::-1]
-        titles = [f"{g.recipe['prompt']} (seed {g.recipe['seed']})" for g in newest]
-        return show_videos([g.clip for g in newest], titles, width=240).data
 
     def _say(self, text: str, wrong: bool = False) -> None:
         colour = "#cc4b4b" if wrong else "inherit"
