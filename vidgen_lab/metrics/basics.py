@@ -5,6 +5,7 @@ difference cannot tell motion from noise; `flow` can, so its numbers stand besid
 """
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +32,38 @@ UNITS = {
     "unexplained": "share of the picture",
 }
 
+# (value above which the phrase holds, phrase), highest first.
+GRADES = {
+    "consistency": (
+        (0.95, "very similar neighbours (smooth, or hardly moving)"),
+        (0.85, "consistent"),
+        (0.75, "moderately consistent (things move)"),
+        (-np.inf, "weakly consistent (moves a lot, or flickers)"),
+    ),
+    "sharpness": (
+        (500, "very sharp"),
+        (200, "clear"),
+        (100, "moderately sharp"),
+        (-np.inf, "soft or blurred"),
+    ),
+    "motion": (
+        (0.5, "strong motion"),
+        (0.3, "moderate motion"),
+        (0.1, "slight motion"),
+        (-np.inf, "hardly any motion"),
+    ),
+    "flow": (
+        (5, "strong motion"),
+        (1, "moderate motion"),
+        (0.05, "slight motion"),
+        (-np.inf, "changes, but nothing travels"),
+    ),
+}
+
 
 @dataclass(frozen=True)
 class VideoBasics:
-    """Result of `evaluate_video_basics`; units in `UNITS`, thresholds in `verdicts`.
+    """Result of `evaluate_video_basics`; units in `UNITS`, thresholds in `GRADES`.
 
     consistency, sharpness and motion are the book's numbers. Positions count frames from 0 and
     name the later frame of the worst pair. With frames="book" the fields of the flow and the noise
@@ -64,15 +93,15 @@ class VideoBasics:
     @property
     def verdicts(self) -> dict[str, str]:
         """One phrase per measure: the book's thresholds, and ours for the flow."""
+        values = (self.consistency, self.sharpness, self.motion, self.flow_speed)
         verdicts = {
-            "consistency": _grade(self.consistency, _CONSISTENCY),
-            "sharpness": _grade(self.sharpness, _SHARPNESS),
-            "motion": _grade(self.motion, _MOTION),
+            name: next(phrase for least, phrase in GRADES[name] if value > least)
+            for name, value in zip(GRADES, values, strict=True)
+            if value is not None
         }
-        if self.static is not None:
-            verdicts["flow"] = "static" if self.static else _grade(self.flow_speed, _FLOW)
-            verdicts["steadiness"] = self._steadiness()
-        return verdicts
+        if self.static:
+            verdicts["flow"] = "static"
+        return verdicts if self.static is None else verdicts | {"steadiness": self._steadiness()}
 
     def _steadiness(self) -> str:
         if self.warping_error > 3 or self.unexplained > 0.5:
@@ -117,11 +146,12 @@ def evaluate_video_basics(
         raise ValueError(f"{facts.width}x{facts.height} is too small to evaluate (16 at least)")
     everything = frames == "all"
     flow, similarity, sharp, noise = FlowMeter(facts.fps), [], [], []
+    alike = partial(structural_similarity, data_range=255)
     first = last = None
     for number, picture in enumerate(pictures):
         grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
         if number and (everything or number < BOOK_FRAMES):
-            similarity.append(_ssim(last, grey))
+            similarity.append(alike(last, grey))
         if everything or number == facts.num_frames // 2:
             scaled = _scaled(grey, sharpness_height)
             sharp.append(cv2.Laplacian(scaled, cv2.CV_64F).var())
@@ -137,7 +167,7 @@ def evaluate_video_basics(
         consistency_min=float(np.min(similarity)),
         consistency_min_frame=int(np.argmin(similarity)) + 1,
         sharpness=float(np.median(sharp)),
-        motion=1 - _ssim(first, last),
+        motion=float(1 - alike(first, last)),
         **ours,
     )
 
@@ -169,38 +199,3 @@ def _scaled(grey: np.ndarray, height: int | None) -> np.ndarray:
     how = cv2.INTER_AREA if height < grey.shape[0] else cv2.INTER_LINEAR
     size = max(1, round(grey.shape[1] * height / grey.shape[0])), height
     return cv2.resize(grey, size, interpolation=how)
-
-
-def _ssim(a: np.ndarray, b: np.ndarray) -> float:
-    return float(structural_similarity(a, b, data_range=255))
-
-
-# (value above which the phrase holds, phrase), highest first.
-_CONSISTENCY = (
-    (0.95, "very similar neighbours (smooth, or hardly moving)"),
-    (0.85, "consistent"),
-    (0.75, "moderately consistent (things move)"),
-    (-np.inf, "weakly consistent (moves a lot, or flickers)"),
-)
-_SHARPNESS = (
-    (500, "very sharp"),
-    (200, "clear"),
-    (100, "moderately sharp"),
-    (-np.inf, "soft or blurred"),
-)
-_MOTION = (
-    (0.5, "strong motion"),
-    (0.3, "moderate motion"),
-    (0.1, "slight motion"),
-    (-np.inf, "hardly any motion"),
-)
-_FLOW = (
-    (5, "strong motion"),
-    (1, "moderate motion"),
-    (0.05, "slight motion"),
-    (-np.inf, "changes, but nothing travels"),
-)
-
-
-def _grade(value: float, scale: tuple[tuple[float, str], ...]) -> str:
-    return next(phrase for least, phrase in scale if value > least)

@@ -122,10 +122,10 @@ class VideoReader:
         num_frames = len(self.times)
         fps, variable = frame_rate(self.times, header_rate, self._index.tick)
         self._upright = Upright.of(first)
-        turned = self._upright.diagonal
+        sides = first.width, first.height
+        sides = sides[::-1] if self._upright.diagonal else sides
         self.info = VideoInfo(
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
+            *sides,
             fps=fps,
             num_frames=num_frames,
             duration=num_frames / fps,
@@ -135,7 +135,6 @@ class VideoReader:
             variable_fps=variable,
             has_audio=has_audio,
         )
-        sides = self.info.width, self.info.height
         scale = min(1.0, shrink_to / min(sides)) if shrink_to else 1.0
         self._size = tuple(max(1, round(side * scale)) for side in sides)
 
@@ -311,7 +310,7 @@ class VideoReader:
         where the stream changes its own. Remembers how to convert from one picture to the next."""
         upright, reformatter = self._upright, VideoReformatter()
         size = self._size[::-1] if upright.diagonal else self._size
-        how = "AREA" if self._size < (self.info.width, self.info.height) else None
+        how = "AREA" if self._size != (self.info.width, self.info.height) else None
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
             rgb = reformatter.reformat(frame, *size, "rgb24", interpolation=how, **_ALONE)
