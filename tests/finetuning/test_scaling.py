@@ -1,6 +1,7 @@
 import importlib.util
 import json
 
+import ipywidgets as w
 import pytest
 import yaml
 
@@ -78,7 +79,7 @@ def test_which_fine_tuning_fits():
 
 def test_the_calculator_says_what_the_planner_does_and_follows_its_controls():
     calculator = built(
-        5, "c109b", "c109c", "c110", plan_training=plan_training, TRANSFORMERS=TRANSFORMERS
+        5, "c109b", "c109c", "c110", w=w, plan_training=plan_training, TRANSFORMERS=TRANSFORMERS
     )
     panel = calculator.calculator
     model, method, rank, gpus, memory, checkpointing = panel.controls.values()
