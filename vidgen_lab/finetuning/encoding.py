@@ -46,7 +46,9 @@ class TextCache(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, folder: Path, encoder: T5EncoderModel, ids: Mapping[str, torch.Tensor]):
+    def __init__(
+        self, folder: Path, encoder: T5EncoderModel, ids: Mapping[str, torch.Tensor]
+    ) -> None:
         super().__init__()
         self.folder, self.ids, self.dtype = folder, ids, encoder.dtype
         digest = hashlib.sha256(str(encoder.dtype).encode())

@@ -114,7 +114,9 @@ class InOnePass:
     PEFT goes over the output twice more each way, once to scale and once to add. Here the few
     numbers between A and B are scaled, and the product with B adds the rest: the same numbers but
     for rounding, for a tenth of a step less. In 16 bits without autocast, as a pipeline calculates,
-    it is PEFT's own to the last bit. What PEFT asks of a LoraVariant.
+    it is PEFT's own to the last bit. PEFT also widens to float32 what A reads, and autocast narrows
+    it again, for an eighth of a step: here it is widened without autocast alone, where it must be.
+    What PEFT asks of a LoraVariant.
     """
 
     @staticmethod

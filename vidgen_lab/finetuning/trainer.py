@@ -267,11 +267,9 @@ class CogVideoTrainer:
     def pipeline(self, model: nn.Module) -> Any:
         """The model as it stands in a pipeline that knows the texts of this run and holds no T5."""
         where = next(model.parameters()).device
-        kind, dtype = getattr(diffusers, self.spec.pipeline_name), self._precision(where)
+        kind, given = getattr(diffusers, self.spec.pipeline_name), {DTYPE: self._precision(where)}
         with quiet_loading(self.model):
-            pipe = kind.from_pretrained(
-                self.model, text_encoder=None, transformer=model, **{DTYPE: dtype}
-            )
+            pipe = kind.from_pretrained(self.model, text_encoder=None, transformer=model, **given)
         self.texts.device = where  # some versions of diffusers ask this part where they calculate
         pipe.register_modules(text_encoder=self.texts)
         pipe.vae.to(where)
@@ -292,7 +290,7 @@ class CogVideoTrainer:
             return FinetuneResult(done)
         if trainer.ema:
             trainer.ema.copy_to(trainer.model)
-        whole = self._whole(trainer)
+        whole = self._whole(trainer)  # all processes have a part in it
         saved = self.save(whole) if trainer.rank == 0 else ()
         distributed.gathered(None)  # the others wait for the file
         return FinetuneResult(done, *saved)

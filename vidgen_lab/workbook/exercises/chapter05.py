@@ -110,11 +110,10 @@ def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]
         change = drawn(32, true, seed=true) @ drawn(true, 24, seed=9)
         got = answer(learn, change)
         right = next(r for r in range(1, 25) if learn(change, r) < 0.05)
-        used = len(trials) - right
         if got != right:
             side = "still misses 5 % or more" if got < right else "is more than is needed"
             raise Wrong(f"rank {got} {side}; the smallest that does is {right}")
-        worst = max(worst, used)
+        worst = max(worst, len(trials) - right)  # without ours
     need(worst <= 24, f"{worst} trials for 24 ranks: none has to be tried twice")
     clever = "; halving the range needs only five" if worst > 8 else ", by halving the range"
     return f"right, with at most {worst} trials{clever}"
