@@ -14,7 +14,7 @@ import torch
 from diffusers import CogVideoXPipeline, DiffusionPipeline, LattePipeline
 from torch import nn
 
-from recipes.latte import ToyLatteConfig, sample_corner
+from recipes.latte import sample_corner
 from recipes.pixels import check_body, checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
 from recipes.vae import vae_quality
@@ -131,7 +131,7 @@ def measure_latte(
     clips."""
     generator, levels = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
     sampler = DDIMSampler(levels, LATTE_STEPS, spacing="trailing")
-    size = {"height": ToyLatteConfig.height, "width": ToyLatteConfig.width}
+    size = {"height": 64, "width": 96}
     rng = np.random.default_rng(4343)
     scenes = sample_corner(count, 4344, held_out=True)
     texts, clips = [caption(scene, "minimal", rng) for scene in scenes], []

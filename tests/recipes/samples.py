@@ -13,7 +13,10 @@ from recipes.make import PARTS
 from recipes.text import TextConfig
 from recipes.transformer import TransformerConfig
 from recipes.vae import Stage, VAEConfig
+from vidgen_lab.training.config import DatasetConfig, ModelConfig, TrainingConfig
 from vidgen_lab.training.monitor import TIMING
+from vidgen_lab.training.objectives import ObjectiveConfig
+from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 VAE = VAEConfig(
@@ -46,18 +49,12 @@ TRANSFORMER = TransformerConfig(  # at the size that the judge sees
     warmup=2,
 )
 LATTE = ToyLatteConfig(
-    hidden_size=16,
-    depth=4,
-    heads=2,
-    text_width=32,
-    width=32,
-    height=32,
-    num_frames=4,
+    model=ModelConfig(hidden_size=16, depth=4, num_heads=2, patch_size=1),
+    dataset=DatasetConfig("", num_frames=4, height=32, width=32, batch_size=2, held_out_clips=2),
+    diffusion=ObjectiveConfig(prediction="v"),
+    optimizer=OptimizerConfig("muon", 1e-3, betas=(0.9, 0.98), schedule="stable_decay", warmup=2),
+    training=TrainingConfig(steps=4, ema_decay=0.995),
     clips=4,
-    held_out_clips=2,
-    steps=4,
-    batch=2,
-    warmup=2,
 )
 JUDGE = JudgeConfig(clips=10, unfinished=2, calibration=8, steps=4, batch=4)
 RECIPES = {

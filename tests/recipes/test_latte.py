@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from diffusers import LattePipeline
 
-from recipes.latte import OBJECTIVE, sample_corner, training_caption
+from recipes.latte import sample_corner, training_caption
 from tests.latte.references import stock_pair
 from tests.recipes.samples import LATTE, survives
 from vidgen_lab.latte import DDIMSampler, NoiseScheduler, VideoGenerator
@@ -21,14 +21,14 @@ def test_plain_diffusers_samples_what_was_trained_and_so_do_we(trained):
     pipe.set_progress_bar_config(disable=True)
     prompt, size = (
         "a red ball moving left in the desert",
-        {"height": LATTE.height, "width": LATTE.width},
+        {"height": 32, "width": 32},
     )
     stock = pipe(
         prompt, num_inference_steps=3, guidance_scale=4.0, video_length=4, clean_caption=False,
         output_type="pt", generator=torch.Generator().manual_seed(4), **size,
     ).frames.transpose(1, 2)  # fmt: skip
     ours, scheduler = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
-    assert ours.text_encoder.max_length == LATTE.max_text_length
+    assert ours.text_encoder.max_length == LATTE.dataset.max_text_length
     text, null = stock_pair(ours.text_encoder, prompt)
     sampler = DDIMSampler(scheduler, 3, spacing="trailing")
     made = ours(None, sampler, 4.0, 4, text=text, null=null, **size).frames
@@ -38,8 +38,8 @@ def test_plain_diffusers_samples_what_was_trained_and_so_do_we(trained):
 
 def test_it_is_sampled_from_the_noise_levels_it_was_trained_on(trained):
     shipped = NoiseScheduler.from_diffusers(trained / "latte" / "pipeline")
-    assert torch.equal(shipped.alphas_cumprod, OBJECTIVE.scheduler().alphas_cumprod)
-    assert shipped.prediction == OBJECTIVE.prediction == "v"
+    assert torch.equal(shipped.alphas_cumprod, LATTE.diffusion.scheduler().alphas_cumprod)
+    assert shipped.prediction == LATTE.diffusion.prediction == "v"
 
 
 def test_the_corner_of_the_world():

@@ -73,7 +73,8 @@ def seen(monkeypatch):
     monkeypatch.setattr(transformer, "CogVideoXPipeline", lambda *parts: pipe)
     monkeypatch.setattr(transformer, "tokenize", lambda _, texts, length: Texts(texts))
     monkeypatch.setattr(latte, "AutoencoderKL", Part())
-    monkeypatch.setattr(latte, "build_latte", lambda *_: None)
+    monkeypatch.setattr(latte, "FrameVAE", lambda vae: None)
+    monkeypatch.setattr(latte, "build_model", lambda *_: None)
     return found
 
 
@@ -118,7 +119,7 @@ def test_nothing_reserved_reaches_toy_latte(seen, tmp_path, monkeypatch):
     batch = batches_of(latte, latte.train_latte, recipe, tmp_path, monkeypatch, *folders)
     for number in range(20):
         batch(number)
-    assert len(seen["scenes"]) == recipe.clips + recipe.held_out_clips
+    assert len(seen["scenes"]) == recipe.clips + recipe.dataset.held_out_clips
     assert len(seen["texts"]) > 200
     assert not any_reserved(seen)
 
