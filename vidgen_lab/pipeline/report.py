@@ -91,9 +91,7 @@ def borderline_sheet(
             video, middle = VideoReader(folder / row.source, shrink_to=256), sum(row.frames) - 1
             picture = Image.fromarray(video.read(middle // 2, 1).frames[0])
             tile[4:-24, 4:-4] = ImageOps.pad(picture, size, color=(230, 230, 230))
-            label = np.full((20, width, 3), 255, np.uint8)
-            text = f"{gate.metric} {value:.3g}"
-            cv2.putText(label, text, (4, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
-            tile[-20:] = label
+            text, at = f"{gate.metric} {value:.3g}", (place * width + 4, len(line) - 6)
+            cv2.putText(line, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, 16)
         lines += [line] if chosen else []
     return np.vstack(lines) if lines else np.full((32, width, 3), 255, np.uint8)

@@ -191,7 +191,8 @@ def _alike(
     energy_a, energy_b = ((m**2).mean((1, 4)) for m in (move_a, move_b))  # [P, 9, 16]
     apart = np.abs(mean_a - mean_b).mean(3)
     both_move = (energy_a > _MOVES) & (energy_b > _MOVES)
-    shown = _uncovered(apart, both_move)
+    # Without the quarter that differs most; but where both move, nothing covers one of them.
+    shown = (apart <= np.quantile(apart, 1 - _COVERED, axis=(1, 2), keepdims=True)) | both_move
     difference = np.average(apart, axis=(1, 2), weights=shown)
     layout = _correlation(mean_a, mean_b, shown[..., None], _FLAT**2)
     good = overlap & (difference <= settings.max_difference) & (layout >= _LAYOUT)
@@ -271,19 +272,11 @@ def _fitted(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         right = np.swapaxes(powers * weight, 1, 2) @ target + 1e-4 * np.float32([[0], [1], [0]])
         factors = np.linalg.solve(left, right)  # [P, 3, 1]
         wrong = np.abs(powers @ factors - target).reshape(*mean_a.shape).mean(3)
-        limit = np.quantile(wrong.reshape(pairs, -1), 1 - _COVERED, axis=1)[:, None, None, None]
-        good = np.broadcast_to(wrong[..., None] <= limit, mean_a.shape)
-        weight = good.reshape(pairs, -1, 1).astype(np.float32)
+        good = wrong <= np.quantile(wrong, 1 - _COVERED, axis=(1, 2), keepdims=True)
+        weight = good.repeat(3).reshape(pairs, -1, 1).astype(np.float32)  # for every colour
     f = (factors.reshape(pairs, 3) * 255)[:, :, None, None, None, None]
     unit = ours / 255
     return f[:, 0] + f[:, 1] * unit + f[:, 2] * unit**2
-
-
-def _uncovered(apart: np.ndarray, both_move: np.ndarray) -> np.ndarray:
-    """bool [P, 9, 16]: the places to compare, without the quarter that differs most; where both
-    clips move nothing covers one of them."""
-    limit = np.quantile(apart.reshape(len(apart), -1), 1 - _COVERED, axis=1)
-    return (apart <= limit[:, None, None]) | both_move
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, shown: np.ndarray, flat: float) -> np.ndarray:
