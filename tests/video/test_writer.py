@@ -77,8 +77,8 @@ def test_wrong_use_is_refused_and_leaves_nothing(tmp_path):
 
 
 def test_a_lost_frame_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
-    pictures = writer._yuv_frames
-    monkeypatch.setattr(writer, "_yuv_frames", lambda frames: pictures(frames[:-1]))
+    even = writer._even
+    monkeypatch.setattr(writer, "_even", lambda frames: even(frames[:-1]))
     with pytest.raises(RuntimeError, match="2 of 3 frames"):
         write_clip(numbered_clip(3), tmp_path / "a.mp4")
     assert not list(tmp_path.iterdir())
