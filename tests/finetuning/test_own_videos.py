@@ -1,11 +1,10 @@
 """From a folder of videos to a clip with their adapter: `prepare`, `finetune`, `video`."""
 
-import json
-
 import pytest
 
 from tests.pipeline.samples import moving
 from vidgen_lab import cli
+from vidgen_lab.generation.recipe import read_recipe
 from vidgen_lab.video.reader import read_clip
 from vidgen_lab.video.writer import write_clip
 
@@ -30,6 +29,7 @@ def test_three_commands_lead_from_videos_to_a_clip(folders, tmp_path, monkeypatc
     show = ["video", word, "--model", model, "--lora", "out", "--out", "made.mp4", "--steps", "2"]
     assert cli.main([*show, "--frames", "9", "--height", "32", "--width", "32"]) == 0
     assert read_clip(tmp_path / "made.mp4").num_frames == 9
-    recipe = json.loads((tmp_path / "made.json").read_text(encoding="utf-8"))
+    assert '"file": "out/pytorch' in (tmp_path / "made.json").read_text(encoding="utf-8")
+    recipe = read_recipe(tmp_path / "made.mp4")
     file = tmp_path / "out" / "pytorch_lora_weights.safetensors"  # found from any folder
     assert recipe["lora"][0]["file"] == str(file) and recipe["lora"][0]["scale"] == 1.0
