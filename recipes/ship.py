@@ -2,9 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 import numpy as np
 import pandas as pd
@@ -27,11 +26,11 @@ def write_cards(part: str, trained: Path, models: Path, prompts: int = 200) -> N
     """Cards, reports, sheets and logs of what `part` ("ship" or "ship-latte") put into `models`."""
     judge = models / "toy-judge"
     if part == "ship-latte":
-        pipeline, names = models / "toy-latte", ("subject", "colour", "motion", "background")
+        pipeline = models / "toy-latte"
         _keep_recipes(trained, pipeline, ("frame-vae", "latte-text", "latte"))
         numbers, table, clips = measure_latte(pipeline, judge)
         write_png(sheet_of(table.prompt, clips, 16), pipeline / "held_out_prompts.png")
-        fill(pipeline, numbers, adherence=rows(numbers["adherence"], (*names, "all_right")))
+        fill(pipeline, numbers)
         return
     pipeline = models / "toy-cogvideox"
     _keep_recipes(trained, pipeline, ("vae", "text", "transformer"))
@@ -41,61 +40,36 @@ def write_cards(part: str, trained: Path, models: Path, prompts: int = 200) -> N
     table.to_csv(pipeline / "adherence.csv", index=False)
     write_png(sheet_of(table.prompt, clips, 24), pipeline / "held_out_prompts.png")
     write_png(worst_round_trips(pipeline / "vae"), pipeline / "vae_worst_round_trips.png")
-    shares = numbers["adherence"]
-    fill(
-        pipeline,
-        numbers,
-        adherence=rows(shares, (*ATTRIBUTES, "all_right")),
-        bodies=rows(numbers["bodies_in_pixels"], ("colour", "size", "path", "all_right")),
-        weakest=" and ".join(sorted(ATTRIBUTES, key=shares.get)[:2]),
-    )
+    weakest = sorted(ATTRIBUTES, key=numbers["adherence"].get)[:2]
+    fill(pipeline, numbers, weakest=" and ".join(weakest))
     seen = {n: table[f"{n}_seen"].fillna("none of these") for n in ATTRIBUTES}
     tables = {n: pd.crosstab(table[n], seen[n]).to_string() for n in ATTRIBUTES}
     unsure = json.loads((judge / "config.json").read_text("utf-8"))["unsure_below"]
     fill(
         judge,
         numbers,
-        accuracy=rows(numbers["judge_accuracy"], ATTRIBUTES),
         confusions="\n\n".join(f"### {n}\n\n```\n{counts}\n```" for n, counts in tables.items()),
         unsure=", ".join(f"{name} {value}" for name, value in unsure.items()),
     )
 
 
-def fill(folder: Path, numbers: dict, **texts: str) -> None:
+def fill(folder: Path, numbers: dict, **more: str) -> None:
     """Write report.json and, from the template of the folder's name, README.md.
 
-    A template takes $adherence_subject for numbers["adherence"]["subject"] and so on, and $notes:
-    what a person has to say, from NAME-notes.md.
+    A template is a format string: {adherence[subject]:.1%} is a number; {notes} is what a person
+    has to say, from NAME-notes.md.
     """
     (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
     notes = CARDS / f"{folder.name}-notes.md"
-    values = flat(numbers) | texts | {
-        "commit": (folder / "recipe" / COMMITS).read_text("utf-8").strip(),
-        "millions": f"{sum(numbers['parameters'].values()) / 1e6:.1f}",
-        "notes": notes.read_text("utf-8") if notes.exists() else "",
-    }  # fmt: skip
-    template = Template((CARDS / f"{folder.name}.md").read_text("utf-8"))
-    (folder / "README.md").write_text(template.substitute(values), "utf-8")
-
-
-def flat(numbers: dict, prefix: str = "") -> dict[str, str]:
-    """Nested numbers as texts by joined names: shares in percent, parameters in millions."""
-    out = {}
-    for name, value in numbers.items():
-        full = f"{prefix}{name}".replace(".", "_")
-        if isinstance(value, dict):
-            out |= flat(value, f"{full}_")
-        elif isinstance(value, int):
-            out[full] = f"{value / 1e6:.2f} M" if "parameters" in full else str(value)
-        else:
-            share = value <= 1 and ("adherence" in full or "accuracy" in full or "bodies" in full)
-            out[full] = f"{value:.1%}" if share else f"{value:.1f}"
-    return out
-
-
-def rows(shares: dict[str, float], names: Iterable[str]) -> str:
-    """Lines of a table of names and percentages."""
-    return "\n".join(f"| {name} | {shares[name]:.1%} |" for name in names)
+    millions = {name: count / 1e6 for name, count in numbers["parameters"].items()}
+    card = (CARDS / f"{folder.name}.md").read_text("utf-8").format(
+        **numbers,
+        **more,
+        commit=(folder / "recipe" / COMMITS).read_text("utf-8").strip(),
+        millions=millions | {"all": sum(millions.values())},
+        notes=notes.read_text("utf-8") if notes.exists() else "",
+    )  # fmt: skip
+    (folder / "README.md").write_text(card, "utf-8")
 
 
 def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:
