@@ -153,7 +153,7 @@ def _markdown(cells: Sequence[nbformat.NotebookNode]) -> str:
     return "\n".join(c.source for c in cells if c.cell_type == "markdown")
 
 
-def clean(notebook: nbformat.NotebookNode, private: dict[str, str] | None = None) -> None:
+def clean(notebook: nbformat.NotebookNode, private: dict[str, str]) -> None:
     """Strip in place what depends on the run and not on the chapter.
 
     private: text to replace in outputs, such as the folder of the run.
@@ -175,7 +175,7 @@ def clean(notebook: nbformat.NotebookNode, private: dict[str, str] | None = None
         for output in cell.outputs:
             if output.output_type == "execute_result":
                 output.execution_count = cell.execution_count
-            _replace_text(output, private or {})
+            _replace_text(output, private)
 
 
 def _replace_text(output: nbformat.NotebookNode, private: dict[str, str]) -> None:
