@@ -87,7 +87,7 @@ def prompt_adherence(
     if not isinstance(video, Clip):
         reader = VideoReader(video)
         places = evenly_spaced(reader.info.num_frames, judge.frames, repeat=True)
-        frames = [reader.read(place, 1).frames[0] for place in places]
+        frames = [clip.frames[0] for clip in reader.read_spans([(p, 1, 1) for p in places])]
         video = Clip(np.stack(frames), reader.info.fps)
     return adherence_of([video], [prompt], judge)[0]
 

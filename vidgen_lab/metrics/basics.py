@@ -135,11 +135,8 @@ def evaluate_video_basics(
         raise ValueError(f"sharpness_height must be at least 16, not {sharpness_height}")
     if frames not in ("all", "book"):
         raise ValueError(f'frames must be "all" or "book", not {frames!r}')
-    if isinstance(video, Clip):
-        facts, pictures = video, iter(video.frames)
-    else:
-        reader = VideoReader(video)
-        facts, pictures = reader.info, iter(reader)
+    pictures = video.frames if isinstance(video, Clip) else VideoReader(video)
+    facts = video if isinstance(video, Clip) else pictures.info
     if facts.num_frames < 2:
         raise ValueError("an evaluation compares frames: the clip has only one")
     if min(facts.height, facts.width) < 16:
