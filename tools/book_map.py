@@ -33,7 +33,7 @@ class Entry:
     id: "1.07" or "E14". topic: what it is about, in our words. code: import paths, or the cell
     "notebook@cell-id" in which the reader builds it. section:
     "notebook#Heading" places. test: "file::name" ids. left: why there is no code and no test, if
-    so. found: for an erratum, what checking showed. listing: the book's, if it has one.
+    so. found: for an erratum, what checking showed. listing: the book's, if it has one, with names.
     delivers: each thing that the book's row promises, with its proof: "notebook#Heading::text" or
     "notebook@cell-id::text", a text in the code or the output of a cell there; or a test id; or
     "left: reason".
@@ -201,12 +201,13 @@ def pages(book: BookMap) -> dict[str, str]:
         "# The map of the book",
         "",
         "Every topic of the chapters built so far, and where the workbook answers it: the block to "
-        "import, the section that shows it, the test that proves it.",
+        "import, the section that shows it, the test that proves it. In brackets: the book's listing "
+        "and its names, also where ours are others.",
     ]
     for chapter, entries in groupby(book.rows, lambda entry: entry.id.partition(".")[0]):
         rows += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
         rows += ["|---|---|---|---|---|"]
-        rows += [f"| {entry.id} | {entry.topic} | {_places(entry)} |" for entry in entries]
+        rows += [f"| {entry.id} | {_topic(entry)} | {_places(entry)} |" for entry in entries]
     errata = [
         MADE,
         "# Errata of the book",
@@ -218,9 +219,13 @@ def pages(book: BookMap) -> dict[str, str]:
         "|---|---|---|---|---|---|",
     ]
     for entry in sorted(book.errata, key=lambda e: (len(e.id), e.id)):  # chapters append theirs
-        topic = f"{entry.topic} ({entry.listing})" if entry.listing else entry.topic
-        errata.append(f"| {entry.id} | {topic} | {entry.found} | {_places(entry)} |")
+        errata.append(f"| {entry.id} | {_topic(entry)} | {entry.found} | {_places(entry)} |")
     return {"book_map.md": "\n".join(rows) + "\n", "errata.md": "\n".join(errata) + "\n"}
+
+
+def _topic(entry: Entry) -> str:
+    """The topic, and in brackets the listing of the book and its names, by which readers search."""
+    return f"{entry.topic} ({entry.listing})" if entry.listing else entry.topic
 
 
 def _places(entry: Entry) -> str:

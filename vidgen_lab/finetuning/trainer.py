@@ -334,3 +334,8 @@ class CogVideoTrainer:
         if not check.passed:
             raise LoRAError(f"{file} loads, but {check}")
         return file, check
+
+
+CogVideoLoRATrainer = (
+    CogVideoTrainer  # what the book calls it (5.L03), where it trains a LoRA alone
+)
