@@ -201,8 +201,8 @@ def pages(book: BookMap) -> dict[str, str]:
         "# The map of the book",
         "",
         "Every topic of the chapters built so far, and where the workbook answers it: the block to "
-        "import, the section that shows it, the test that proves it. In brackets: the book's listing "
-        "and its names, also where ours are others.",
+        "import, the section that shows it, the test that proves it. In brackets: the listing "
+        "and the names that the book has for it.",
     ]
     for chapter, entries in groupby(book.rows, lambda entry: entry.id.partition(".")[0]):
         rows += ["", f"## Chapter {chapter}", "", "| | topic | code | section | test |"]
