@@ -147,6 +147,7 @@ def _check_conditions(recipe: Mapping[str, Any]) -> None:
         "model": isinstance(recipe.get("model"), str) and bool(recipe["model"].strip()),
         "dtype": recipe.get("dtype") in DTYPES[1:],
         "offload": recipe.get("offload") in (None, *OFFLOAD_MODES),
+        "vae_tiling": recipe.get("vae_tiling", False) in (False, True),
         "versions": isinstance(versions, dict)
         and all(isinstance(v, str) for v in versions.values()),
         "lora": isinstance(adapters, list) and all(map(_is_adapter, adapters)),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 MAX_SIDE = 16_384  # pixels; no H.264 file holds more
-FPS = (0.1, 1000.0)  # what a file holds exactly and a player plays
+FPS = (0.1, 1000)  # what a file holds exactly and a player plays
 
 
 def evenly_spaced(total: int, count: int, repeat: bool = False) -> list[int]:
