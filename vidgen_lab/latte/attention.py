@@ -68,9 +68,7 @@ class SelfAttention(nn.Module):
             x = x.transpose(1, 2).contiguous()  # [B, N, T, D]
         rows = x.flatten(1, 2) if self.along == "both" else x.flatten(0, 1)  # [seq., length, D]
         q, k, v = (split_heads(of(rows), self.num_heads) for of in (self.q, self.k, self.v))
-        y = F.scaled_dot_product_attention(
-            q, k, v, is_causal=self.causal
-        )  # [seq., heads, length, d]
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # [.., heads, L, d]
         y = self.out(merge_heads(y)).view(x.shape)  # [B, T, N, D] or [B, N, T, D]
         return y.transpose(1, 2).contiguous() if self.along == "time" else y
 
