@@ -41,9 +41,6 @@ def main() -> None:
     numbers, table, _ = measure_cogvideox(model_dir("toy-cogvideox"), model_dir("toy-judge"), count)
     quality = numbers["vae_psnr_db"]
     print("VAE, dB:", ", ".join(f"{name} {value:.2f}" for name, value in quality.items()))
-    for name, share in numbers["bodies_in_pixels"].items():
-        if name != "prompts":
-            print(f"bodies in pixels, {name:<12} {share:7.1%}")
     first = numbers["first_clip"]
     print(f"one clip: {numbers['seconds_per_clip']:.2f} s (the first {first:.2f} s)")
     for name, share in numbers["adherence"].items():

@@ -25,11 +25,13 @@ from diffusers import CogVideoXPipeline
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # recipes lie beside the package
 
+from recipes.make import read_recipe
 from recipes.measure import adherence_table
 from recipes.scenes import sample_scenes
 from recipes.transformer import TransformerConfig, train_transformer
 from recipes.vae import Stage, VAEConfig, train_vae
 from recipes.vae_layers import fastest
+from vidgen_lab.config import load
 from vidgen_lab.metrics.judge import load_judge
 from vidgen_lab.paths import model_dir
 from vidgen_lab.toyworld import caption
@@ -37,26 +39,37 @@ from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.sheets import write_png
 
-BASE = TransformerConfig(
-    num_frames=4, clips=3000, batch=48, short_steps=0, long_text_share=0.0, decay_share=0.4
+FRAMES = 4
+BASE = (
+    f"model.sample_frames={FRAMES}",
+    "clips=3000",
+    "batch=48",
+    "short_steps=0",
+    "long_text_share=0.0",
+    "optimizer.decay_share=0.4",
 )
 PROBE = 40  # steps that tell how long one takes
 STAGE = Stage(800, 2e-3, noise_steps=300)
+# name: (training stage, weight of the loss of EQ-VAE)
 VAES = {
-    "clean": VAEConfig(clips=4000, stages=(replace(STAGE, noise=0.0),)),
-    "noise": VAEConfig(clips=4000, stages=(STAGE,)),
-    "equivariant": VAEConfig(clips=4000, stages=(replace(STAGE, noise=0.0),), equivariance=0.25),
+    "clean": (replace(STAGE, noise=0.0), 0.0),
+    "noise": (STAGE, 0.0),
+    "equivariant": (replace(STAGE, noise=0.0), 0.25),
 }
 # name: (VAE, or the shipped one, what differs from BASE)
 CHOICES = {
-    "as shipped": (None, {}),
-    "predicts x instead of v": (None, {"prediction_type": "sample"}),
-    "SNR shift 3": (None, {"snr_shift_scale": 3.0}),
-    "tokens of 16x16 pixels, 2 frames": (None, {"patch_size": 2, "patch_size_t": 2}),
-    "VAE trained without noise": ("clean", {}),
-    "VAE trained with noise": ("noise", {}),
-    "VAE trained for scale": ("equivariant", {}),
+    "as shipped": (None, ()),
+    "predicts x instead of v": (None, ("scheduler.prediction_type=sample",)),
+    "SNR shift 3": (None, ("scheduler.snr_shift_scale=3.0",)),
+    "tokens of 16x16 pixels, 2 frames": (None, ("model.patch_size=2", "model.patch_size_t=2")),
+    "VAE trained without noise": ("clean", ()),
+    "VAE trained with noise": ("noise", ()),
+    "VAE trained for scale": ("equivariant", ()),
 }
+
+
+def of_steps(config: TransformerConfig, steps: int) -> TransformerConfig:
+    return replace(config, training=replace(config.training, steps=steps))
 
 
 def train_for(minutes: float, config: TransformerConfig, vae: Path, out: Path) -> int:
@@ -68,11 +81,11 @@ def train_for(minutes: float, config: TransformerConfig, vae: Path, out: Path) -
             probe = out.with_name(f"{out.name}_{turn}_probe")
             shutil.rmtree(probe, ignore_errors=True)
             start = time.process_time()
-            train_transformer(replace(config, steps=PROBE), vae, text, probe)
+            train_transformer(of_steps(config, PROBE), vae, text, probe)
             spent = time.process_time() - start
         told.write_text(str(max(PROBE, round(60 * minutes * PROBE / spent))), "utf-8")
     steps = int(told.read_text("utf-8"))
-    train_transformer(replace(config, steps=steps), vae, text, out)
+    train_transformer(of_steps(config, steps), vae, text, out)
     return steps
 
 
@@ -87,9 +100,9 @@ def sample(pipe: CogVideoXPipeline, prompts: list[str]) -> list[Clip]:
         with fastest(pipe.device):
             frames = pipe(
                 part,
-                num_frames=BASE.num_frames,
+                num_frames=FRAMES,
                 num_inference_steps=25,
-                max_sequence_length=BASE.max_text_length,
+                max_sequence_length=pipe.transformer.config.max_text_seq_length,
                 generator=seeds,
                 output_type="np",
             ).frames
@@ -110,10 +123,13 @@ def main() -> None:
     for name in args.names:
         kind, changes = CHOICES[name]
         if kind and not (args.out / kind / "vae").exists():
-            train_vae(VAES[kind], args.out / kind)
+            stage, weight = VAES[kind]
+            recipe = load(VAEConfig, read_recipe("vae"), ["clips=4000", f"equivariance={weight}"])
+            train_vae(replace(recipe, stages=(stage,)), args.out / kind)
         vae = args.out / kind / "vae" if kind else model_dir("toy-cogvideox") / "vae"
         out = args.out / (kind or "shipped") / name.replace(" ", "_").replace(",", "")
-        steps = train_for(args.minutes, replace(BASE, **changes), vae, out)
+        config = load(TransformerConfig, read_recipe("transformer"), [*BASE, *changes])
+        steps = train_for(args.minutes, config, vae, out)
         clips = sample(CogVideoXPipeline.from_pretrained(out / "pipeline"), prompts)
         table = adherence_table(prompts, scenes, clips, judge)
         shares = {n: table[f"{n}_right"].mean() for n in ("subject", "colour", "background")}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from recipes.impostors import empty_stage, ragged, trails, wrong_body
 from recipes.scenes import sample_scenes
-from recipes.training import fit
+from recipes.training import Recipe, fit
 from recipes.vae import reconstruct
 from recipes.vae_layers import fastest
 from vidgen_lab.files import replacing, write_files
@@ -21,7 +21,6 @@ from vidgen_lab.metrics.judge import ToyJudge, judge_clips, load_judge
 from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import Scene, caption, render
 from vidgen_lab.toyworld.world import ATTRIBUTES, RESERVED_SUBJECTS
-from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.video.tensors import to_model_range, to_pixels
 
@@ -31,8 +30,8 @@ SOFT = ("aurora", "cloud", "lighthouse", "coffee")
 
 
 @dataclass(frozen=True)
-class JudgeConfig:
-    """Recipe of the judge.
+class JudgeConfig(Recipe):
+    """Recipe of the judge, a `ToyJudge`.
 
     Of its clips `shares` are: renders; renders that passed through the VAE with noise on the
     latents; wrong bodies; ragged ones; empty scenes; two scenes in one; smeared ones. To them come
@@ -44,10 +43,7 @@ class JudgeConfig:
     shares: tuple[float, ...] = (0.42, 0.12, 0.18, 0.1, 0.05, 0.08, 0.05)
     unfinished: int = 640
     calibration: int = 1000
-    steps: int = 4000
     batch: int = 32
-    learning_rate: float = 2e-3
-    seed: int = 0
 
 
 KINDS = ("render", "round_trip", "wrong_body", "ragged", "empty", "mixture", "smeared")
@@ -66,31 +62,28 @@ def none_of_these(name: str) -> int:
 def judge_clip(kind: str, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, dict]:
     """A clip of one kind, uint8 [T, H, W, 3], and its class index per attribute."""
     target = {name: _label(scene, name) for name in ATTRIBUTES}
-    none = {name: none_of_these(name) for name in ATTRIBUTES}
+    wrong = {"subject": none_of_these("subject"), "motion": IGNORE}
     if kind == "empty":
-        gone = {name: none[name] for name in ("subject", "colour", "motion")}
+        gone = {name: none_of_these(name) for name in ("subject", "colour", "motion")}
         return empty_stage(scene, SIZE), target | gone
     if kind == "wrong_body":
-        made = render(scene, *SIZE, drawing=wrong_body(scene, rng))
-        return made.clip.frames, target | {"subject": none["subject"], "motion": IGNORE}
+        return render(scene, *SIZE, drawing=wrong_body(scene, rng)).clip.frames, target | wrong
     made = render(scene, *SIZE)
     clip = made.clip.frames
     if kind == "ragged":
-        unclear = {"subject": none["subject"], "motion": IGNORE, "colour": IGNORE}
-        return ragged(clip, made.masks, rng), target | unclear
+        return ragged(clip, made.masks, rng), target | wrong | {"colour": IGNORE}
     if kind == "smeared":
         strength = rng.uniform(0.2, 0.9)
         if strength > 0.45 and scene.motion not in ("in_place", "growing", "spinning"):
-            target |= {"subject": none["subject"] if strength > 0.7 else IGNORE, "colour": IGNORE}
+            subject = wrong["subject"] if strength > 0.7 else IGNORE
+            target |= {"subject": subject, "colour": IGNORE}
         return trails(clip, strength), target
     if kind == "mixture":
         other = sample_scenes(1, int(rng.integers(2**31)), held_out=None, reserved=True)[0]
         share = rng.uniform(0.35, 0.65)
         both = share * clip + (1 - share) * render(other, *SIZE).clip.frames
-        for name in ATTRIBUTES:
-            if _label(other, name) != target[name]:
-                target[name] = none[name]
-        return both.astype(np.uint8), target
+        differing = (name for name in ATTRIBUTES if _label(other, name) != target[name])
+        return both.astype(np.uint8), target | {name: none_of_these(name) for name in differing}
     return clip, target
 
 
@@ -175,25 +168,22 @@ def train_judge(config: JudgeConfig, vae_folder: Path, early_folder: Path, out: 
 
     early_folder: the pipeline of a transformer after its first few hundred steps.
     """
-    torch.manual_seed(config.seed)
+    seed = config.training.seed
+    torch.manual_seed(seed)
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
-    drawn = judge_clips_of(config, config.clips, config.seed + 20, vae)
-    sampled = unfinished_clips(early_folder, config.unfinished, config.seed + 22)
+    drawn = judge_clips_of(config, config.clips, seed + 20, vae)
+    sampled = unfinished_clips(early_folder, config.unfinished, seed + 22)
     clips = torch.cat([drawn[0], sampled[0]])
     target = {name: torch.cat([drawn[1][name], sampled[1][name]]) for name in ATTRIBUTES}
-    judge = ToyJudge()
+    judge = ToyJudge(**config.model)
 
     def batch(number: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((config.seed, number))
+        rng = np.random.default_rng((seed, number))
         index = torch.from_numpy(rng.integers(len(clips), size=config.batch))
         return {"video": clips[index]} | {name: column[index] for name, column in target.items()}
 
-    rate = OptimizerConfig(
-        learning_rate=config.learning_rate, weight_decay=0.02, warmup=100, end=0.0
-    )
-    own = {"max_grad_norm": 5.0, "log_every": 100, "validate_every": 0}
-    fit(judge, judge_loss, batch, out, config, own, optimizers=rate)
-    fresh = judge_clips_of(config, config.calibration, config.seed + 21, vae)
+    fit(judge, judge_loss, batch, out, config)
+    fresh = judge_clips_of(config, config.calibration, seed + 21, vae)
     calibrate(judge.eval().cpu(), *fresh)
     save_judge(judge, out / "judge")
 

@@ -9,14 +9,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
 from torch import Tensor
 from transformers import T5EncoderModel
 
-from recipes.latents import cached_latents
+from recipes.scenes import cached_latents
 from recipes.text import build_tokenizer
-from recipes.training import fit, save_halves
+from recipes.training import TRAINING, fit, save_halves
 from recipes.transformer import plain_attention
 from vidgen_lab.latte import Latte, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
 from vidgen_lab.toyworld import BACKGROUNDS, COLOURS, Scene, caption, is_held_out
-from vidgen_lab.training.config import RunConfig
+from vidgen_lab.training.config import RunConfig, TrainingConfig
 from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.training.latte_run import Parts, build_model
 
@@ -28,8 +28,9 @@ MOTIONS = ("left", "right", "up", "down")
 @dataclass(frozen=True)
 class ToyLatteConfig(RunConfig):
     """Settings as of `vidgen-lab train`, but for its folder of videos: so many clips of the corner
-    are drawn instead. Of `training` steps, seed and ema_decay count."""
+    are drawn instead."""
 
+    training: TrainingConfig = TRAINING
     clips: int = 6000
 
 
@@ -51,18 +52,6 @@ def training_caption(scene: Scene, rng: np.random.Generator, empty: float = 0.1)
     return caption(scene, str(rng.choice(("minimal", "detailed"), p=(0.6, 0.4))), rng)
 
 
-def build_scheduler(config: RunConfig) -> DDIMScheduler:
-    """The noise levels of training for the shipped pipeline; sampling begins at the noisiest."""
-    return DDIMScheduler(
-        beta_schedule=config.diffusion.schedule,
-        beta_start=config.diffusion.beta_start,
-        beta_end=config.diffusion.beta_end,
-        prediction_type="v_prediction",
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )
-
-
 def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out: Path) -> None:
     """Train (or resume) in `out` on latents of one VAE and outputs of one text encoder;
     `out`/pipeline, a folder for LattePipeline, is the result."""
@@ -77,6 +66,8 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
     latents = cached_latents(vae, folder, scenes, size)[0].to(device)
     held_out = cached_latents(vae, folder / "held_out", unseen, size)[0].to(device)
     model = build_model(config.model, data, Parts(FrameVAE(vae), texts))
+    levels = {"prediction_type": "v_prediction", "clip_sample": False}
+    scheduler = DDIMScheduler(timestep_spacing="trailing", **levels)  # on Latte's linear betas
 
     def assembled(latents: Tensor, captions: list[str]) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -94,14 +85,12 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
         return assembled(latents[torch.from_numpy(chosen).to(device)], captions)
 
     def evaluate(model: Latte) -> dict[str, float]:
-        parts = texts.tokenizer, encoder, vae, model.to_diffusers(), build_scheduler(config)
+        parts = texts.tokenizer, encoder, vae, model.to_diffusers(), scheduler
         save_halves(LattePipeline(*parts), out / "pipeline")
         return {}
 
     rng = np.random.default_rng(seed + 22)
     measured = assembled(held_out, [training_caption(s, rng, empty=0.0) for s in unseen])
-    own = {name: getattr(config.training, name) for name in ("steps", "seed", "ema_decay")}
-    measuring = {"held_out": [measured], "evaluate": evaluate}
     with plain_attention():
-        loss, rate = config.diffusion.build(), config.optimizer
-        fit(model, loss, batch, out, config, own, optimizers=rate, **measuring)
+        loss = config.diffusion.build()
+        fit(model, loss, batch, out, config, held_out=[measured], evaluate=evaluate)

@@ -9,17 +9,23 @@ results, write their cards and put both into data/models; they say first what th
 import argparse
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # so that the script runs as a file too
 
 from recipes.judge import JudgeConfig, train_judge  # noqa: E402
 from recipes.latte import ToyLatteConfig, train_latte  # noqa: E402
+from recipes.measure import write_cards  # noqa: E402
 from recipes.text import TextConfig, train_text_encoder  # noqa: E402
 from recipes.training import note_commit  # noqa: E402
 from recipes.transformer import TransformerConfig, train_transformer  # noqa: E402
 from recipes.vae import VAEConfig, train_vae  # noqa: E402
+from vidgen_lab import paths  # noqa: E402
 from vidgen_lab.config import load  # noqa: E402
 
 # part: (recipe, training, what it reads from other parts)
@@ -61,42 +67,48 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def read_recipe(part: str) -> dict[str, Any]:
+    """What recipes/PART.yaml says; those of `early` are the transformer's, changed."""
+    files = ("transformer", "early") if part == "early" else (part,)
+    merged = OmegaConf.merge(*(OmegaConf.load(HERE / f"{name}.yaml") for name in files))
+    return OmegaConf.to_container(merged)
+
+
 def train(part: str, out: Path, changes: list[str]) -> None:
     """Train (or resume) one part in `out`/PART."""
     schema, training, needs = PARTS[part]
-    for need in needs:
-        if not (out / need).is_dir():
-            raise FileNotFoundError(f"{out / need} is missing: make {need.partition('/')[0]} first")
-    config = load(schema, HERE / f"{part}.yaml", changes)
+    check(out, needs)
+    config = load(schema, read_recipe(part), changes)
     note_commit(out / part, changes)
     training(config, *(out / need for need in needs), out / part)
 
 
+def check(out: Path, needs: Iterable[str]) -> None:
+    """FileNotFoundError for the first that is not made yet."""
+    for need in needs:
+        if not (out / need).is_dir():
+            raise FileNotFoundError(f"{out / need} is missing: make {need.partition('/')[0]} first")
+
+
 def ship(part: str, out: Path, sure: bool) -> int:
     """Put results and cards into data/models, once all is measured and may be replaced."""
-    from recipes.ship import write_cards
-    from vidgen_lab.paths import data_dir
-
-    models, ready = data_dir() / "models", out / part
-    for source, target in SHIPPED[part].items():
-        if not (out / source).is_dir():
-            made_by = source.partition("/")[0]
-            raise FileNotFoundError(f"{out / source} is missing: make {made_by} first")
-        if (models / target).exists() and not sure:
-            print(f"would replace {models / target} by {out / source}")
-            sure_now = input("replace? [y/N] ") if sys.stdin.isatty() else ""
-            if sure_now.strip().lower() != "y":
+    models, ready = paths.data_dir() / "models", out / part
+    check(out, SHIPPED[part])
+    made = {name: out / source for source, name in SHIPPED[part].items()}
+    for name, source in made.items():
+        if (models / name).exists() and not sure:
+            print(f"would replace {models / name} by {source}")
+            if not (sys.stdin.isatty() and input("replace? [y/N] ").strip().lower() == "y"):
                 print("nothing was changed; --yes replaces without asking")
                 return 1
     shutil.rmtree(ready, ignore_errors=True)
-    shutil.copytree(models / "toy-judge", ready / "toy-judge")  # ship-latte is judged by it too
-    for source, target in SHIPPED[part].items():
-        shutil.rmtree(ready / target, ignore_errors=True)
-        shutil.copytree(out / source, ready / target)
+    judged_by = {"toy-judge": models / "toy-judge"}  # ship-latte brings no judge of its own
+    for name, source in (judged_by | made).items():
+        shutil.copytree(source, ready / name)
     write_cards(part, out, ready)
-    for target in SHIPPED[part].values():
-        shutil.rmtree(models / target, ignore_errors=True)
-        shutil.copytree(ready / target, models / target)
+    for name in made:
+        shutil.rmtree(models / name, ignore_errors=True)
+        shutil.copytree(ready / name, models / name)
     return 0
 
 

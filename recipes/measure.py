@@ -1,8 +1,11 @@
-"""What the embedded models can do, measured: adherence, VAE quality, bodies in pixels, seconds.
+"""What the embedded models can do, measured: adherence, VAE quality, seconds; and their cards.
 
-The model cards are written from these numbers, so a card cannot claim what was not measured.
+Cards are templates in recipes/cards, filled with these numbers: none can claim what was not
+measured.
 """
 
+import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import CogVideoXPipeline, DiffusionPipeline, LattePipeline
+from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline, DiffusionPipeline, LattePipeline
 from torch import nn
 
+from recipes.judge import judge_accuracy
 from recipes.latte import sample_corner
-from recipes.pixels import check_body, checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
-from recipes.vae import vae_quality
+from recipes.training import COMMITS
+from recipes.vae import psnr, reconstruct, squared_error, vae_quality
 from recipes.vae_layers import fastest
 from vidgen_lab.generation.generate import generate
 from vidgen_lab.generation.request import GenerationRequest, ModelLimits
@@ -27,8 +31,11 @@ from vidgen_lab.metrics.judge import ToyJudge, load_judge
 from vidgen_lab.progress import Progress
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, is_held_out
 from vidgen_lab.toyworld.language import REGISTERS
-from vidgen_lab.video.clip import Clip
+from vidgen_lab.video.clip import Clip, evenly_spaced
+from vidgen_lab.video.sheets import film_strip, write_png
+from vidgen_lab.video.tensors import to_pixels
 
+CARDS = Path(__file__).resolve().parent / "cards"
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
 LIKELY = "a red ball bouncing over the ocean"
 
@@ -58,14 +65,13 @@ def adherence_table(
     prompts: list[str], scenes: list[Scene], clips: list[Clip], judge: ToyJudge | None = None
 ) -> pd.DataFrame:
     """One row per clip: prompt, what was named and seen per attribute, whether all is right."""
-    rows = []
-    for scene, found in zip(scenes, adherence_of(clips, prompts, judge), strict=True):
-        row = {"prompt": found.prompt, "unseen": is_held_out(scene), "all_right": found.all_right}
-        for name in ATTRIBUTES:
-            answers = {"": found.named, "_seen": found.seen, "_right": found.right}
-            row |= {f"{name}{end}": said.get(name) for end, said in answers.items()}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    found = adherence_of(clips, prompts, judge)
+    table = pd.DataFrame({"prompt": prompts, "all_right": [one.all_right for one in found]})
+    table["unseen"] = [is_held_out(scene) for scene in scenes]
+    for what, end in (("named", ""), ("seen", "_seen"), ("right", "_right")):
+        answers = pd.DataFrame([getattr(one, what) for one in found], columns=list(ATTRIBUTES))
+        table = table.join(answers.add_suffix(end))
+    return table
 
 
 def summarise_adherence(table: pd.DataFrame) -> dict[str, float]:
@@ -101,7 +107,6 @@ def measure_cogvideox(
     numbers = {
         "adherence": summarise_adherence(table),
         "vae_psnr_db": vae_quality(pipe.vae, fresh_clips(count)),
-        "bodies_in_pixels": bodies_in_pixels(pipe, max(8, 2 * count // 5)),
         "parameters": parameters(pipe),
         **speed,
     }
@@ -111,17 +116,6 @@ def measure_cogvideox(
 def fresh_clips(count: int, frames: int = 16) -> torch.Tensor:
     """Renders that no training saw, reserved ones among them, uint8 [N, 3, T, H, W]."""
     return render_clips(sample_scenes(count, 4321, held_out=None, reserved=True), 96, 64, frames)
-
-
-def bodies_in_pixels(pipe: CogVideoXPipeline, count: int) -> dict[str, float]:
-    """Shares of clips of simple bodies with the right colour, size and path by their pixels."""
-    truths = checkable_scenes(count)
-    rng = np.random.default_rng(556)
-    texts = [caption(truth.scene, "minimal", rng) for truth in truths]
-    clips = sample_clips(pipe, texts, range(5000, 5000 + count))
-    checks = pd.DataFrame(map(check_body, clips, truths))
-    checks["all_right"] = checks.all(axis=1)
-    return checks.mean().to_dict() | {"prompts": count}
 
 
 def measure_latte(
@@ -156,3 +150,92 @@ def parameters(pipe: DiffusionPipeline) -> dict[str, int]:
     """Of each model of a pipeline."""
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+
+# the cards ----------------------------------------------------------------------------------------
+
+
+def write_cards(part: str, trained: Path, models: Path, prompts: int = 200) -> None:
+    """Cards, reports, sheets and logs of what `part` ("ship" or "ship-latte") put into `models`."""
+    judge = models / "toy-judge"
+    if part == "ship-latte":
+        pipeline = models / "toy-latte"
+        keep_recipes(trained, pipeline, ("frame-vae", "latte-text", "latte"))
+        numbers, table, clips = measure_latte(pipeline, judge)
+        write_png(sheet_of(table.prompt, clips, 16), pipeline / "held_out_prompts.png")
+        fill(pipeline, numbers)
+        return
+    pipeline = models / "toy-cogvideox"
+    keep_recipes(trained, pipeline, ("vae", "text", "transformer"))
+    keep_recipes(trained, judge, ("judge",))
+    numbers, table, clips = measure_cogvideox(pipeline, judge, prompts)
+    numbers["judge_accuracy"] = judge_accuracy(judge)
+    table.to_csv(pipeline / "adherence.csv", index=False)
+    write_png(sheet_of(table.prompt, clips, 24), pipeline / "held_out_prompts.png")
+    write_png(worst_round_trips(pipeline / "vae"), pipeline / "vae_worst_round_trips.png")
+    weakest = sorted(ATTRIBUTES, key=numbers["adherence"].get)[:2]
+    fill(pipeline, numbers, weakest=" and ".join(weakest))
+    seen = {n: table[f"{n}_seen"].fillna("none of these") for n in ATTRIBUTES}
+    tables = {n: pd.crosstab(table[n], seen[n]).to_string() for n in ATTRIBUTES}
+    unsure = json.loads((judge / "config.json").read_text("utf-8"))["unsure_below"]
+    fill(
+        judge,
+        numbers,
+        confusions="\n\n".join(f"### {n}\n\n```\n{counts}\n```" for n, counts in tables.items()),
+        unsure=", ".join(f"{name} {value}" for name, value in unsure.items()),
+    )
+
+
+def fill(folder: Path, numbers: dict, **more: str) -> None:
+    """Write report.json and, from the template of the folder's name, README.md.
+
+    A template is a format string: {adherence[subject]:.1%} is a number; {notes} is what a person
+    has to say, from NAME-notes.md.
+    """
+    (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
+    notes = CARDS / f"{folder.name}-notes.md"
+    millions = {name: count / 1e6 for name, count in numbers["parameters"].items()}
+    card = (CARDS / f"{folder.name}.md").read_text("utf-8").format(
+        **numbers,
+        **more,
+        commit=(folder / "recipe" / COMMITS).read_text("utf-8").strip(),
+        millions=millions | {"all": sum(millions.values())},
+        notes=notes.read_text("utf-8") if notes.exists() else "",
+    )  # fmt: skip
+    (folder / "README.md").write_text(card, "utf-8")
+
+
+def sheet_of(titles: Sequence[str], clips: Sequence[Clip], count: int, num: int = 5) -> np.ndarray:
+    """Film strips of `count` of the clips in two columns -> uint8 [H, W, 3]."""
+    chosen = evenly_spaced(len(clips), min(count, len(clips)))
+    return film_strip([clips[i] for i in chosen], [titles[i] for i in chosen], num, 1, columns=2)
+
+
+def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
+    """The renders that the VAE gives back worst, each above what it makes of it."""
+    vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder)
+    clips = fresh_clips(200)
+    errors = psnr(squared_error(vae, clips))
+    worst = clips[errors.argsort()[:count]]
+    pairs = torch.stack([worst, to_pixels(reconstruct(vae, worst))], 1).flatten(0, 1)
+    shown = [Clip(pixels.permute(1, 2, 3, 0).contiguous().numpy(), fps=8) for pixels in pairs]
+    titles = [t for e in errors.sort().values[:count] for t in ("render", f"{e:.1f} dB")]
+    return sheet_of(titles, shown, len(shown))
+
+
+def keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:
+    """Beside the weights: of each part's training the recipe, the log, and by which commit."""
+    target, commits = folder / "recipe", []
+    target.mkdir(exist_ok=True)
+    for part in parts:
+        shutil.copy(CARDS.parent / f"{part}.yaml", target / f"{part}.yaml")
+        for log in sorted((trained / part).rglob("log.jsonl")):
+            stage = "" if log.parent.name == part else f"_{log.parent.name}"
+            shutil.copy(log, target / f"{part}{stage}_log.jsonl")
+        noted = trained / part / COMMITS
+        if not noted.exists():
+            raise FileNotFoundError(
+                f"{noted} is missing: write into it by which commit it was made"
+            )
+        commits += noted.read_text("utf-8").splitlines()
+    (target / COMMITS).write_text(", ".join(dict.fromkeys(commits)) + "\n", "utf-8")

@@ -17,33 +17,26 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from recipes.scenes import sample_scenes
-from recipes.training import fit
+from recipes.training import Recipe, fit
 from vidgen_lab.toyworld import ATTRIBUTES, Scene, caption, parse_prompt
 from vidgen_lab.toyworld.language import REGISTERS, rewordings, vocabulary
-from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 @dataclass(frozen=True)
-class TextConfig:
-    """Recipe of an embedded text encoder.
+class TextConfig(Recipe):
+    """Recipe of an embedded text encoder, a T5 as of version 1.1.
 
     masked: keep attention off the padding, as LattePipeline does and CogVideoXPipeline does not.
     long_length: one batch in four is padded to this length instead, the stock pipeline's default.
     """
 
-    width: int = 128
-    layers: int = 2
     max_length: int = 32
     long_length: int = 226
-    steps: int = 1000
     batch: int = 64
-    learning_rate: float = 2e-3
-    warmup: int = 50
     masked: bool = False
-    seed: int = 0
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
@@ -65,23 +58,6 @@ def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
         unk_token=UNKNOWN,
         model_max_length=max_length,
     )
-
-
-def build_text_encoder(vocabulary_size: int, width: int, layers: int) -> T5EncoderModel:
-    """An untrained T5 encoder with gated GELU, as in T5 v1.1."""
-    config = T5Config(
-        vocab_size=vocabulary_size,
-        d_model=width,
-        d_kv=32,
-        d_ff=2 * width,
-        num_layers=layers,
-        num_heads=width // 32,
-        feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    return T5EncoderModel(config)
 
 
 def random_caption(
@@ -158,26 +134,22 @@ def accuracy(model: Reading, batch: dict[str, Tensor]) -> float:
 
 def train_text_encoder(config: TextConfig, out: Path) -> T5EncoderModel:
     """Train (or resume) the encoder in `out`; `out`/text_encoder is the result."""
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.training.seed)
     tokenizer = build_tokenizer(config.max_length)
-    model = Reading(build_text_encoder(len(tokenizer), config.width, config.layers), config.masked)
+    model = Reading(
+        T5EncoderModel(T5Config(vocab_size=len(tokenizer), **config.model)), config.masked
+    )
 
     def batch(number: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((config.seed, number))
+        rng = np.random.default_rng((config.training.seed, number))
         scenes = sample_scenes(config.batch, int(rng.integers(2**31)), reserved=True)
         texts = [random_caption(scene, rng) for scene in scenes]
         length = config.long_length if number % 4 == 3 else config.max_length
         labels = torch.tensor([labels_of(text) for text in texts])
         return {"ids": tokenize(tokenizer, texts, length), "labels": labels}
 
-    fresh = batch(4 * config.steps)
-    rate = OptimizerConfig(
-        learning_rate=config.learning_rate,
-        schedule="stable_decay",
-        warmup=config.warmup,
-        decay_share=0.5,
-    )
+    fresh = batch(4 * config.training.steps)
     measured = {"evaluate": lambda model: {"fresh_accuracy": accuracy(model, fresh)}}
-    fit(model, reading_loss, batch, out, config, optimizers=rate, **measured)
+    fit(model, reading_loss, batch, out, config, **measured)
     model.encoder.save_pretrained(out / "text_encoder")
     return model.encoder

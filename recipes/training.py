@@ -5,7 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,28 @@ from torch import nn
 from vidgen_lab.paths import code_version
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss
+from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.trainer import VideoModelTrainer
 
 COMMITS = "commits.txt"
+TRAINING = TrainingConfig(
+    log_every=50,
+    validate_every=500,
+    checkpoint_minutes=2,
+    checkpoint_every=0,
+    keep_last=1,
+    measure=False,
+)
 
-# What the parts have in common; each says what is its own.
-TRAINING = {
-    "log_every": 50,
-    "validate_every": 500,
-    "checkpoint_minutes": 2,
-    "checkpoint_every": 0,
-    "keep_last": 1,
-    "measure": False,
-}
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the recipes have in common. model: settings of the class that is trained, by their names
+    there."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TRAINING
 
 
 def fit(
@@ -36,22 +45,16 @@ def fit(
     batch: Callable[[int], Any],
     out: Path,
     recipe: Any,
-    training: dict[str, Any] | None = None,
     **options: Any,
 ) -> VideoModelTrainer:
     """Train (or resume) `model` in `out`.
 
-    batch: gives micro-batch n, a function of n alone. recipe: the dataclass of settings; a run is
-    resumed only with the same ones. Its steps, seed and ema_decay are the training's, unless
-    `training`, changes of `TrainingConfig`, says otherwise. options: of `VideoModelTrainer`.
-    Ctrl-C saves and leaves the program.
+    batch: gives micro-batch n, a function of n alone. recipe: the dataclass of settings, with an
+    `optimizer` and a `training`; a run is resumed only with the same ones. options: of
+    `VideoModelTrainer`. Ctrl-C saves and leaves the program.
     """
-    settings = asdict(recipe)
-    own = {name: settings[name] for name in ("steps", "seed", "ema_decay") if name in settings}
-    config = TrainingConfig(**TRAINING | own | (training or {}))
-    trainer = VideoModelTrainer(
-        model, loss, batch, out, config, settings={"recipe": settings}, **options
-    )
+    options = {"optimizers": recipe.optimizer, "settings": {"recipe": asdict(recipe)}} | options
+    trainer = VideoModelTrainer(model, loss, batch, out, recipe.training, **options)
     if trainer.fit().interrupted:  # what comes after it must not begin
         sys.exit("stopped: the same command goes on from here")
     return trainer

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -19,19 +19,19 @@ from diffusers import (
 from torch import Tensor, nn
 from transformers import T5EncoderModel
 
-from recipes.latents import cached_latents
-from recipes.scenes import sample_scenes
+from recipes.scenes import cached_latents, sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
-from recipes.training import fit, save_halves
+from recipes.training import Recipe, fit, save_halves
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.distributed import accelerator
-from vidgen_lab.training.optim import FloatMuon, warmup_stable_decay
+from vidgen_lab.training.optim import FloatMuon, OptimizerConfig
 from vidgen_lab.training.stream import Draw
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
-    """Recipe of the embedded text-to-video transformer.
+class TransformerConfig(Recipe):
+    """Recipe of the embedded text-to-video transformer, in the layout of CogVideoX-5B: joint
+    attention, rotary positions, v-prediction, zero terminal SNR.
 
     A token is 8x8 pixels (one latent cell) of four frames, as CogVideoX-1.5 joins two frames: small
     in space, where outlines are sharp, and long in time, where little changes. The first
@@ -41,96 +41,39 @@ class TransformerConfig:
     An error where the subject is counts `subject_weight` times: it covers a tenth of the picture
     and is what most captions are about. A share of the batches is padded to CogVideoX's own 226
     text tokens, so that the stock pipeline's defaults give what the short text gives.
+    scheduler: settings of CogVideoXDDIMScheduler.
     """
 
-    heads: int = 4
-    head_dim: int = 64
-    layers: int = 8
-    time_embed_dim: int = 96
-    text_width: int = 128
-    max_text_length: int = 32
+    scheduler: dict[str, Any] = field(default_factory=dict)
     long_text_length: int = 226
     long_text_share: float = 0.08
-    patch_size: int = 1
-    patch_size_t: int | None = 4
-    prediction_type: Literal["v_prediction", "sample"] = "v_prediction"
-    snr_shift_scale: float = 1.0
-    width: int = 96
-    height: int = 64
-    num_frames: int = 16
     clips: int = 12000
     held_out_clips: int = 32
-    steps: int = 10000
     batch: int = 16
     short_steps: int = 2000
     short_batch: int = 48
     subject_weight: float = 3.0
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 2e-3
-    warmup: int = 100
-    decay_share: float = 0.25
-    ema_decay: float = 0.998
-    seed: int = 0
 
     @property
     def size(self) -> tuple[int, int, int]:
-        return self.width, self.height, self.num_frames
+        """Width, height and frames of a clip; a latent cell is 8x8 pixels."""
+        width, height = self.model["sample_width"], self.model["sample_height"]
+        return 8 * width, 8 * height, self.model["sample_frames"]
 
 
-def build_transformer(
-    config: TransformerConfig, latent_channels: int
-) -> CogVideoXTransformer3DModel:
-    """An untrained CogVideoX transformer in the layout of 5B: joint attention, rotary positions."""
-    return CogVideoXTransformer3DModel(
-        num_attention_heads=config.heads,
-        attention_head_dim=config.head_dim,
-        in_channels=latent_channels,
-        out_channels=latent_channels,
-        time_embed_dim=config.time_embed_dim,
-        text_embed_dim=config.text_width,
-        num_layers=config.layers,
-        sample_width=config.width // 8,
-        sample_height=config.height // 8,
-        patch_size=config.patch_size,
-        patch_size_t=config.patch_size_t,
-        sample_frames=config.num_frames,
-        max_text_seq_length=config.max_text_length,
-        temporal_compression_ratio=1,
-        spatial_interpolation_scale=1.0,
-        temporal_interpolation_scale=1.0,
-        use_rotary_positional_embeddings=True,
-    )
-
-
-def build_scheduler(config: TransformerConfig) -> CogVideoXDDIMScheduler:
-    """The scheduler of CogVideoX-5B: v-prediction, zero terminal SNR, trailing steps, no shift."""
-    return CogVideoXDDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type=config.prediction_type,
-        rescale_betas_zero_snr=True,
-        snr_shift_scale=config.snr_shift_scale,
-        timestep_spacing="trailing",
-        clip_sample=False,
-        set_alpha_to_one=True,
-    )
-
-
-def build_optimizers(
-    model: nn.Module, config: TransformerConfig
-) -> dict[str, torch.optim.Optimizer]:
+def build_optimizers(model: nn.Module, rates: OptimizerConfig) -> dict[str, torch.optim.Optimizer]:
     """Muon (Jordan 2024) for the matrices inside the transformer's blocks, but not for those that
     make shifts and scales of the time; AdamW for everything else."""
     inside, rest = [], []
     for name, parameter in model.named_parameters():
         hidden = name.startswith("transformer_blocks.") and ".norm" not in name
         (inside if hidden and parameter.ndim == 2 else rest).append(parameter)
-    muon = {"weight_decay": 0.01, "adjust_lr_fn": "match_rms_adamw"}
-    adamw = {"betas": (0.9, 0.98), "weight_decay": 0.01, "fused": True}
+    decay = rates.weight_decay
     return {
-        "muon": FloatMuon(inside, lr=config.muon_learning_rate, **muon),
-        "adamw": torch.optim.AdamW(rest, lr=config.learning_rate, **adamw),
+        "muon": FloatMuon(inside, rates.muon_learning_rate, decay, adjust_lr_fn="match_rms_adamw"),
+        "adamw": torch.optim.AdamW(
+            rest, rates.learning_rate, rates.betas, weight_decay=decay, fused=True
+        ),
     }
 
 
@@ -195,12 +138,12 @@ class Batches:
     encode: Callable[[list[str], bool], Tensor]
 
     def __call__(self, number: int) -> dict[str, Tensor]:
-        config = self.config
-        rng = np.random.default_rng((config.seed, number))
+        config, frames = self.config, self.config.size[2]
+        rng = np.random.default_rng((config.training.seed, number))
         short = number < config.short_steps
         size = config.short_batch if short else config.batch
-        length = (config.patch_size_t or 1) if short else config.num_frames
-        first = int(rng.integers(config.num_frames // length))
+        length = config.model["patch_size_t"] if short else frames
+        first = int(rng.integers(frames // length))
         time = slice(first * length, (first + 1) * length)
         chosen = rng.integers(config.clips, size=size)
         texts = [random_caption(self.scenes[i], rng) for i in chosen]
@@ -219,29 +162,29 @@ def train_transformer(
 ) -> None:
     """Train (or resume) the transformer in `out`; `out`/pipeline, a folder for CogVideoXPipeline,
     is written whenever the held-out loss is measured."""
-    torch.manual_seed(config.seed)
-    device = accelerator().device
-    scenes = sample_scenes(config.clips, config.seed + 10)
-    unseen = sample_scenes(config.held_out_clips, config.seed + 11, held_out=True)
+    seed, device = config.training.seed, accelerator().device
+    torch.manual_seed(seed)
+    scenes = sample_scenes(config.clips, seed + 10)
+    unseen = sample_scenes(config.held_out_clips, seed + 11, held_out=True)
     vae = AutoencoderKLCogVideoX.from_pretrained(vae_folder).to(device)
-    folder = out.parent / "latents"
+    folder, (width, height, frames) = out.parent / "latents", config.size
     cached = cached_latents(vae, folder, scenes, config.size)
     latents, subject = (part.to(device) for part in cached)
     held_out, _ = cached_latents(vae, folder / "held_out", unseen, config.size)
-    tokenizer, scheduler = build_tokenizer(config.max_text_length), build_scheduler(config)
+    text_length = config.model["max_text_seq_length"]
+    tokenizer, scheduler = build_tokenizer(text_length), CogVideoXDDIMScheduler(**config.scheduler)
     encoder = T5EncoderModel.from_pretrained(text_folder).float().eval().to(device)
-    model = build_transformer(config, vae.config.latent_channels)
+    model = CogVideoXTransformer3DModel(**config.model)
     pipe = CogVideoXPipeline(tokenizer, encoder, vae, model, scheduler)
-    size = config.height, config.width, config.num_frames
-    rope = pipe._prepare_rotary_positional_embeddings(*size, device)  # [tokens, D] x 2
+    rope = pipe._prepare_rotary_positional_embeddings(height, width, frames, device)
 
     @torch.no_grad()
     def encode(texts: list[str], long: bool = False) -> Tensor:
-        length = config.long_text_length if long else config.max_text_length
+        length = config.long_text_length if long else text_length
         return encoder(tokenize(tokenizer, texts, length).to(device))[0]  # [B, L, D]
 
     def loss(model: nn.Module, batch: dict[str, Tensor], draw: Draw) -> Tensor:
-        tokens = len(rope[0]) * batch["latents"].shape[1] // config.num_frames
+        tokens = len(rope[0]) * batch["latents"].shape[1] // frames  # rope: [tokens, D] x 2
         here = slice(batch["first"] * tokens, (batch["first"] + 1) * tokens)
         return diffusion_loss(model, scheduler, tuple(p[here] for p in rope), batch, draw)
 
@@ -249,7 +192,7 @@ def train_transformer(
         save_halves(pipe, out / "pipeline")
         return {}
 
-    rng = np.random.default_rng(config.seed + 12)
+    rng = np.random.default_rng(seed + 12)
     measured = {
         "latents": held_out,
         "text": encode([random_caption(scene, rng, empty=0.0) for scene in unseen]),
@@ -263,11 +206,8 @@ def train_transformer(
             Batches(config, latents, subject, scenes, encode),
             out,
             config,
-            {"keep_last": 2},
-            optimizers=lambda model: build_optimizers(model, config),
-            schedule=lambda step: warmup_stable_decay(
-                step, config.steps, config.warmup, config.decay_share
-            ),
+            optimizers=lambda model: build_optimizers(model, config.optimizer),
+            schedule=config.optimizer.factor(config.training.steps),
             held_out=[measured],
             evaluate=evaluate,
         )

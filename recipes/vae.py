@@ -8,7 +8,7 @@ Both learn from single frames. Then their latents are given mean 0 and deviation
 and stay as they are: only the decoder learns on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL, AutoencoderKLCogVideoX
 from torch import Generator, Tensor
 
 from recipes.scenes import rendered, sample_scenes
-from recipes.training import fit
+from recipes.training import Recipe, fit
 from recipes.vae_layers import (
     VAE,
     as_input,
@@ -31,7 +31,6 @@ from recipes.vae_layers import (
 )
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.distributed import Numbers
-from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.stream import Draw
 from vidgen_lab.video.tensors import to_model_range
 
@@ -56,8 +55,9 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class VAEConfig:
-    """Recipe of a VAE. A batch is of square crops of so many pixels, each of another frame.
+class VAEConfig(Recipe):
+    """Recipe of a VAE. Each stage has its own steps and learning rate. A batch is of square crops
+    of so many pixels, each of another frame.
 
     centring: weight of the pull of every latent channel to mean 0 and deviation 1, so that noise of
         one size means the same in all of them and none has a constant for a transformer to learn.
@@ -65,58 +65,28 @@ class VAEConfig:
         (Kouzelis et al. 2025, "EQ-VAE"); in the shipped VAE it has none.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = ()
     family: Literal["video", "frame"] = "video"
-    block_out_channels: tuple[int, ...] = (24, 48, 64, 96)
-    latent_channels: int = 16
     width: int = 96
     height: int = 64
     clips: int = 8000
     batch: int = 16
     crop: int = 48
-    warmup: int = 100
     kl_weight: float = 1e-4
     centring: float = 0.05
     equivariance: float = 0.0
-    ema_decay: float = 0.995
-    seed: int = 0
 
 
 def build_vae(config: VAEConfig) -> VAE:
-    """An untrained VAE of the toy size: a block less than it has channels' steps of 2x2 in space.
-
-    One group per norm keeps what many small groups would wash out of flat cartoon colours: how much
-    of each channel there is. The posterior starts narrow, so that noise does not drown the signal.
-    """
-    blocks = len(config.block_out_channels)
-    sizes = {
-        "block_out_channels": config.block_out_channels,
-        "latent_channels": config.latent_channels,
-        "layers_per_block": 1,
-        "norm_num_groups": 1,
-        "scaling_factor": 1.0,
-    }
-    if config.family == "frame":
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * blocks,
-            up_block_types=("UpDecoderBlock2D",) * blocks,
-            sample_size=config.width,
-            **sizes,
-        )
-    else:
-        vae = AutoencoderKLCogVideoX(
-            down_block_types=("CogVideoXDownBlock3D",) * blocks,
-            up_block_types=("CogVideoXUpBlock3D",) * blocks,
-            sample_height=config.height,
-            sample_width=config.width,
-            temporal_compression_ratio=1,
-            **sizes,
-        )
+    """An untrained VAE. The posterior starts narrow, so that noise does not drown the signal."""
+    family = {"video": AutoencoderKLCogVideoX, "frame": AutoencoderKL}[config.family]
+    vae = family(**config.model)
+    if config.family == "video":
         see_one_frame(vae)
-    writer, _ = latent_layers(vae)
+    (writer, _), means = latent_layers(vae), vae.config.latent_channels
     with torch.no_grad():
-        writer.weight[config.latent_channels :] *= 0.1
-        writer.bias[config.latent_channels :] = -4.0
+        writer.weight[means:] *= 0.1
+        writer.bias[means:] = -4.0
     return vae
 
 
@@ -205,7 +175,7 @@ def vae_quality(vae: VAE, pixels: Tensor) -> dict[str, float]:
 
 def short_clips(scenes: list[Scene], config: VAEConfig) -> Tensor:
     """Four neighbouring frames of each scene, uint8 [N, 3, 4, H, W]."""
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.training.seed)
     clips = torch.empty((len(scenes), 3, 4, config.height, config.width), dtype=torch.uint8)
     drawn = rendered(scenes, (config.width, config.height, 16))
     for slot, one in zip(clips, drawn, strict=True):
@@ -216,9 +186,9 @@ def short_clips(scenes: list[Scene], config: VAEConfig) -> Tensor:
 
 def train_vae(config: VAEConfig, out: Path) -> VAE:
     """Train (or resume) the VAE, stage by stage in `out`/0, `out`/1, …; `out`/vae is the result."""
-    torch.manual_seed(config.seed)
+    torch.manual_seed(seed := config.training.seed)
     vae = build_vae(config)
-    clips = short_clips(sample_scenes(config.clips, config.seed + 1, reserved=True), config)
+    clips = short_clips(sample_scenes(config.clips, seed + 1, reserved=True), config)
     for number in range(len(config.stages)):
         train_stage(vae, config, number, clips, out / str(number))
         if number == 0:  # latents stay as they are from here on
@@ -232,19 +202,17 @@ def train_stage(vae: VAE, config: VAEConfig, number: int, clips: Tensor, out: Pa
     """Train (or resume) stage `number` in `out`; the VAE has the averaged weights afterwards."""
     stage = config.stages[number]
     before = sum(stage.steps for stage in config.stages[:number])
-    held_out = sample_scenes(16, config.seed + 2, held_out=None, reserved=True)
+    held_out = sample_scenes(16, config.training.seed + 2, held_out=None, reserved=True)
     held_out = short_clips(held_out, config)
 
     def loss(vae: VAE, batch: dict[str, Tensor], draw: Draw):
         grown = min(1.0, (draw.step + 1) / max(1, stage.noise_steps))
         return vae_loss(vae, batch, draw, grown * stage.noise, config)
 
-    rate = OptimizerConfig(
-        learning_rate=stage.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=0.0,
-        warmup=config.warmup,
-        end=0.0,
+    of_stage = replace(
+        config,
+        optimizer=replace(config.optimizer, learning_rate=stage.learning_rate),
+        training=replace(config.training, steps=stage.steps),
     )
     with fast_layers():
         trainer = fit(
@@ -252,9 +220,7 @@ def train_stage(vae: VAE, config: VAEConfig, number: int, clips: Tensor, out: Pa
             loss,
             lambda step: crops_of(clips, config, number, before + step),
             out,
-            config,
-            {"steps": stage.steps},
-            optimizers=rate,
+            of_stage,
             evaluate=lambda vae: vae_quality(vae, held_out),
         )
     trainer.ema.copy_to(vae)
@@ -263,7 +229,8 @@ def train_stage(vae: VAE, config: VAEConfig, number: int, clips: Tensor, out: Pa
 def crops_of(clips: Tensor, config: VAEConfig, number: int, step: int) -> dict[str, Tensor]:
     """Crops [B, 3, 1, h, w] of clips of four frames for one step of stage `number`, and their
     weights [B, 1, 1, h, w]."""
-    rng, more = np.random.default_rng((config.seed, 1, step)), config.stages[number].moving_weight
+    rng = np.random.default_rng((config.training.seed, 1, step))
+    more = config.stages[number].moving_weight
     crops, weights = [], []
     for index in rng.integers(len(clips), size=config.batch):
         _, frames, height, width = clips[index].shape

@@ -7,64 +7,82 @@ from unittest.mock import patch
 
 import pytest
 
-from recipes.judge import JudgeConfig
 from recipes.latte import ToyLatteConfig
-from recipes.make import PARTS
-from recipes.text import TextConfig
-from recipes.transformer import TransformerConfig
-from recipes.vae import Stage, VAEConfig
-from vidgen_lab.training.config import DatasetConfig, ModelConfig, TrainingConfig
+from recipes.make import PARTS, read_recipe
+from recipes.vae import Stage
+from vidgen_lab.config import load
+from vidgen_lab.training.config import DatasetConfig, ModelConfig
 from vidgen_lab.training.monitor import TIMING
 from vidgen_lab.training.objectives import ObjectiveConfig
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.trainer import VideoModelTrainer
 
-VAE = VAEConfig(
-    block_out_channels=(4, 4, 8, 8),
-    latent_channels=4,
-    width=24,
-    height=16,
-    clips=4,
-    batch=2,
-    crop=16,
-    stages=(Stage(4, 2e-3, noise_steps=3), Stage(3, 5e-4, moving_weight=4.0)),
-    warmup=2,
+# A checkpoint every second step, and no TensorBoard.
+SMALL = ["training.checkpoint_every=2", "training.tensorboard=false", "training.steps=4"]
+
+
+def small(part, *changes):
+    """The recipe of a part at the smallest size."""
+    return load(PARTS[part][0], read_recipe(part), [*SMALL, *changes])
+
+
+VAE_SIZE = (
+    "model.block_out_channels=[4,4,8,8]",
+    "model.latent_channels=4",
+    "width=24",
+    "height=16",
+    "clips=4",
+    "batch=2",
+    "crop=16",
+    "optimizer.warmup=2",
 )
-FRAME_VAE = replace(VAE, family="frame", stages=VAE.stages[:1])
-TEXT = TextConfig(width=32, layers=1, steps=4, batch=2, warmup=2)
-LATTE_TEXT = replace(TEXT, max_length=24, long_length=24, masked=True)
-TRANSFORMER = TransformerConfig(  # at the size that the judge sees
-    heads=1,
-    head_dim=32,
-    layers=2,
-    time_embed_dim=16,
-    text_width=32,
-    clips=4,
-    held_out_clips=1,
-    steps=4,
-    batch=2,
-    short_steps=1,
-    short_batch=3,
-    long_text_share=0.5,
-    warmup=2,
+VAE = replace(
+    small("vae", "model.sample_height=16", "model.sample_width=24", *VAE_SIZE),
+    stages=(Stage(4, 2e-3, noise_steps=3), Stage(3, 5e-4, moving_weight=4.0)),
+)
+FRAME_VAE = replace(small("frame-vae", "model.sample_size=24", *VAE_SIZE), stages=VAE.stages[:1])
+TEXT_SIZE = (
+    "model.d_model=32",
+    "model.d_ff=64",
+    "model.num_layers=1",
+    "model.num_heads=1",
+    "batch=2",
+    "optimizer.warmup=2",
+)
+TRANSFORMER = small(  # at the size that the judge sees
+    "transformer",
+    "model.num_attention_heads=1",
+    "model.attention_head_dim=32",
+    "model.num_layers=2",
+    "model.in_channels=4",
+    "model.out_channels=4",
+    "model.time_embed_dim=16",
+    "model.text_embed_dim=32",
+    "clips=4",
+    "held_out_clips=1",
+    "batch=2",
+    "short_steps=1",
+    "short_batch=3",
+    "long_text_share=0.5",
+    "optimizer.warmup=2",
 )
 LATTE = ToyLatteConfig(
     model=ModelConfig(hidden_size=16, depth=4, num_heads=2, patch_size=1),
     dataset=DatasetConfig("", num_frames=4, height=32, width=32, batch_size=2, held_out_clips=2),
     diffusion=ObjectiveConfig(prediction="v"),
     optimizer=OptimizerConfig("muon", 1e-3, betas=(0.9, 0.98), schedule="stable_decay", warmup=2),
-    training=TrainingConfig(steps=4, ema_decay=0.995),
+    training=replace(TRANSFORMER.training, ema_decay=0.995),
     clips=4,
 )
-JUDGE = JudgeConfig(clips=10, unfinished=2, calibration=8, steps=4, batch=4)
+JUDGE = small("judge", "clips=10", "unfinished=2", "calibration=8", "batch=4")
 RECIPES = {
     "vae": VAE,
-    "text": TEXT,
-    "early": replace(TRANSFORMER, steps=1),
+    "text": small("text", *TEXT_SIZE),
+    "early": replace(TRANSFORMER, training=replace(TRANSFORMER.training, steps=1)),
     "judge": JUDGE,
     "transformer": TRANSFORMER,
     "frame-vae": FRAME_VAE,
-    "latte-text": LATTE_TEXT,
+    "latte-text": small("latte-text", *TEXT_SIZE),
     "latte": LATTE,
 }
 

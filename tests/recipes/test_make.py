@@ -2,14 +2,14 @@
 
 import pytest
 
-from recipes import make, ship, training
+from recipes import make, measure, training
 from vidgen_lab.config import load
 
 
 @pytest.mark.parametrize("part", make.PARTS)
 def test_every_recipe_is_of_its_part(part):
     schema = make.PARTS[part][0]
-    assert isinstance(load(schema, make.HERE / f"{part}.yaml"), schema)
+    assert isinstance(load(schema, make.read_recipe(part)), schema)
 
 
 def test_parts_out_of_order_say_what_to_make_first(tmp_path, capsys):
@@ -25,10 +25,11 @@ def test_parts_out_of_order_say_what_to_make_first(tmp_path, capsys):
 
 
 def test_a_setting_that_is_not_there_names_the_nearest(tmp_path, capsys):
-    assert make.main(["text", "stepz=7", "--out", str(tmp_path)]) == 1
-    assert "there is no setting stepz; did you mean steps?" in capsys.readouterr().err
-    assert make.main(["text", "steps=many", "--out", str(tmp_path)]) == 1
-    assert "steps cannot be 'many': it is int" in capsys.readouterr().err
+    assert make.main(["text", "steps=7", "--out", str(tmp_path)]) == 1
+    said = "there is no setting steps; did you mean training.steps?"
+    assert said in capsys.readouterr().err
+    assert make.main(["text", "training.steps=many", "--out", str(tmp_path)]) == 1
+    assert "training.steps cannot be 'many': it is int" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         make.main(["everything"])
     assert "invalid choice: 'everything'" in capsys.readouterr().err
@@ -38,10 +39,11 @@ def test_numbers_can_be_changed_by_name(tmp_path, monkeypatch):
     given = []
     part = (make.TextConfig, lambda config, out: given.append((config, out)), ())
     monkeypatch.setitem(make.PARTS, "text", part)
-    assert make.main(["text", "steps=7", "learning_rate=1e-4", "--out", str(tmp_path)]) == 0
+    changes = ["training.steps=7", "optimizer.learning_rate=1e-4"]
+    assert make.main(["text", *changes, "--out", str(tmp_path)]) == 0
     config, out = given[0]
-    assert (config.steps, config.learning_rate, out) == (7, 1e-4, tmp_path / "text")
-    assert config.batch == make.TextConfig().batch
+    assert (config.training.steps, config.optimizer.learning_rate) == (7, 1e-4)
+    assert out == tmp_path / "text" and config.batch == make.TextConfig().batch
 
 
 def test_who_trained_it_is_written_down(tmp_path, monkeypatch):
@@ -55,11 +57,11 @@ def test_who_trained_it_is_written_down(tmp_path, monkeypatch):
 def test_what_was_changed_is_written_down_and_shipped(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "code_version", lambda: "abc1234")
     monkeypatch.setitem(make.PARTS, "text", (make.TextConfig, lambda *_: None, ()))
-    make.train("text", tmp_path, ["steps=7", "batch=3"])
-    make.train("text", tmp_path, ["steps=7", "batch=3"])
-    ship._keep_recipes(tmp_path, tmp_path, ("text",))
+    make.train("text", tmp_path, ["training.steps=7", "batch=3"])
+    make.train("text", tmp_path, ["training.steps=7", "batch=3"])
+    measure.keep_recipes(tmp_path, tmp_path, ("text",))
     noted = (tmp_path / "recipe" / "commits.txt").read_text()
-    assert noted == "abc1234 steps=7 batch=3\n"
+    assert noted == "abc1234 training.steps=7 batch=3\n"
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def shipping(tmp_path, monkeypatch):
     (tmp_path / "models" / "toy-judge" / "left over").touch()
     cards = []
     monkeypatch.setattr("vidgen_lab.paths.data_dir", lambda: tmp_path)
-    monkeypatch.setattr(ship, "write_cards", lambda *arguments: cards.append(arguments))
+    monkeypatch.setattr(make, "write_cards", lambda *arguments: cards.append(arguments))
     return tmp_path, cards
 
 
@@ -109,7 +111,7 @@ def test_yes_replaces_without_asking(shipping):
 
 def test_what_cannot_be_measured_replaces_nothing(shipping, monkeypatch):
     folder, _ = shipping
-    monkeypatch.setattr(ship, "write_cards", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(make, "write_cards", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         make.main(["ship", "--yes", "--out", str(folder / "runs")])
     assert set(shipped(folder).values()) == {"old"}

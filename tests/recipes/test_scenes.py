@@ -20,7 +20,7 @@ class Seen(Exception):
 
 def recipe_of(part):
     """The shipped recipe, as `make.py` reads it, with fewer clips."""
-    recipe = load(make.PARTS[part][0], make.HERE / f"{part}.yaml")
+    recipe = load(make.PARTS[part][0], make.read_recipe(part))
     return replace(recipe, clips=1000) if hasattr(recipe, "clips") else recipe
 
 
@@ -68,7 +68,7 @@ def seen(monkeypatch):
         monkeypatch.setattr(module, "cached_latents", cached)
         monkeypatch.setattr(module, "T5EncoderModel", Part(found["texts"]))
     monkeypatch.setattr(transformer, "AutoencoderKLCogVideoX", Part())
-    monkeypatch.setattr(transformer, "build_transformer", lambda *_: None)
+    monkeypatch.setattr(transformer, "CogVideoXTransformer3DModel", lambda **_: None)
     pipe = SimpleNamespace(_prepare_rotary_positional_embeddings=lambda *size: None)
     monkeypatch.setattr(transformer, "CogVideoXPipeline", lambda *parts: pipe)
     monkeypatch.setattr(transformer, "tokenize", lambda _, texts, length: Texts(texts))

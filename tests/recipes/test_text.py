@@ -4,20 +4,24 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from transformers import T5Config, T5EncoderModel
 
 from recipes.scenes import sample_scenes
 from recipes.text import (
     Reading,
     accuracy,
-    build_text_encoder,
     build_tokenizer,
     labels_of,
     random_caption,
     reading_loss,
     tokenize,
 )
-from tests.recipes.samples import survives
+from tests.recipes.samples import RECIPES, survives
 from vidgen_lab.toyworld import ATTRIBUTES
+
+
+def untrained(tokenizer):
+    return T5EncoderModel(T5Config(vocab_size=len(tokenizer), **RECIPES["text"].model))
 
 
 def test_a_killed_training_ends_as_if_it_had_not_been(trained, tmp_path):
@@ -52,7 +56,7 @@ def test_every_token_learns_what_the_caption_names():
     texts = [random_caption(scene, rng, empty=0.0) for scene in sample_scenes(8, 2)]
     labels = torch.tensor([labels_of(text) for text in texts])
     batch = {"ids": tokenize(tokenizer, texts, 16), "labels": labels}
-    model = Reading(build_text_encoder(len(tokenizer), 32, 1), masked=False)
+    model = Reading(untrained(tokenizer), masked=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(60):
         loss = reading_loss(model, batch, draw=None)
@@ -67,7 +71,7 @@ def test_every_token_learns_what_the_caption_names():
 def test_a_masked_encoder_keeps_off_the_padding():
     torch.manual_seed(0)
     tokenizer = build_tokenizer(16)
-    encoder = build_text_encoder(len(tokenizer), 32, 1)
+    encoder = untrained(tokenizer)
     short, long = (tokenize(tokenizer, ["a red ball"], length) for length in (4, 16))
     for masked in (True, False):
         model = Reading(encoder, masked)

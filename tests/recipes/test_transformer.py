@@ -5,17 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXPipeline
+from diffusers import CogVideoXDDIMScheduler, CogVideoXPipeline, CogVideoXTransformer3DModel
 
 from recipes.scenes import sample_scenes
-from recipes.transformer import (
-    Batches,
-    build_optimizers,
-    build_scheduler,
-    build_transformer,
-    diffusion_loss,
-    plain_attention,
-)
+from recipes.transformer import Batches, build_optimizers, diffusion_loss, plain_attention
 from tests.recipes.samples import TRANSFORMER, survives
 from vidgen_lab.toyworld import parse_prompt
 from vidgen_lab.training.stream import Draw
@@ -28,10 +21,11 @@ def test_a_killed_training_ends_as_if_it_had_not_been(trained, tmp_path):
 # the loss -----------------------------------------------------------------------------------------
 
 
-def loss_of(answer, config=TRANSFORMER, weights=None):
+def loss_of(answer, prediction="v_prediction", weights=None):
     """The loss per clip of a model that knows clip and noise and gives `answer` of (clip, noise,
     noisy, amount of signal)."""
-    scheduler = build_scheduler(config)
+    changes = {"prediction_type": prediction}
+    scheduler = CogVideoXDDIMScheduler(**TRANSFORMER.scheduler | changes)
     latents = torch.randn(4, 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
 
     def oracle(noisy, text, timesteps, image_rotary_emb, return_dict):
@@ -57,8 +51,7 @@ def test_who_knows_the_velocity_has_no_loss():
 
 
 def test_who_predicts_the_clip_is_measured_on_the_velocity():
-    on_clips = replace(TRANSFORMER, prediction_type="sample")
-    assert loss_of(lambda clean, *_: clean, on_clips).max() < 1e-8
+    assert loss_of(lambda clean, *_: clean, "sample").max() < 1e-8
 
     def wrong(clean, noise, noisy, signal):
         return clean + 0.2
@@ -66,7 +59,7 @@ def test_who_predicts_the_clip_is_measured_on_the_velocity():
     def same_as_velocity(clean, noise, noisy, signal):
         return (signal.sqrt() * noisy - wrong(clean, noise, noisy, signal)) / (1 - signal).sqrt()
 
-    assert torch.allclose(loss_of(wrong, on_clips), loss_of(same_as_velocity), rtol=1e-3)
+    assert torch.allclose(loss_of(wrong, "sample"), loss_of(same_as_velocity), rtol=1e-3)
 
 
 def test_an_error_counts_by_its_weight():
@@ -138,8 +131,8 @@ def test_captions_are_those_of_the_clips(batches):
 
 
 def test_muon_moves_the_matrices_inside_the_blocks():
-    model = build_transformer(TRANSFORMER, 4)
-    optimizers = build_optimizers(model, TRANSFORMER)
+    model = CogVideoXTransformer3DModel(**TRANSFORMER.model)
+    optimizers = build_optimizers(model, TRANSFORMER.optimizer)
     groups = {
         name: {id(p) for group in o.param_groups for p in group["params"]}
         for name, o in optimizers.items()
@@ -176,7 +169,7 @@ def test_plain_diffusers_runs_what_was_trained(pipe, trained):
     made = pipe(
         "a red ball",
         num_inference_steps=2,
-        max_sequence_length=TRANSFORMER.max_text_length,
+        max_sequence_length=TRANSFORMER.model["max_text_seq_length"],
         generator=torch.Generator().manual_seed(0),
         output_type="np",
     ).frames

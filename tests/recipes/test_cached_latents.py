@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLCogVideoX
 
-from recipes import latents
-from recipes.scenes import sample_scenes
+from recipes import scenes
+from recipes.scenes import cached_latents, sample_scenes
 from vidgen_lab.toyworld import render
 
 SIZE = (32, 32, 4)
@@ -18,22 +18,19 @@ def vae(trained):
 
 @pytest.fixture
 def no_encoding(monkeypatch):
-    monkeypatch.delattr(latents, "encode_scenes")
+    monkeypatch.delattr(scenes, "encode_scenes")
 
 
 @pytest.fixture(scope="module")
 def cached(vae, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latents, "SHARD", 2)
-        return folder, latents.cached_latents(vae, folder, sample_scenes(3, 0), SIZE)
+    return folder, cached_latents(vae, folder, sample_scenes(3, 0), SIZE)
 
 
-def test_what_was_encoded_is_kept(vae, cached, monkeypatch, no_encoding):
-    monkeypatch.setattr(latents, "SHARD", 2)
+def test_what_was_encoded_is_kept(vae, cached, no_encoding):
     folder, (made, subject) = cached
     assert made.shape == (3, 4, 4, 4, 4) and made.dtype == torch.float16
-    again = latents.cached_latents(vae, folder, sample_scenes(3, 0), SIZE)
+    again = cached_latents(vae, folder, sample_scenes(3, 0), SIZE)
     assert torch.equal(again[0], made) and torch.equal(again[1], subject)
 
 
@@ -46,9 +43,8 @@ def test_a_cell_shows_the_subject_if_one_of_its_pixels_does(cached):
             assert torch.equal(pixels.any(-1).any(-1), cells[:, 0, y, x])
 
 
-def test_latents_of_others_are_not_taken(vae, cached, monkeypatch, no_encoding):
-    monkeypatch.setattr(latents, "SHARD", 2)
+def test_latents_of_others_are_not_taken(vae, cached, no_encoding):
     other = AutoencoderKLCogVideoX(**vae.config)
     for encoder, seed, frames in ((vae, 1, 4), (vae, 0, 8), (other, 0, 4)):
         with pytest.raises(NameError, match="encode_scenes"):
-            latents.cached_latents(encoder, cached[0], sample_scenes(3, seed), (32, 32, frames))
+            cached_latents(encoder, cached[0], sample_scenes(3, seed), (32, 32, frames))

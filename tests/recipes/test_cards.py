@@ -7,9 +7,8 @@ from shutil import copytree
 import numpy as np
 import pytest
 
-from recipes import measure, ship
+from recipes import measure
 from recipes.make import SHIPPED
-from recipes.pixels import checkable_scenes
 from recipes.scenes import render_clips, sample_scenes
 from vidgen_lab.toyworld import ATTRIBUTES
 
@@ -20,22 +19,20 @@ def models(trained, tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
     fresh = render_clips(sample_scenes(4, 9, held_out=None, reserved=True), 96, 64, 16)
     small = {
-        "judge_accuracy": partial(ship.judge_accuracy, count=6),
-        "measure_latte": partial(ship.measure_latte, count=4),
+        "judge_accuracy": partial(measure.judge_accuracy, count=6),
+        "measure_latte": partial(measure.measure_latte, count=4),
         "fresh_clips": lambda count, frames=16: fresh[:, :, :frames],
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, function in small.items():
-            patch.setattr(ship, name, function)
-        patch.setattr(measure, "fresh_clips", small["fresh_clips"])
+            patch.setattr(measure, name, function)
         patch.setattr(measure, "sample_clips", partial(measure.sample_clips, num_inference_steps=2))
         patch.setattr(measure, "LATTE_STEPS", 2)
-        patch.setattr(measure, "checkable_scenes", lambda count: checkable_scenes(2) * (count // 2))
         patch.setattr(measure, "seconds_per_clip", partial(measure.seconds_per_clip, repeats=1))
         for part, folders in SHIPPED.items():
             for source, target in folders.items():
                 copytree(trained / source, models / target)
-            ship.write_cards(part, trained, models, prompts=4)
+            measure.write_cards(part, trained, models, prompts=4)
     return models
 
 
@@ -48,8 +45,6 @@ def test_the_report_is_what_the_card_says(models):
         assert f"| {name} | {report['judge_accuracy'][name]:.1%} |" in judge
     for name in ("mean", "worst", "noise_0.3", "moving", "still"):
         assert f"{report['vae_psnr_db'][name]:.1f} dB" in card
-    for name in ("colour", "size", "path", "all_right"):
-        assert f"| {name} | {report['bodies_in_pixels'][name]:.1%} |" in card
     assert "4 held-out prompts" in card
     latte = json.loads((models / "toy-latte" / "report.json").read_text())
     card = (models / "toy-latte" / "README.md").read_text()
@@ -78,8 +73,10 @@ def test_recipes_logs_and_sheets_lie_beside_the_weights(models):
 
 def test_a_sheet_has_two_columns():
     scenes = sample_scenes(3, 0)
-    clips = [ship.Clip(c.permute(1, 2, 3, 0).numpy(), 8) for c in render_clips(scenes, 96, 64, 5)]
-    sheet = ship.sheet_of(["a", "b", "c"], clips, 3, num=2)
+    clips = [
+        measure.Clip(c.permute(1, 2, 3, 0).numpy(), 8) for c in render_clips(scenes, 96, 64, 5)
+    ]
+    sheet = measure.sheet_of(["a", "b", "c"], clips, 3, num=2)
     assert sheet.dtype == np.uint8 and sheet.shape[2] == 3
     assert 2 * (2 * 96) < sheet.shape[1] < 3 * (2 * 96) and sheet.shape[0] > 2 * 64
 
@@ -87,4 +84,4 @@ def test_a_sheet_has_two_columns():
 def test_no_card_without_the_commit_that_trained_the_weights(tmp_path):
     (tmp_path / "text").mkdir()
     with pytest.raises(FileNotFoundError, match=r"text/commits.txt is missing: write into it"):
-        ship._keep_recipes(tmp_path, tmp_path, ("text",))
+        measure.keep_recipes(tmp_path, tmp_path, ("text",))
