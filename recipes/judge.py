@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX, CogVideoXPipeline
@@ -226,8 +227,8 @@ def judge_accuracy(folder: Path, count: int = 1000, seed: int = 99) -> dict[str,
     reserved = set(RESERVED_SUBJECTS) <= set(judge.answers["subject"])
     scenes = sample_scenes(count, seed, held_out=None, reserved=reserved)
     tables = judge_clips([render(scene, *SIZE).clip for scene in scenes], judge)
-    right: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
-    for scene, table in zip(scenes, tables, strict=True):
-        for name, value in scene.visible.items():
-            right[name].append(max(table[name], key=table[name].get) == value)
-    return {name: float(np.mean(hits)) for name, hits in right.items()}
+    right = [
+        {name: max(table[name], key=table[name].get) == value for name, value in s.visible.items()}
+        for s, table in zip(scenes, tables, strict=True)
+    ]
+    return pd.DataFrame(right).mean().to_dict()

@@ -22,7 +22,6 @@ from recipes.judge import JudgeConfig, train_judge  # noqa: E402
 from recipes.latte import ToyLatteConfig, train_latte  # noqa: E402
 from recipes.measure import write_cards  # noqa: E402
 from recipes.text import TextConfig, train_text_encoder  # noqa: E402
-from recipes.training import note_commit  # noqa: E402
 from recipes.transformer import TransformerConfig, train_transformer  # noqa: E402
 from recipes.vae import VAEConfig, train_vae  # noqa: E402
 from vidgen_lab import paths  # noqa: E402
@@ -79,7 +78,6 @@ def train(part: str, out: Path, changes: list[str]) -> None:
     schema, training, needs = PARTS[part]
     check(out, needs)
     config = load(schema, read_recipe(part), changes)
-    note_commit(out / part, changes)
     training(config, *(out / need for need in needs), out / part)
 
 

@@ -20,7 +20,6 @@ from torch import nn
 from recipes.judge import judge_accuracy
 from recipes.latte import sample_corner
 from recipes.scenes import render_clips, sample_scenes
-from recipes.training import COMMITS
 from recipes.vae import psnr, reconstruct, squared_error, vae_quality
 from recipes.vae_layers import fastest
 from vidgen_lab.generation.generate import generate
@@ -194,11 +193,13 @@ def fill(folder: Path, numbers: dict, **more: str) -> None:
     """
     (folder / "report.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
     notes = CARDS / f"{folder.name}-notes.md"
+    runs = (json.loads(f.read_text("utf-8")) for f in (folder / "recipe").glob("*_run.json"))
+    commits = {code or "unknown" for run in runs for code in run["code"].split(", ")}
     millions = {name: count / 1e6 for name, count in numbers["parameters"].items()}
     card = (CARDS / f"{folder.name}.md").read_text("utf-8").format(
         **numbers,
         **more,
-        commit=(folder / "recipe" / COMMITS).read_text("utf-8").strip(),
+        commit=", ".join(sorted(commits)),
         millions=millions | {"all": sum(millions.values())},
         notes=notes.read_text("utf-8") if notes.exists() else "",
     )  # fmt: skip
@@ -224,18 +225,13 @@ def worst_round_trips(vae_folder: Path, count: int = 10) -> np.ndarray:
 
 
 def keep_recipes(trained: Path, folder: Path, parts: tuple[str, ...]) -> None:
-    """Beside the weights: of each part's training the recipe, the log, and by which commit."""
-    target, commits = folder / "recipe", []
+    """Beside the weights: of each part's training the recipe, the log, and by which settings and
+    commits it was."""
+    target = folder / "recipe"
     target.mkdir(exist_ok=True)
     for part in parts:
-        shutil.copy(CARDS.parent / f"{part}.yaml", target / f"{part}.yaml")
+        shutil.copy(CARDS.parent / f"{part}.yaml", target)
         for log in sorted((trained / part).rglob("log.jsonl")):
             stage = "" if log.parent.name == part else f"_{log.parent.name}"
-            shutil.copy(log, target / f"{part}{stage}_log.jsonl")
-        noted = trained / part / COMMITS
-        if not noted.exists():
-            raise FileNotFoundError(
-                f"{noted} is missing: write into it by which commit it was made"
-            )
-        commits += noted.read_text("utf-8").splitlines()
-    (target / COMMITS).write_text(", ".join(dict.fromkeys(commits)) + "\n", "utf-8")
+            for file in (log, log.with_name("run.json")):
+                shutil.copy(file, target / f"{part}{stage}_{file.name}")

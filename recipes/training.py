@@ -4,7 +4,7 @@ import copy
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,11 @@ from typing import Any
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from vidgen_lab.paths import code_version
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.distributed import Loss
 from vidgen_lab.training.optim import OptimizerConfig
 from vidgen_lab.training.trainer import VideoModelTrainer
 
-COMMITS = "commits.txt"
 TRAINING = TrainingConfig(
     log_every=50,
     validate_every=500,
@@ -58,17 +56,6 @@ def fit(
     if trainer.fit().interrupted:  # what comes after it must not begin
         sys.exit("stopped: the same command goes on from here")
     return trainer
-
-
-def note_commit(folder: Path, changes: Sequence[str] = ()) -> None:
-    """Write down by which commit's recipes `folder` is trained, with a plus where files differ from
-    it, and with which numbers changed; a line more when that is not what the last one says."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / COMMITS).open("a+", encoding="utf-8") as file:
-        file.seek(0)
-        line = " ".join([code_version() or "unknown", *changes])
-        if file.read().splitlines()[-1:] != [line]:
-            file.write(f"{line}\n")
 
 
 def save_halves(pipe: DiffusionPipeline, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes import make, measure, training
+from recipes import make
 from vidgen_lab.config import load
 
 
@@ -44,24 +44,6 @@ def test_numbers_can_be_changed_by_name(tmp_path, monkeypatch):
     config, out = given[0]
     assert (config.training.steps, config.optimizer.learning_rate) == (7, 1e-4)
     assert out == tmp_path / "text" and config.batch == make.TextConfig().batch
-
-
-def test_who_trained_it_is_written_down(tmp_path, monkeypatch):
-    told = iter(["abc1234", "abc1234", "abc1234+", ""])
-    monkeypatch.setattr(training, "code_version", lambda: next(told))
-    for _ in range(4):
-        training.note_commit(tmp_path)
-    assert (tmp_path / "commits.txt").read_text().split() == ["abc1234", "abc1234+", "unknown"]
-
-
-def test_what_was_changed_is_written_down_and_shipped(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "code_version", lambda: "abc1234")
-    monkeypatch.setitem(make.PARTS, "text", (make.TextConfig, lambda *_: None, ()))
-    make.train("text", tmp_path, ["training.steps=7", "batch=3"])
-    make.train("text", tmp_path, ["training.steps=7", "batch=3"])
-    measure.keep_recipes(tmp_path, tmp_path, ("text",))
-    noted = (tmp_path / "recipe" / "commits.txt").read_text()
-    assert noted == "abc1234 training.steps=7 batch=3\n"
 
 
 @pytest.fixture

@@ -125,6 +125,13 @@ def test_a_run_says_whether_it_is_new_and_goes_on_where_it_stopped(tmp_path, cap
     assert not torch.equal(weights(whole), torch.zeros_like(weights(whole)))
 
 
+def test_a_run_tells_by_which_versions_of_the_code_it_was_trained(tmp_path, monkeypatch):
+    for steps, code in enumerate(("abc1234", "abc1234+", "", "abc1234"), start=1):
+        monkeypatch.setattr("vidgen_lab.training.checkpoint.code_version", lambda code=code: code)
+        regression(tmp_path, replace(PLAIN, steps=steps)).fit(allow=["training.steps"])
+    assert json.loads((tmp_path / "run.json").read_text())["code"] == "abc1234, abc1234+"
+
+
 def test_a_learning_rate_that_was_changed_on_resuming_has_effect(tmp_path):
     regression(tmp_path, replace(PLAIN, steps=2)).fit()
     constant = OptimizerConfig(learning_rate=0.5, warmup=0, schedule="constant")

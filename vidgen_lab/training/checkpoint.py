@@ -68,7 +68,7 @@ class RunFolder:
         self.log_file = self.folder / "log.jsonl"
         self.checkpoints = self.folder / "checkpoints"
         self._about = self.folder / "run.json"
-        self.id = ""
+        self.id = self._code = ""
 
     # one run at a time ----------------------------------------------------------------------
 
@@ -110,7 +110,8 @@ class RunFolder:
                 "which run: put it back, or take another folder"
             )
         before = json.loads(self._about.read_text("utf-8"))
-        self.id, changed = before["id"], difference(before["settings"], _plain(settings))
+        self.id, self._code = before["id"], before["code"]
+        changed = difference(before["settings"], _plain(settings))
         allowed = {*allow, *FREE_SETTINGS}
         if refused := [n for n in changed if not {n, n.rpartition(".")[2]} & allowed]:
             said = "; ".join(f"{n}: {a!r} -> {b!r}" for n, (a, b) in changed.items())
@@ -125,8 +126,9 @@ class RunFolder:
         return changed
 
     def tell(self, settings: Mapping[str, Any]) -> None:
-        """Write down who this run is."""
-        about = {"id": self.id, "version": __version__, "code": code_version()}
+        """Write down who this run is, and by which versions of the code, one after the other."""
+        code = dict.fromkeys(filter(None, [*self._code.split(", "), code_version()]))
+        about = {"id": self.id, "version": __version__, "code": ", ".join(code)}
         about |= {"torch": torch.__version__, "settings": _plain(settings)}
         write_files({self._about: json.dumps(about, indent=2) + "\n"})
 
