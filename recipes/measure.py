@@ -6,7 +6,7 @@ measured.
 
 import json
 import shutil
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from vidgen_lab.video.tensors import to_pixels
 
 CARDS = Path(__file__).resolve().parent / "cards"
 LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
+REPEATS = 4  # of the clip that is timed
 LIKELY = "a red ball bouncing over the ocean"
 
 
@@ -82,39 +83,40 @@ def summarise_adherence(table: pd.DataFrame) -> dict[str, float]:
     return shares | {"prompts": len(table)}
 
 
-def seconds_per_clip(make: Callable[[int], Any], repeats: int = 3) -> dict[str, float]:
-    """Median seconds of one clip, sampling and decoding, after a first one; make: of a seed."""
-    times = []
-    for seed in range(repeats + 1):
-        start = time.perf_counter()
-        make(seed)
-        times.append(time.perf_counter() - start)
-    return {"seconds_per_clip": float(np.median(times[1:])), "first_clip": times[0]}
-
-
-def measure_cogvideox(
-    pipeline: Path, judge_folder: Path, count: int = 200
-) -> tuple[dict, pd.DataFrame, list[Clip]]:
-    """All numbers of the card of toy-cogvideox, the table of its prompts, and their clips."""
-    pipe = CogVideoXPipeline.from_pretrained(pipeline)
-    prompts, scenes = held_out_prompts(count, count // 4)
-    frames, height, width = ModelLimits.from_pipe(pipe).native
-    request = GenerationRequest(LIKELY, num_frames=frames, height=height, width=width)
-    speed = seconds_per_clip(lambda seed: generate(pipe, request.with_(seed=seed)))
-    clips = sample_clips(pipe, prompts, range(count))
-    table = adherence_table(prompts, scenes, clips, load_judge(judge_folder))
-    numbers = {
+def numbers_of(
+    pipe: DiffusionPipeline, table: pd.DataFrame, fresh: torch.Tensor, make: Callable[[], Any]
+) -> dict[str, Any]:
+    """What a card states of a pipeline: adherence in `table`, quality of its VAE on `fresh` clips,
+    parameters, and the median seconds of `make`, sampling and decoding one clip, after a first."""
+    first, *times = timeit.repeat(make, number=1, repeat=REPEATS)
+    models = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
+    return {
         "adherence": summarise_adherence(table),
-        "vae_psnr_db": vae_quality(pipe.vae, fresh_clips(count)),
-        "parameters": parameters(pipe),
-        **speed,
+        "vae_psnr_db": vae_quality(pipe.vae, fresh),
+        "parameters": {n: sum(p.numel() for p in m.parameters()) for n, m in models.items()},
+        "seconds_per_clip": float(np.median(times)),
+        "first_clip": first,
+        "torch_threads": torch.get_num_threads(),
     }
-    return numbers, table, clips
 
 
 def fresh_clips(count: int, frames: int = 16) -> torch.Tensor:
     """Renders that no training saw, reserved ones among them, uint8 [N, 3, T, H, W]."""
     return render_clips(sample_scenes(count, 4321, held_out=None, reserved=True), 96, 64, frames)
+
+
+def measure_cogvideox(
+    folder: Path, judge_folder: Path, count: int = 200
+) -> tuple[dict, pd.DataFrame, list[Clip]]:
+    """All numbers of the card of toy-cogvideox, the table of its prompts, and their clips."""
+    pipe = CogVideoXPipeline.from_pretrained(folder)
+    prompts, scenes = held_out_prompts(count, count // 4)
+    clips = sample_clips(pipe, prompts, range(count))
+    table = adherence_table(prompts, scenes, clips, load_judge(judge_folder))
+    frames, height, width = ModelLimits.from_pipe(pipe).native
+    request = GenerationRequest(LIKELY, num_frames=frames, height=height, width=width)
+    fresh = fresh_clips(count)
+    return numbers_of(pipe, table, fresh, lambda: generate(pipe, request)), table, clips
 
 
 def measure_latte(
@@ -124,31 +126,18 @@ def measure_latte(
     clips."""
     generator, levels = VideoGenerator.from_diffusers(folder), NoiseScheduler.from_diffusers(folder)
     sampler = DDIMSampler(levels, LATTE_STEPS, spacing="trailing")
-    size = {"height": 64, "width": 96}
     rng = np.random.default_rng(4343)
     scenes = sample_corner(count, 4344, held_out=True)
     texts, clips = [caption(scene, "minimal", rng) for scene in scenes], []
+
+    def make(prompts: Sequence[str], seed: int = 0) -> list[Clip]:
+        return generator(prompts, sampler, LATTE_GUIDANCE, seed, height=64, width=96).clips()
+
     for start in range(0, count, 8):
-        part = texts[start : start + 8]
-        clips += generator(part, sampler, LATTE_GUIDANCE, seed=start, **size).clips()
+        clips += make(texts[start : start + 8], start)
     table = adherence_table(texts, scenes, clips, load_judge(judge_folder))
-    pipe = LattePipeline.from_pretrained(folder)
-    numbers = {
-        "adherence": summarise_adherence(table),
-        "vae_psnr_db": vae_quality(pipe.vae, fresh_clips(40, 8)),
-        "parameters": parameters(pipe),
-        **seconds_per_clip(
-            lambda seed: generator(texts[0], sampler, LATTE_GUIDANCE, seed=seed, **size)
-        ),
-        "torch_threads": torch.get_num_threads(),
-    }
-    return numbers, table, clips
-
-
-def parameters(pipe: DiffusionPipeline) -> dict[str, int]:
-    """Of each model of a pipeline."""
-    parts = {name: part for name, part in pipe.components.items() if isinstance(part, nn.Module)}
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    pipe, fresh = LattePipeline.from_pretrained(folder), fresh_clips(40, 8)
+    return numbers_of(pipe, table, fresh, lambda: make(texts[:1])), table, clips
 
 
 # the cards ----------------------------------------------------------------------------------------

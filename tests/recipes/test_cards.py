@@ -28,7 +28,7 @@ def models(trained, tmp_path_factory):
             patch.setattr(measure, name, function)
         patch.setattr(measure, "sample_clips", partial(measure.sample_clips, num_inference_steps=2))
         patch.setattr(measure, "LATTE_STEPS", 2)
-        patch.setattr(measure, "seconds_per_clip", partial(measure.seconds_per_clip, repeats=1))
+        patch.setattr(measure, "REPEATS", 2)
         for part, folders in SHIPPED.items():
             for source, target in folders.items():
                 copytree(trained / source, models / target)
