@@ -56,8 +56,7 @@ peers: $(STAMP)
 	  tests/finetuning/test_scaling.py $(ARGS)
 
 notebooks: $(STAMP)
-	@$(PY) -m tools.lint --execute tiny $(ARGS)
-	@$(PY) -m tools.book_map --write
+	@$(PY) -m tools --execute tiny $(ARGS)
 
 # What trains for hours, and goes on where it was stopped.
 STUDIES := benchmarks/short_runs.py benchmarks/adapters.py benchmarks/model_choices.py
@@ -80,9 +79,7 @@ lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff check --preview --select PLW1514 .  # every text file names its encoding
 	@$(PY) -m ruff format --check .
-	@$(PY) -m tools.floors
-	@$(PY) -m tools.lint
-	@$(PY) -m tools.book_map
+	@$(PY) -m tools
 
 clean:
 	@rm -rf .venv .venv-peers .pytest_cache .ruff_cache build dist
