@@ -47,7 +47,9 @@ def test_a_page_that_says_something_else_is_named_and_written(root, name):
         line for line in good.splitlines() if line.startswith(("| `tiny`", "| 1.01", "| E01"))
     )
     (root / name).write_text(good.replace(row, "| y |"), encoding="utf-8")
-    assert list(pages.outdated(load_map())) == [f"{name} is not up to date: python -m tools --write"]
+    assert list(pages.outdated(load_map())) == [
+        f"{name} is not up to date: python -m tools --write"
+    ]
     assert list(pages.outdated(load_map(), write=True)) == []
     assert (root / name).read_text(encoding="utf-8") == good
 
