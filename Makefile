@@ -79,6 +79,7 @@ lint: $(STAMP)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff check --preview --select PLW1514 .  # every text file names its encoding
 	@$(PY) -m ruff format --check .
+	@$(PY) -m pytest -q -s tests/test_floors.py
 	@$(PY) -m tools
 
 clean:

@@ -1,11 +1,11 @@
-"""Is the repository in order? The floors of the package, the chapters, the map of the book and the
-pages made from it and from measurements. With --execute, chapters and pages are made anew first."""
+"""Is the repository in order? The chapters, the map of the book, and the pages made from it and
+from measurements. With --execute, chapters and pages are made anew first."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from tools import book_map, floors, lint, pages
+from tools import book_map, lint, pages
 from vidgen_lab.workbook.runner import chapters, find_chapter
 
 
@@ -22,17 +22,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.picture:
         pages.picture()
-    modules, book, faults = floors.modules_in("vidgen_lab"), book_map.load_map(), []
-    print(floors.sizes(modules).to_string(), "\n\ntogether", sum(m.lines for m in modules), "lines")
-    for check in (floors.upward, floors.circles, floors.too_large, floors.requirements):
-        faults += check(modules)
+    book, faults = book_map.load_map(), []
     for path in map(find_chapter, args.numbers or map(str, chapters())):
         if args.execute:
             lint.refresh(path, args.execute, args.record)
         faults += (f"{path.name}: {fault}" for fault in lint.lint(path))
     faults += book_map.problems(book)
     faults += pages.outdated(book, write=bool(args.write or args.execute))
-    print("\n".join(faults) or "floors, chapters, map and pages are in order")
+    print("\n".join(faults) or "chapters, map and pages are in order")
     return 1 if faults else 0
 
 
