@@ -1,24 +1,26 @@
 """Settings: a frozen dataclass says what there is; a YAML file and `name=value` pairs change it.
 
-OmegaConf checks the types and resolves interpolations (``${seed}``). What it would quietly convert
-("3" to 3, 1 to True) is refused here: such a value is a slip of the pen far more often than not.
+OmegaConf reads, merges and resolves interpolations (``${seed}``). Types are checked here: what it
+would quietly convert ("3" to 3, 1 to True) is a slip of the pen far more often than not.
 """
 
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from omegaconf import MISSING, DictConfig, OmegaConf, read_write
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 T = TypeVar("T")
+_UNIONS = (Union, UnionType)
+_PLAIN = {float: int | float, Path: str | Path, tuple: list | tuple}  # what YAML has for these
 
 
 class ConfigError(ValueError):
@@ -33,7 +35,7 @@ def load(
 ) -> T:
     """The settings `schema`, changed by `source`, changed by `overrides`.
 
-    schema: a frozen dataclass; fields may be int, float, bool, str, Path, enums, literals, their
+    schema: a frozen dataclass; fields may be int, float, bool, str, Path, literals, their unions,
         tuples and dicts, and further such dataclasses. A field without a default must be given.
     source: a YAML file, or what one would hold. where: named in errors instead of the file.
     overrides: pairs such as "gates.min_motion=0.1"; the value is YAML, for text it is the text.
@@ -41,13 +43,10 @@ def load(
     """
     where = where or (str(source) if isinstance(source, str | Path) else "")
     content = read_yaml(source) if isinstance(source, str | Path) else source or {}
-    config = OmegaConf.structured(schema)
-    with _naming(where):
-        _apply(config, content, "")
-    for pair in overrides:
-        _apply(config, _parse(schema, pair), "")
-    with _naming(where):
-        return _with_tuples(OmegaConf.to_object(config))
+    with _naming(", ".join(filter(None, (where, *overrides)))):
+        given = [_parse(schema, pair) for pair in overrides]
+        tree = OmegaConf.merge(_defaults(schema), content, *given)
+        return _settings(schema, OmegaConf.to_container(tree, resolve=True), "")
 
 
 def listed(folder: Path) -> dict[str, str]:
@@ -76,21 +75,36 @@ def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OmegaConfBaseException) as error:
-        missing = isinstance(error, MissingMandatoryValue)
-        said = f"{error.full_key} must be given" if missing else _one_line(error)
+        said = _one_line(error)
         raise ConfigError(f"{where}: {said}" if where else said) from None
 
 
-def check_ranges(settings: Any, **ranges: tuple[float, float]) -> None:
-    """ValueError for the first of these settings that lies outside its range, both ends included,
-    or is no finite number; None is left alone."""
-    for name, (low, high) in ranges.items():
-        value = getattr(settings, name)
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
+def check_ranges(settings: Any, **allowed: Iterable[Any]) -> None:
+    """ConfigError for the first of these settings that is not among its words, or lies outside its
+    range, both ends included, or is no finite number; None is left alone."""
+    for name, (low, *others) in allowed.items():
+        value, (high, *_) = getattr(settings, name), others
+        if isinstance(low, str):
+            words = value if isinstance(value, list | tuple) else (value,)
+            if wrong := [word for word in words if word not in (low, *others)]:
+                known = ", ".join((low, *others))
+                raise ConfigError(f"{name} must be one of {known}, not {wrong[0]!r}")
+        elif value is not None and not (low <= value <= high and math.isfinite(value)):
             within = (
                 f"lie in {low:g}..{high:.10g}" if math.isfinite(high) else f"be {low:g} or more"
             )
             raise ConfigError(f"{name} must {within}, not {value}")
+
+
+class Checked:
+    """Settings that keep, however they are made, to what is given with their class: the words or
+    the range of each, see `check_ranges`."""
+
+    def __init_subclass__(cls, **allowed: Iterable[Any]) -> None:
+        cls._allowed = allowed
+
+    def __post_init__(self) -> None:
+        check_ranges(self, **self._allowed)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -116,7 +130,7 @@ def _check_depth(text: str, most: int = 100) -> None:
             raise ConfigError("not valid YAML: nested too deeply")
 
 
-def _parse(schema: type, pair: str) -> dict[str, Any]:
+def _parse(schema: Any, pair: str) -> dict[str, Any]:
     """A pair as nested mappings."""
     name, mark, text = pair.partition("=")
     *parents, last = name.strip().split(".")
@@ -125,94 +139,69 @@ def _parse(schema: type, pair: str) -> dict[str, Any]:
     for parent in parents:
         schema = _hints(schema).get(parent)
     hint = _hints(schema).get(last)
-    kinds = {hint} if get_origin(hint) not in (Union, UnionType) else {*get_args(hint)}
-    if get_origin(hint) is Literal and all(isinstance(word, str) for word in get_args(hint)):
-        kinds = {str}  # "no" is a word there
-    if kinds & {str, Path} and not (text == "null" and NoneType in kinds):
-        content: Any = text
-    else:
+    kinds = get_args(hint) if get_origin(hint) in (*_UNIONS, Literal) else (hint,)
+    spoken = any(kind in (str, Path) or isinstance(kind, str) for kind in kinds)
+    content: Any = text
+    if not spoken or text == "null" and NoneType in kinds:
         try:
-            parsed = OmegaConf.from_dotlist([f"value={text}"])
+            content = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
         except yaml.YAMLError as error:
             raise ConfigError(f"{name} cannot be {text!r}: {_one_line(error)}") from None
-        content = OmegaConf.to_container(parsed)["value"]
     for part in (last, *reversed(parents)):
         content = {part: content}
     return content
 
 
-def _apply(node: DictConfig, content: Mapping[str, Any], place: str) -> None:
-    """Write `content` into `node`, refusing what does not belong there."""
-    schema = OmegaConf.get_type(node)
+def _defaults(schema: Any) -> dict[str, Any]:
+    return OmegaConf.to_container(OmegaConf.structured(schema))
+
+
+def _settings(schema: type[T], values: Mapping[str, Any], place: str) -> T:
+    """Plain values as settings; ConfigError for what is unknown, missing or of another type."""
     hints = _hints(schema)
-    for name, value in content.items():
-        full, hint = f"{place}{name}", hints.get(name)
-        if hints and name not in hints:
-            raise ConfigError(_unknown(schema, str(name), place))
-        if not isinstance(value, Mapping):
-            if is_dataclass(hint):
-                raise ConfigError(f"{full} has settings of its own: {full}.NAME=VALUE")
-            _assign(node, name, _settings_in(value, hint, full), full, hint)
-            continue
-        if name not in node or OmegaConf.is_missing(node, name) or node[name] is None:
-            _assign(node, name, {}, full, hint)
-        if not isinstance(node[name], DictConfig):
-            raise ConfigError(_unfit(full, value, hint))
-        _apply(node[name], value, f"{full}.")
+    if unknown := [name for name in values if name not in hints]:
+        raise ConfigError(_unknown(schema, str(unknown[0]), place))
+    values = _defaults(schema) | values
+    if missing := [name for name, value in values.items() if value == MISSING]:
+        raise ConfigError(f"{place}{missing[0]} must be given")
+    typed = {name: _typed(hints[name], v, f"{place}{name}") for name, v in values.items()}
+    with _naming(place.rstrip(".")):
+        return schema(**typed)
 
 
-def _assign(node: DictConfig, name: str, value: Any, full: str, hint: Any) -> None:
-    """Write one value into a node."""
-    try:
-        with read_write(node):
-            node.merge_with({name: value})
-        fit = OmegaConf.is_interpolation(node, name) or _same(value, node[name])
-        said = "it is of another type"
-    except OmegaConfBaseException as error:
-        fit, said = False, _one_line(error)
-    if not fit:
-        raise ConfigError(_unfit(full, value, hint, said))
-
-
-def _unfit(full: str, value: Any, hint: Any, said: str = "") -> str:
-    kind = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-    if get_origin(hint) is Literal:
-        kind = f"one of {', '.join(map(repr, get_args(hint)))}"
-    return f"{full} cannot be {value!r}: {'it is ' + kind if hint else said}"
-
-
-def _settings_in(value: Any, hint: Any, full: str) -> Any:
-    """The items of a list of settings, read one by one: OmegaConf 2.4 takes them as they are."""
-    kind = next(filter(is_dataclass, get_args(hint)), None)
-    if kind and isinstance(value, list | tuple) and all(isinstance(v, Mapping) for v in value):
-        return [load(kind, item, where=f"{full}[{i}]") for i, item in enumerate(value)]
-    return value
-
-
-def _same(given: Any, taken: Any) -> bool:
-    """Whether a value was taken as it is, and is no NaN."""
-    if isinstance(given, list | tuple):
-        return all(map(_same, given, taken))
-    if isinstance(given, float) and math.isnan(given):
-        return False
-    for kind in (bool, str):
-        if isinstance(taken, kind) and not isinstance(given, kind):
-            return False
-    return not (isinstance(given, str) and isinstance(taken, bool | int | float))
-
-
-def _with_tuples(value: Any, hint: Any = None) -> Any:
-    """Tuples where the fields are tuples: OmegaConf 2.3 returns lists."""
-    if isinstance(value, dict):
-        return {name: _with_tuples(item) for name, item in value.items()}
+def _typed(hint: Any, value: Any, full: str) -> Any:
+    """A plain value as its type, with tuples for lists; of a union the first type that takes it."""
+    kinds = get_args(hint) if get_origin(hint) in _UNIONS else (hint,)
+    kind = next((kind for kind in kinds if _takes(kind, value)), None)
+    if kind is None and is_dataclass(hint):
+        raise ConfigError(f"{full} has settings of its own: {full}.NAME=VALUE")
+    if kind is None:
+        words = ", ".join(map(repr, get_args(hint))) if get_origin(hint) is Literal else ""
+        name = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+        raise ConfigError(
+            f"{full} cannot be {value!r}: it is {f'one of {words}' if words else name}"
+        )
+    if is_dataclass(kind):
+        return _settings(kind, value, f"{full}.")
+    if isinstance(value, Mapping):
+        of = (Any, *get_args(kind))[-1]
+        return {name: _typed(of, item, f"{full}.{name}") for name, item in value.items()}
     if isinstance(value, list | tuple):
-        kinds = {type(value), *map(get_origin, (hint, *get_args(hint)))}
-        return (tuple if tuple in kinds else list)(map(_with_tuples, value))
-    if not is_dataclass(value):
-        return value
-    hints = _hints(type(value))
-    names = [f.name for f in fields(value) if f.init]
-    return replace(value, **{n: _with_tuples(getattr(value, n), hints[n]) for n in names})
+        of = (*get_args(kind), Any)[0]
+        items = [_typed(of, item, f"{full}[{i}]") for i, item in enumerate(value)]
+        return tuple(items) if tuple in (kind, get_origin(kind)) else items
+    return kind(value) if kind in (float, Path) else value
+
+
+def _takes(kind: Any, value: Any) -> bool:
+    """Whether a plain value is of this type itself, not of one that could be made into it."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if isinstance(value, bool):
+        return kind in (bool, Any)
+    holder = Mapping if is_dataclass(kind) else get_origin(kind) or kind
+    fits = holder is Any or isinstance(value, _PLAIN.get(holder, holder))
+    return fits and value == value  # NaN is not
 
 
 def _hints(schema: Any) -> dict[str, Any]:
@@ -239,4 +228,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).partition("\n    full_key")[0].split())
 
 
-__all__ = ["MISSING", "ConfigError", "check_ranges", "listed", "load", "load_listed", "read_yaml"]
+__all__ = [
+    "MISSING", "Checked", "ConfigError", "check_ranges", "listed", "load", "load_listed",
+    "read_yaml",
+]  # fmt: skip

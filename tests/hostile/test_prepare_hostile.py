@@ -190,7 +190,7 @@ def test_a_mistyped_setting_is_refused_before_any_work(pair, words, finished, vi
 
 @pytest.mark.parametrize("workers", ["-3", "0"])
 def test_workers_are_counted_from_one(workers, finished, videos, capsys):
-    refused(capsys, videos, finished, "--workers", workers, words="workers must be at least 1")
+    refused(capsys, videos, finished, "--workers", workers, words="workers must be 1 or more")
 
 
 @pytest.mark.parametrize("shard", ["4/4", "-1/2", "0/0", "1"])

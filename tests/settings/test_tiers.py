@@ -195,7 +195,9 @@ def test_mistakes_in_the_file_are_named(tmp_path):
     with pytest.raises(ValueError, match="unknown model 'toy'"):
         load_tiers(broken)
     broken.write_text(text.replace("offload: sequential", "offload: disk"), encoding="utf-8")
-    with pytest.raises(ValueError, match="offload must be one of"):
+    with pytest.raises(
+        ValueError, match="tiers.t4: offload must be one of none, model, sequential, not 'disk'"
+    ):
         load_tiers(broken)
 
 

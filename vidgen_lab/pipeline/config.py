@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidgen_lab.config import check_ranges, load
+from vidgen_lab.config import Checked, load
 from vidgen_lab.pipeline.annotate import annotators
 from vidgen_lab.pipeline.deliver.cut import MediaSettings
 from vidgen_lab.pipeline.deliver.export import ExportSettings
@@ -18,7 +18,7 @@ from vidgen_lab.pipeline.select.split import SplitSettings
 
 
 @dataclass(frozen=True)
-class AnnotateSettings:
+class AnnotateSettings(Checked, **annotators.ANNOTATORS):
     """Annotators by their names in `annotate.annotators`. download: trained ones may be fetched.
 
     captioner: "template" makes a plain sentence of colours and motion, and every export says so;
@@ -31,13 +31,9 @@ class AnnotateSettings:
     embedder: str = "judge"
     download: bool = False
 
-    def __post_init__(self) -> None:
-        for role in annotators.ANNOTATORS:
-            annotators.check_name(role, getattr(self, role))
-
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked, seed=(0, 2**32 - 1), limit=(0.001, math.inf)):
     """seed: of everything drawn. limit: seconds a single task may take before it is killed."""
 
     seed: int = 0
@@ -51,9 +47,6 @@ class Config:
     annotate: AnnotateSettings = field(default_factory=AnnotateSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
-
-    def __post_init__(self) -> None:
-        check_ranges(self, seed=(0, 2**32 - 1), limit=(0.001, math.inf))
 
 
 def load_config(path: str | Path | None = None, pairs: Sequence[str] = ()) -> Config:

@@ -1,5 +1,6 @@
 """Tasks that are done once: results come from the journal where they are known."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
+from vidgen_lab.config import Checked
 from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.workers import KILLED, Result, Task, run_tasks
@@ -16,17 +18,13 @@ Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
 @dataclass(frozen=True)
-class Execution:
+class Execution(Checked, workers=(1, math.inf)):
     """How work gets done. progress: called with (stage, done, of) as results arrive."""
 
     executor: str = "process"
     workers: int | None = None
     retry_errors: bool = False
     progress: Progress = lambda stage, done, of: None
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers must be at least 1, not {self.workers}")
 
 
 class Lazy(Sequence[Any]):

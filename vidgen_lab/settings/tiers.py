@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from vidgen_lab.config import MISSING, ConfigError, load, read_yaml
+from vidgen_lab.config import MISSING, Checked, ConfigError, load, read_yaml
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.weights import (
     BrokenModelError,
@@ -50,7 +50,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Tier:
+class Tier(Checked, offload=OFFLOAD_MODES, dtype=DTYPES):
     """Every setting that depends on the hardware.
 
     offload: "none", "model" (one part of the pipeline on the GPU at a time) or "sequential"
@@ -76,12 +76,6 @@ class Tier:
     vae_tiling: bool = False
     vae_slicing: bool = False
     automatic: bool = True
-
-    def __post_init__(self) -> None:
-        if self.offload not in OFFLOAD_MODES:
-            raise ValueError(f"tier {self.name!r}: offload must be one of {OFFLOAD_MODES}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"tier {self.name!r}: dtype must be one of {DTYPES}")
 
     @property
     def download_gib(self) -> float:

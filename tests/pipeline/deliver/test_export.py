@@ -156,7 +156,7 @@ def test_only_what_is_asked_for_is_written(written, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"clips", "dataset", "written.jsonl"}
     export.write_exports(table, tmp_path, ["opensora"])
     assert {p.name for p in folder.iterdir()} == {"open_sora.csv", "videos"}
-    with pytest.raises(ValueError, match="formats are of videofolder, cogvideo"):
+    with pytest.raises(ValueError, match="formats must be one of videofolder, cogvideo"):
         export.write_exports(table, tmp_path, ["cogvido"])
 
 

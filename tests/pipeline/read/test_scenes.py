@@ -87,5 +87,5 @@ def test_spans_cover_the_video_without_gap():
 
 
 def test_settings_name_the_mistake():
-    with pytest.raises(ValueError, match="unknown detector 'magic'"):
+    with pytest.raises(ValueError, match="detector must be one of adaptive, .*, not 'magic'"):
         SceneSettings("magic")

@@ -160,12 +160,6 @@ ANNOTATORS: Mapping[str, Mapping[str, type | str]] = {
 }  # fmt: skip
 
 
-def check_name(role: str, name: str) -> None:
-    """Raises ValueError unless there is such an annotator."""
-    if name not in ANNOTATORS[role]:
-        raise ValueError(f"{role} must be one of {', '.join(ANNOTATORS[role])}, not {name!r}")
-
-
 @lru_cache(maxsize=4)
 def make(role: str, name: str, download: bool = False) -> Any:
     """The annotator of a role by its short name, made once a process.
@@ -173,7 +167,8 @@ def make(role: str, name: str, download: bool = False) -> Any:
     Trained ones are fetched only if `download` allows it. Raises ValueError for an unknown name,
     FileNotFoundError naming size and licence of missing weights.
     """
-    check_name(role, name)
+    if name not in ANNOTATORS[role]:
+        raise ValueError(f"{role} must be one of {', '.join(ANNOTATORS[role])}, not {name!r}")
     if not isinstance(kind := ANNOTATORS[role][name], str):
         return kind()
     from vidgen_lab.pipeline.annotate import hub

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import Checked
 from vidgen_lab.files import replacing
 from vidgen_lab.pipeline.read.probing import Facts, probe_file
 from vidgen_lab.video.ffmpeg import FfmpegError, local, run_ffmpeg
@@ -43,7 +43,10 @@ class OutputError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class MediaSettings:
+class MediaSettings(
+    Checked, preset=PRESETS, mode=("fit", "pad", "crop"), crf=(0, 51), gop=(1, math.inf),
+    fps=(0.1, _FASTEST),
+):  # fmt: skip
     """How training clips are written.
 
     size: (width, height) or None to keep the source's; mode: fit inside it, pad to it with black,
@@ -60,15 +63,10 @@ class MediaSettings:
     audio: bool = False
 
     def __post_init__(self) -> None:
-        if self.size is not None:
-            object.__setattr__(self, "size", tuple(self.size))
-            if len(self.size) != 2 or any(s % 2 or not 16 <= s <= _LARGEST for s in self.size):
-                raise ValueError(f"size: two even numbers in 16..{_LARGEST}, not {self.size}")
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
-        if self.mode not in ("fit", "pad", "crop"):
-            raise ValueError(f"mode must be fit, pad or crop, not {self.mode!r}")
-        check_ranges(self, crf=(0, 51), gop=(1, math.inf), fps=(0.1, _FASTEST))
+        super().__post_init__()
+        wrong = [side for side in self.size or () if side % 2 or not 16 <= side <= _LARGEST]
+        if wrong or len(self.size or (0, 0)) != 2:
+            raise ValueError(f"size: two even numbers in 16..{_LARGEST}, not {self.size}")
 
 
 def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit") -> str:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from vidgen_lab.config import Checked
 from vidgen_lab.files import plain, replacing
 from vidgen_lab.journal import key_of
 from vidgen_lab.pipeline.deliver.output import Output, inside
@@ -36,15 +37,10 @@ _PER_SHARD = 500  # clips in one tar
 
 
 @dataclass(frozen=True)
-class ExportSettings:
+class ExportSettings(Checked, formats=FORMATS):
     """formats: of FORMATS; by default those that are small text files beside the clips."""
 
     formats: tuple[str, ...] = LISTS
-
-    def __post_init__(self) -> None:
-        for name in self.formats:
-            if name not in FORMATS:
-                raise ValueError(f"formats are of {', '.join(FORMATS)}, not {name!r}")
 
 
 def final_rows(rows: Iterable[Row]) -> list[Row]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import Checked
 
 DETECTORS = ("adaptive", "content", "threshold", "hash", "histogram")
 _SIDE = 128  # pixels: detectors compare whole pictures, details only cost time
@@ -21,7 +21,9 @@ _GREY_SHARE = 2 / 3  # of the adaptive threshold, in black and white
 
 
 @dataclass(frozen=True)
-class SceneSettings:
+class SceneSettings(
+    Checked, detector=DETECTORS, min_seconds=(0, math.inf), threshold=(0.001, math.inf)
+):
     """detector: one of DETECTORS; threshold: None takes its default (3, 27, 12, 0.35, 0.2).
 
     min_seconds: shots shorter than this are not split off, so that a clip may begin or end with
@@ -31,11 +33,6 @@ class SceneSettings:
     detector: str = "adaptive"
     threshold: float | None = None
     min_seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.detector not in DETECTORS:
-            raise ValueError(f"unknown detector {self.detector!r}; one of {', '.join(DETECTORS)}")
-        check_ranges(self, min_seconds=(0, math.inf), threshold=(0.001, math.inf))
 
 
 @dataclass(frozen=True)

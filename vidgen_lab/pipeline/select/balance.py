@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import Checked
 from vidgen_lab.pipeline.manifest import Row
 
 
 @dataclass(frozen=True)
-class BalanceSettings:
+class BalanceSettings(Checked, temperature=(0, 1), concepts=(1, math.inf), floor=(0, math.inf)):
     """concepts: number of clusters; None: about the square root of half the clips, 2..10,000.
 
     temperature: 1 leaves the shares alone, 0 makes all concepts equal. floor: clips of a concept
@@ -27,9 +27,6 @@ class BalanceSettings:
     temperature: float = 0.5
     floor: int = 8
     drop: bool = False
-
-    def __post_init__(self) -> None:
-        check_ranges(self, temperature=(0, 1), concepts=(1, math.inf), floor=(0, math.inf))
 
 
 @dataclass(frozen=True)

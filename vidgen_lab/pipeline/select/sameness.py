@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import Checked
 from vidgen_lab.pipeline.read.pictures import THUMB, inside, perceptual_hash
 
 # Parts of the picture that are hashed: (top, bottom, left, right), shares of height and width.
@@ -47,7 +47,10 @@ _ZOOM = {INNER_9: 0.9, INNER_8: 0.8}
 
 
 @dataclass(frozen=True)
-class DuplicateSettings:
+class DuplicateSettings(
+    Checked, max_bits=(0, 16), max_difference=(0, 255), max_local=(0, 255),
+    min_correlation=(-1, 1), min_cosine=(-1, 1), min_share=(1e-6, 1),
+):  # fmt: skip
     """max_bits: hashes of the same picture differ by at most so many of 64 bits.
 
     max_difference: grey levels by which thumbnails of the same picture may differ on average, and
@@ -63,12 +66,6 @@ class DuplicateSettings:
     min_correlation: float = 0.8
     min_share: float = 0.45
     min_cosine: float | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self, max_bits=(0, 16), max_difference=(0, 255), max_local=(0, 255),
-            min_correlation=(-1, 1), min_cosine=(-1, 1), min_share=(1e-6, 1),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

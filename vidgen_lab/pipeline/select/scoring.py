@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import Checked
 from vidgen_lab.metrics.flow import flow_magnitude
 from vidgen_lab.pipeline.read import pictures
 from vidgen_lab.pipeline.read.probing import Facts, probe_file
@@ -29,7 +29,7 @@ _BLOCKS = 16  # blocks along each side of a picture
 
 
 @dataclass(frozen=True)
-class ScoreSettings:
+class ScoreSettings(Checked, samples_per_second=(0.001, 1000), max_samples=(1, 10_000)):
     """samples_per_second: how often the frame measures and the flow are taken.
 
     max_samples: at most so many thumbnails and hashes are kept of one scene.
@@ -37,9 +37,6 @@ class ScoreSettings:
 
     samples_per_second: float = 4.0
     max_samples: int = 40
-
-    def __post_init__(self) -> None:
-        check_ranges(self, samples_per_second=(0.001, 1000), max_samples=(1, 10_000))
 
 
 @dataclass(frozen=True)
