@@ -5,10 +5,12 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None:
@@ -74,6 +76,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_text("utf-8").splitlines() if path.exists() else ():
         with suppress(json.JSONDecodeError):
             rows.append(json.loads(line))
+    return rows
+
+
+def read_rows(path: str | Path, make: Callable[[Any], T], what: str) -> list[T]:
+    """What `make` makes of the JSON value of each line; ValueError names the first that is none."""
+    rows = []
+    with Path(path).open("rb") as file:  # not as text, which may hold other signs that end a line
+        for number, line in enumerate(file, 1):
+            try:
+                rows += [make(json.loads(line))] if line.strip() else []
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number} is no {what}: {error}") from error
     return rows
 
 

@@ -80,7 +80,7 @@ def test_a_row_outside_the_schema_is_named(tmp_path, change, message):
         message = "tier"
     path = tmp_path / "table.jsonl"
     path.write_text(json.dumps(asdict(run())) + "\n\n" + json.dumps(row) + "\n")
-    with pytest.raises(ValueError, match=f"line 3: .*{message}"):
+    with pytest.raises(ValueError, match=f"line 3 is no recorded run: .*{message}"):
         load_runs(path)
 
 

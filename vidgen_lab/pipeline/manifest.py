@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vidgen_lab.files import plain
+from vidgen_lab.files import plain, read_rows
 
 Status = Literal["kept", "rejected", "error"]
 STATUSES = get_args(Status)
@@ -91,10 +91,6 @@ class Row:
         text = json.dumps(plain(asdict(self)), ensure_ascii=False, sort_keys=True)
         return _NO_LETTER.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
-    @classmethod
-    def from_json(cls, line: str | bytes) -> "Row":
-        return cls(**json.loads(line))
-
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
     """The one order of a manifest: stage, source, place in the source."""
@@ -108,28 +104,19 @@ def manifest_text(rows: Iterable[Row]) -> str:
 
 def read_manifest(path: str | Path) -> list[Row]:
     """The rows of a manifest. Raises FileNotFoundError, or ValueError naming the broken line."""
-    rows, old = [], False
-    with Path(path).open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = Row.from_json(line)
-                rows.append(_with_todays_names(row))
-            except (TypeError, ValueError, AttributeError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number} is no manifest row: {error}") from error
-            old |= rows[-1] is not row
+    old: set[str] = set()
+
+    def row(entry: dict[str, Any]) -> Row:
+        metric, metrics = entry.get("metric"), entry.get("metrics", {})
+        old.update(_FORMERLY.keys() & {metric, *metrics})
+        metrics = {_FORMERLY.get(name, name): value for name, value in metrics.items()}
+        return Row(**entry | {"metric": _FORMERLY.get(metric, metric), "metrics": metrics})
+
+    rows = read_rows(path, row, "manifest row")
     if old:
         said = " and ".join(f"{new} ({old})" for old, new in _FORMERLY.items())
         warnings.warn(f"{path} is of an earlier version; read as {said}", stacklevel=2)
     return rows
-
-
-def _with_todays_names(row: Row) -> Row:
-    if row.metric not in _FORMERLY and not _FORMERLY.keys() & row.metrics.keys():
-        return row
-    metrics = {_FORMERLY.get(name, name): value for name, value in row.metrics.items()}
-    return replace(row, metrics=metrics, metric=_FORMERLY.get(row.metric, row.metric))
 
 
 def kept(rows: Iterable[Row]) -> list[Row]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vidgen_lab.config import ConfigError, load
+from vidgen_lab.config import load
+from vidgen_lab.files import read_rows
 from vidgen_lab.paths import data_dir
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.tiers import Tier
@@ -81,20 +82,11 @@ def runs_file() -> Path:
 
 
 def load_runs(path: Path | None = None) -> list[Run]:
-    """Read the recorded runs. ConfigError names the line that does not fit the schema."""
+    """Read the recorded runs. ValueError names the line that does not fit the schema."""
     path = Path(path) if path else runs_file()
     if not path.is_file():
         return []
-    runs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = dict(json.loads(line))
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ConfigError(f"{path}, line {number}: {error}") from None
-        runs.append(load(Run, row, where=f"{path}, line {number}"))
-    return runs
+    return read_rows(path, lambda row: load(Run, dict(row)), "recorded run")
 
 
 def record_run(run: Run) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidgen_lab.files import write_files
+from vidgen_lab.files import read_rows, write_files
 from vidgen_lab.toyworld.language import caption
 from vidgen_lab.toyworld.renderer import render
 from vidgen_lab.toyworld.world import Scene, sample_scene
@@ -94,15 +94,11 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
 
 def read_truth(folder: str | Path) -> list[Planted]:
     """What `write_raw` planted. ValueError names a line that says nothing of the kind."""
-    path = Path(folder) / "truth.jsonl"
-    planted = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-            planted.append(Planted(**{**row, "cuts": tuple(row["cuts"])}))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"{path}, line {number} is no truth of a file: {error}") from None
-    return planted
+    return read_rows(
+        Path(folder) / "truth.jsonl",
+        lambda row: Planted(**row | {"cuts": tuple(row["cuts"])}),
+        "truth of a file",
+    )
 
 
 def _numbers(count: int) -> dict[str, int]:
