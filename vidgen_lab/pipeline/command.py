@@ -1,7 +1,6 @@
 """`vidgen-lab prepare`: from a folder of videos to a training set."""
 
 import argparse
-import sys
 from pathlib import Path
 
 
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from vidgen_lab.video.sheets import write_png
 
     config = load_config(args.config, args.settings)
-    execution = Execution(args.executor, args.workers, args.retry == "error", _show)
+    execution = Execution(args.executor, args.workers, args.retry == "error", show=True)
     shard = _shard(args.shard) if args.shard else None
     table = prepare(args.source, args.out, config, execution, args.score_only, shard)
     print(report.summary(table))
@@ -59,12 +58,3 @@ def _shard(text: str) -> tuple[int, int]:
         return int(index), int(count)
     except ValueError:
         raise ValueError(f"--shard takes I/N such as 0/4, not {text!r}") from None
-
-
-def _show(stage: str, done: int, total: int) -> None:
-    """One line that is written over on a terminal, one line a stage elsewhere."""
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\r{stage:<10} {done}/{total}", end=end, file=sys.stderr, flush=True)
-    elif done == total:
-        print(f"{stage:<10} {done}/{total}", file=sys.stderr)

@@ -45,7 +45,8 @@ from vidgen_lab.pipeline.select.gates import judge
 from vidgen_lab.pipeline.select.sameness import Signature
 from vidgen_lab.pipeline.select.split import split_rows
 from vidgen_lab.pipeline.tasks import load, made_by
-from vidgen_lab.pipeline.workers import Task, run_tasks
+from vidgen_lab.pipeline.workers import Result, Task, run_tasks
+from vidgen_lab.progress import Progress
 
 MANIFEST = "manifest.jsonl"
 _BYTES, _PIXELS = 3e7, 4e9  # of a file, of a clip's frames: work for the time that `limit` gives
@@ -170,7 +171,7 @@ class _Run:
         read, hashed, todo = [], [], []
         used = {"vidgen_lab": __version__, **dict(sorted(made_by("score", {}).items()))}
         versions = ", ".join(f"{name} {version}" for name, version in used.items())
-        for number, source in enumerate(found, 1):
+        for source in Progress(found, "hash", "file", disable=not self.runner.execution.show):
             task = {"path": str(source.path), **how}
             row = Row(
                 source.name, "", "read", "kept", versions=versions,
@@ -186,24 +187,20 @@ class _Run:
             else:
                 hashed.append(replace(row, clip_id=sha[:16], sha256=sha))
                 todo.append(task)
-            self.runner.execution.progress("hash", number, len(found))
         results = self.runner.run("score", todo, [row.sha256 for row in hashed])
+        scored = _after("read", hashed, results, lambda row, value: {"facts": value["facts"]})
         clips, places = [], {}
-        for number, (row, result) in enumerate(zip(hashed, results, strict=True)):
-            if "error" in result:
-                read.append(row.failed("read", result["error"]))
-                continue
-            read.append(row.to("read", facts=result["value"]["facts"]))
-            for scene, clip in enumerate(_scenes(row, result["value"])):
-                clips.append(clip)
-                places[clip.identity] = number, scene
+        for number, row in enumerate(scored):
+            found = _scenes(row, results[number]["value"]) if row.status == "kept" else []
+            places |= {clip.identity: (number, scene) for scene, clip in enumerate(found)}
+            clips += found
 
         @lru_cache(maxsize=512)
         def signature(identity: Identity) -> Signature:
             number, scene = places[identity]
             return Signature.of(results[number]["value"]["clips"][scene])
 
-        return read, clips, signature
+        return read + scored, clips, signature
 
     def select_and_deliver(
         self, good: list[Row], signature: Callable[[Identity], Signature]
@@ -269,17 +266,13 @@ class _Run:
         def claim(tasks: Sequence[Task]) -> None:
             self.output.claim(f"clips/{Path(task['out']).name}" for task in tasks)
 
+        def known(row: Row, written: dict[str, Any]) -> dict[str, Any]:
+            self.output.wrote({_clip_name(row): written["sha256"]})
+            tones = {"tone_mapped": row.info["hdr"]} if "hdr" in row.info else {}
+            return {"clip": {"file": _clip_name(row), **written, **tones}}
+
         results = self.runner.run("export", todo, [row.clip_id for row in rows], intact, claim)
-        done = []
-        for row, result in zip(rows, results, strict=True):
-            if "error" in result:
-                done.append(row.failed("export", result["error"]))
-            else:
-                self.output.wrote({_clip_name(row): result["value"]["sha256"]})
-                tones = {"tone_mapped": row.info["hdr"]} if "hdr" in row.info else {}
-                clip = {"file": _clip_name(row), **result["value"], **tones}
-                done.append(row.to("export", clip=clip))
-        return done
+        return _after("export", rows, results, known)
 
     def annotate(self, rows: Sequence[Row]) -> list[Row]:
         who = asdict(self.config.annotate)
@@ -287,12 +280,7 @@ class _Run:
         clips = [row.info["clip"] for row in rows]
         todo = [{"path": str(self.output.folder / clip["file"]), **who} for clip in clips]
         results = self.runner.run("annotate", todo, [clip["sha256"] for clip in clips])
-        return [
-            row.failed("annotate", result["error"])
-            if "error" in result
-            else row.to("annotate", **result["value"])
-            for row, result in zip(rows, results, strict=True)
-        ]
+        return _after("annotate", rows, results, lambda row, found: found)
 
     def clip_task(self, row: Row) -> Task:
         """What work on a clip of a source needs. It may take the longer, the longer and larger its
@@ -304,6 +292,18 @@ class _Run:
             "crop": row.info.get("crop"),
             "limit": self.config.limit * (1 + pixels / _PIXELS),
         }
+
+
+def _after(
+    stage: str, rows: Sequence[Row], results: Sequence[Result], known: Callable[[Row, Any], dict]
+) -> list[Row]:
+    """The rows after a stage of tasks: lost to an error, or kept with what is `known` of each."""
+    return [
+        row.failed(stage, result["error"])
+        if "error" in result
+        else row.to(stage, **known(row, result["value"]))
+        for row, result in zip(rows, results, strict=True)
+    ]
 
 
 def _scenes(row: Row, scored: dict[str, Any]) -> list[Row]:

@@ -12,19 +12,19 @@ from vidgen_lab.config import Checked
 from vidgen_lab.journal import FileHashes, Journal, key_of
 from vidgen_lab.pipeline import tasks
 from vidgen_lab.pipeline.workers import KILLED, Result, Task, run_tasks
+from vidgen_lab.progress import Progress
 
 _NO_MATTER = ("path", "out", "limit", "download")  # to the result of a task
-Progress = Callable[[str, int, int], None]  # stage, done, of
 
 
 @dataclass(frozen=True)
 class Execution(Checked, workers=(1, math.inf)):
-    """How work gets done. progress: called with (stage, done, of) as results arrive."""
+    """How work gets done. show: a progress bar for every stage that has work."""
 
     executor: str = "process"
     workers: int | None = None
     retry_errors: bool = False
-    progress: Progress = lambda stage, done, of: None
+    show: bool = False
 
 
 class Lazy(Sequence[Any]):
@@ -81,28 +81,28 @@ class TaskRunner:
             for key, task in distinct.items()
             if key not in journal or not self._holds(journal[key], task, intact)
         }
-        done, passing = len(distinct) - len(missing), {}
-        self.execution.progress(stage, done, len(distinct))
         before(list(missing.values()))
-        batches = _batches(stage, missing)
+        batches, passing = _batches(stage, missing), {}
         work = run_tasks(
             getattr(tasks, stage), [task for _, task in batches],
             self.execution.executor, self.execution.workers, self.limit,
         )  # fmt: skip
-        for number, found in work:
-            of_batch = batches[number][0]
-            apart = stage in tasks.TOGETHER and "error" not in found
-            each = found["value"] if apart else [found] * len(of_batch)
-            for key, result in zip(of_batch, each, strict=True):
-                if error := result.get("error", ""):
-                    reason = plain_reason(error, missing[key])
-                    result = {"error": reason, "under": self._under(missing[key])}
-                if error.startswith(KILLED):  # it may well succeed the next time
-                    passing[key] = result
-                else:
-                    journal.add(key, result)
-            done += len(of_batch)
-            self.execution.progress(stage, done, len(distinct))
+        with Progress(
+            len(missing), stage, "task", disable=not missing or not self.execution.show
+        ) as bar:
+            for number, found in work:
+                of_batch = batches[number][0]
+                apart = stage in tasks.TOGETHER and "error" not in found
+                each = found["value"] if apart else [found] * len(of_batch)
+                for key, result in zip(of_batch, each, strict=True):
+                    if error := result.get("error", ""):
+                        reason = plain_reason(error, missing[key])
+                        result = {"error": reason, "under": self._under(missing[key])}
+                    if error.startswith(KILLED):  # it may well succeed the next time
+                        passing[key] = result
+                    else:
+                        journal.add(key, result)
+                bar.update(len(of_batch))
         return Lazy(len(keys), lambda n: passing.get(keys[n]) or journal[keys[n]])
 
     def _holds(self, result: Any, task: Task, intact: Callable[[Task, Any], bool]) -> bool:

@@ -38,7 +38,7 @@ class Recipe:
 CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
 RECIPES = {
-    "score": Recipe(9, ("av", "cv2", "numpy", "scenedetect")),
+    "score": Recipe(10, ("av", "cv2", "numpy", "scenedetect")),
     "embed": Recipe(5, ("av", "cv2", "numpy")),
     "duplicates": Recipe(3, ("cv2", "numpy")),
     "export": Recipe(5, ("av", "ffmpeg")),

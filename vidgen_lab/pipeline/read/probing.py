@@ -13,25 +13,16 @@ _HDR_CURVES = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True)
-class Facts:
-    """A video file: counted facts first, then what only the header says.
+class Facts(VideoInfo):
+    """A video file: what its frames tell, then what only the header says.
 
-    width, height: as shown, after rotation. sample_aspect: width of a pixel over its height.
-    audio_codec: "" without sound, "unknown" where ffmpeg has no name for it.
-    header_frames: 0 where the header is silent. missing: frames announced but not in the file.
+    sample_aspect: width of a pixel over its height. audio_codec: "" without sound, "unknown" where
+    ffmpeg has no name for it. header_frames: 0 where the header is silent. missing: frames
+    announced but not in the file.
     """
 
     container: str
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    seconds: float
-    codec: str
-    pix_fmt: str
     bit_depth: int
-    rotation: int
-    variable_fps: bool
     sample_aspect: float
     hdr: str
     audio_codec: str
@@ -40,6 +31,10 @@ class Facts:
     header_frames: int
     header_seconds: float
     missing: int
+
+    @property
+    def seconds(self) -> float:
+        return self.duration
 
     @property
     def disagreements(self) -> list[str]:
@@ -52,7 +47,7 @@ class Facts:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"disagreements": self.disagreements}
+        return asdict(self) | {"seconds": self.seconds, "disagreements": self.disagreements}
 
 
 def probe_file(source: str | Path | VideoReader) -> Facts:
@@ -83,11 +78,9 @@ def probe_file(source: str | Path | VideoReader) -> Facts:
                 stored += packet.size > 0
                 if container.format.name == "avi" and packet.dts is not None:
                     stored = max(stored, packet.dts + 1)  # counts pictures that repeat the last
-    same = ("width", "height", "fps", "num_frames", "codec", "pix_fmt", "rotation", "variable_fps")
     return Facts(
-        **{name: getattr(info, name) for name in same},
+        **vars(info),
         **header,
-        seconds=info.duration,
         bytes=size,
         bits_per_second=8 * size / info.duration,
         missing=_missing(header, info, stored, alone),
