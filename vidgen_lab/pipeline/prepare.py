@@ -111,9 +111,9 @@ def prepare(
     output.write({MANIFEST: manifest_text(table)})
     wanted = {_clip_name(row) for row in table if row.stage == "export"}
     output.remove(name for name in output.names("clips") if name not in wanted)
-    for path in (out / "clips").glob(".*.part.mp4"):  # what a killed run left half-written
-        if re.fullmatch(r"\.[0-9a-f]{32}\.part\.mp4", path.name):  # a name that `files` hands out
-            path.unlink()
+    # What a killed run left half-written, under names that `files` hands out.
+    for path in (out / "clips").glob(f".{'[0-9a-f]' * 32}.part.mp4"):
+        path.unlink()
     return table
 
 

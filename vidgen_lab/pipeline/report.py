@@ -54,17 +54,15 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
     """Matplotlib figure: clips kept after every stage, and the book's shape beside it."""
     from matplotlib.figure import Figure
 
-    counts = funnel(rows)
-    stages = [stage for stage in counts if stage != "read"]
+    counts = {stage: count for stage, count in funnel(rows).items() if stage != "read"}
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     ours, book = figure.subplots(1, 2, width_ratios=(2, 1))
-    kept, rejected, errors = ([counts[s][x] for s in stages] for x in STATUSES)
-    ours.barh(stages, kept, color="#3b6fb6")
-    ours.barh(stages, rejected, left=kept, color="#c9ced6")
-    ours.barh(stages, errors, left=np.add(kept, rejected), color="#c0392b")
-    for place, stage in enumerate(stages):
-        whole = counts[stage]["in"]
-        ours.text(whole, place, f" {kept[place]} of {whole}", va="center", fontsize=9)
+    left = np.zeros(len(counts))
+    for status, colour in zip(STATUSES, ("#3b6fb6", "#c9ced6", "#c0392b"), strict=True):
+        numbers = [count[status] for count in counts.values()]
+        bars = ours.barh(list(counts), numbers, left=left, color=colour)
+        left += numbers
+    ours.bar_label(bars, [f" {n['kept']} of {n['in']}" for n in counts.values()], fontsize=9)
     ours.margins(x=0.15)
     ours.invert_yaxis()
     ours.set_title("this run: kept (blue), rejected (grey), error (red)", fontsize=10)

@@ -23,32 +23,15 @@ def clip_sheet(
     width: of a clip, at most, unless it is wider already. columns: default as many as fit on PAGE.
     The highest rate is that of the sheet; shorter clips wait at their last frame.
     """
-    if not clips:
-        raise ValueError("no clips to show")
     at_least_one("width", width)
-    at_least_one("columns", columns)
-    titles = titles_for(titles, len(clips))
-    fps = max(clip.fps for clip in clips)
-    length = max(round(clip.num_frames * fps / clip.fps) for clip in clips)
+    fps = max((clip.fps for clip in clips), default=1)
+    length = max((round(clip.num_frames * fps / clip.fps) for clip in clips), default=1)
     tiles = []
     for clip in clips:
         factor = max(1, width // clip.width)
         at = np.minimum(np.arange(length) * clip.fps / fps, clip.num_frames - 1).astype(int)
         tiles.append(clip.frames[at].repeat(factor, axis=1).repeat(factor, axis=2))
-    across = max(tile.shape[2] for tile in tiles)
-    columns = columns or max(1, min(len(clips), (PAGE + _GAP) // (across + _GAP)))
-    bars = [_title_bar(title, across, lines=3) for title in titles]  # of no height without one
-    rows = []
-    for start in range(0, len(tiles), columns):
-        row = slice(start, start + columns)
-        over, cells = max(len(bar) for bar in bars[row]), []
-        for tile, bar in zip(tiles[row], bars[row], strict=True):
-            cell = np.full((length, over + tile.shape[1], across, 3), 255, np.uint8)
-            cell[:, over - len(bar) : over] = bar  # just above its clip
-            cell[:, over:, : tile.shape[2]] = tile
-            cells.append(cell)
-        rows.append(_joined(cells, axis=2))
-    return Clip(_joined(rows, axis=1), fps)
+    return Clip(_grid(tiles, titles, columns, lines=3), fps)
 
 
 def film_strip(
@@ -61,19 +44,37 @@ def film_strip(
     """One row of `num` frames per clip, its title above -> uint8 [H, W, 3] on white.
 
     scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
-    columns: side by side, each read from top to bottom.
+    columns: strips side by side.
     """
-    if not clips:
+    strips = [_joined(_tiles(clip, num, scale), axis=1)[None] for clip in clips]
+    return _grid(strips, titles, columns, lines=1, below=_GAP)[0]
+
+
+def _grid(
+    tiles: Sequence[np.ndarray],
+    titles: Sequence[str] | None,
+    columns: int | None,
+    lines: int,
+    below: int = 0,
+) -> np.ndarray:
+    """Tiles [T, H, W, 3] in rows of so many, each under its title; below: white under a title."""
+    if not tiles:
         raise ValueError("no clips to show")
     at_least_one("columns", columns)
-    strips = [_joined(_tiles(clip, num, scale), axis=1) for clip in clips]
-    width = max(strip.shape[1] for strip in strips)
+    across = max(tile.shape[2] for tile in tiles)
+    columns = columns or max(1, min(len(tiles), (PAGE + _GAP) // (across + _GAP)))
+    bars = [_title_bar(title, across, lines) for title in titles_for(titles, len(tiles))]
     rows = []
-    for strip, title in zip(strips, titles_for(titles, len(clips)), strict=True):
-        rows.append(_joined([_title_bar(title, width), strip], axis=0) if title else strip)
-    tall = -(-len(rows) // columns)
-    sides = [_joined(rows[i : i + tall], axis=0) for i in range(0, len(rows), tall)]
-    return _joined(sides, axis=1)
+    for start in range(0, len(tiles), columns):
+        row = slice(start, start + columns)
+        over, cells = max(map(len, bars[row])), []  # bars are of no height without a title
+        for tile, bar in zip(tiles[row], bars[row], strict=True):
+            white = (over - len(bar), below if over else 0), (0, 0), (0, 0)
+            head = np.pad(bar, white, constant_values=255)  # the title just above its clip
+            head = np.broadcast_to(head, (len(tile), *head.shape))
+            cells.append(_joined([head, tile], axis=1, gap=0))
+        rows.append(_joined(cells, axis=2))
+    return _joined(rows, axis=1)
 
 
 def write_png(sheet: np.ndarray, path: Path) -> Path:
@@ -125,18 +126,18 @@ def _tiles(clip: Clip, num: int, scale: float | None) -> list[np.ndarray]:
     return list(resize(clip.frames[at], width, height))
 
 
-def _joined(pieces: Sequence[np.ndarray], axis: int) -> np.ndarray:
+def _joined(pieces: Sequence[np.ndarray], axis: int, gap: int = _GAP) -> np.ndarray:
     """Pictures one after the other, with white in between and beside the smaller ones."""
     largest = np.max([piece.shape for piece in pieces], axis=0)
     filled = []
     for number, piece in enumerate(pieces, start=1):
         white = largest - piece.shape
-        white[axis] = _GAP if number < len(pieces) else 0
+        white[axis] = gap if number < len(pieces) else 0
         filled.append(np.pad(piece, [(0, n) for n in white], constant_values=255))
     return np.concatenate(filled, axis)
 
 
-def _title_bar(title: str, width: int, lines: int = 1) -> np.ndarray:
+def _title_bar(title: str, width: int, lines: int) -> np.ndarray:
     """A title on white in at most so many lines; what does not fit ends in an ellipsis."""
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont

@@ -1,5 +1,6 @@
 """Gates: one number of a clip against one threshold, and tools to choose the threshold first."""
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -126,8 +127,7 @@ def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
         return abs(row.metrics[gate.metric] - gate.threshold), row.source, row.clip_id
 
     near = sorted((r for r in rows if r.metrics.get(gate.metric) is not None), key=distance)
-    passes = [gate.passes(r.metrics[gate.metric]) for r in near]
-    sides = [[n for n, p in enumerate(passes) if p is side][: count // 2] for side in (True, False)]
-    chosen = {*sides[0], *sides[1]}
-    others = [n for n in range(len(near)) if n not in chosen]
-    return [near[n] for n in sorted([*chosen, *others[: count - len(chosen)]])]
+    nearer = {True: itertools.count(), False: itertools.count()}  # on the same side
+    passes = (gate.passes(row.metrics[gate.metric]) for row in near)
+    turns = sorted((next(nearer[side]) >= count // 2, n) for n, side in enumerate(passes))
+    return [near[n] for n in sorted(n for _, n in turns[:count])]
