@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +28,29 @@ class Journal:
 
     def __init__(self, folder: Path, name: str = "0-of-1", durable: bool = True) -> None:
         self.folder, self.file, self.durable = folder, folder / f"{name}.jsonl", durable
-        self._files: list[Path] = []
+        self._files = sorted({*folder.glob("*.jsonl"), self.file})
         self._places: dict[bytes, int] = {}  # hash of a key -> number of the file and byte in it
-        self._latest: tuple[str, Any] = ("", None)
-        for path in sorted(folder.glob("*.jsonl")):
-            self._index(path)
+        for number, path in enumerate(self._files):
+            if path.exists():
+                self._index(number, path)
 
     def __contains__(self, key: str) -> bool:
-        return self._read(key)
+        try:
+            self[key]
+        except KeyError:
+            return False
+        return True
 
     def __getitem__(self, key: str) -> Any:
-        if not self._read(key):
-            raise KeyError(key)
-        return self._latest[1]
+        place = self._places[_short(key)]
+        with self._files[place >> 48].open("rb") as file:
+            file.seek(place & (1 << 48) - 1)
+            line = file.readline()
+        with suppress(ValueError, TypeError):  # torn off by a kill in the middle: work to be redone
+            entry = json.loads(line)
+            if entry["key"] == key:
+                return entry["value"]
+        raise KeyError(key)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -56,12 +67,11 @@ class Journal:
             file.flush()
             if self.durable:
                 os.fsync(file.fileno())
-        self._places[_short(key)] = self._number(self.file) << 48 | end + torn
-        self._latest = (key, json.loads(line)["value"])
+        self._places[_short(key)] = self._files.index(self.file) << 48 | end + torn
 
-    def _index(self, path: Path) -> None:
+    def _index(self, number: int, path: Path) -> None:
         """Note where each line begins; the last one with a key counts."""
-        number, place = self._number(path), 0
+        place = 0
         with path.open("rb") as file:
             for line in file:
                 # As `add` writes them; what is torn off further on is noticed when it is read.
@@ -69,27 +79,6 @@ class Journal:
                 if mark and line.endswith(b"}\n"):
                     self._places[_short(key.decode())] = number << 48 | place
                 place += len(line)
-
-    def _read(self, key: str) -> bool:
-        """Whether there is a value; it is the latest one then."""
-        if self._latest[0] == key:
-            return True
-        if (place := self._places.get(_short(key))) is None:
-            return False
-        with self._files[place >> 48].open("rb") as file:
-            file.seek(place & (1 << 48) - 1)
-            line = file.readline()
-        try:
-            entry = json.loads(line)
-            self._latest = (entry["key"], entry["value"])
-        except (ValueError, KeyError, TypeError):
-            self._latest = ("", None)  # torn off by a kill in the middle: that work is redone
-        return self._latest[0] == key
-
-    def _number(self, path: Path) -> int:
-        if path not in self._files:
-            self._files.append(path)
-        return self._files.index(path)
 
 
 class FileHashes:

@@ -60,11 +60,13 @@ def test_a_broken_manifest_names_its_line(tmp_path, line):
 
 
 def test_losing_inventing_or_doubling_a_clip_is_noticed():
-    given = [row("a.mp4"), row("b.mp4")]
-    manifest.check_stage(given, [r.to("quality") for r in given])
-    for returned in (given[:1], [*given, row("c.mp4")], [given[0], given[0]]):
+    read = [row("a.mp4"), row("b.mp4")]
+    given = [r.to("scenes") for r in read]
+    returned = [r.to("quality") for r in given]
+    manifest.check_funnel([*read, *given, *returned], "quality")
+    for wrong in (returned[:1], [*returned, row("c.mp4", stage="quality")], [returned[0]] * 2):
         with pytest.raises(manifest.LostClip):
-            manifest.check_stage(given, returned)
+            manifest.check_funnel([*read, *given, *wrong], "quality")
 
 
 def test_the_funnel_is_counted_from_the_rows_and_checked():
@@ -79,9 +81,9 @@ def test_the_funnel_is_counted_from_the_rows_and_checked():
     assert manifest.reasons(table) == {"read: damaged": 1, "quality: x": 1, "quality: blurred": 1}
     with pytest.raises(manifest.LostClip):
         manifest.check_funnel(table[:-1], "quality")
-    with pytest.raises(manifest.LostClip, match="1 clips in, 0 out"):
+    with pytest.raises(manifest.LostClip, match="1 in, 0 out"):
         manifest.check_funnel(table)
-    with pytest.raises(manifest.LostClip, match="sources without a clip"):
+    with pytest.raises(manifest.LostClip, match=r"scenes: 2 in, 1 out; lost \['b.mp4'\]"):
         manifest.check_funnel([*read, *clips[:2]], "scenes")
 
 

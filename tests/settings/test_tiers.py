@@ -188,7 +188,7 @@ def test_mistakes_in_the_file_are_named(tmp_path):
     broken = tmp_path / "tiers.yaml"
     broken.write_text(text.replace("guidance_scale", "guidance", 1), encoding="utf-8")
     with pytest.raises(
-        ValueError, match="no setting tiers.ci.guidance; did you mean tiers.ci.guidance_scale"
+        ValueError, match="tiers.ci: there is no setting guidance; did you mean guidance_scale"
     ):
         load_tiers(broken)
     broken.write_text(text.replace("model: toy-cogvideox", "model: toy", 1), encoding="utf-8")

@@ -11,6 +11,8 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -123,15 +125,6 @@ def kept(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row.status == "kept"]
 
 
-def check_stage(given: Sequence[Row], returned: Sequence[Row]) -> None:
-    """In = kept + rejected + errors, clip by clip; raises LostClip naming those that differ."""
-    before = Counter(row.identity for row in given)
-    after = Counter(row.identity for row in returned)
-    if before != after:
-        lost, new = sorted(before - after), sorted(after - before)
-        raise LostClip(f"{len(given)} clips in, {len(returned)} out; lost {lost}, new {new}")
-
-
 def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
     """Clips in, kept, rejected and error by stage, counted from the rows; unused stages are left
     out."""
@@ -147,16 +140,16 @@ def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 def check_funnel(rows: Sequence[Row], last: str = STAGES[-1]) -> None:
     """A manifest obeys the law up to the stage `last`: each stage receives exactly what the one
     before it kept, and a file that was read has at least one clip."""
-    stages = STAGES[: STAGES.index(last) + 1]
-    for before, after in zip(stages, stages[1:], strict=False):
-        given = [row for row in rows if row.stage == before and row.status == "kept"]
-        returned = [row for row in rows if row.stage == after]
-        if before != "read":
-            check_stage(given, returned)
-            continue
-        sources, clips = {r.source for r in given}, {r.source for r in returned}
-        if lost := sorted(sources ^ clips):
-            raise LostClip(f"sources without a clip, or clips without a source: {lost}")
+    for before, after in pairwise(STAGES[: STAGES.index(last) + 1]):
+        what = attrgetter("source" if before == "read" else "identity")
+        given = Counter(what(r) for r in rows if r.stage == before and r.status == "kept")
+        returned = Counter(what(r) for r in rows if r.stage == after)
+        if before == "read":
+            returned = Counter(set(returned))
+        if given != returned:
+            lost, new = sorted(given - returned), sorted(returned - given)
+            numbers = f"{given.total()} in, {returned.total()} out"
+            raise LostClip(f"{after}: {numbers}; lost {lost}, new {new}")
 
 
 def reasons(rows: Iterable[Row]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from vidgen_lab.config import MISSING, Checked, ConfigError, load, read_yaml
+from vidgen_lab.config import Checked, ConfigError, load, read_yaml
 from vidgen_lab.settings.hardware import Probe
 from vidgen_lab.settings.weights import (
     BrokenModelError,
@@ -116,34 +116,32 @@ class Choice:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _File:
-    models: dict[str, ModelFacts]
-    tiers: dict[str, Tier]
-
-
 @lru_cache
-def _read(path: Path) -> _File:
+def _read(path: Path) -> tuple[dict[str, Tier], dict[str, ModelFacts]]:
     raw = read_yaml(path)
-    for group in ("models", "tiers"):
-        for name, entry in raw.get(group, {}).items():
-            entry["name"] = name
-    for name, entry in raw.get("tiers", {}).items():
-        model = entry.get("model")
-        if model not in raw["models"]:
-            raise ConfigError(f"{path}: tiers.{name} names the unknown model {model!r}")
-        entry.setdefault("fps", raw["models"][model].get("fps", MISSING))
-    return load(_File, raw, where=str(path))
+    models = {
+        name: load(ModelFacts, {"name": name} | entry, where=f"{path}: models.{name}")
+        for name, entry in raw["models"].items()
+    }
+    tiers = {}
+    for name, entry in raw["tiers"].items():
+        if entry.get("model") not in models:
+            raise ConfigError(
+                f"{path}: tiers.{name} names the unknown model {entry.get('model')!r}"
+            )
+        given = {"name": name, "fps": models[entry["model"]].fps} | entry
+        tiers[name] = load(Tier, given, where=f"{path}: tiers.{name}")
+    return tiers, models
 
 
 def load_tiers(path: Path = TIERS_FILE) -> dict[str, Tier]:
     """Read the tiers, smallest first. ConfigError names an unknown or missing field."""
-    return dict(_read(path).tiers)
+    return dict(_read(path)[0])
 
 
 def load_models() -> dict[str, ModelFacts]:
     """Read what is known of the published models, by name."""
-    return dict(_read(TIERS_FILE).models)
+    return dict(_read(TIERS_FILE)[1])
 
 
 def model_facts(model: str) -> ModelFacts | None:

@@ -156,13 +156,12 @@ OPEN_SORA_COLUMNS = (
 def _open_sora(rows: Sequence[Row]) -> str:
     import pandas as pd
 
-    lines = []
-    for row in rows:
-        clip = row.info["clip"]
-        width, height = clip["width"], clip["height"]
+    lines = [_line(row) for row in rows]
+    for line in lines:
+        width, height = line["width"], line["height"]
         # Open-Sora's aspect ratio is height over width
-        made = {"aspect_ratio": round(height / width, 6), "resolution": width * height}
-        lines.append(_line(row) | made | {"path": _video(row)})
+        line |= {"aspect_ratio": round(height / width, 6), "resolution": width * height}
+        line["path"] = line["file_name"]
     table = pd.DataFrame(lines, columns=list(OPEN_SORA_COLUMNS))
     return table.to_csv(index=False, lineterminator="\n")
 

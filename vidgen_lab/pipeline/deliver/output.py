@@ -10,10 +10,10 @@ import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from itertools import count
 from os.path import lexists
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vidgen_lab.files import file_sha256, replacing, write_files
 
@@ -21,29 +21,19 @@ RECORD = "written.jsonl"
 _HEADER = json.dumps({"written by": "vidgen-lab prepare"})
 
 
-@dataclass(frozen=True)
-class Written:
-    """What was written under a name; all empty when nobody came to the end of it.
-
-    made_of: a key of what went into it, where that is cheaper to compare than the file.
-    """
-
-    sha256: str = ""
-    size: int = -1
-    made_of: str = ""
-
-
 class Output:
     """A folder and the names of the files that were written into it.
 
-    Names are paths below the folder, with forward slashes. exclusive: the folder must be new,
+    Names are paths below the folder, with forward slashes. Recorded of each are its sha256, its
+    size and made_of, a key of what went into it, where that is cheaper to compare than the file;
+    nothing when nobody came to the end of it. exclusive: the folder must be new,
     empty or one that has a record; hidden files do not count. Raises FileExistsError otherwise.
     """
 
     def __init__(self, folder: str | Path, exclusive: bool = True) -> None:
         self.folder = Path(folder)
         self._file = self.folder / RECORD
-        self._written: dict[str, Written] = {}
+        self._written: dict[str, dict[str, Any]] = {}
         self._appended = False
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"{folder} is a file; give a folder for the output")
@@ -67,8 +57,8 @@ class Output:
 
     def is_made_of(self, name: str, made_of: str) -> bool:
         """Whether the file is there, as long as it was, and was made of this key."""
-        known = self._written.get(name, Written())
-        return known.made_of == made_of and known.size == _size(self.folder / name)
+        known = self._written.get(name, {})
+        return (known.get("made_of"), known.get("size")) == (made_of, _size(self.folder / name))
 
     def claim(self, names: Iterable[str]) -> None:
         """Say that these files are about to be written; call `wrote` afterwards.
@@ -86,13 +76,14 @@ class Output:
             if name in self._written:
                 self._set_aside_if_changed(name)
             else:
-                self._note(name, Written())
+                self._note(name, {})
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
 
     def wrote(self, sha256: Mapping[str, str], made_of: str = "") -> None:
         """Remember what the files hold that were claimed and written, by name."""
         for name, digest in sha256.items():
-            written = Written(digest, _size(self.folder / name), made_of)
+            size = _size(self.folder / name)
+            written = {"sha256": digest, "size": size, "made_of": made_of}
             if self._written.get(name) != written:
                 self._note(name, written)
 
@@ -137,7 +128,7 @@ class Output:
 
     def _changed(self, name: str) -> bool:
         """Whether the file is another one than was written; one that nobody finished is not."""
-        return self._written[name].sha256 not in ("", file_sha256(self.folder / name))
+        return self._written[name].get("sha256", "") not in ("", file_sha256(self.folder / name))
 
     def _set_aside_if_changed(self, name: str) -> None:
         path = self.folder / name
@@ -150,9 +141,9 @@ class Output:
         shutil.move(path, aside)
         warnings.warn(f"{path} is not as it was written; set aside as {aside}", stacklevel=4)
 
-    def _note(self, name: str, written: Written) -> None:
+    def _note(self, name: str, written: dict[str, Any]) -> None:
         self._written[name] = written
-        self._append(json.dumps({"path": name, **asdict(written)}))
+        self._append(json.dumps({"path": name, **written}))
 
     def _append(self, line: str) -> None:
         """A line that is whole even when the one before it was torn by a kill."""
@@ -170,7 +161,7 @@ class Output:
                     name = inside(entry.pop("path"))
                     self._written.pop(name, None)
                     if not entry.get("gone"):
-                        self._written[name] = Written(**entry)
+                        self._written[name] = entry
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue  # torn off by a kill: nothing was written under that name yet
 

@@ -44,12 +44,6 @@ class Span:
     start: float
     stop: float
 
-    def __post_init__(self) -> None:
-        if not (0 <= self.first < self.end and 0 <= self.start < self.stop < float("inf")):
-            raise ValueError(
-                f"no span: frames {self.first} to {self.end}, {self.start} s to {self.stop} s"
-            )
-
     @property
     def num_frames(self) -> int:
         return self.end - self.first
