@@ -44,7 +44,9 @@ def test_adherence_is_counted_over_what_was_named(monkeypatch):
     seen = [dict(names) for names in named]
     seen[0]["subject"] = "none of these"
     seen[3]["motion"] = "none of these"  # of an unseen composition
-    marks = [Adherence(*row, {}) for row in zip(prompts, named, seen, strict=True)]
+    marks = [
+        Adherence(names, [], {}, *row) for names, *row in zip(named, prompts, seen, strict=True)
+    ]
     monkeypatch.setattr(measure, "adherence_of", lambda clips, texts, judge: marks)
     table = adherence_table(prompts, scenes, [None] * 4)
     shares = summarise_adherence(table)

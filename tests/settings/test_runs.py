@@ -69,7 +69,7 @@ def test_recorded_runs_come_back(tmp_path, monkeypatch):
     ("change", "message"),
     [
         ({"hours": 3}, "no setting hours"),
-        ({"seconds": 0}, "must be positive"),
+        ({"seconds": 0}, "seconds must be 1e-06 or more, not 0"),
         ({"tier": None}, None),
     ],
 )

@@ -7,31 +7,27 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.metrics.judge import ToyJudge, judge_clips, load_judge
-from vidgen_lab.toyworld.prompts import read_prompt
+from vidgen_lab.toyworld.prompts import Reading, read_prompt
 from vidgen_lab.video.clip import Clip, evenly_spaced
 from vidgen_lab.video.reader import VideoReader
 
 
 @dataclass(frozen=True)
-class Adherence:
+class Adherence(Reading):
     """What a prompt names, what the judge sees, and how sure it is of what was named.
 
-    named, seen: attribute -> value; the judge may see "none of these". scores: probability of what
-    was named, confidence: of what is seen, both 0 to 1 per attribute. unsure: attributes in which
-    the judge is less sure than it has to be for its answer to count. unjudged: what else the prompt
-    says; ignored: its words that the toy world does not know, see `prompts.Reading`.
+    seen: attribute -> value; the judge may see "none of these". scores: probability of what was
+    named, confidence: of what is seen, both 0 to 1 per attribute. unsure: attributes in which the
+    judge is less sure than it has to be for its answer to count.
     `measurable` is False when the prompt names nothing of the toy world; then there is no score at
     all.
     """
 
     prompt: str
-    named: dict[str, str]
     seen: dict[str, str] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
     unsure: list[str] = field(default_factory=list)
-    unjudged: list[str] = field(default_factory=list)
-    ignored: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def measurable(self) -> bool:
@@ -108,14 +104,12 @@ def adherence_of(
         seen = {name: max(values, key=values.get) for name, values in table.items()}
         sure = {name: table[name][value] for name, value in seen.items()}
         adherence = Adherence(
-            prompt,
-            reading.named,
-            seen,
+            **vars(reading),
+            prompt=prompt,
+            seen=seen,
             scores={name: table[name].get(value, 0.0) for name, value in reading.named.items()},
             confidence=sure,
             unsure=[n for n in reading.named if sure[n] < judge.unsure_below.get(n, 0.0)],
-            unjudged=reading.unjudged,
-            ignored=reading.ignored,
         )
         found.append(adherence)
     return found

@@ -69,18 +69,30 @@ def library_version(name: str) -> str:
     return import_module(name).__version__  # several packages bring cv2, and scenedetect
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV's flow differs in the last digits with the number of threads; the results may not."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 def load(task: dict[str, Any]) -> None:
     """{role, name, download}: make sure that an annotator's weights are here and can be loaded."""
     annotators.make(task["role"], task["name"], task["download"])
 
 
+@_one_thread()
 def score(task: dict[str, Any]) -> dict[str, Any]:
     """{path, scenes, score} -> facts and clips of `scoring.score_video`."""
     settings = SceneSettings(**task["scenes"]), ScoreSettings(**task["score"])
-    with _one_thread():
-        return score_video(task["path"], *settings)
+    return score_video(task["path"], *settings)
 
 
+@_one_thread()
 def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
     """{path, embedder, download, clips: [{frames, crop}]} -> for each clip {"value": vector}, at
     four digits: more hang on the machine. A video that cannot be sought in is decoded once."""
@@ -91,9 +103,8 @@ def embed(task: dict[str, Any]) -> list[dict[str, Any]]:
         if wanted["crop"]:
             x, y, width, height = (round(c / clip.meta["reduced"]) for c in wanted["crop"])
             clip = Clip(clip.frames[:, y : y + height, x : x + width], clip.fps, clip.meta)
-        with _one_thread():
-            vector = embedder.embed(clip)
-        vectors.append({"value": [float(f"{x:.4g}") for x in vector.tolist()]})
+        vector = embedder.embed(clip).tolist()
+        vectors.append({"value": [float(f"{x:.4g}") for x in vector]})
     return vectors
 
 
@@ -114,22 +125,11 @@ def export(task: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+@_one_thread()
 def annotate(task: dict[str, Any]) -> dict[str, Any]:
     """{path, detector, actor, captioner, download} -> objects, actions, caption, annotators."""
     fetch = task.get("download", False)
     roles = ("detector", "actor", "captioner")
     who = [annotators.make(role, task[role], fetch) for role in roles]
     (clip,) = annotators.sample_clips(task["path"], [None])
-    with _one_thread():
-        return annotators.annotate_clip(clip, *who)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV's flow differs in the last digits with the number of threads; the results may not."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+    return annotators.annotate_clip(clip, *who)

@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,19 +97,14 @@ def free_disk_gib(folder: Path) -> float:
 def _container_memory_limit() -> float:
     """The control group's memory limit in bytes; infinity where there is none."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
+        with suppress(OSError, ValueError):  # no such file, or the word "max"
             return float(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # no such file, or the word "max"
-            continue
     return float("inf")
 
 
 def processor_name() -> str:
     """What the processor calls itself."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(x for x in lines if x.startswith("model name")).partition(":")[2].strip()
     return platform.processor() or platform.machine() or "unknown processor"

@@ -1,12 +1,13 @@
 """Recorded runs, and the forecasts made from them: no number of seconds is written in prose."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vidgen_lab.config import load
+from vidgen_lab.config import Checked, load
 from vidgen_lab.files import read_rows
 from vidgen_lab.paths import data_dir
 from vidgen_lab.settings.hardware import Probe
@@ -14,7 +15,7 @@ from vidgen_lab.settings.tiers import Tier
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Checked, seconds=(1e-6, math.inf), peak_memory_gib=(1e-6, math.inf)):
     """One measured run: a line of data/runs/recorded_runs.jsonl.
 
     task: "chapter 1", "clip" (one clip at the tier's defaults), ... seconds: wall time.
@@ -33,10 +34,6 @@ class Run:
     versions: dict[str, str] = field(default_factory=dict)
     model: str = ""
     note: str = ""
-
-    def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.peak_memory_gib > 0):
-            raise ValueError("seconds and peak_memory_gib must be positive")
 
 
 @dataclass(frozen=True)

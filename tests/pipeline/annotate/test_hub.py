@@ -102,8 +102,8 @@ class SmolVlmWords:
         assert kinds[-1] == "text" and add_generation_prompt
         return " ".join(kinds)
 
-    def __call__(self, text, images, return_tensors):
-        assert text.split().count("image") == len(images)
+    def __call__(self, text, images, do_image_splitting, return_tensors):
+        assert not do_image_splitting and text.split().count("image") == len(images)
         pixels = torch.stack([torch.from_numpy(np.array(i.resize((16, 16)))) for i in images])
         pixels = pixels.permute(0, 3, 1, 2)[None].float() / 255
         ids = torch.tensor([[1] + [9] * len(images) + [4, 5]])

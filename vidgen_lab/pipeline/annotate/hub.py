@@ -162,12 +162,6 @@ class SmolVlmCaptioner(_Trained):
     prompt = "Describe this video in one sentence: who or what, doing what, where."
     samples, max_new_tokens = 6, 60
 
-    @classmethod
-    def load(cls, download: bool = False) -> Self:
-        made = super().load(download)
-        made.processor.image_processor.do_image_splitting = False  # a frame is one picture
-        return made
-
     @torch.inference_mode()
     def caption(
         self, clip: Clip, objects: Sequence[dict[str, Any]], actions: Sequence[dict[str, Any]]
@@ -180,7 +174,8 @@ class SmolVlmCaptioner(_Trained):
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": ask}], add_generation_prompt=True
         )
-        given = self.processor(text=text, images=frames, return_tensors="pt")
+        whole = {"do_image_splitting": False, "return_tensors": "pt"}  # a frame is one picture
+        given = self.processor(text=text, images=frames, **whole)
         inputs = {name: value.to(self.model.device) for name, value in given.items()}
         tokens = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
         answer = tokens[:, inputs["input_ids"].shape[1] :]

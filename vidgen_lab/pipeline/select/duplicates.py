@@ -10,10 +10,10 @@ Groups and the clip that is kept depend on the clips alone, not on their order.
 """
 
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from functools import partial
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from scipy.cluster.hierarchy import DisjointSet
 from scipy.spatial import KDTree
 
@@ -61,10 +61,8 @@ class Hashes:
         shares one hash only these are kept.
         """
         values, clips = self.values[:, part], self.clips
-        order = np.lexsort((values, clips))  # stable: equal ones stay in the order of the looks
-        first = np.ones(len(order), bool)
-        first[1:] = (np.diff(clips[order]) != 0) | (values[order][1:] != values[order][:-1])
-        chosen = np.sort(order[first & (values[order] != NONE)])
+        again = pd.DataFrame({"clip": clips, "value": values}).duplicated().to_numpy()
+        chosen = np.flatnonzero(~again & (values != NONE))
         if most is not None:
             chosen = chosen[_spread(clips[chosen], most)]
         if stands is not None:
@@ -175,8 +173,16 @@ def find_groups(
     first: dict[str, int] = {}
     for number, row in enumerate(rows):
         joined.join(first.setdefault(row.clip_id, number), number, "bytes")
-    ids, known = [row.clip_id for row in rows], {} if verdicts is None else verdicts
-    ask, hashes = partial(_ask, ids, signatures, settings, known), Hashes(signatures)
+    known, hashes = {} if verdicts is None else verdicts, Hashes(signatures)
+
+    def ask(pairs: np.ndarray) -> np.ndarray:
+        """bool [P]: verdicts on pairs, remembered ones, or found now and remembered."""
+        keys = [f"{rows[i].clip_id} {rows[j].clip_id} {part}" for i, j, part in pairs.tolist()]
+        new = [place for place, key in enumerate(keys) if key not in known]
+        found = same(signatures, pairs[new], settings).tolist()
+        known.update(zip([keys[place] for place in new], found, strict=True))
+        return np.array([known[key] for key in keys], bool)
+
     for crowd in hashes.crowds():
         _sweep(crowd, ask, joined)
     stands = np.array([joined[n] == n for n in range(len(rows))], bool)
@@ -196,8 +202,7 @@ def find_groups(
 def _waves(pairs: np.ndarray) -> Iterator[np.ndarray]:
     """The best proposal of every clip first, then the second best, ...: who is joined by then need
     not be compared again."""
-    rank = np.empty(len(pairs), int)
-    rank[np.argsort(pairs[:, 1], kind="stable")] = within(np.bincount(pairs[:, 1]))
+    rank = pd.Series(pairs[:, 1]).groupby(pairs[:, 1]).cumcount().to_numpy()
     ranks = np.cumsum(np.bincount(rank))[:-1]
     for wave in np.split(np.argsort(rank, kind="stable"), ranks):
         for first in range(0, len(wave), _WAVE):
@@ -214,21 +219,6 @@ def _sweep(crowd: np.ndarray, ask: Callable, joined: "_Groups") -> None:
         for other in others[equal]:
             joined.join(int(leader), int(other), "pictures")
         waiting = others[~equal]
-
-
-def _ask(
-    ids: Sequence[str],
-    signatures: Sequence[Signature],
-    settings: DuplicateSettings,
-    verdicts: Verdicts,
-    pairs: np.ndarray,
-) -> np.ndarray:
-    """bool [P]: verdicts on pairs, remembered ones, or found now and remembered."""
-    keys = [f"{ids[i]} {ids[j]} {part}" for i, j, part in pairs.tolist()]
-    new = [place for place, key in enumerate(keys) if key not in verdicts]
-    found = same(signatures, pairs[new], settings).tolist()
-    verdicts.update(zip([keys[place] for place in new], found, strict=True))
-    return np.array([verdicts[key] for key in keys], bool)
 
 
 def _near(vectors: np.ndarray, min_cosine: float) -> list[list[int]]:

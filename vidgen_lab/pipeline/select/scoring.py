@@ -6,7 +6,7 @@ afterwards, because a scene's end is known only later.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,8 @@ class _Watch:
         if self.last is None or (self.number - 1) % self.every:
             return
         small = cv2.resize(self.last, (64, 64), interpolation=cv2.INTER_AREA)
-        look = Look(self.number - 1, {}, small)
         # The edge of a bar is sharp and its black is dark, whatever the picture between them is.
-        box = pictures.bar_box([look.grey])
+        box = pictures.bar_box([cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)])
         pair = [pictures.inside(p, box) for p in (self.last, after) if p is not None]
         grey = cv2.cvtColor(pair[0], cv2.COLOR_RGB2GRAY)
         large = min(grey.shape) >= 16
@@ -143,7 +142,7 @@ class _Watch:
         if after is not None and large:
             # A time base of one frame; the rate of the clip turns it into seconds.
             measured["flow_speed"] = float(flow_magnitude(Clip(np.stack(pair), self.facts.fps))[0])
-        self.looks.append(replace(look, measured=measured))
+        self.looks.append(Look(self.number - 1, measured, small))
 
     def summary(self, span: Span) -> dict[str, Any]:
         looks = [look for look in self.looks if span.first <= look.number < span.end]
