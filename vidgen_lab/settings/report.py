@@ -76,8 +76,9 @@ def _tiers(machine: Probe) -> dict[str, dict[str, Any]]:
         lacks = list(lacking(tier, machine, fetch))
         if not here and not fetch:
             lacks.append(f"the model {tier.model}, which belongs in data/models")
-        facts = {"model": tier.model, "weights_here": here, "download_gib": fetch}
-        rows[tier.name] = facts | {"lacks": lacks}
+        rows[tier.name] = {
+            "model": tier.model, "weights_here": here, "download_gib": fetch, "lacks": lacks,
+        }  # fmt: skip
     return rows
 
 

@@ -1,6 +1,7 @@
 """Tiers: one name that chooses every hardware-dependent setting. The data is in tiers.yaml."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -146,22 +147,17 @@ def load_models() -> dict[str, ModelFacts]:
 
 def model_facts(model: str) -> ModelFacts | None:
     """Facts of a model by its present or a former name; None for one that is not in the list."""
-    for facts in load_models().values():
-        if model == facts.name or model in facts.also_known_as:
-            return facts
-    return None
+    return next((f for f in load_models().values() if model in (f.name, *f.also_known_as)), None)
 
 
 def weights_at_hand(model: str) -> bool:
     """Whether a model can be loaded without the network."""
     facts = model_facts(model)
-    try:
-        folder = find_model(model, facts.also_known_as if facts else ())
-        if folder is not None:
+    with suppress(ModelNotFoundError, BrokenModelError):
+        if folder := find_model(model, facts.also_known_as if facts else ()):
             check_model_folder(folder)
-        return folder is not None
-    except (ModelNotFoundError, BrokenModelError):
-        return False
+            return True
+    return False
 
 
 def lacking(tier: Tier, probe: Probe, download_gib: float = 0.0) -> tuple[str, ...]:

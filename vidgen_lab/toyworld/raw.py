@@ -188,13 +188,11 @@ class _Maker:
         return scene, render(scene, WIDTH, HEIGHT, frames, FPS).clip
 
     def _converted(self, data: bytes, suffix: str, before: tuple, after: tuple) -> bytes:
-        source, made = self.folder / ".source.mp4", self.folder / f".made{suffix}"
-        source.write_bytes(data)
-        run_ffmpeg(*before, "-i", local(source), *after, local(made))
-        data = made.read_bytes()
-        source.unlink()
-        made.unlink()
-        return data
+        with tempfile.TemporaryDirectory() as folder:
+            source, made = Path(folder) / "source.mp4", Path(folder) / f"made{suffix}"
+            source.write_bytes(data)
+            run_ffmpeg(*before, "-i", local(source), *after, local(made))
+            return made.read_bytes()
 
     def _put(
         self, kind: str, data: bytes, name: str, scene: Scene | None, end: str = "kept",

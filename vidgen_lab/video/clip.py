@@ -43,14 +43,10 @@ class Clip:
                 f"Clip.frames must be a NumPy array [T, H, W, 3], not {type(frames).__name__}; "
                 "np.stack a list of images, or call .numpy() on a tensor"
             )
-        if frames.ndim != 4 or frames.shape[-1] != 3:
+        if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
             raise ValueError(
-                f"Clip.frames must have shape [T, H, W, 3] (time, height, width, RGB), "
-                f"not {list(frames.shape)}"
-            )
-        if 0 in frames.shape:
-            raise ValueError(
-                f"a clip needs at least one frame of one pixel, got {list(frames.shape)}"
+                f"Clip.frames must have shape [T, H, W, 3] (time, height, width, RGB) and at least "
+                f"one frame of one pixel, not {list(frames.shape)}"
             )
         if frames.dtype != np.uint8:
             raise TypeError(

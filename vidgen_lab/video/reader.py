@@ -23,7 +23,7 @@ from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.damage import complaints, grave, has_hole, lacks_its_end, torn_places
 from vidgen_lab.video.ffmpeg import local
 from vidgen_lab.video.index import frame_rate, index_packets, index_pictures
-from vidgen_lab.video.orientation import Upright
+from vidgen_lab.video.orientation import turned, upright
 
 # From 17 on PyAV converts colours and sizes on every core unless it is told otherwise.
 _ALONE = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
@@ -121,9 +121,9 @@ class VideoReader:
         self.times = self._index.times
         num_frames = len(self.times)
         fps, variable = frame_rate(self.times, header_rate, self._index.tick)
-        self._upright = Upright.of(first)
+        self._upright = upright(first)
         sides = first.width, first.height
-        sides = sides[::-1] if self._upright.diagonal else sides
+        sides = sides[::-1] if self._upright[0] else sides
         self.info = VideoInfo(
             *sides,
             fps=fps,
@@ -308,13 +308,13 @@ class VideoReader:
     def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
         """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also
         where the stream changes its own. Remembers how to convert from one picture to the next."""
-        upright, reformatter = self._upright, VideoReformatter()
-        size = self._size[::-1] if upright.diagonal else self._size
+        turns, reformatter = self._upright, VideoReformatter()
+        size = self._size[::-1] if turns[0] else self._size
         how = "AREA" if self._size != (self.info.width, self.info.height) else None
 
         def convert(frame: av.VideoFrame) -> np.ndarray:
             rgb = reformatter.reformat(frame, *size, "rgb24", interpolation=how, **_ALONE)
-            return upright.turned(rgb.to_ndarray())
+            return turned(rgb.to_ndarray(), *turns)
 
         return convert
 

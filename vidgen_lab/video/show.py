@@ -97,15 +97,15 @@ def show_videos(
         shown = _animated(sheet, (sheet.width, sheet.height), "; ".join(words), max_mb)
         if shown is not None:
             return shown
-    cells, words = [], []
-    for video, title in zip(videos, titles, strict=True):
-        shown = show_video(video, width, max_mb / len(videos), alt=title or None)
-        caption = f"<figcaption>{html.escape(title)}</figcaption>" if title else ""
-        style = f"margin: 0; max-width: {width}px"
-        cells.append(f'<figure style="{style}">{caption}{shown.data}</figure>')
-        words.append(shown.text)
+    share = max_mb / len(videos)
+    shown = [show_video(v, width, share, t or None) for v, t in zip(videos, titles, strict=True)]
+    cells = (
+        f'<figure style="margin: 0; max-width: {width}px">'
+        f"<figcaption>{html.escape(title)}</figcaption>{one.data}</figure>"
+        for title, one in zip(titles, shown, strict=True)
+    )
     grid = '<div style="display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-end">'
-    return Embedded(grid + "".join(cells) + "</div>", " ".join(words))
+    return Embedded(f"{grid}{''.join(cells)}</div>", " ".join(one.text for one in shown))
 
 
 def animated_png(clip: Clip, colours: int = 256) -> bytes:

@@ -183,10 +183,10 @@ def annotate_clip(clip: Clip, detector: Any, actor: Any, captioner: Any) -> dict
     """
     objects, actions = detector.detect(clip), actor.act(clip)
     caption = captioner.caption(clip, objects, actions)
-    first, stride, reduced = (clip.meta.get(n, d) for n, d in _PLACE.items())
+    place = {"start": 0, "stride": 1, "reduced": 1} | clip.meta  # a whole clip has none
     for thing in objects:
-        thing["frame"] = first + thing["frame"] * stride
-        thing["box"] = [round(value * reduced) for value in thing["box"]]
+        thing["frame"] = place["start"] + thing["frame"] * place["stride"]
+        thing["box"] = [round(value * place["reduced"]) for value in thing["box"]]
     return {
         "objects": objects,
         "actions": actions,
@@ -194,9 +194,6 @@ def annotate_clip(clip: Clip, detector: Any, actor: Any, captioner: Any) -> dict
         "caption_from": captioner.name,
         "annotators": [detector.name, actor.name, captioner.name],
     }
-
-
-_PLACE = {"start": 0, "stride": 1, "reduced": 1}  # of a clip in its file, and what a whole one has
 
 
 def sample_clips(path: str | Path, frames: Sequence[Frames], samples: int = 48) -> Iterator[Clip]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from vidgen_lab.config import Checked
-from vidgen_lab.files import plain, replacing
+from vidgen_lab.files import plain
 from vidgen_lab.journal import key_of
 from vidgen_lab.pipeline.deliver.output import Output, inside
 from vidgen_lab.pipeline.manifest import Row, sort_rows
@@ -213,10 +213,8 @@ def _link(output: Output, clip: Mapping[str, Any], name: str) -> None:
     linked = name in output and target.exists() and target.samefile(source)
     if linked or output.is_made_of(name, clip["sha256"]):
         return
-    output.claim([name])
-    with replacing(target) as temporary:
+    with output.replacing(name, clip["sha256"], clip["sha256"]) as temporary:
         try:
             os.link(source, temporary)
         except OSError:  # another disk, or one that has no links
             shutil.copyfile(source, temporary)
-    output.wrote({name: clip["sha256"]}, made_of=clip["sha256"])

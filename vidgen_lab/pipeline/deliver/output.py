@@ -97,13 +97,14 @@ class Output:
         self.wrote({name: hashes[name] for name in changed})
 
     @contextmanager
-    def replacing(self, name: str, made_of: str = "") -> Iterator[Path]:
-        """A temporary path that becomes this file if the block succeeds and it is another one."""
+    def replacing(self, name: str, made_of: str = "", digest: str = "") -> Iterator[Path]:
+        """A temporary path that becomes this file if the block succeeds and it is another one;
+        digest: its sha256 where that is known before."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             yield temporary
-            digest = file_sha256(temporary)
+            digest = digest or file_sha256(temporary)
             if self._holds(name, digest):
                 shutil.copystat(path, temporary)
             else:

@@ -67,15 +67,13 @@ class CutFinder:
         from scenedetect import FrameTimecode
 
         self._timecode = FrameTimecode
-        shortest = max(1, round(settings.min_seconds * fps))
-        self._detectors = [_make_detector(settings, shortest)]  # and one for grey footage
+        self._shortest = max(1, round(settings.min_seconds * fps))
+        self._detectors = [_make_detector(settings, self._shortest)]  # and one for grey footage
         if settings.detector in ("adaptive", "content"):
-            lower = settings
-            if settings.detector == "adaptive":
-                lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
-            self._detectors.append(_make_detector(lower, shortest, luma_only=True))
+            lower = replace(settings, threshold=(settings.threshold or 3.0) * _GREY_SHARE)
+            grey = lower if settings.detector == "adaptive" else settings
+            self._detectors.append(_make_detector(grey, self._shortest, luma_only=True))
         self._cuts: list[set[int]] = [set() for _ in self._detectors]
-        self._shortest = shortest
         self._is_grey: list[bool] = []  # of every frame
 
     def add(self, rgb: np.ndarray) -> None:

@@ -169,10 +169,14 @@ def find_groups(
     Singles are left out. embeddings: [len(rows), D], needed when `min_cosine` is set. verdicts: on
     pairs, from an earlier run; new ones are added.
     """
-    joined = _Groups(len(rows))
-    first: dict[str, int] = {}
+    joined, merges, first = DisjointSet(range(len(rows))), [], {}
+
+    def join(i: int, j: int, level: str) -> None:
+        if joined.merge(i, j):
+            merges.append((i, level))
+
     for number, row in enumerate(rows):
-        joined.join(first.setdefault(row.clip_id, number), number, "bytes")
+        join(first.setdefault(row.clip_id, number), number, "bytes")
     known, hashes = {} if verdicts is None else verdicts, Hashes(signatures)
 
     def ask(pairs: np.ndarray) -> np.ndarray:
@@ -184,19 +188,21 @@ def find_groups(
         return np.array([known[key] for key in keys], bool)
 
     for crowd in hashes.crowds():
-        _sweep(crowd, ask, joined)
+        _sweep({joined[n] for n in crowd.tolist()}, ask, join)
     stands = np.array([joined[n] == n for n in range(len(rows))], bool)
     for wave in _waves(propose(hashes, settings, stands)):
         apart = [not joined.connected(i, j) for i, j, _ in wave.tolist()]
         wave = wave[np.array(apart, bool)]
         for i, j, _ in wave[ask(wave)].tolist():
-            joined.join(i, j, "pictures")
+            join(i, j, "pictures")
     if settings.min_cosine is not None and len(rows):
         if embeddings is None:
             raise ValueError("min_cosine compares embeddings, but none were given")
         for i, j in _near(np.asarray(embeddings), settings.min_cosine):
-            joined.join(i, j, "content")
-    return joined.groups()
+            join(i, j, "content")
+    level = {joined[i]: level for i, level in merges}  # of each group the last one
+    groups = (sorted(members) for members in joined.subsets() if len(members) > 1)
+    return [(members, level[joined[members[0]]]) for members in groups]
 
 
 def _waves(pairs: np.ndarray) -> Iterator[np.ndarray]:
@@ -209,15 +215,15 @@ def _waves(pairs: np.ndarray) -> Iterator[np.ndarray]:
             yield pairs[wave[first : first + _WAVE]]
 
 
-def _sweep(crowd: np.ndarray, ask: Callable, joined: "_Groups") -> None:
+def _sweep(crowd: set[int], ask: Callable, join: Callable) -> None:
     """Sort clips that share a hash into groups without comparing all with all: everyone with the
     first, who is left with the first of these, and so on."""
-    waiting = np.unique([joined[int(n)] for n in crowd])
+    waiting = np.array(sorted(crowd))
     while len(waiting) > 1:
         leader, others = waiting[0], waiting[1:]
         equal = ask(np.array([(leader, other, WHOLE) for other in others]))
         for other in others[equal]:
-            joined.join(int(leader), int(other), "pictures")
+            join(int(leader), int(other), "pictures")
         waiting = others[~equal]
 
 
@@ -263,19 +269,3 @@ def drop_duplicates(
                 )
             out[n] = row
     return out
-
-
-class _Groups(DisjointSet):
-    """Row numbers that belong together. level: by the root of a group, what joined it last."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(range(count))
-        self.level: dict[int, str] = {}
-
-    def join(self, i: int, j: int, level: str) -> None:
-        if self.merge(i, j):
-            self.level[self[i]] = level
-
-    def groups(self) -> list[tuple[list[int], str]]:
-        groups = (sorted(members) for members in self.subsets() if len(members) > 1)
-        return [(members, self.level[self[members[0]]]) for members in groups]

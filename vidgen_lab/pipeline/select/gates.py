@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import Checked
 from vidgen_lab.pipeline.manifest import Row
 
 
@@ -24,8 +24,28 @@ class Gate:
         return value >= self.threshold if self.least else value <= self.threshold
 
 
+_GATES = {
+    "min_side": ("too_small", "short_side"),
+    "min_seconds": ("too_short", "seconds"),
+    "max_seconds": ("too_long", "seconds"),
+    "min_fps": ("too_few_frames_per_second", "fps"),
+    "max_blank": ("blank", "blank"),
+    "max_bright": ("over_exposed", "bright"),
+    "max_dark": ("under_exposed", "dark"),
+    "max_bars": ("black_bars", "bars"),
+    "max_stripes": ("test_card", "stripes"),
+    "max_frozen": ("frozen", "frozen"),
+    "min_changing": ("static", "changing"),
+    "min_flow_speed": ("slow", "flow_speed"),
+    "min_edge_steepness": ("blurred", "edge_steepness"),
+}
+# Shares of a picture or of a clip.
+_SHARES = ("blank", "bright", "dark", "bars", "stripes", "frozen", "changing")
+_RANGES = {name: (0, 1 if metric in _SHARES else math.inf) for name, (_, metric) in _GATES.items()}
+
+
 @dataclass(frozen=True)
-class GateSettings:
+class GateSettings(Checked, **_RANGES):
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
     min_side: pixels of the shorter side, between black bars. min_edge_steepness: 0.1 blurred .. 0.4
@@ -52,10 +72,6 @@ class GateSettings:
     min_flow_speed: float | None = None
     min_edge_steepness: float | None = 0.32
 
-    def __post_init__(self) -> None:
-        for name, gate in self.by_name().items():
-            check_ranges(self, **{name: (0, 1 if gate.metric in _SHARES else math.inf)})
-
     def gates(self) -> list[Gate]:
         """The gates that are switched on, in the order in which they are asked."""
         return list(self.by_name().values())
@@ -67,25 +83,6 @@ class GateSettings:
             for name, value in vars(self).items()
             if value is not None
         }
-
-
-_GATES = {
-    "min_side": ("too_small", "short_side"),
-    "min_seconds": ("too_short", "seconds"),
-    "max_seconds": ("too_long", "seconds"),
-    "min_fps": ("too_few_frames_per_second", "fps"),
-    "max_blank": ("blank", "blank"),
-    "max_bright": ("over_exposed", "bright"),
-    "max_dark": ("under_exposed", "dark"),
-    "max_bars": ("black_bars", "bars"),
-    "max_stripes": ("test_card", "stripes"),
-    "max_frozen": ("frozen", "frozen"),
-    "min_changing": ("static", "changing"),
-    "min_flow_speed": ("slow", "flow_speed"),
-    "min_edge_steepness": ("blurred", "edge_steepness"),
-}
-# Shares of a picture or of a clip.
-_SHARES = ("blank", "bright", "dark", "bars", "stripes", "frozen", "changing")
 
 
 def judge(row: Row, gates: Iterable[Gate]) -> Row:

@@ -50,10 +50,6 @@ class Look:
     measured: Mapping[str, float | None]
     colour: np.ndarray
 
-    @property
-    def grey(self) -> np.ndarray:
-        return cv2.cvtColor(self.colour, cv2.COLOR_RGB2GRAY)
-
 
 def score_video(
     path: str | Path,
@@ -147,7 +143,7 @@ class _Watch:
     def summary(self, span: Span) -> dict[str, Any]:
         looks = [look for look in self.looks if span.first <= look.number < span.end]
         thinning = -(-len(looks) // self.settings.max_samples) or 1
-        greys = [look.grey for look in looks]
+        greys = [cv2.cvtColor(look.colour, cv2.COLOR_RGB2GRAY) for look in looks]
         box = pictures.bar_box(greys)
         crop = crop_of(box, self.facts.width, self.facts.height)
         step, chosen = self.every * thinning / self.facts.fps, looks[::thinning]

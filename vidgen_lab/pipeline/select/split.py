@@ -1,6 +1,7 @@
 """Training, validation and test sets that share nothing: split by source and duplicate group."""
 
 import hashlib
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -43,10 +44,8 @@ def split_rows(
     for row in rows:
         drawn = f"{seed}/{family[row.source]}".encode("utf-8", "surrogateescape")
         place = int.from_bytes(hashlib.sha256(drawn).digest()[:8], "big") / 2**64  # 0..1
-        name = "val" if place < settings.val else "train"
-        if settings.val <= place < settings.val + settings.test:
-            name = "test"
-        out.append(row.to("split", split=name))
+        part = bisect([settings.val, settings.val + settings.test], place)
+        out.append(row.to("split", split=("val", "test", "train")[part]))
     check_leaks(out, ties)
     return out
 
