@@ -150,7 +150,7 @@ def test_a_mistake_is_one_line_with_its_place(given, message):
     [
         ("seed", "settings are given as name=value, not 'seed'"),
         ("seed=a", "seed cannot be 'a': it is int"),
-        ("seed=[1", "seed cannot be '[1': "),
+        ("seed=[1", "seed=[1: not valid YAML: "),
         ("gates.min_motion=.nan", "gates.min_motion cannot be nan: it is float"),
         ("gates.sid=1", "there is no setting gates.sid; known: min_motion, min_side, size"),
         ("gate.size=1", "there is no setting gate; did you mean gates?"),

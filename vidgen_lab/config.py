@@ -74,8 +74,8 @@ def _naming(where: str) -> Iterator[None]:
     """Errors of the block, a `__post_init__` among them, as one line that begins with `where`."""
     try:
         yield
-    except (ValueError, OmegaConfBaseException) as error:
-        said = _one_line(error)
+    except (ValueError, OmegaConfBaseException, yaml.YAMLError) as error:
+        said = "not valid YAML: " * isinstance(error, yaml.YAMLError) + _one_line(error)
         raise ConfigError(f"{where}: {said}" if where else said) from None
 
 
@@ -114,8 +114,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         _check_depth(text)
         try:
             content = OmegaConf.create(text)
-        except (yaml.YAMLError, AssertionError) as error:
-            raise ConfigError(f"not valid YAML: {_one_line(error) or 'one value'}") from None
+        except AssertionError:
+            raise ConfigError("not valid YAML: one value") from None
         if not isinstance(content, DictConfig) or text.strip() and content == {text.strip(): None}:
             raise ConfigError("must hold lines of the form 'name: value'")
     return OmegaConf.to_container(content)
@@ -143,10 +143,7 @@ def _parse(schema: Any, pair: str) -> dict[str, Any]:
     spoken = any(kind in (str, Path) or isinstance(kind, str) for kind in kinds)
     content: Any = text
     if not spoken or text == "null" and NoneType in kinds:
-        try:
-            content = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{name} cannot be {text!r}: {_one_line(error)}") from None
+        content = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]
     for part in (last, *reversed(parents)):
         content = {part: content}
     return content

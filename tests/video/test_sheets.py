@@ -54,7 +54,7 @@ def test_sizes_that_show_nothing_are_named(number):
         (lambda: show_videos([clip], width=number), "width"),
         (lambda: clip_sheet([clip], columns=number), "columns"),
         (lambda: film_strip([clip], columns=number), "columns"),
-        (lambda: film_strip([clip], num=number), "at least one frame"),
+        (lambda: film_strip([clip], num=number), f"cannot take {number} of 3 frames"),
         (lambda: film_strip([clip], scale=number), "scale"),
     ):
         with pytest.raises(ValueError, match=name):

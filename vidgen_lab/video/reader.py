@@ -116,7 +116,7 @@ class VideoReader:
         if first is None:
             raise VideoError(f"{self.path} has a video track but not one frame that decodes")
         if self._index is None:
-            stamps = [picture.frame.pts for picture in self._pictures()]
+            stamps = [picture.frame.pts for picture in self.pictures()]
             self._index = index_pictures(stamps, header_rate or 25.0, tick)
         self.times = self._index.times
         num_frames = len(self.times)
@@ -178,11 +178,51 @@ class VideoReader:
         """All pictures in order as the decoder gives them, damaged ones too. A number that is left
         out is a frame that did not decode.
 
-        careful: also take the decoder's own complaints for damage, and raise VideoError at the end
-        of a file whose own end is missing.
+        In front of the first picture damage is none: a recording that begins in the middle of a
+        stream cannot be decoded there yet. careful: also take the decoder's own complaints for
+        damage, and raise VideoError at the end of a file whose own end is missing.
         """
-        total = self.info.num_frames
-        return (picture for picture in self._pictures(careful) if picture.number < total)
+        total = len(self._index.pts) if self._index else np.inf
+        pts = self._index.pts if self._index and self._index.clocked else ()
+        places = {int(stamp): number for number, stamp in enumerate(pts)}
+        number, hurt, keys = -1, None, set()  # hurt: the first frame since the damage
+        listening = complaints() if careful else nullcontext([])
+        with open_video(self.path) as container, listening as heard, suppress(av.FFmpegError):
+            stream = container.streams.best("video")
+            kind = container.format.name
+            cut_off = careful and lacks_its_end(self.path, kind)
+            torn_at = torn_places(self.path, kind, pts) if careful and places else ()
+            for packet in container.demux(stream):  # as far as the file can be read
+                torn = grave(heard)
+                cut_off |= torn and packet.size == 0  # said on the way to the end
+                try:
+                    frames, failed = packet.decode(), False
+                except av.FFmpegError:
+                    frames, failed = [], True
+                failed |= torn or grave(heard) or has_hole(packet, self._codec)
+                keys |= {packet.pts} if packet.is_keyframe and not failed else set()
+                if number >= 0 and (failed or hurt is not None):
+                    # Also what is shown before the broken picture, but comes behind it in the file.
+                    place = places.get(packet.pts, number + 1)
+                    hurt = place if hurt is None else min(hurt, place)
+                for frame in frames:
+                    expected = number + 1
+                    place = places.get(frame.pts, expected)
+                    if not expected <= place < total:  # late: a later picture was shown before it
+                        continue
+                    number, stray = place, bool(places) and frame.pts not in places
+                    if hurt is None and number in torn_at:
+                        hurt = number
+                    if hurt is None and (frame.is_corrupt or stray or number > expected):
+                        hurt = expected
+                    # An AV1 decoder calls a key frame also what repeats one for a lost picture.
+                    fresh = frame.key_frame and frame.pts in keys and not frame.is_corrupt
+                    # Without clocks, nobody knows how many pictures were lost.
+                    if places and fresh and hurt is not None and number > hurt:
+                        hurt = None
+                    yield Picture(number, frame, hurt is None or number < hurt)
+        if cut_off:
+            raise VideoError(f"{self.path} is damaged: cut off after {number + 1} frames")
 
     def converted(self, careful: bool = False) -> Iterator[tuple[int, np.ndarray, bool]]:
         """The same as (number, uint8 [H, W, 3], whole)."""
@@ -260,50 +300,6 @@ class VideoReader:
             f"{self.path} is damaged: it announces {self.info.num_frames} frames, "
             f"decoding ends after {number + 1}"
         )
-
-    def _pictures(self, careful: bool = False) -> Iterator[Picture]:
-        """Every picture that decodes. In front of the first one damage is none: a recording that
-        begins in the middle of a stream cannot be decoded there yet."""
-        pts = self._index.pts if self._index and self._index.clocked else ()
-        places = {int(stamp): number for number, stamp in enumerate(pts)}
-        number, hurt, keys = -1, None, set()  # hurt: the first frame since the damage
-        listening = complaints() if careful else nullcontext([])
-        with open_video(self.path) as container, listening as heard, suppress(av.FFmpegError):
-            stream = container.streams.best("video")
-            kind = container.format.name
-            cut_off = careful and lacks_its_end(self.path, kind)
-            torn_at = torn_places(self.path, kind, pts) if careful and places else ()
-            for packet in container.demux(stream):  # as far as the file can be read
-                torn = grave(heard)
-                cut_off |= torn and packet.size == 0  # said on the way to the end
-                try:
-                    frames, failed = packet.decode(), False
-                except av.FFmpegError:
-                    frames, failed = [], True
-                failed |= torn or grave(heard) or has_hole(packet, self._codec)
-                keys |= {packet.pts} if packet.is_keyframe and not failed else set()
-                if number >= 0 and (failed or hurt is not None):
-                    # Also what is shown before the broken picture, but comes behind it in the file.
-                    place = places.get(packet.pts, number + 1)
-                    hurt = place if hurt is None else min(hurt, place)
-                for frame in frames:
-                    expected = number + 1
-                    place = places.get(frame.pts, expected)
-                    if place < expected:  # late: a later picture was shown before it
-                        continue
-                    number, stray = place, bool(places) and frame.pts not in places
-                    if hurt is None and number in torn_at:
-                        hurt = number
-                    if hurt is None and (frame.is_corrupt or stray or number > expected):
-                        hurt = expected
-                    # An AV1 decoder calls a key frame also what repeats one for a lost picture.
-                    fresh = frame.key_frame and frame.pts in keys and not frame.is_corrupt
-                    # Without clocks, nobody knows how many pictures were lost.
-                    if places and fresh and hurt is not None and number > hurt:
-                        hurt = None
-                    yield Picture(number, frame, hurt is None or number < hurt)
-        if cut_off:
-            raise VideoError(f"{self.path} is damaged: cut off after {number + 1} frames")
 
     def _converter(self) -> Callable[[av.VideoFrame], np.ndarray]:
         """Function from a decoded picture to uint8 [H, W, 3], upright; always of one size, also

@@ -110,8 +110,6 @@ def resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _tiles(clip: Clip, num: int, scale: float | None) -> list[np.ndarray]:
-    if num < 1:
-        raise ValueError(f"at least one frame has to be shown, not {num}")
     if scale is not None and not 0 < scale <= 100:
         raise ValueError(f"scale must lie in 0..100, not {scale:g}")
     at = evenly_spaced(clip.num_frames, num)
