@@ -16,7 +16,7 @@ T = TypeVar("T")
 def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None:
     """Write some files so that all of them appear together, or none.
 
-    contents: by path; text becomes UTF-8. The folders must exist. On an error (OSError for a full
+    contents: by path; text becomes UTF-8. Folders are made. On an error (OSError for a full
     disk or a locked folder, also Ctrl-C) what stood at the paths before is still there.
     new: replace nothing. FileExistsError if a path is taken, also by a process that came first.
     """
@@ -24,6 +24,7 @@ def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None
     claimed: list[Path] = []
     try:
         for path, data in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
             parts[path] = _beside(path)
             with parts[path].open("xb") as file:
                 file.write(data.encode("utf-8") if isinstance(data, str) else data)
@@ -38,13 +39,6 @@ def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None
     finally:
         for part in (*parts.values(), *claimed):
             part.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text, whole or not at all; the parent folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_files({path: text})
-    return path
 
 
 @contextmanager

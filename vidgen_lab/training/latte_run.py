@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from vidgen_lab.files import write_text
+from vidgen_lab.files import write_files
 from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.latte.config import latte_config
 from vidgen_lab.latte.pipeline import VideoGenerator
@@ -117,7 +117,7 @@ def build_dataset(
     if main:
         rows = [{"used": "trained on"} | row for row in found.rows()]
         rows += [{"used": "held out"} | row for row in fitting.rows()]
-        write_text(folder / "placement.csv", pandas.DataFrame(rows).to_csv(index=False))
+        write_files({folder / "placement.csv": pandas.DataFrame(rows).to_csv(index=False)})
         write_clip(preview(dataset, list(range(min(8, len(dataset))))), folder / "preview.mp4")
         print(f"trained on (see {folder / 'preview.mp4'}):\n{found}")
         print(f"held out:\n{fitting}" if kept else "nothing is held out")

@@ -41,7 +41,6 @@ def write_clip(clip: Clip, path: str | Path, crf: int = 18) -> Path:
         raise IsADirectoryError(f"{path} is a folder; give a file name inside it")
     data = encode_clip(clip, crf)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_files({path: data})
     except OSError as err:
         raise type(err)(

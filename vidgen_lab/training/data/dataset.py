@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from vidgen_lab.files import write_text
+from vidgen_lab.files import write_files
 from vidgen_lab.pipeline.deliver.augment import VideoAugmentationPipeline
 from vidgen_lab.seeds import rng, torch_generator
 from vidgen_lab.training.data.buckets import Bucket, Key
@@ -89,7 +89,7 @@ class VideoDataset(Dataset):
                         raise
                     problem = str(error)
                     said = {"id": record.id, "path": str(record.path), "reason": problem}
-                    write_text(self._note(record), json.dumps(said))
+                    write_files({self._note(record): json.dumps(said)})
             draw = rng(self.seed, epoch, self.clips[first][0].id, f"instead {attempt}")
             index = int(draw.choice(self._alike[bucket]))
         raise VideoError(
