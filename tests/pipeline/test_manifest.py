@@ -35,7 +35,9 @@ def test_a_rejection_names_metric_value_and_threshold_and_an_error_a_reason():
     )  # fmt: skip
     with pytest.raises(ValueError, match="needs a reason"):
         row(status="error")
-    with pytest.raises(ValueError, match="unknown status"):
+    with pytest.raises(
+        ValueError, match="status must be one of kept, rejected, error, not 'dropped'"
+    ):
         row(status="dropped")
 
 

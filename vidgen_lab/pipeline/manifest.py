@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vidgen_lab.config import Checked
 from vidgen_lab.files import plain, read_rows
 
 Status = Literal["kept", "rejected", "error"]
@@ -30,7 +31,7 @@ class LostClip(AssertionError):
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Checked, stage=STAGES, status=STATUSES):
     """One clip after one stage; plain values only, so that it is one line of JSON.
 
     source: path below the source folder, with forward slashes. clip_id: the first 16 digits of the
@@ -59,9 +60,7 @@ class Row:
     versions: str = ""
 
     def __post_init__(self) -> None:
-        for name, known in (("stage", STAGES), ("status", STATUSES)):
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"unknown {name} {value!r}; one of {', '.join(known)}")
+        super().__post_init__()
         if self.status != "kept" and not self.reason:
             raise ValueError(f"{self.source}: a clip that is {self.status} needs a reason")
         for name in ("span", "frames"):

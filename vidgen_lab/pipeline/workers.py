@@ -152,15 +152,13 @@ def _end_with_parent() -> None:
 
 def kill_tree(pid: int) -> None:
     """Kill a process and all its descendants; those already gone are fine."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
         family = [*parent.children(recursive=True), parent]
-    except psutil.NoSuchProcess:
-        return
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(family[:-1], timeout=5)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family[:-1], timeout=5)
 
 
 def _attempt(function: Function, task: Task) -> Result:

@@ -162,21 +162,23 @@ def weights_at_hand(model: str) -> bool:
 
 def lacking(tier: Tier, probe: Probe, download_gib: float = 0.0) -> tuple[str, ...]:
     """What the machine misses of a tier's needs, in words; empty when it fits."""
-    needs, missing = tier.needs, []
-    if needs.device and probe.device != needs.device:
-        missing.append(f"a {needs.device.upper()} GPU")
-    else:
-        if probe.vram_gib < needs.vram_gib:
-            missing.append(f"GPU memory: {needs.vram_gib:g} GiB (has {probe.vram_gib:.1f})")
-        if needs.capability and (probe.capability or (0, 0)) < needs.capability:
-            wanted = "{}.{}".format(*needs.capability)
-            has = "{}.{}".format(*probe.capability) if probe.capability else "none"
-            missing.append(f"compute capability {wanted} for bfloat16 (has {has})")
-    if probe.ram_gib < needs.ram_gib:
-        missing.append(f"host memory: {needs.ram_gib:g} GiB (has {probe.ram_gib:.1f})")
-    if download_gib and probe.disk_gib < download_gib:
-        missing.append(f"free disk: {download_gib:g} GiB (has {probe.disk_gib:.1f})")
-    return tuple(missing)
+    needs, other = tier.needs, tier.needs.device not in (None, probe.device)
+    wanted, has = (
+        ".".join(map(str, capability)) if capability else "none"
+        for capability in (needs.capability, probe.capability)
+    )
+    older = needs.capability and (probe.capability or (0, 0)) < needs.capability
+    memory = f"GPU memory: {needs.vram_gib:g} GiB (has {probe.vram_gib:.1f})"
+    lacks = (
+        (other, f"a {str(needs.device).upper()} GPU"),
+        (not other and probe.vram_gib < needs.vram_gib, memory),
+        (not other and older, f"compute capability {wanted} for bfloat16 (has {has})"),
+        (probe.ram_gib < needs.ram_gib,
+         f"host memory: {needs.ram_gib:g} GiB (has {probe.ram_gib:.1f})"),
+        (probe.disk_gib < download_gib,
+         f"free disk: {download_gib:g} GiB (has {probe.disk_gib:.1f})"),
+    )  # fmt: skip
+    return tuple(words for true, words in lacks if true)
 
 
 def choose_tier(probe: Probe, tiers: Mapping[str, Tier], at_hand: Callable[[str], bool]) -> Choice:

@@ -39,12 +39,15 @@ class Facts(VideoInfo):
     @property
     def disagreements(self) -> list[str]:
         """Where header and content differ, in words."""
-        found = []
-        if self.header_frames and self.header_frames != self.num_frames:
-            found.append(f"header says {self.header_frames} frames, {self.num_frames} are shown")
-        if self.header_seconds and abs(self.header_seconds - self.seconds) > 1.5 / self.fps:
-            found.append(f"header says {self.header_seconds:.3f} s, {self.seconds:.3f} s are shown")
-        return found
+        pairs = (
+            (self.header_frames, self.num_frames, 0, "{} frames"),
+            (self.header_seconds, self.duration, 1.5 / self.fps, "{:.3f} s"),
+        )
+        return [
+            f"header says {unit.format(said)}, {unit.format(found)} are shown"
+            for said, found, slack, unit in pairs
+            if said and abs(said - found) > slack
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"seconds": self.seconds, "disagreements": self.disagreements}
