@@ -227,7 +227,7 @@ def test_a_run_in_which_every_clip_fails_replaces_nothing(dataset, videos, monke
     for stage in ("score", "embed", "export", "annotate"):
         with monkeypatch.context() as patch:
             patch.setattr(tasks, stage, fails)
-            patch.setitem(tasks.RECIPES, stage, tasks.Recipe(99, ()))
+            patch.setitem(tasks.RECIPES, stage, (99, ()))
             code = cli.main(["prepare", str(videos), str(dataset), "--executor", "serial"])
         assert code == 1 and "all 2 ended in an error" in capsys.readouterr().err
         assert unworked(dataset) == before

@@ -67,7 +67,7 @@ def test_losing_inventing_or_doubling_a_clip_is_noticed():
     returned = [r.to("quality") for r in given]
     manifest.check_funnel([*read, *given, *returned], "quality")
     for wrong in (returned[:1], [*returned, row("c.mp4", stage="quality")], [returned[0]] * 2):
-        with pytest.raises(manifest.LostClip):
+        with pytest.raises(AssertionError, match="; lost "):
             manifest.check_funnel([*read, *given, *wrong], "quality")
 
 
@@ -81,11 +81,11 @@ def test_the_funnel_is_counted_from_the_rows_and_checked():
     assert manifest.funnel(table)["read"] == {"in": 3, "kept": 2, "rejected": 0, "error": 1}
     assert manifest.funnel(table)["quality"] == {"in": 3, "kept": 1, "rejected": 1, "error": 1}
     assert manifest.reasons(table) == {"read: damaged": 1, "quality: x": 1, "quality: blurred": 1}
-    with pytest.raises(manifest.LostClip):
+    with pytest.raises(AssertionError, match="; lost "):
         manifest.check_funnel(table[:-1], "quality")
-    with pytest.raises(manifest.LostClip, match="1 in, 0 out"):
+    with pytest.raises(AssertionError, match="1 in, 0 out"):
         manifest.check_funnel(table)
-    with pytest.raises(manifest.LostClip, match=r"scenes: 2 in, 1 out; lost \['b.mp4'\]"):
+    with pytest.raises(AssertionError, match=r"scenes: 2 in, 1 out; lost \['b.mp4'\]"):
         manifest.check_funnel([*read, *clips[:2]], "scenes")
 
 

@@ -26,10 +26,6 @@ _NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a file name that is not 
 STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annotate", "split")
 
 
-class LostClip(AssertionError):
-    """A stage returned other clips than it was given."""
-
-
 @dataclass(frozen=True)
 class Row(Checked, stage=STAGES, status=STATUSES):
     """One clip after one stage; plain values only, so that it is one line of JSON.
@@ -148,7 +144,7 @@ def check_funnel(rows: Sequence[Row], last: str = STAGES[-1]) -> None:
         if given != returned:
             lost, new = sorted(given - returned), sorted(returned - given)
             numbers = f"{given.total()} in, {returned.total()} out"
-            raise LostClip(f"{after}: {numbers}; lost {lost}, new {new}")
+            raise AssertionError(f"{after}: {numbers}; lost {lost}, new {new}")
 
 
 def reasons(rows: Iterable[Row]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import version
@@ -20,41 +19,30 @@ from vidgen_lab.pipeline.select.scoring import ScoreSettings, score_video
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.ffmpeg import run_ffmpeg
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a result is made.
-
-    number: raised whenever equal input may give another result than before, wherever in the package
-    the reason lies; tests/pipeline/test_recipes.py notices when somebody forgets. libraries: those
-    whose version may matter.
-    """
-
-    number: int
-    libraries: tuple[str, ...]
-
-
 # Stages that work on several clips of a video at once, and what is each clip's own.
 CLIPS = 64  # so many at most
 TOGETHER = {"embed": ("frames", "crop"), "export": ("frames", "crop", "out")}
+# How a result is made: a number that is raised whenever equal input may give another result than
+# before, wherever in the package the reason lies (tests/pipeline/test_recipes.py notices when
+# somebody forgets), and the libraries whose version may matter.
 RECIPES = {
-    "score": Recipe(10, ("av", "cv2", "numpy", "scenedetect")),
-    "embed": Recipe(5, ("av", "cv2", "numpy")),
-    "duplicates": Recipe(3, ("cv2", "numpy")),
-    "export": Recipe(5, ("av", "ffmpeg")),
-    "annotate": Recipe(4, ("av", "cv2", "numpy")),
+    "score": (10, ("av", "cv2", "numpy", "scenedetect")),
+    "embed": (5, ("av", "cv2", "numpy")),
+    "duplicates": (3, ("cv2", "numpy")),
+    "export": (5, ("av", "ffmpeg")),
+    "annotate": (4, ("av", "cv2", "numpy")),
 }
 
 
 def made_by(stage: str, task: Mapping[str, Any]) -> dict[str, str]:
     """Everything but input and settings that the result of a task depends on, by name."""
-    recipe, libraries = RECIPES[stage], {*RECIPES[stage].libraries}
+    number, libraries = RECIPES[stage][0], {*RECIPES[stage][1]}
     chosen = [table.get(task.get(role)) for role, table in annotators.ANNOTATORS.items()]
     if any(isinstance(kind, str) for kind in chosen):
         libraries |= {"torch", "transformers"}
     if annotators.JudgeEmbedder in chosen:
         libraries |= {"torch", "toy-judge"}
-    return {"recipe": str(recipe.number)} | {name: library_version(name) for name in libraries}
+    return {"recipe": str(number)} | {name: library_version(name) for name in libraries}
 
 
 @lru_cache

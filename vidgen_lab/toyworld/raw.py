@@ -119,23 +119,23 @@ class _Maker:
         self._shown: set[tuple[str, ...]] = set()
 
     def make(self, kind: str) -> None:
-        if kind == "text":
-            page = b"<html><body>404 Not Found</body></html>\n" * 40
-            self._put(kind, page, "clip_*.mp4", None, "error")
-            return
-        if kind == "film":
-            self._film()
-            return
-        change, end, *crf = _CHANGES.get(kind, _CHANGES["clean"])
-        scene = of = None
-        if end == "duplicate":
-            of, clip = self._originals[int(self.rng.integers(len(self._originals)))]
-        else:
-            scene, clip = self._shot()
-        data = encode_clip(Clip(change(clip.frames, self.rng), FPS), *crf)
-        planted = self._put(kind, *self._disguised(kind, data), scene, end, of)
-        if kind == "clean":
-            self._originals.append((planted, clip))
+        match kind:
+            case "text":
+                page = b"<html><body>404 Not Found</body></html>\n" * 40
+                self._put(kind, page, "clip_*.mp4", None, "error")
+            case "film":
+                self._film()
+            case _:
+                change, end, *crf = _CHANGES.get(kind, _CHANGES["clean"])
+                scene = of = None
+                if end == "duplicate":
+                    of, clip = self._originals[int(self.rng.integers(len(self._originals)))]
+                else:
+                    scene, clip = self._shot()
+                data = encode_clip(Clip(change(clip.frames, self.rng), FPS), *crf)
+                planted = self._put(kind, *self._disguised(kind, data), scene, end, of)
+                if kind == "clean":
+                    self._originals.append((planted, clip))
 
     def _film(self) -> None:
         """Two to five shots with hard cuts, each long enough to be a clip of its own and in another

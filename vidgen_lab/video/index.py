@@ -48,21 +48,19 @@ def index_packets(
     every number. Packets in front of an edit list's start are marked to be discarded and do not
     count. The picture is None when nothing decodes.
     """
-    stamps, clock, first_key, first = [], [], None, None
+    found, first = [], None
     with suppress(av.FFmpegError):  # cut short: what was read counts
         for packet in container.demux(stream):
             first = first or _first_picture(packet)
-            if packet.size == 0:  # the flush packet at the end
-                continue
-            if packet.is_keyframe and first_key is None:
-                first_key = packet.pts
-            if not packet.is_discard:
-                stamps.append(packet.pts)
-                clock += [] if packet.dts is None else [packet.dts]
-    if not stamps or None in stamps or first is None or first_key is None:
+            if packet.size:  # the flush packet at the end has none
+                found.append((packet.pts, packet.dts, packet.is_keyframe, packet.is_discard))
+    keys = [pts for pts, _, is_key, _ in found if is_key and pts is not None]
+    stamps = [pts for pts, _, _, discarded in found if not discarded]
+    clock = [dts for _, dts, _, discarded in found if not discarded and dts is not None]
+    if not stamps or None in stamps or first is None or not keys:
         return None, first
     pts = np.unique(np.asarray(stamps, dtype=np.int64))
-    if len(pts) < len(stamps) or first_key > pts[0] or (np.diff(clock) < 0).any():
+    if len(pts) < len(stamps) or keys[0] > pts[0] or (np.diff(clock) < 0).any():
         return None, first
     codec = stream.codec_context.codec
     clocked = container.format.name.startswith(_CLOCKED)

@@ -10,10 +10,6 @@ from scipy.cluster.hierarchy import DisjointSet
 from vidgen_lab.pipeline.manifest import Row
 
 
-class Leak(ValueError):
-    """Two sets share a source or a duplicate group."""
-
-
 @dataclass(frozen=True)
 class SplitSettings:
     """Shares of the sets; what remains is for training."""
@@ -51,13 +47,13 @@ def split_rows(
 
 
 def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
-    """Raises Leak when a source, a file content or a duplicate group lies in two sets."""
+    """Raises ValueError when a source, a file content or a duplicate group lies in two sets."""
     family = _families([*rows, *ties])
     seen: dict[str, Row] = {}
     for row in rows:
         other = seen.setdefault(family[row.source], row)
         if other.info["split"] != row.info["split"]:
-            raise Leak(
+            raise ValueError(
                 f"{row.source} is in {row.info['split']}, {other.source}, which shares a source "
                 f"or a duplicate with it, in {other.info['split']}"
             )
