@@ -82,13 +82,12 @@ def _naming(where: str) -> Iterator[None]:
 def check_ranges(settings: Any, **allowed: Iterable[Any]) -> None:
     """ConfigError for the first of these settings that is not among its words, or lies outside its
     range, both ends included, or is no finite number; None is left alone."""
-    for name, (low, *others) in allowed.items():
-        value, (high, *_) = getattr(settings, name), others
+    for name, known in allowed.items():
+        value, low, high = getattr(settings, name), next(iter(known)), [*known][-1]
         if isinstance(low, str):
             words = value if isinstance(value, list | tuple) else (value,)
-            if wrong := [word for word in words if word not in (low, *others)]:
-                known = ", ".join((low, *others))
-                raise ConfigError(f"{name} must be one of {known}, not {wrong[0]!r}")
+            if wrong := [word for word in words if word not in (None, *known)]:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, not {wrong[0]!r}")
         elif value is not None and not (low <= value <= high and math.isfinite(value)):
             within = (
                 f"lie in {low:g}..{high:.10g}" if math.isfinite(high) else f"be {low:g} or more"
