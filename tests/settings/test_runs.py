@@ -58,7 +58,10 @@ def test_the_same_processor_with_other_cores_is_another_device():
 def test_recorded_runs_come_back(tmp_path, monkeypatch):
     path = tmp_path / "table.jsonl"
     monkeypatch.setattr(runs_module, "runs_file", lambda: path)
-    runs = [run(task="chapter 1", versions={"torch": "2.13.0"}), run(3, note="Größe")]
+    runs = [
+        run(task="chapter 1", versions={"torch": "2.13.0"}),
+        run(3, note="Größe\u2028und Länge"),
+    ]  # U+2028 ends lines, too
     for one in runs:
         record_run(one)
     assert load_runs() == load_runs(path) == runs
