@@ -23,7 +23,8 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def autocast_once(x: Tensor) -> Tensor:
-    """x in the type that autocast would turn it into in front of every matrix, each time anew."""
+    """x, of any shape, in the type that autocast would turn it into in front of every matrix, each
+    time anew; x itself outside of autocast."""
     kind = x.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return x.to(torch.get_autocast_dtype(kind))
@@ -63,6 +64,11 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend along the axis chosen.
+
+        x: [B, T, N, D], T frames of N patches; the result has the same shape. Its two products cost
+        2 B T N^2 D multiply-adds along space, 2 B N T^2 D along time, 2 B (T N)^2 D along both.
+        """
         x = autocast_once(x)
         if self.along == "time":  # the frames of a place side by side in memory, read in one go
             x = x.transpose(1, 2).contiguous()  # [B, N, T, D]
@@ -92,6 +98,8 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
+        """x: [B, ..., D] video tokens; text: [B, L, D_text]; text_mask: [B, L] bool, False where a
+        token is padding. Returns [B, ..., D], for the caller to add to x."""
         q = split_heads(self.q(x.flatten(1, -2)), self.num_heads)  # [B, heads, T*N, d]
         k, v = self.kv(text).chunk(2, dim=-1)  # 2 x [B, L, D]
         k, v = split_heads(k, self.num_heads), split_heads(v, self.num_heads)  # [B, heads, L, d]

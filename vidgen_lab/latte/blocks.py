@@ -28,6 +28,7 @@ class Mlp(nn.Module):
         self.down = nn.Linear(ratio * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Tokens [..., D] one by one -> [..., D]."""
         return self.down(F.gelu(self.up(x), approximate="tanh"))  # [..., D] -> 4D -> [..., D]
 
 
@@ -54,6 +55,11 @@ class SpatialAttentionBlock(nn.Module):
     def forward(
         self, x: Tensor, cond: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None
     ) -> Tensor:
+        """One pre-norm block with AdaLN (Peebles and Xie 2023, figure 3).
+
+        x: [B, T, N, D]; cond: [B, D] or [B, 6D], as the modulation wants it; text: [B, L, D] and
+        its mask [B, L] bool, read by spatial blocks of a model with text. Returns [B, T, N, D].
+        """
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(cond)  # [B, 1, 1, D]
         x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))  # [B, T, N, D]
         x = x if self.cross is None else x + self.cross(x, text, text_mask)  # [B, T, N, D]
@@ -86,6 +92,11 @@ class LatteTransformerBlock(nn.Module):
         text_mask: Tensor | None = None,
         frame_positions: Tensor | None = None,
     ) -> Tensor:
+        """Space, then time (Ma et al. 2024, "Latte", variant 1).
+
+        Arguments as of the blocks; frame_positions: [T, D], which the first of the model's temporal
+        blocks adds to its input. Returns [B, T, N, D].
+        """
         x = self.spatial(x, cond, text, text_mask)  # [B, T, N, D]
         if frame_positions is not None:
             x = x + frame_positions[:, None, :]  # [B, T, N, D] + [T, 1, D]
@@ -112,6 +123,8 @@ class FinalLayer(nn.Module):
         self.proj = nn.Linear(dim, c.patch_size**2 * c.out_channels)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """x: [B, T, N, D]; cond: [B, D], the embedding of timestep and class. Returns the patches
+        [B, T, N, p*p*C_out], pixels first, for `tokens.unpatchify`."""
         if self.single:
             both = cond.repeat(1, 2) + self.table.flatten()  # [B, 2D]
         else:

@@ -31,6 +31,7 @@ class TimestepEmbedder(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
+        """t: [B] timesteps 0 .. num_timesteps-1, fractions allowed -> [B, D]."""
         code = timestep_code(t).to(self.linear_1.weight.dtype)  # [B, 256]
         return self.linear_2(nn.functional.silu(self.linear_1(code)))  # [B, D]
 
@@ -43,6 +44,7 @@ class LabelEmbedder(nn.Module):
         self.table = nn.Embedding(num_classes + 1, dim)
 
     def forward(self, labels: Tensor) -> Tensor:
+        """labels: [B] integers 0 .. num_classes, the last for none -> [B, D]."""
         return self.table(labels)  # [B, D]
 
 
@@ -55,6 +57,7 @@ class TextProjection(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, text: Tensor) -> Tensor:
+        """text: [B, L, text_dim] -> [B, L, D]."""
         return self.linear_2(nn.functional.gelu(self.linear_1(text), approximate="tanh"))
 
 
@@ -91,6 +94,7 @@ class AdaLNZero(nn.Module):
         self.linear = nn.Linear(dim, 6 * dim)
 
     def forward(self, cond: Tensor) -> Modulation:
+        """cond: [B, D], timestep and class embedded and added -> six vectors [B, 1, 1, D]."""
         return Modulation(*vectors(self.linear(nn.functional.silu(cond)), 6))  # 6 x [B, 1, 1, D]
 
 
@@ -106,6 +110,7 @@ class AdaLNSingle(nn.Module):
         self.table = nn.Parameter(torch.zeros(6, dim))
 
     def forward(self, cond: Tensor) -> Modulation:
+        """cond: [B, 6*D], the shared matrix's output -> six vectors [B, 1, 1, D]."""
         return Modulation(*vectors(cond + self.table.flatten(), 6))  # 6 x [B, 1, 1, D]
 
 

@@ -30,7 +30,8 @@ def count_flops(function: Callable[[], object]) -> int:
 
 
 def saved_bytes(function: Callable[[], Tensor], model: nn.Module | None = None) -> int:
-    """Bytes that autograd keeps for the backward pass, without the parameters of `model`."""
+    """Bytes that autograd keeps for the backward pass of what `function` returns, a tensor of any
+    shape, without the parameters of `model`."""
     ignore = {p.untyped_storage().data_ptr() for p in model.parameters()} if model else set()
     kept: dict[int, torch.UntypedStorage] = {}
 

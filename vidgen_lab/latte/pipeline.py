@@ -70,7 +70,8 @@ class VideoGenerator:
 
     # 1. text
     def encode_prompt(self, prompts: str | Sequence[str]) -> TextEmbedding:
-        """Prompts to embeddings and mask."""
+        """B prompts to embeddings [B, L, D_text] and mask [B, L]; LatteInputError without a text
+        encoder."""
         hint = "Pass text_encoder=..., or text=... and null=..., TextEmbeddings made elsewhere."
         known = self.text_encoder is not None
         require(known, "text encoder", "a TextEncoder for prompts", "none", hint)
@@ -104,8 +105,9 @@ class VideoGenerator:
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1.
 
-        null: for each of the `batch` clips, or one for all; None for the empty prompt. A condition
-        that the model does not have, or lacks, the model itself refuses.
+        x: [B, C, T, h, w]; t: [B]; the output has C channels, or 2C with a learned variance.
+        labels: [B]. null: for each of the `batch` clips, or one for all; None for the empty prompt.
+        A condition that the model does not have, or lacks, the model itself refuses.
         """
         cond: dict[str, Tensor] = {}
         empty: dict[str, Tensor] = {}
@@ -144,15 +146,20 @@ class VideoGenerator:
         rescale: float = 0.0,
         **size: int,
     ) -> Generated:
-        """Make clips.
+        """Make clips, in the five steps that follow each other in the code.
 
         Args:
             prompt: one or several; None with text=..., labels=... or for an unconditional model.
+            guidance_scale: 1 is the model as it is, see `Guidance`; rescale: 0 .. 1, see there.
             seed: the same one gives the same noise on any device.
-            null: an encoded negative prompt, in the empty one's place: one for all clips, or one
-                for each.
+            text, null: an encoded prompt in the prompt's place, and a negative one in the empty
+                one's: embeddings [P, L, D_text] with masks; null for all clips, or for each.
+            labels: [P] class numbers.
             batch: clips of each prompt or label; of an unconditional model, clips.
-            size: height and width in pixels.
+            size: height and width in pixels; the model's own by default.
+
+        Returns latents [B, C, T, h, w] and frames [B, 3, T, H, W] in 0 .. 1, B = P * batch. Raises
+        LatteInputError for a condition or size that the model does not take.
         """
         require(batch > 0, "batch", "at least 1", batch)
         if prompt is not None:

@@ -93,11 +93,15 @@ class VideoPatchEmbed(nn.Module):
         return sincos_2d(self.embed_dim, rows, cols, self.base_size, self.interpolation_scale)
 
     def grid(self, x: Tensor) -> tuple[int, int]:
-        """Rows and columns of patches in one frame of x."""
+        """Rows and columns of patches in one frame of x [B, C, T, H, W] (H/p, W/p)."""
         p, (h, w) = self.patch_size, x.shape[-2:]
         return h // p, w // p
 
     def forward(self, x: Tensor) -> Tensor:
+        """Latents [B, C, T, H, W] -> tokens [B, T, N, D] with N = (H/p) * (W/p), row by row.
+
+        H and W must be multiples of the patch size p; the model checks it at its border.
+        """
         rows, cols = self.grid(x)  # x [B, C, T, H, W]
         frames = x.transpose(1, 2).flatten(0, 1)  # [B*T, C, H, W]
         tokens = self.proj(frames).flatten(2).transpose(1, 2)  # [B*T, N, D]

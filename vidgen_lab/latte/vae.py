@@ -53,10 +53,11 @@ class FrameVAE(nn.Module):
         return mu, logvar.clamp(*LOGVAR_RANGE)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Clip in -1 .. 1 -> scaled latents, deterministic."""
+        """Clip [B, 3, T, H, W] in -1 .. 1 -> scaled latents [B, C, T, H/f, W/f]: the posterior's
+        mean, so the same every time. LatteInputError unless H and W are multiples of f."""
         return self.moments(x)[0] * self.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents -> clip in about -1 .. 1."""
+        """Scaled latents [B, C, T, h, w] -> clip [B, 3, T, h*f, w*f] in about -1 .. 1."""
         z = latents / self.config.scaling_factor
         return self._framewise(lambda part: self.vae.decode(part).sample, z, "latents")

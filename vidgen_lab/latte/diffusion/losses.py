@@ -26,7 +26,8 @@ class DiffusionLoss(NamedTuple):
 
 
 def gaussian_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor) -> Tensor:
-    """KL(N1 || N2) in nats, element by element."""
+    """KL(N1 || N2) in nats, element by element, for means and log-variances of one shape or such as
+    broadcast."""
     return 0.5 * (
         log_var2
         - log_var1
@@ -39,11 +40,11 @@ def gaussian_kl(mean1: Tensor, log_var1: Tensor, mean2: Tensor, log_var2: Tensor
 def variance_bound(
     scheduler: NoiseScheduler, output: Tensor, variance: Tensor, x0: Tensor, x_t: Tensor, t: Tensor
 ) -> Tensor:
-    """One term of the variational bound, in bits per value: [B].
+    """One term of the variational bound, in bits per value: [B] (Nichol and Dhariwal 2021).
 
-    t > 0: KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)). t = 0: minus the log-likelihood of x_0.
-    Latents are real numbers, not 8-bit pixels, so that last term is a density (the original code
-    bins it as if they were pixels).
+    output, variance, x0, x_t: [B, C, ...]; t: [B]. t > 0: KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} |
+    x_t)). t = 0: minus the log-likelihood of x_0. Latents are real numbers, not 8-bit pixels, so
+    that last term is a density (the original code bins it as if they were pixels).
     """
     true_mean, true_log_var = scheduler.posterior(x0, x_t, t)
     mean, _ = scheduler.posterior(scheduler.to_x0(output, x_t, t), x_t, t)

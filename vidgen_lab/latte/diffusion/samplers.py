@@ -23,6 +23,9 @@ class Step(NamedTuple):
 
 
 class Sampler(Protocol):
+    """What `sample` needs: timesteps [num_steps], the noisiest first, and a step from each to the
+    next."""
+
     timesteps: Tensor
 
     def step(
@@ -107,6 +110,7 @@ class FlowEulerSampler:
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
     ) -> Step:
+        """From levels[index] to the next. output: [B, C or 2C, ...], a velocity; x: [B, C, ...]."""
         output, _ = split_variance(output, x.shape[1])
         s, after = self.levels[index], self.levels[index + 1]
         return Step(x + (after - s) * output, x - s * output)
@@ -126,7 +130,8 @@ def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None
 
 
 def noise_like(x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Normal noise, drawn where the generator lives: on a CPU the same for every device."""
+    """Normal noise of x's shape, type and device, drawn where the generator lives: on a CPU the
+    same for every device."""
     device = x.device if generator is None else generator.device
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=device).to(x.device)
 
@@ -162,6 +167,8 @@ class Guidance:
         self.scale, self.rescale = scale, rescale
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """x: [B, C, T, h, w]; t: [B] -> [B, C or 2C, T, h, w], from one call of the model with 2B
+        clips (with B clips if the scale is 1)."""
         if self.scale == 1:
             return self.model(x, t, **self.cond)  # [B, C or 2C, ...]
         both = {

@@ -56,7 +56,8 @@ def cosine_abar(u: float, offset: float = 0.008) -> float:
 
 
 def rescale_to_zero_snr(betas: Tensor) -> Tensor:
-    """No signal in the last step: sqrt(abar) shifted and scaled (Lin et al. 2023, algorithm 1)."""
+    """No signal in the last step: sqrt(abar) shifted and scaled (Lin et al. 2023, algorithm 1).
+    betas: [num_timesteps] -> [num_timesteps], the last one 1."""
     root = (1 - betas).cumprod(0).sqrt()
     first, last = root[0].clone(), root[-1].clone()
     abar = ((root - last) * (first / (first - last))) ** 2
@@ -160,7 +161,8 @@ class NoiseScheduler(nn.Module):
         return (a * x0 + s * noise).to(x0.dtype)
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network should output for this clip and noise, according to `prediction`."""
+        """What the network should output for this clip and noise, according to `prediction`. x0,
+        noise: [B, ...]; t: [B] -> [B, ...]."""
         if self.prediction == "epsilon":
             return noise
         if self.prediction == "x0":
@@ -169,26 +171,28 @@ class NoiseScheduler(nn.Module):
         return a * noise - s * x0
 
     def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The clean clip that the network's output implies."""
+        """The clean clip [B, ...] that the network's output implies. output, x_t: [B, ...]; t:
+        [B]."""
         a, s = self.coefficients(t, x_t)
         if self.prediction == "epsilon":
             return (x_t - s * output) / a
         return output if self.prediction == "x0" else a * x_t - s * output
 
     def to_epsilon(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The noise that the network's output implies."""
+        """The noise [B, ...] that the network's output implies. output, x_t: [B, ...]; t: [B]."""
         a, s = self.coefficients(t, x_t)
         if self.prediction == "epsilon":
             return output
         return (x_t - a * output) / s if self.prediction == "x0" else a * output + s * x_t
 
     def snr(self, t: Tensor | None = None) -> Tensor:
-        """Signal-to-noise ratio abar/(1 - abar) of the given steps, or of all."""
+        """Signal-to-noise ratio abar/(1 - abar) of the steps t [B], or of all [num_timesteps]."""
         abar = self.alphas_cumprod if t is None else self.alphas_cumprod[t.to(self.betas.device)]
         return abar / (1 - abar)
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(x_{t-1} | x_t, x_0), both broadcastable to x_t."""
+        """Mean and log-variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equation 7). x0, x_t:
+        [B, ...]; t: [B]. The mean has x_t's shape, the log-variance is [B, 1, ..., 1]."""
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
         c0 = _per_sample(beta * before.sqrt() / (1 - abar), x_t, t)
@@ -202,7 +206,7 @@ class NoiseScheduler(nn.Module):
         return _per_sample(table, x, t.clamp(min=1) - 1)
 
     def learned_log_variance(self, output: Tensor, t: Tensor) -> Tensor:
-        """The network's variance channels (in -1 .. 1) as a log-variance.
+        """The network's variance channels, [B, C, ...] in -1 .. 1, as a log-variance of that shape.
 
             log sigma^2 = f log beta_t + (1 - f) log beta~_t,     f = (output + 1) / 2
 
@@ -215,10 +219,13 @@ class NoiseScheduler(nn.Module):
 
 
 class FlowMatchingPath:
-    """A straight line from clip to noise, x_s = (1 - s) x_0 + s noise, s in 0 .. 1.
+    """A straight line from clip to noise, x_s = (1 - s) x_0 + s noise, s in 0 .. 1 (Lipman et al.
+    2023; Liu et al. 2023).
 
     The network predicts the velocity dx/ds = noise - x_0. `shift` > 1 moves the levels towards
-    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s).
+    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s) (Esser et al. 2024). Clips and
+    noise are [B, ...] of any rank, levels [B] in 0 .. 1. LatteInputError for a shift that is not
+    positive.
     """
 
     def __init__(self, num_timesteps: int = 1000, shift: float = 1.0) -> None:
@@ -226,16 +233,20 @@ class FlowMatchingPath:
         self.num_timesteps, self.shift = num_timesteps, shift
 
     def warp(self, s: Tensor) -> Tensor:
+        """Levels s [B], moved towards noise by the shift -> [B]."""
         return self.shift * s / (1 + (self.shift - 1) * s)
 
     def add_noise(self, x0: Tensor, noise: Tensor, s: Tensor) -> Tensor:
+        """The point of the line at level s, in x0's dtype: [B, ...]."""
         s = _per_sample(s, x0)
         return ((1 - s) * x0 + s * noise).to(x0.dtype)
 
     def target(self, x0: Tensor, noise: Tensor) -> Tensor:
+        """The velocity that the network should output: [B, ...]."""
         return noise - x0
 
     def to_x0(self, output: Tensor, x_s: Tensor, s: Tensor) -> Tensor:
+        """The clean clip [B, ...] that a velocity implies at x_s."""
         return x_s - _per_sample(s, x_s) * output
 
     def timestep(self, s: Tensor) -> Tensor:
