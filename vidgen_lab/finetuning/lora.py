@@ -109,7 +109,8 @@ def apply_lora_to_model(
 
 
 class InOnePass:
-    """PEFT's sum, result + B(A(x)) * scale, as one operation on the layer's output.
+    """PEFT's sum, result + B(A(x)) * scale, as one operation on the layer's output (Hu et al. 2021,
+    LoRA, equation 3).
 
     PEFT goes over the output twice more each way, once to scale and once to add. Here the few
     numbers between A and B are scaled, and the product with B adds the rest: the same numbers but
@@ -123,6 +124,8 @@ class InOnePass:
     def forward(
         module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
     ) -> torch.Tensor:
+        """x: [..., D_in], which the layer read; result: [..., D_out], what it made of it without
+        the adapter -> [..., D_out]."""
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
         scale, mixed = module.scaling[active_adapter], torch.is_autocast_enabled(x.device.type)
         x = x if mixed else x.to(down.weight.dtype)
@@ -135,14 +138,17 @@ class InOnePass:
 
     @staticmethod
     def merge_safe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """The layer's weight [D_out, D_in] with the update in it, as a new tensor."""
         return orig_weight + module.get_delta_weight(active_adapter).to(orig_weight)
 
     @staticmethod
     def merge_unsafe(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> None:
+        """Add the update to the layer's weight [D_out, D_in] in place."""
         orig_weight.data += module.get_delta_weight(active_adapter).to(orig_weight)
 
     @staticmethod
     def unmerge(module: Any, active_adapter: str, orig_weight: torch.Tensor) -> torch.Tensor:
+        """The weight [D_out, D_in] as it was before the update, but for rounding."""
         return orig_weight - module.get_delta_weight(active_adapter).to(orig_weight)
 
 

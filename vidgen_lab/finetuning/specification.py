@@ -70,6 +70,7 @@ class CogVideoXSpec:
 
     @property
     def latent_channels(self) -> int:
+        """Channels of a latent frame, as the VAE makes them: 16 in all published models."""
         return int(self.transformer["out_channels"])
 
     @property
@@ -94,6 +95,7 @@ class CogVideoXSpec:
 
     @property
     def limits(self) -> ModelLimits:
+        """Sizes and lengths that the pipeline of this model can return."""
         return ModelLimits.from_configs(self.transformer, self.vae, self.scheduler.config)
 
     def describe(self) -> str:
@@ -105,10 +107,11 @@ class CogVideoXSpec:
         return f"{kind}, {places} positions{token}, predicts {self.prediction_type}"
 
     def check_size(self, num_frames: int, height: int, width: int) -> None:
-        """RequestError naming the nearest legal values, unless clips of this size can be learned.
+        """RequestError naming the nearest legal values, unless clips of this size can be learned;
+        ValueError for one that learned positions do not know.
 
-        These are the sizes the pipeline can return: whatever else is trained on is never seen
-        again when sampling.
+        These are the sizes the pipeline can return: whatever else is trained on is never seen again
+        when sampling.
         """
         asked = GenerationRequest("size", num_frames=num_frames, height=height, width=width)
         validate_request(asked, self.limits)
@@ -123,7 +126,8 @@ class CogVideoXSpec:
     # latents ----------------------------------------------------------------------------------
 
     def cells(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents [B, C, t, h, w] -> [B, T, C, h, w] as the transformer takes them.
+        """Latents [B, C, t, h, w] -> [B, T, C, h, w] as the transformer takes them; ValueError for
+        another shape.
 
         Where several latent frames make a token (1.5), the first is repeated in front until they
         are whole; the pipeline drops as many in front after sampling.
@@ -137,7 +141,8 @@ class CogVideoXSpec:
         return torch.cat([latents[:, :1].expand(-1, extra, -1, -1, -1), latents], dim=1)
 
     def scaled_image(self, latent: torch.Tensor) -> torch.Tensor:
-        """Unscaled latents of first frames -> scaled as this checkpoint saw them in training.
+        """Unscaled latents of first frames, [B, C, 1, h, w] -> the same, scaled as this checkpoint
+        saw them in training.
 
         CogVideoX 1.5 divides by the scaling factor where all else multiplies.
         """
@@ -156,7 +161,8 @@ class CogVideoXSpec:
         """The arguments of the transformer, all that the stock pipeline passes.
 
         cells: noisy, [B, T, C, h, w]. timesteps: [B]. text: [B, L, D]. image: scaled latents of
-        first frames [B, C, 1, h, w], for image-to-video models and for these alone.
+        first frames [B, C, 1, h, w], for image-to-video models and for these alone. ValueError for
+        any other shape, and for an image too many or too few.
         """
         batch, count, channels, height, width = cells.shape
         # 16 latent frames of 16 channels pass in the wrong order: only the caller can know.
@@ -200,7 +206,8 @@ class CogVideoXSpec:
     def target(
         self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """What the transformer should say, float32, by the checkpoint's own prediction type."""
+        """What the transformer should say, float32 [B, T, C, h, w], by the checkpoint's own
+        prediction type. cells, noise: [B, T, C, h, w]; timesteps: [B]."""
         if self.prediction_type == "v_prediction":
             return self.scheduler.get_velocity(cells.float(), noise.float(), timesteps)
         return noise.float() if self.prediction_type == "epsilon" else cells.float()

@@ -202,7 +202,8 @@ class CogVideoTrainer:
         return transformer
 
     def adapt(self, transformer: CogVideoXTransformer3DModel) -> Trainable:
-        """Decide what learns. What learns is float32: small steps vanish in 16 bits."""
+        """Decide what learns. What learns is float32: small steps vanish in 16 bits. ValueError for
+        more blocks than the model has."""
         config, blocks = self.config, transformer.transformer_blocks
         if config.method == "blocks" and config.blocks > len(blocks):
             raise ValueError(f"this model has {len(blocks)} blocks, not {config.blocks}")
@@ -306,7 +307,8 @@ class CogVideoTrainer:
         return whole
 
     def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
-        """Write the result; returns it, and what a check said of it."""
+        """Write the result; returns it, and what a check said of it. LoRAError if the file that was
+        written does not do in diffusers' own pipeline what the training did."""
         config, data, lora = self.config, self.config.data, self.config.method == "lora"
         base, whole = self.model, model
         if lora and config.input_layer:

@@ -65,14 +65,17 @@ class LoRAFile:
 
     @property
     def loads(self) -> bool:
+        """Whether diffusers loads it, with effect."""
         return not self.problems
 
     @property
     def ranks(self) -> tuple[int, ...]:
+        """All ranks of its modules, the lowest first."""
         return tuple(sorted({rank for rank, _, _ in self.modules.values()}))
 
     @property
     def parameters(self) -> int:
+        """Numbers in it: rank * (input width + output width), over all modules."""
         return sum(rank * (inside + outside) for rank, inside, outside in self.modules.values())
 
     @property

@@ -83,6 +83,7 @@ class GenerationRequest:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """All fields by name, ready for JSON."""
         return asdict(self)
 
     def pipeline_arguments(self, pipe: Any) -> dict[str, Any]:
@@ -102,7 +103,8 @@ class GenerationRequest:
 
 
 def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
-    """The part of a recipe that is the request."""
+    """The part of a recipe that is the request. ValueError for what is no recipe or lacks a field,
+    RequestError for a value that does not fit."""
     if not isinstance(recipe, Mapping):
         raise ValueError("it should hold a JSON object")
     names = {f.name for f in fields(GenerationRequest)}
@@ -166,11 +168,13 @@ class ModelLimits:
 
     @classmethod
     def from_pipe(cls, pipe: "CogVideoXPipeline") -> "ModelLimits":
+        """Limits of a pipeline that is loaded."""
         return cls.from_configs(pipe.transformer.config, pipe.vae.config, pipe.scheduler.config)
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ModelLimits":
-        """Limits of a pipeline folder, without loading any weights or libraries."""
+        """Limits of a pipeline folder, without loading any weights or libraries. RequestError for a
+        configuration that is damaged."""
         try:
             return cls.from_configs(*read_configs(folder))
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

@@ -50,6 +50,12 @@ def quantized(kind: str, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def run(job: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """What diffusers' own pipeline computes with a LoRA file: the transformer's output, float32
+    [B, T, C, h, w], with the "base" alone, with the file "reloaded", and with it at "scale_0".
+
+    job: base (folder of the pipeline), pipeline (its class), lora (file), dtype, quantize, and
+    inputs, the arguments of the transformer.
+    """
     nothing = {name: None for name in ("vae", "text_encoder", "tokenizer")}
     dtype = {DTYPE: job["dtype"]}
     part = diffusers.CogVideoXTransformer3DModel.from_pretrained(
