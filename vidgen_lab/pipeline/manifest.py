@@ -117,6 +117,7 @@ def read_manifest(path: str | Path) -> list[Row]:
 
 
 def kept(rows: Iterable[Row]) -> list[Row]:
+    """The rows of clips that a stage kept."""
     return [row for row in rows if row.status == "kept"]
 
 
@@ -134,7 +135,8 @@ def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 def check_funnel(rows: Sequence[Row], last: str = STAGES[-1]) -> None:
     """A manifest obeys the law up to the stage `last`: each stage receives exactly what the one
-    before it kept, and a file that was read has at least one clip."""
+    before it kept, and a file that was read has at least one clip. AssertionError names the stage,
+    and what was lost or came from nowhere."""
     for before, after in pairwise(STAGES[: STAGES.index(last) + 1]):
         what = attrgetter("source" if before == "read" else "identity")
         given = Counter(what(r) for r in rows if r.stage == before and r.status == "kept")

@@ -198,11 +198,10 @@ def motion_phrases(subject: str, motion: str) -> tuple[str, ...]:
 
 
 def caption(scene: Scene, register: str, rng: np.random.Generator, drop: float = 0.0) -> str:
-    """Describe `scene` in one register: "minimal", "detailed" or "artistic".
+    """Describe `scene` in one register: "minimal", "detailed" or "artistic", else ValueError.
 
     `drop` is the chance that colour, background or motion goes unmentioned (an artistic caption
-    leaves things open).
-    Black-and-white scenes never mention a colour, since none can be seen.
+    leaves things open). Black-and-white scenes never mention a colour, since none can be seen.
     """
     if register not in REGISTERS:
         raise ValueError(f"unknown register {register!r}; choose one of {', '.join(REGISTERS)}")

@@ -48,15 +48,17 @@ def rotate(points: np.ndarray, turn: float) -> np.ndarray:
 
 
 def poly(*points: tuple[float, float]) -> np.ndarray:
+    """A polygon [n, 2] of its corners."""
     return np.array(points, dtype=float)
 
 
 def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    """An upright rectangle as a polygon [4, 2]."""
     return poly((left, top), (right, top), (right, bottom), (left, bottom))
 
 
 def limb(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray:
-    """A straight limb from (x0, y0) to (x1, y1) as a quadrilateral."""
+    """A straight limb from (x0, y0) to (x1, y1) as a quadrilateral [4, 2]."""
     along = np.array([x1 - x0, y1 - y0])
     across = np.array([-along[1], along[0]]) / (np.linalg.norm(along) + 1e-9) * width / 2
     start, end = np.array([x0, y0]), np.array([x1, y1])
@@ -64,6 +66,7 @@ def limb(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray
 
 
 def star_points(outer: float, inner: float, n: int = 5) -> np.ndarray:
+    """A star of n points as a polygon [2n, 2], the first one up."""
     a = np.arange(2 * n) * np.pi / n - np.pi / 2
     r = np.where(np.arange(2 * n) % 2 == 0, outer, inner)
     return np.stack([r * np.cos(a), r * np.sin(a)], axis=1)

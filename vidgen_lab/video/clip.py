@@ -15,6 +15,7 @@ def evenly_spaced(total: int, count: int, repeat: bool = False) -> list[int]:
     """Frame numbers spread over 0..total-1, in order, the first and the last among them.
 
     As many as `count`, or all where there are fewer; repeat: then still `count`, some twice.
+    ValueError unless both are at least 1.
     """
     if total < 1 or count < 1:
         raise ValueError(f"cannot take {count} of {total} frames")

@@ -78,7 +78,7 @@ def _grid(
 
 
 def write_png(sheet: np.ndarray, path: Path) -> Path:
-    """A sheet as PNG; the folder is made."""
+    """A sheet, uint8 [H, W, 3], as PNG; the folder is made. OSError if it cannot be written."""
     import cv2
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,6 +88,8 @@ def write_png(sheet: np.ndarray, path: Path) -> Path:
 
 
 def titles_for(titles: Sequence[str] | None, count: int) -> list[str]:
+    """A title for each of `count` clips, empty ones for None; ValueError for too many or too
+    few."""
     if titles is None:
         return [""] * count
     if len(titles) != count:

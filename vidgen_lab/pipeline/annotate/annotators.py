@@ -39,6 +39,9 @@ class MotionDetector:
         self.samples = samples
 
     def detect(self, clip: Clip) -> list[Object]:
+        """Objects of the sampled frames, each {frame, box [x, y, width, height] in pixels, label,
+        score in 0..1}: at most five a frame, the largest first, scored by the share of the picture
+        that they fill."""
         found = []
         numbers = evenly_spaced(clip.num_frames, self.samples)
         for number, mask in zip(numbers, self.masks(clip), strict=True):
@@ -68,6 +71,8 @@ class FlowActions:
     name = "flow-direction"
 
     def act(self, clip: Clip) -> list[Action]:
+        """Directions as {label, score}, the most frequent first; the score is its share of the
+        pairs of frames."""
         if clip.num_frames < 2 or min(clip.height, clip.width) < 16:
             return [{"label": "still", "score": 1.0}]
         engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -99,6 +104,7 @@ class TemplateCaptioner:
     name = "template"
 
     def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        """One sentence, from what `detect` and `act` found in the clip."""
         middle = clip.frames[clip.num_frames // 2]
         level = middle.mean()
         light = "dark" if level < 70 else "bright" if level > 160 else "softly lit"
@@ -122,6 +128,7 @@ class NoCaptioner:
     name = "none"
 
     def caption(self, clip: Clip, objects: Sequence[Object], actions: Sequence[Action]) -> str:
+        """Nothing, whatever was found."""
         return ""
 
 

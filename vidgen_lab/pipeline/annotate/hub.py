@@ -94,6 +94,8 @@ class RtDetrDetector(_Trained):
 
     @torch.inference_mode()
     def detect(self, clip: Clip) -> list[dict[str, Any]]:
+        """Objects of the sampled frames, each {frame, box [x, y, width, height] in pixels, label,
+        score in 0..1}, the surest of a frame first."""
         numbers = evenly_spaced(clip.num_frames, self.samples)
         inputs = self.processor(images=list(clip.frames[numbers]), return_tensors="pt")
         results = self.processor.post_process_object_detection(
@@ -135,6 +137,7 @@ class XClipActions(_Trained):
 
     @torch.inference_mode()
     def act(self, clip: Clip) -> list[dict[str, Any]]:
+        """All of `labels` as {label, score}, the likeliest first; the scores add up to 1."""
         count = self.samples
         numbers = evenly_spaced(clip.num_frames, count, repeat=True)
         inputs = self.processor(list(clip.frames[numbers]), return_tensors="pt")
@@ -166,6 +169,7 @@ class SmolVlmCaptioner(_Trained):
     def caption(
         self, clip: Clip, objects: Sequence[dict[str, Any]], actions: Sequence[dict[str, Any]]
     ) -> str:
+        """What the model says of the frames alone; objects and actions are not told to it."""
         from PIL import Image
 
         numbers = evenly_spaced(clip.num_frames, self.samples)
@@ -191,6 +195,7 @@ class ClipEmbedder(_Trained):
 
     @torch.inference_mode()
     def embed(self, clip: Clip) -> np.ndarray:
+        """The clip's direction, float32 [D] of length 1: 512 numbers for the model of `hub_id`."""
         frames = clip.frames[evenly_spaced(clip.num_frames, self.samples)]
         inputs = self.processor(images=list(frames), return_tensors="pt")
         vectors = self.model(**inputs.to(self.model.device)).image_embeds  # [T, D]

@@ -185,7 +185,8 @@ def check_apart(source: str | Path, out: str | Path) -> None:
 
 
 def inside(name: str) -> str:
-    """The name, if it stays below the folder; one that was tampered with shall do no harm."""
+    """The name, if it stays below the folder, else ValueError; one that was tampered with shall do
+    no harm."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name:
         raise ValueError(f"{name} is no place in the output")

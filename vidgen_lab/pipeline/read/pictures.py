@@ -79,7 +79,8 @@ def _between_bars(brightest: np.ndarray) -> tuple[float, float]:
 
 
 def inside(picture: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
-    """The part of a picture; right before left means mirrored."""
+    """The part (top, bottom, left, right), in shares of 0..1, of a picture [H, W] or [H, W, 3];
+    right before left means mirrored."""
     height, width = picture.shape[:2]
     top, bottom, left, right = part
     rows = slice(round(top * height), max(round(top * height) + 1, round(bottom * height)))

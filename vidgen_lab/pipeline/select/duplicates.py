@@ -153,7 +153,7 @@ def near_pairs(
 
 
 def within(counts: np.ndarray) -> np.ndarray:
-    """0, 1, 2, ... for each of these counts, one after the other."""
+    """0, 1, 2, ... for each of these counts [N], one after the other: [sum of counts]."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
