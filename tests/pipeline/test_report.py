@@ -29,6 +29,7 @@ def test_the_figure_shows_the_counted_clips_and_the_books_as_a_shape():
     assert widths == [[4, 2], [0, 1], [0, 1]]  # kept, rejected and error of scenes and quality
     assert [label.get_text() for label in ours.get_yticklabels()] == ["scenes", "quality"]
     assert [text.get_text().strip() for text in ours.texts] == ["4 of 4", "2 of 4"]
+    assert ours.get_xlim()[1] > 1.1 * 4  # the words stand within
     assert "illustrative" in book.get_title()
     heights = [bar.get_height() for bar in book.patches]
     assert heights[-1] / heights[0] == 0.385

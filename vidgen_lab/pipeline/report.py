@@ -63,7 +63,7 @@ def funnel_figure(rows: Sequence[Row]) -> Any:
         bars = ours.barh(list(counts), numbers, left=left, color=colour)
         left += numbers
     ours.bar_label(bars, [f" {n['kept']} of {n['in']}" for n in counts.values()], fontsize=9)
-    ours.margins(x=0.15)
+    ours.set_xlim(0, 1.2 * left.max(initial=1))  # room for the words
     ours.invert_yaxis()
     ours.set_title("this run: kept (blue), rejected (grey), error (red)", fontsize=10)
     book.bar(range(len(BOOK_FUNNEL)), BOOK_FUNNEL, color="#d9b36c")
