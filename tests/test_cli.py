@@ -15,15 +15,16 @@ def run(capsys, *argv: str) -> tuple[int, str, str]:
     return code, out, err
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda c: c.name)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_shows_an_example_that_parses(capsys, command):
     import shlex
 
-    code, out, _ = run(capsys, command.name, "--help")
+    code, out, _ = run(capsys, command, "--help")
     assert code == 0
-    assert f"example:\n  {command.example}" in out
-    argv = shlex.split(command.example)[1:]
-    assert cli._parser(argv[0]).parse_args(argv).command == command.name
+    _, example, *_ = cli.COMMANDS[command]
+    assert f"example:\n  {example}" in out
+    argv = shlex.split(example)[1:]
+    assert cli._parser(argv[0]).parse_args(argv).command == command
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,8 @@ def test_expected_errors_are_one_line_and_exit_code_1(capsys, monkeypatch, error
         raise error
 
     monkeypatch.delenv("VIDGEN_LAB_TRACEBACK", raising=False)
-    command = cli.Command("fail", "fail", "vidgen-lab fail", lambda parser: None, fail)
-    monkeypatch.setattr(cli, "COMMANDS", (command,))
+    command = "fail", "vidgen-lab fail", lambda parser: None, fail
+    monkeypatch.setattr(cli, "COMMANDS", {"fail": command})
     assert run(capsys, "fail") == (1, "", line + "\n")
 
 

@@ -121,7 +121,7 @@ def test_a_full_disk_is_found_before_the_work(model, here, capsys, monkeypatch):
 
     monkeypatch.setattr(recipe, "free_disk_gib", lambda folder: 0.0)
     assert video(model, "a ball") == 1
-    assert "disk is full" in capsys.readouterr().err
+    assert "No space left on device" in capsys.readouterr().err
     assert list(here.iterdir()) == []
 
 

@@ -1,45 +1,19 @@
 """``vidgen-lab``: the package from the command line, one screen per command.
 
-A command is an entry of COMMANDS: what `--help` says, and two functions, one that adds the
-arguments and one that does the work; it raises argparse.ArgumentError where it was used wrongly.
-Libraries are loaded only by the command that runs.
+A command is an entry of COMMANDS: what `--help` says, an example, and two functions, one that adds
+the arguments and one that does the work and gives an exit code, None meaning 0; it raises
+argparse.ArgumentError where it was used wrongly. A function is here or has its place as text,
+"module:function", so that its libraries are loaded only by the command that runs.
 """
 
 import argparse
-import importlib
 import io
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any, NoReturn
-
-Arguments = Callable[[argparse.ArgumentParser], Any]
-Run = Callable[[argparse.Namespace], int | None]
-
-
-@dataclass(frozen=True)
-class Command:
-    """One subcommand; `run` returns an exit code, None meaning 0."""
-
-    name: str
-    help: str
-    example: str
-    arguments: Arguments
-    run: Run
-
-
-def _elsewhere(
-    module: str, arguments: str = "add_arguments", run: str = "run"
-) -> tuple[Arguments, Run]:
-    """Take two functions from another module, imported only when the command runs."""
-
-    def load(name: str) -> Callable[[Any], Any]:
-        return lambda given: getattr(importlib.import_module(module), name)(given)
-
-    return load(arguments), load(run)
-
 
 # words -----------------------------------------------------------------------------------------
 
@@ -82,34 +56,32 @@ def _check(args: argparse.Namespace) -> int:
 
 # the command itself ----------------------------------------------------------------------------
 
-COMMANDS = (
-    Command(
-        "video",
+COMMANDS = {
+    "video": (
         "turn a sentence into a video",
         'vidgen-lab video "a red ball bouncing over the ocean" --out ball.mp4',
-        *_elsewhere("vidgen_lab.generation.command"),
+        "vidgen_lab.generation.command:add_arguments",
+        "vidgen_lab.generation.command:run",
     ),
-    Command(
-        "evaluate",
+    "evaluate": (
         "measure a video: how well it shows a prompt, consistency, sharpness, motion, flicker",
         'vidgen-lab evaluate ball.mp4 --prompt "a red ball bouncing over the ocean"',
-        *_elsewhere("vidgen_lab.metrics.command"),
+        "vidgen_lab.metrics.command:add_arguments",
+        "vidgen_lab.metrics.command:run",
     ),
-    Command(
-        "words",
+    "words": (
         "list the words that the embedded model and its judge know",
         "vidgen-lab words",
         lambda parser: None,
         _words,
     ),
-    Command(
-        "chapter",
+    "chapter": (
         "run a chapter and keep its notebook, HTML and videos",
         'vidgen-lab chapter 1 --tier tiny -p prompt "a yellow star growing in a night sky"',
-        *_elsewhere("vidgen_lab.workbook.command"),
+        "vidgen_lab.workbook.command:add_arguments",
+        "vidgen_lab.workbook.command:run",
     ),
-    Command(
-        "tiers",
+    "tiers": (
         "show the hardware tiers and which one this machine takes",
         "vidgen-lab tiers",
         lambda parser: parser.add_argument(
@@ -117,8 +89,7 @@ COMMANDS = (
         ),
         _tiers,
     ),
-    Command(
-        "check",
+    "check": (
         "report versions, devices, ffmpeg, free disk, and what each tier still lacks",
         "vidgen-lab check",
         lambda parser: parser.add_argument(
@@ -126,49 +97,53 @@ COMMANDS = (
         ),
         _check,
     ),
-    Command(
-        "toyworld",
+    "toyworld": (
         "write captioned clips of the toy world with their ground truth",
         "vidgen-lab toyworld clips --count 100 --seed 1",
-        *_elsewhere("vidgen_lab.toyworld.command"),
+        "vidgen_lab.toyworld.command:add_arguments",
+        "vidgen_lab.toyworld.command:run",
     ),
-    Command(
-        "prepare",
+    "prepare": (
         "make a training set of a folder of videos, with a manifest of every decision",
         "vidgen-lab prepare videos dataset gates.min_side=64 --workers 2",
-        *_elsewhere("vidgen_lab.pipeline.command"),
+        "vidgen_lab.pipeline.command:add_arguments",
+        "vidgen_lab.pipeline.command:run",
     ),
-    Command(
-        "train",
+    "train": (
         "train a Latte on a prepared folder; stop it anywhere, it goes on exactly there",
         "vidgen-lab train toy_latte dataset.folder=clips training.steps=500",
-        *_elsewhere("vidgen_lab.training.command"),
+        "vidgen_lab.training.command:add_arguments",
+        "vidgen_lab.training.command:run",
     ),
-    Command(
-        "plan",
+    "plan": (
         "say which way of training a model fits which GPUs",
         "vidgen-lab plan CogVideoX-2B --rank 64 --gpu-gib 24",
-        *_elsewhere("vidgen_lab.training.command", "add_plan_arguments", "run_plan"),
+        "vidgen_lab.training.command:add_plan_arguments",
+        "vidgen_lab.training.command:run_plan",
     ),
-    Command(
-        "finetune",
+    "finetune": (
         "adapt CogVideoX to clips of your own, by LoRA or in full",
         "vidgen-lab finetune toy-lora data.folder=clips output=runs/mine",
-        *_elsewhere("vidgen_lab.finetuning.command"),
+        "vidgen_lab.finetuning.command:add_arguments",
+        "vidgen_lab.finetuning.command:run",
     ),
-    Command(
-        "lora",
+    "lora": (
         "tell what a LoRA file targets, and whether it will load with effect",
         "vidgen-lab lora adapter.safetensors --model toy-cogvideox",
-        *_elsewhere("vidgen_lab.finetuning.command", "add_lora_arguments", "run_lora"),
+        "vidgen_lab.finetuning.command:add_lora_arguments",
+        "vidgen_lab.finetuning.command:run_lora",
     ),
-)
+}
 
 
 EXPECTED = (
     argparse.ArgumentError, ValueError, OSError, RuntimeError, MemoryError, ImportError,
     FloatingPointError,
 )  # fmt: skip
+
+
+def _found(function: str | Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return resolve_name(function) if isinstance(function, str) else function
 
 
 class _Parser(argparse.ArgumentParser):
@@ -183,17 +158,17 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = _Parser(prog="vidgen-lab", description="Video generation, built and measured.")
     parser.add_argument("--version", action="version", version=f"vidgen-lab {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    for name, (said, example, arguments, run) in COMMANDS.items():
         sub = commands.add_parser(
-            command.name,
-            help=command.help,
-            description=command.help[0].upper() + command.help[1:] + ".",
-            epilog=f"example:\n  {command.example}",
+            name,
+            help=said,
+            description=said[0].upper() + said[1:] + ".",
+            epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if command.name == chosen:  # the others would import their modules for nothing
-            command.arguments(sub)
-        sub.set_defaults(run=command.run)
+        if name == chosen:  # the others would import their modules for nothing
+            _found(arguments)(sub)
+        sub.set_defaults(run=run)
     return parser
 
 
@@ -209,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(argv[0] if argv else None)
     args, rest = parser.parse_known_args(argv)
     # argparse wants all settings in one place, and refuses one that stands behind an option
-    settings = getattr(args, "settings", getattr(args, "overrides", None))
+    settings = getattr(args, "settings", None)
     if not all(settings is not None and word[:1] != "-" and "=" in word for word in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
@@ -217,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"note: {message}", file=sys.stderr)
-            return args.run(args) or 0
+            return _found(args.run)(args) or 0
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

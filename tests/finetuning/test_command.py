@@ -60,7 +60,7 @@ def test_mistakes_are_one_line(folders, tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "entry 2, videos/1.mp4: there is no such file" in error
     assert cli.main(["finetune", *given, "lora.rank=0"]) == 1
-    assert "rank must be at least 1" in capsys.readouterr().err
+    assert "rank must be 1 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["finetune"], ["finetune", "no-such-recipe"]])

@@ -58,10 +58,10 @@ def test_every_bad_entry_is_named_at_once(tmp_path):
     (folder / "videos" / "3.mp4").write_bytes(b"no video")
     lines = (folder / "prompts.txt").read_text().splitlines()
     (folder / "prompts.txt").write_text("\n".join([*lines[:2], "", *lines[3:]]) + "\n")
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(FileNotFoundError) as error:  # what is wrong with the first of them
         read_training_clips(config(folder))
     said = str(error.value)
-    assert "3 entries of" in said
+    assert "3 of 5 videos in" in said
     assert "entry 2, videos/1.mp4: there is no such file" in said
     assert "entry 3, videos/2.mp4: its caption is empty" in said
     assert "entry 4, videos/3.mp4:" in said

@@ -160,7 +160,7 @@ def test_a_frame_larger_than_the_position_table_of_1_5(pipes, request_):
 
 def test_a_folder_will_do(folders, request_):
     with pytest.raises(RequestError, match="nearest: 17 or 33"):
-        validate_request(request_.with_(num_frames=25), folders["1.5"])
+        validate_request(request_.with_(num_frames=25), ModelLimits.from_folder(folders["1.5"]))
 
 
 def test_defaults_of_a_tier():

@@ -33,7 +33,7 @@ from vidgen_lab.progress import Progress
 from vidgen_lab.video.clip import Clip
 from vidgen_lab.video.show import show_video, show_videos
 from vidgen_lab.video.writer import write_clip
-from vidgen_lab.workbook.exercises import Exercise, Result, Solution
+from vidgen_lab.workbook.exercises import Result, Solution
 from vidgen_lab.workbook.notes import measured, say, table
 from vidgen_lab.workbook.show import figure, photo, strips
 
@@ -44,7 +44,7 @@ for word in words:
     display(table(pd.DataFrame({"file": [word], word: [1.0]}, index=[word])))
     display(table(pd.Series({word: 1.0}, name=word)))
     display(say(word), say(f"of {word} it is said"), measured(word, word, word, word))
-    display(Result("9.1", "wrong", word), Solution(Exercise("9.1", word, print, word)))
+    display(Result("9.1", "wrong", word), Solution("9.1", word))
     for clip in (small, large):
         shown = Clip(clip.frames, 8, {"prompt": word})
         display(show_video(shown), show_video(clip, alt=word), show_videos([clip], [word]))

@@ -11,8 +11,8 @@ from vidgen_lab.pipeline.config import load_config
 def parse(monkeypatch):
     """The arguments with which the command would be run."""
     seen = []
-    made = cli.Command("prepare", "help", "prepare in out", command.add_arguments, seen.append)
-    monkeypatch.setattr(cli, "COMMANDS", (made,))
+    made = "help", "prepare in out", command.add_arguments, seen.append
+    monkeypatch.setattr(cli, "COMMANDS", {"prepare": made})
 
     def parse(*words):
         cli.main(["prepare", *words])

@@ -25,10 +25,10 @@ def test_memory_is_in_bytes_whichever_unit_the_system_counts_in(monkeypatch):
 def test_the_disk_forecast_has_units_that_say_something(tmp_path, monkeypatch):
     monkeypatch.setattr("vidgen_lab.training.monitor.free_disk_gib", lambda folder: 2**-8)
     assert disk_forecast(tmp_path, 2**21, 1) == (
-        "checkpoints of 2.0 MiB, at most 6.0 MiB of 4.0 MiB free: more than there is; "
+        "checkpoints of 2.00MiB, at most 6.00MiB of 4.00MiB free: more than there is; "
         "lower keep_last"
     )
-    with pytest.raises(OSError, match="a checkpoint takes 5.0 MiB and .* has 4.0 MiB left"):
+    with pytest.raises(OSError, match="a checkpoint takes 5.00MiB and .* has 4.00MiB left"):
         disk_forecast(tmp_path, 5 * 2**20, 1)
 
 

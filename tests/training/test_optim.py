@@ -9,7 +9,6 @@ from vidgen_lab.latte import Latte, LatteConfig
 from vidgen_lab.training.optim import (
     OptimizerConfig,
     compile_blocks,
-    warmup_constant,
     warmup_cosine,
     warmup_exponential,
     warmup_stable_decay,
@@ -23,7 +22,8 @@ def test_learning_rates_warm_up_and_end_where_they_should():
     assert factors == pytest.approx([0.01, 1, 0.5, 0])
     factors = [warmup_exponential(s, 1000, 100, 0.01) for s in (0, 99, 550, 1000)]
     assert factors == pytest.approx([0.01, 1, 0.1, 0.01])
-    assert [warmup_constant(s, 1000, 100) for s in (49, 100, 999)] == pytest.approx([0.5, 1, 1])
+    constant = OptimizerConfig(schedule="constant", warmup=100).factor(1000)
+    assert [constant(s) for s in (49, 100, 999)] == pytest.approx([0.5, 1, 1])
 
 
 def test_a_configuration_has_one_of_them():

@@ -6,7 +6,7 @@ import pytest
 
 from vidgen_lab.metrics.flow import analyse_flow
 from vidgen_lab.workbook import runner
-from vidgen_lab.workbook.exercises import check, exercises
+from vidgen_lab.workbook.exercises import check, exercises, solved
 
 CHAPTERS = list(runner.chapters())
 EXERCISES = [name for chapter in CHAPTERS for name in exercises(chapter)]
@@ -25,9 +25,7 @@ def test_they_are_numbered_through_and_all_have_slips(chapter):
 
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_the_solution_is_right(exercise):
-    solution, space = exercises(int(exercise[0]))[exercise].solution, {}
-    exec(solution, space)
-    result = check(exercise, space["answer"])
+    result = check(exercise, solved(exercise))
     assert result.status == "right", result.message
 
 

@@ -4,6 +4,7 @@ Each part is a frozen dataclass: what is trained on (`DataConfig`), what is trai
 (`CogVideoLoRAConfig` or a method), and how (chapter 4's `OptimizerConfig` and `TrainingConfig`).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,7 @@ class FinetuneConfig:
     check: bool = True
 
     def __post_init__(self) -> None:
-        if self.blocks < 1:
-            raise ValueError(f"blocks must be at least 1, not {self.blocks}")
+        settings.check_ranges(self, blocks=(1, math.inf))
         whole = self.method != "lora" or self.input_layer or self.training.strategy == "fsdp"
         if self.quantize != "none" and whole:
             raise ValueError(

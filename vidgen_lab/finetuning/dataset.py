@@ -4,14 +4,16 @@ CogVideo's folder (`prompts.txt`, `videos.txt`, optionally `images.txt` with fir
 Face's VideoFolder, and what `vidgen-lab prepare` writes from chapter 2's manifest.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
-from vidgen_lab.training.data.clips import ClipRecord, examine
+from vidgen_lab.training.data.clips import ClipRecord, read_clips
 from vidgen_lab.video.clip import evenly_spaced
 
 
@@ -48,10 +50,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.captions != "description" and not self.trigger.strip():
             raise ValueError(f"captions={self.captions} needs a trigger word")
-        if not 0 <= self.caption_dropout < 1:
-            raise ValueError(f"caption_dropout must be in [0, 1), not {self.caption_dropout:g}")
-        if self.batch_size < 1 or self.workers < 0 or self.held_out < 0:
-            raise ValueError("batch_size must be positive; workers and held_out not < 0")
+        none = dict.fromkeys(("workers", "held_out"), (0, math.inf))
+        check_ranges(self, **none, batch_size=(1, math.inf), caption_dropout=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,10 @@ class TrainingClip:
 def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Unfit]]:
     """The clips of a folder as they will be learned, and those left out with the reason.
 
-    Raises ValueError naming every entry that cannot be read, or when no clip fits,
-    FileNotFoundError without a list.
+    Raises what `read_clips` raises, naming the entries that cannot be read, and ValueError when no
+    clip fits.
     """
-    records, problems = examine(config.folder)
-    if problems:
-        raise ValueError(
-            f"{len(problems)} entries of {config.folder} cannot be trained on:\n  "
-            + "\n  ".join(problems)
-        )
+    records = read_clips(config.folder)
     images = _images(config.folder, records)
     bucket = Bucket(config.num_frames, config.height, config.width)
     found = assign(records, [bucket], config.max_upscale)
@@ -106,7 +101,7 @@ def table_of(clips: Sequence[TrainingClip], unfit: Sequence[Unfit], most: int = 
         lines.append(f"  and {len(clips) - most} more")
     if unfit:
         lines.append(f"{len(unfit)} are left out")
-        lines += [f"  {each.clip.id}: {each.reason}, {each.detail}" for each in unfit]
+        lines += [f"  {clip.id}: {reason}, {detail}" for clip, reason, detail in unfit]
     return "\n".join(lines)
 
 

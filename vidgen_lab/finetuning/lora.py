@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from vidgen_lab.config import check_ranges
 from vidgen_lab.generation.lora_file import linear_shapes
 
 if TYPE_CHECKING:
@@ -36,12 +37,8 @@ class CogVideoLoRAConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"rank must be at least 1, not {self.rank}")
-        if self.alpha is not None and not self.alpha > 0:
-            raise ValueError(f"alpha must be positive, not {self.alpha:g}: at 0 nothing is learned")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout:g}")
+        some = 1e-9  # at alpha 0, or where all is dropped, nothing is learned
+        check_ranges(self, rank=(1, math.inf), alpha=(some, math.inf), dropout=(0, 1 - some))
         if not self.targets:
             raise ValueError("targets names no layer")
 

@@ -51,8 +51,8 @@ class CogVideoXSpec:
                 f"transformer and VAE do not belong together: {self.latent_channels} channels "
                 f"against {self.vae['latent_channels']}"
             )
-        if self.prediction_type not in ("v_prediction", "epsilon", "sample"):
-            raise ValueError(f"unknown prediction_type {self.prediction_type!r} in the scheduler")
+        if (kind := self.scheduler.config.prediction_type) != "v_prediction":
+            raise ValueError(f"every CogVideoX predicts v, and the scheduler here says {kind!r}")
 
     @classmethod
     def from_pipe(cls, pipe: Any) -> "CogVideoXSpec":
@@ -89,11 +89,6 @@ class CogVideoXSpec:
         return int(self.transformer["max_text_seq_length"])
 
     @property
-    def prediction_type(self) -> str:
-        """What the transformer predicts, as its scheduler reads it when it samples."""
-        return self.scheduler.config.prediction_type
-
-    @property
     def limits(self) -> ModelLimits:
         """Sizes and lengths that the pipeline of this model can return."""
         return ModelLimits.from_configs(self.transformer, self.vae, self.scheduler.config)
@@ -104,7 +99,7 @@ class CogVideoXSpec:
         places = "rotary" if self.transformer.get("use_rotary_positional_embeddings") else "sin-cos"
         joined = self.transformer.get("patch_size_t")
         token = f", {joined} latent frames to a token" if joined else ""
-        return f"{kind}, {places} positions{token}, predicts {self.prediction_type}"
+        return f"{kind}, {places} positions{token}, predicts v_prediction"
 
     def check_size(self, num_frames: int, height: int, width: int) -> None:
         """RequestError naming the nearest legal values, unless clips of this size can be learned;
@@ -206,11 +201,9 @@ class CogVideoXSpec:
     def target(
         self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """What the transformer should say, float32 [B, T, C, h, w], by the checkpoint's own
-        prediction type. cells, noise: [B, T, C, h, w]; timesteps: [B]."""
-        if self.prediction_type == "v_prediction":
-            return self.scheduler.get_velocity(cells.float(), noise.float(), timesteps)
-        return noise.float() if self.prediction_type == "epsilon" else cells.float()
+        """What the transformer should say, float32 [B, T, C, h, w]. cells, noise: [B, T, C, h, w];
+        timesteps: [B]."""
+        return self.scheduler.get_velocity(cells.float(), noise.float(), timesteps)
 
     def loss(
         self,

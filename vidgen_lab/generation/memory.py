@@ -3,28 +3,23 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 from vidgen_lab.settings.hardware import GIB
 
 
-@dataclass
-class Peak:
-    """What `peak_memory` found, complete when its block has ended."""
-
-    gib: float = 0.0
-
-
 @contextmanager
-def peak_memory(device: str, interval: float = 0.02, children: bool = False) -> Iterator[Peak]:
-    """Measure a peak: ``with peak_memory(device) as peak: ...; peak.gib``.
+def peak_memory(
+    device: str, interval: float = 0.02, children: bool = False
+) -> Iterator[SimpleNamespace]:
+    """Measure a peak: ``with peak_memory(device) as peak: ...`` and, after the block, `peak.gib`.
 
     On CUDA: the most GPU memory that PyTorch had allocated. Elsewhere: the largest resident
     memory of this process, weights and libraries included, looked at every `interval` seconds
     (the system's own high-water mark would remember earlier work, too). children: count the
     processes it started, too, such as the kernel of a notebook.
     """
-    peak = Peak()
+    peak = SimpleNamespace(gib=0.0)
     if device.startswith("cuda"):
         import torch
 

@@ -204,10 +204,6 @@ def differences(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _output_error(error: OSError, path: Path) -> OutputError:
-    if error.errno == errno.ENOSPC:
-        advice = "The disk is full. Free some space or choose another folder"
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "The folder cannot be written. Choose another one"
-    else:
-        advice = error.strerror or type(error).__name__
-    return OutputError(error.errno or errno.EIO, f"Cannot write {path}. {advice}")
+    said = f"Cannot write {path}: {error.strerror or type(error).__name__}"
+    advice = "Choose another folder, or make room in this one"
+    return OutputError(error.errno or errno.EIO, f"{said}. {advice}")

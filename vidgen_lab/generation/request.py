@@ -208,20 +208,14 @@ class ModelLimits:
 
 
 def validate_request(
-    request: GenerationRequest, model: "CogVideoXPipeline | ModelLimits | Path"
+    request: GenerationRequest, model: "CogVideoXPipeline | ModelLimits"
 ) -> ModelLimits:
-    """Check a request against a pipeline, its limits or its folder; returns the limits.
+    """Check a request against a pipeline or its limits; returns the limits.
 
     The length of the prompts can only be counted with a pipeline, by its own tokenizer.
     Raises RequestError naming everything that is wrong and the nearest legal values.
     """
-    if isinstance(model, ModelLimits):
-        limits = model
-    elif isinstance(model, (str, Path)):
-        limits = ModelLimits.from_folder(Path(model))
-    else:
-        limits = ModelLimits.from_pipe(model)
-
+    limits = model if isinstance(model, ModelLimits) else ModelLimits.from_pipe(model)
     problems = []
     if frames := _nearest(request.num_frames, limits.frame_step, limits.frame_offset):
         problems.append(

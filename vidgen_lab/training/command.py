@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -48,9 +49,7 @@ def run(args: argparse.Namespace) -> int | None:
             return {"loss": "diverged"}
         if result.interrupted:
             raise KeyboardInterrupt
-        last: dict[str, Any] = {}
-        for row in result.history:
-            last |= row
+        last = ChainMap(*reversed(result.history))
         return {name: last[name] for name in ("loss", "held_out") if name in last}
 
     pairs = (given.partition("=") for given in args.sweep)

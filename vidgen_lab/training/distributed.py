@@ -5,8 +5,8 @@ talk through gloo, so that all of this runs, and is tested, without a GPU.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -95,20 +95,15 @@ def is_sharded(task: nn.Module) -> bool:
     return isinstance(task, Task) and isinstance(task.model, FSDPModule)
 
 
-@contextmanager
-def no_sync(task: nn.Module) -> Iterator[None]:
+def no_sync(task: nn.Module) -> AbstractContextManager[Any]:
     """Add gradients up locally within the block."""
     if isinstance(task, DistributedDataParallel):
-        with task.no_sync():
-            yield
-    elif is_sharded(task):
+        return task.no_sync()
+    block = ExitStack()
+    if is_sharded(task):
         task.model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            task.model.set_requires_gradient_sync(True)
-    else:
-        yield
+        block.callback(task.model.set_requires_gradient_sync, True)
+    return block
 
 
 def clip_grad_norm(parameters: Iterable[nn.Parameter], limit: float) -> float:
@@ -120,23 +115,8 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], limit: float) -> float:
 # numbers ----------------------------------------------------------------------------------------
 
 
-def summed(values: Sequence[float], device: torch.device) -> list[float]:
-    """Each number, added up over the processes."""
-    if not active():
-        return [float(value) for value in values]
-    return reduced(torch.tensor(values, dtype=torch.float64, device=device)).tolist()
-
-
-def reduced(tensor: Tensor) -> Tensor:
-    """The sum over the processes, which all must ask for; the tensor itself stays as it is."""
-    if active():
-        tensor = tensor.clone()
-        dist.all_reduce(tensor)
-    return tensor
-
-
 def gathered(value: Any) -> list[Any]:
-    """Every process's value, by rank."""
+    """Every process's value, by rank; all must ask for it."""
     if not active():
         return [value]
     values = [None] * dist.get_world_size()

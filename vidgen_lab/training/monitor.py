@@ -6,17 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vidgen_lab.progress import Progress
 from vidgen_lab.settings.hardware import GIB, free_disk_gib
 from vidgen_lab.training import distributed
 
 BANDS = 4  # of noise levels, in which the training loss is told apart
-UNITS = {"GiB": GIB, "MiB": 2**20}
 TIMING = ("seconds_per_step", "minutes_left", "peak_gib", "mfu")
 
 
@@ -30,7 +31,6 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         self.device, self.flops, self.peak = device, 0, 0.0
         self.start(0)
-        self._saved = time.perf_counter()
 
     def count(self, once: Callable[[], None], times: int, dtype: torch.dtype | None) -> None:
         """Count the FLOPs of `once`, which a step does so many times, and the device's rate."""
@@ -41,14 +41,6 @@ class Meter:
 
     def start(self, step: int) -> None:
         self._step, self._since = step, time.perf_counter()
-
-    def saved(self) -> None:
-        """A checkpoint was written just now."""
-        self._saved = time.perf_counter()
-
-    @property
-    def minutes_since_saved(self) -> float:
-        return (time.perf_counter() - self._saved) / 60
 
     def row(self, step: int, steps: int) -> dict[str, float]:
         """Numbers for the log, named in TIMING: no two runs have the same."""
@@ -125,17 +117,13 @@ def peak_memory(device: torch.device) -> int:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype | None) -> float:
-    """FLOP/s of a product of two square matrices: the best of a few."""
+    """FLOP/s of a product of two square matrices: the mean of a few, warmed up."""
+    from torch.utils.benchmark import Timer
+
     side = 8192 if device.type == "cuda" else 1024
     a = torch.ones(side, side, device=device, dtype=dtype or torch.float32)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * side**3 / best
+    timer = Timer("a @ a", globals={"a": a}, num_threads=torch.get_num_threads())
+    return 2 * side**3 / timer.timeit(4).mean
 
 
 def disk_forecast(folder: Path, size: int, keep_last: int) -> str:
@@ -144,19 +132,14 @@ def disk_forecast(folder: Path, size: int, keep_last: int) -> str:
     size: of one checkpoint, in bytes. Kept are the last ones, the best, and one being written.
     """
     free, most = free_disk_gib(folder) * GIB, (keep_last + 2) * size
+    amount = partial(Progress.format_sizeof, suffix="iB", divisor=1024)
     if size > free:
         raise OSError(
-            f"a checkpoint takes {_amount(size)} and {folder} has {_amount(free)} left: "
+            f"a checkpoint takes {amount(size)} and {folder} has {amount(free)} left: "
             "free some, or take another folder"
         )
     room = "" if most <= free else ": more than there is; lower keep_last"
-    return f"checkpoints of {_amount(size)}, at most {_amount(most)} of {_amount(free)} free{room}"
-
-
-def _amount(size: float) -> str:
-    """Bytes for people."""
-    unit, scale = next(((u, s) for u, s in UNITS.items() if size >= 0.1 * s), ("KiB", 2**10))
-    return f"{size / scale:.1f} {unit}"
+    return f"checkpoints of {amount(size)}, at most {amount(most)} of {amount(free)} free{room}"
 
 
 def board(folder: Path, step: int) -> Any:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vidgen_lab.config import check_ranges
-from vidgen_lab.latte.diffusion.losses import diffusion_loss
+from vidgen_lab.latte.diffusion.losses import DiffusionLoss, diffusion_loss
 from vidgen_lab.latte.diffusion.samplers import (
     DDIMSampler,
     FlowEulerSampler,
@@ -96,8 +96,7 @@ class ObjectiveConfig:
             raise ValueError("the weighting of CogVideoX belongs to prediction=v")
         if self.alignment and features is None:
             raise ValueError("alignment needs features: pass those of a judge")
-        kind = FlowObjective if self.prediction == "flow" else DiffusionObjective
-        return kind(self, predict or predict_latte, features)
+        return DiffusionObjective(self, predict or predict_latte, features)
 
 
 def predict_latte(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
@@ -107,37 +106,51 @@ def predict_latte(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str
 
 
 class DiffusionObjective:
-    """The loss of a discrete schedule, as a function of (model, batch, draw)."""
+    """The loss of a discrete schedule, or of a straight line from clip to noise (rectified flow):
+    a function of (model, batch, draw)."""
 
     def __init__(self, config: ObjectiveConfig, predict: Predict, features: Callable | None):
         self.config, self.predict, self.features = config, predict, features
-        if config.prediction != "flow":
-            self.scheduler = config.scheduler()
+        self.flow = config.prediction == "flow"
+        self.path = config.path() if self.flow else config.scheduler()
 
     def __call__(
         self, model: nn.Module, batch: Mapping[str, Any], draw: Draw
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss per sample [B], its parts for the log)."""
-        clean = batch["latents"].float()
+        config, path, clean = self.config, self.path, batch["latents"].float()
         levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
-        self.scheduler.to(clean.device)
-        steps = self.scheduler.num_timesteps
-        t = (levels * steps).long().clamp(max=steps - 1)  # [B]
-        noisy = self.scheduler.add_noise(clean, noise, t)
-        output = self.predict(model, noisy, t, batch).float()
-        parts = diffusion_loss(self.scheduler, output, clean, noise, noisy, t)
-        loss = parts.mse  # also with the weighting "cogvideox", which equals it
-        if self.config.weighting == "min_snr":
-            snr, gamma = self.scheduler.snr(t), self.config.min_snr_gamma
-            loss = loss * min_snr_weight(snr, self.config.prediction, gamma)
-        numbers = {"mse": parts.mse}
-        if parts.vlb is not None:
-            loss = loss + self.config.vlb_weight * parts.vlb
-            numbers["vlb"] = parts.vlb
+        if self.flow:
+            if draw.level is None:
+                draw.levels = levels = path.warp(levels)
+            t, told, signal = levels, path.timestep(levels), 1 - levels  # each [B]
+        else:
+            path.to(clean.device)
+            t = told = (levels * path.num_timesteps).long().clamp(max=path.num_timesteps - 1)
+            signal = path.alphas_cumprod[t]
+        noisy = path.add_noise(clean, noise, t)
+        output = self.predict(model, noisy, told, batch).float()
         prediction, _ = split_variance(output, clean.shape[1])
-        estimate = self.scheduler.to_x0(prediction, noisy, t)
-        signal = self.scheduler.alphas_cumprod[t]
-        return self._with_terms(loss, numbers, estimate, clean, signal)
+        if self.flow:
+            error = prediction - path.target(clean, noise)
+            parts = DiffusionLoss(error.square().flatten(1).mean(1), None)
+        else:
+            parts = diffusion_loss(path, output, clean, noise, noisy, t)
+        loss, numbers = parts.mse, {"mse": parts.mse}  # the weighting "cogvideox" equals it
+        if config.weighting == "min_snr":
+            loss = loss * min_snr_weight(path.snr(t), config.prediction, config.min_snr_gamma)
+        if parts.vlb is not None:
+            loss = loss + config.vlb_weight * parts.vlb
+            numbers["vlb"] = parts.vlb
+        # weighed by how much of the clip is left: in nothing but noise, the estimate says nothing
+        estimate = path.to_x0(prediction, noisy, t)
+        if config.frame_difference:
+            numbers["frame_difference"] = frame_difference_loss(estimate, clean)
+            loss = loss + config.frame_difference * signal * numbers["frame_difference"]
+        if config.alignment:
+            numbers["alignment"] = alignment_loss(self.features, estimate, clean)
+            loss = loss + config.alignment * signal * numbers["alignment"]
+        return loss, numbers
 
     def draw_levels(self, count: int, draw: Draw) -> Tensor:
         """Noise levels [count] as the configuration distributes them; measured ones stay."""
@@ -146,39 +159,6 @@ class DiffusionObjective:
             # through the inverse of the normal distribution: one from each part, as before
             draw.levels = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6)).sigmoid()
         return draw.levels
-
-    def _with_terms(
-        self, loss: Tensor, numbers: dict[str, Tensor], estimate: Tensor, clean: Tensor,
-        signal: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-        """Add what else was asked for. signal: how much of the clip is left [B]; where there is
-        nothing but noise, the estimate of the clip says nothing about its frames."""
-        if self.config.frame_difference:
-            numbers["frame_difference"] = frame_difference_loss(estimate, clean)
-            loss = loss + self.config.frame_difference * signal * numbers["frame_difference"]
-        if self.config.alignment:
-            numbers["alignment"] = alignment_loss(self.features, estimate, clean)
-            loss = loss + self.config.alignment * signal * numbers["alignment"]
-        return loss, numbers
-
-
-class FlowObjective(DiffusionObjective):
-    """The loss of a straight line from clip to noise (rectified flow)."""
-
-    def __call__(
-        self, model: nn.Module, batch: Mapping[str, Any], draw: Draw
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(loss per sample [B], its parts for the log)."""
-        clean, path = batch["latents"].float(), self.config.path()
-        levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
-        if draw.level is None:
-            draw.levels = levels = path.warp(levels)
-        noisy = path.add_noise(clean, noise, levels)
-        output = self.predict(model, noisy, path.timestep(levels), batch).float()
-        prediction, _ = split_variance(output, clean.shape[1])
-        loss = (prediction - path.target(clean, noise)).square().flatten(1).mean(1)
-        estimate = path.to_x0(prediction, noisy, levels)
-        return self._with_terms(loss, {"mse": loss}, estimate, clean, 1 - levels)
 
 
 def min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
@@ -234,10 +214,10 @@ class TwoExperts(nn.Module):
         """As the experts' own; every tensor in `told` begins with the batch."""
         t = torch.as_tensor(t, device=noisy.device).expand(len(noisy))
         chosen, output = torch.stack([t >= self.boundary, t < self.boundary]), None  # [2, B]
-        used = chosen.any(1)
+        used = chosen.any(1).tolist()
         if self.training:  # all processes go through an expert, or none: shards are put together
-            used = distributed.reduced(used.int()) > 0
-        for expert, own, is_used in zip((self.high, self.low), chosen, used.tolist(), strict=True):
+            used = map(any, zip(*distributed.gathered(used), strict=True))
+        for expert, own, is_used in zip((self.high, self.low), chosen, used, strict=True):
             if not is_used:
                 continue
             rows = own.nonzero().flatten()

@@ -100,13 +100,9 @@ def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay_share: flo
     Until the decay begins nothing depends on `steps`, so that a run can be resumed for longer.
     """
     start = steps * (1 - decay_share)
-    decay = 1.0 if step < start else max(0.0, (steps - step) / max(1e-9, steps - start))
+    left = max(0.0, (steps - step) / max(1e-9, steps - start))
+    decay = left if decay_share and step >= start else 1.0
     return min(1.0, (step + 1) / max(1, warmup)) * decay
-
-
-def warmup_constant(step: int, steps: int, warmup: int = 0) -> float:
-    """Linear warm-up to 1, then 1."""
-    return min(1.0, (step + 1) / max(1, warmup))
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ class OptimizerConfig:
     def factor(self, steps: int) -> Schedule:
         """The share of the learning rate at each step of a run of `steps`."""
         schedule = {
-            "constant": warmup_constant,
+            "constant": partial(warmup_stable_decay, decay_share=0.0),
             "cosine": partial(warmup_cosine, floor=self.end),
             "exponential": partial(warmup_exponential, floor=self.end),
             "stable_decay": partial(warmup_stable_decay, decay_share=self.decay_share),
@@ -254,7 +250,7 @@ class EMA:
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """The model with averaged weights, within the block."""
-        now = trainable(model)
+        now = trainable(model)  # a sharded model has others after it was called
         before = {name: p.detach().clone() for name, p in now.items()}
         try:
             self.copy_to(model)

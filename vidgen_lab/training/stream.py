@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 Data = DataLoader | Iterable[Any] | Callable[[int], Any]
@@ -137,7 +138,6 @@ class BatchStream:
 
     def __init__(self, data: Data, seed: int = 0, rank: int = 0, world: int = 1) -> None:
         self.data, self.seed, self.rank, self.world = data, seed, rank, world
-        self.epoch, self.place = 0, 0  # what all processes have had of this epoch
         self.position = 0  # what all processes have had
         ordered = isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset)
         self._order = _Order(data, seed) if ordered else None
@@ -152,48 +152,22 @@ class BatchStream:
             self._batches = self._open()
         batch = next(self._batches)
         self.position += self.world
-        self.place += self.world
-        if self._order is not None:
-            self.epoch, self.place = self._order.at(self.epoch, self.place)
         return batch
 
     def _open(self) -> Iterator[Any]:
+        """This process's batches from here on."""
+        first = self.position + self.rank
         if self._order is not None:
-            return iter(_loader_in_order(self.data, self._keys(), self.seed))
+            keys = itertools.islice(self._order, first, None, self.world)
+            return iter(_loader_in_order(self.data, keys, self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
-            return map(self.data, itertools.count(self.position + self.rank, self.world))
-        return self._repeated()
-
-    def _keys(self) -> Iterator[Any]:
-        """This process's batches of keys from here on, each key with what seeds its item."""
-        epoch, place = self.epoch, self.place + self.rank
-        while True:
-            epoch, place = at = self._order.at(epoch, place)
-            batch = self._order.keys(epoch)[place]
-            if isinstance(batch, list | tuple):
-                yield [(key, (*at, n)) for n, key in enumerate(batch)]
-            else:
-                yield batch, (*at, 0)
-            place += self.world
-
-    def _repeated(self) -> Iterator[Any]:
-        number, first = 0, self.position + self.rank
-        while True:
-            before = number
-            for batch in self.data:
-                if number >= first and (number - first) % self.world == 0:
-                    yield batch
-                number += 1
-            if number == before:
-                used_up = f"there were {number} batches and no more: give a list, a DataLoader, or "
-                used_up += "a function of the batch's number, which can begin anew"
-                empty = "there is no batch to train on: the data is empty"
-                raise ValueError(used_up if number else empty)
+            return map(self.data, itertools.count(first, self.world))
+        return itertools.islice(_repeated(self.data), first, None, self.world)
 
     def state_dict(self) -> dict[str, Any]:
         """Where all processes stand after their last batch, and what fixes the order."""
-        state = {"position": self.position, "epoch": self.epoch, "place": self.place}
-        return state | {"identity": self._order.identity() if self._order else {}}
+        identity = self._order.identity() if self._order else {}
+        return {"position": self.position, "identity": identity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` stands; ValueError if it comes from other data or settings."""
@@ -204,7 +178,7 @@ class BatchStream:
                 f"the saved place belongs to another data set: {', '.join(changed)} changed since; "
                 "resume with the same data and settings, or begin a new run"
             )
-        self.position, self.epoch, self.place = state["position"], state["epoch"], state["place"]
+        self.position = state["position"]
         self.close()
 
     def close(self) -> None:
@@ -212,14 +186,42 @@ class BatchStream:
         self._batches = None
 
 
+def _repeated(data: Iterable[Any]) -> Iterator[Any]:
+    """Its batches, and again from the first. ValueError if there are none, or none any more."""
+    number = 0
+    while True:
+        before = number
+        for batch in data:
+            yield batch
+            number += 1
+        if number == before:
+            raise ValueError(
+                f"there were {number} batches and no more: give a list, a DataLoader, or a "
+                "function of the batch's number, which can begin anew"
+                if number
+                else "there is no batch to train on: the data is empty"
+            )
+
+
 class _Order:
-    """The keys of a loader's batches, epoch by epoch."""
+    """The keys of a loader's batches, epoch after epoch, each key with what seeds its item.
+
+    Always from the first epoch on: whoever goes on later passes over what was, which costs the
+    drawing of keys and loads nothing.
+    """
 
     def __init__(self, loader: DataLoader, seed: int) -> None:
         self.seed, self.size, self.inner = seed, len(loader.dataset), loader.sampler
         self.sampler = loader.batch_sampler or loader.sampler  # of batches, or of items that are
         self.cut = {"batch size": loader.batch_size, "drop_last": loader.drop_last}
-        self.keys = lru_cache(2)(self._draw)  # that of the training, and of workers ahead of it
+
+    def __iter__(self) -> Iterator[Any]:
+        for epoch in itertools.count():
+            for place, batch in enumerate(self._draw(epoch)):
+                if isinstance(batch, list | tuple):
+                    yield [(key, (epoch, place, n)) for n, key in enumerate(batch)]
+                else:
+                    yield batch, (epoch, place, 0)
 
     def _draw(self, epoch: int) -> list[Any]:
         """The keys of all batches of an epoch. ValueError if there are none."""
@@ -235,12 +237,6 @@ class _Order:
         if not keys:
             raise ValueError("there is no batch to train on: the loader is empty")
         return keys
-
-    def at(self, epoch: int, place: int) -> tuple[int, int]:
-        """The same place, counted in the epoch that it lies in."""
-        while place >= (length := len(self.keys(epoch))):
-            epoch, place = epoch + 1, place - length
-        return epoch, place
 
     def identity(self) -> dict[str, Any]:
         own = getattr(self.sampler, "identity", None)
@@ -284,8 +280,5 @@ def _end_with_training(begin: Callable[[int], None] | None, number: int) -> None
 
 def samples_in(batch: Any) -> int:
     """The length of the first tensor in a batch that has one; 0 without any."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 0
-    inner = batch.values() if isinstance(batch, Mapping) else batch
-    inner = inner if isinstance(batch, Mapping | list | tuple) else ()
-    return next(filter(None, map(samples_in, inner)), 0)
+    tensors = (x for x in tree_leaves(batch) if isinstance(x, Tensor) and x.ndim)
+    return next(map(len, tensors), 0)

@@ -16,8 +16,10 @@ average of the weights.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,7 @@ class VideoModelTrainer:
         self.accelerator = distributed.accelerator(self.config.device)
         self.device = self.accelerator.device
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self._say = partial(self.accelerator.print, flush=True)  # the first process alone does
         self.model = model.to(self.device)
         self.held_out = list(held_out) if isinstance(held_out, Iterator) else held_out
         self._evaluate, self._sample, self._on_log = evaluate, sample, on_log
@@ -126,8 +129,7 @@ class VideoModelTrainer:
         self.settings = settings_of_a_run(self.config, self.world, settings or {})
         self.step = self.updates = self.skipped = 0
         self._window, self._meter = monitor.Window(self.device), monitor.Meter(self.device)
-        self._stop, self._writer = False, None
-        self._settled = self.stream.state_dict(), {}  # after the last whole step
+        self._stop, self._writer, self._saved = False, None, time.monotonic()
         if self.config.tf32 and self.device.type == "cuda":
             torch.backends.fp32_precision = "tf32"
 
@@ -203,7 +205,7 @@ class VideoModelTrainer:
     def _complain(self, results: list[tuple]) -> None:
         """FloatingPointError, unless such a step may be left out, naming batch and noise levels."""
         wrong = sum(not loss.isfinite() for loss, *_ in results)
-        overflow = self.scaler.is_enabled() and not distributed.summed([wrong], self.device)[0]
+        overflow = self.scaler.is_enabled() and not any(distributed.gathered(wrong))
         if (overflow or self.config.on_nonfinite == "skip") and self.skipped < GIVE_UP_AFTER:
             return
         loss, draw, batch = next((r for r in results if not r[0].isfinite()), results[0])
@@ -244,7 +246,7 @@ class VideoModelTrainer:
     def _shares(self, batches: list[Any]) -> list[float]:
         """The weight of each micro-batch's mean in the step's: by samples, over all processes."""
         sizes = [samples_in(batch) or 1 for batch in batches]
-        total = distributed.summed([sum(sizes)], self.device)[0]
+        total = sum(distributed.gathered(sum(sizes)))
         # averaged over the processes, the shares add up to 1
         return [size * self.world / total for size in sizes]
 
@@ -252,13 +254,13 @@ class VideoModelTrainer:
 
     def _after_step(self, asked: bool) -> None:
         minutes = self.config.checkpoint_minutes
-        late = bool(minutes) and self._meter.minutes_since_saved > minutes
-        self._stop, late = map(bool, distributed.summed([asked, late], self.device))  # all alike
+        late = bool(minutes) and time.monotonic() - self._saved > 60 * minutes
+        told = zip(*distributed.gathered((asked, late)), strict=True)
+        self._stop, late = map(any, told)  # in all processes alike
         done = self.step == self.config.steps
         at_end = done or self._stop
         if self._due("log_every", at_end):
             self._log()
-        self._settled = self.stream.state_dict(), dict(self._window.sums)
         # who asked to stop waits for neither of these
         validates, samples = self._due("validate_every", done), self._due("sample_every", done)
         # saved before what might run out of memory
@@ -376,7 +378,7 @@ class VideoModelTrainer:
             if must:
                 raise error
             self._say(f"{error}; training goes on, the last checkpoint is kept")
-        self._meter.saved()
+        self._saved = time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Be where the checkpoint was made. CheckpointError if it is not of such a model."""
@@ -410,9 +412,9 @@ class VideoModelTrainer:
         checkpoint = self.run.latest()
         if checkpoint is None:
             self._say(f"a new run of {self.config.steps} steps in {self.run.folder}")
-            place, sums = self._settled  # from before a step that broke off
-            self.stream.load_state_dict(place)
-            self._window.sums = dict(sums)
+            self.stream.position = self.step * self.config.accumulation * self.world
+            self.stream.close()  # and what a step that broke off had of it
+            self._window.sums = {}
         else:
             self.restore(checkpoint)
             self._say(f"resumed at step {self.step} of {self.config.steps} in {self.run.folder}")
@@ -431,8 +433,6 @@ class VideoModelTrainer:
             self.sample()
         return begun
 
-    # talking --------------------------------------------------------------------------------
-
     def _write(self, row: dict[str, float]) -> None:
         if self.rank:
             return
@@ -444,7 +444,3 @@ class VideoModelTrainer:
             self._on_log(row)
         shown = (f"{n} {v:.5g}" for n, v in row.items() if n != "step" and "_band_" not in n)
         self._say(f"step {row['step']}  " + "  ".join(shown))
-
-    def _say(self, text: str) -> None:
-        if self.rank == 0:
-            print(text, flush=True)

@@ -80,21 +80,16 @@ def bars(
     height, words = height or 0.75 + (0.36 if stacked else 0.3) * count, []
     with figure("", height, 1, len(tables), show=False) as drawn:
         for axis, (title, table) in zip(np.atleast_1d(drawn.axes), tables.items(), strict=True):
-            places, left = np.arange(len(table)), np.zeros(len(table))
-            wide = 0.66 if stacked else 0.8 / table.shape[1]
-            for i, column in enumerate(table):
-                values = table[column].to_numpy(float)
-                at = places if stacked else places + (i - (table.shape[1] - 1) / 2) * wide
-                colour = CYCLE[i % len(CYCLE)]
-                drawn_bars = axis.barh(at, values, wide * 0.92, left, color=colour, label=column)
-                shown = [form.format(v) for v in values]
+            table.plot.barh(ax=axis, stacked=stacked, width=0.66 if stacked else 0.74, legend=False)
+            room = table.sum(axis=1).max() / 20
+            for column, drawn_bars in zip(table, axis.containers, strict=True):
+                shown = [form.format(v) for v in table[column]]
                 if stacked:
-                    room = table.to_numpy(float).sum(axis=1).max() / 20
-                    inside = [s if v > room else "" for s, v in zip(shown, values, strict=True)]
+                    wide = table[column] > room
+                    inside = [s if fits else "" for s, fits in zip(shown, wide, strict=True)]
                     axis.bar_label(
                         drawn_bars, inside, label_type="center", color="white", fontsize=8.5
                     )
-                    left = left + values
                 else:
                     axis.bar_label(drawn_bars, shown, padding=3, fontsize=8.5)
                 names = (f"{row} {column}".strip() for row in table.index)
@@ -103,7 +98,6 @@ def bars(
                 axis.axvline(value, color=RED, lw=1, ls="--")
                 top = ("data", "axes fraction")
                 axis.annotate(name, (value, 1), xycoords=top, ha="center", va="bottom", color=RED)
-            axis.set_yticks(places, [str(name) for name in table.index])
             axis.invert_yaxis()
             axis.margins(x=0.12)
             axis.grid(axis="y", visible=False)

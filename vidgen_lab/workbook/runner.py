@@ -24,7 +24,13 @@ import nbformat
 from vidgen_lab.files import write_files
 from vidgen_lab.generation.loading import locate
 from vidgen_lab.generation.memory import peak_memory
-from vidgen_lab.generation.request import GenerationRequest, check_text, validate_request, visible
+from vidgen_lab.generation.request import (
+    GenerationRequest,
+    ModelLimits,
+    check_text,
+    validate_request,
+    visible,
+)
 from vidgen_lab.paths import notebooks_dir
 from vidgen_lab.progress import Progress
 from vidgen_lab.settings.hardware import free_disk_gib
@@ -143,7 +149,7 @@ def _check_meaning(known: Mapping[str, Parameter], given: Mapping[str, Any]) -> 
     changes = {name: v for name, v in given.items() if name in asked and v is not None}
     request = GenerationRequest.for_tier(tier, **{"prompt": "a clip"} | changes)
     if {"num_frames", "height", "width"} & set(changes) and weights_at_hand(tier.model):
-        validate_request(request, locate(tier.model))
+        validate_request(request, ModelLimits.from_folder(locate(tier.model)))
 
 
 def run_notebook(

@@ -36,7 +36,7 @@ def test_clips_without_a_bucket_are_reported_by_reason():
     found = assign(table, (WIDE, TALL))
     assert [clip.id for clip, _ in found.clips] == ["good"] and found.counts == {WIDE: 1}
     assert found.reasons == {"too_short": 2, "too_small": 1}
-    assert [(u.clip.id, u.reason, u.detail) for u in found.unfit] == [
+    assert [(clip.id, reason, detail) for clip, reason, detail in found.unfit] == [
         ("short", "too_short", "4 frames, every bucket has 5 or more"),
         ("small", "too_small", "20x96 enlarged 1.60 times, over 1"),
         ("brief", "too_short", "1 frames, every bucket has 5 or more"),

@@ -13,7 +13,7 @@ from vidgen_lab.pipeline.deliver.export import write_exports
 from vidgen_lab.pipeline.manifest import Row
 from vidgen_lab.toyworld.dataset import write_dataset
 from vidgen_lab.training.data import clips
-from vidgen_lab.training.data.clips import ClipRecord, examine, read_clips
+from vidgen_lab.training.data.clips import ClipRecord, read_clips
 from vidgen_lab.video.reader import VideoError
 
 LISTS = ("metadata.jsonl", "open_sora.csv", "prompts.txt", "prompt.txt")
@@ -160,13 +160,10 @@ def test_files_that_are_no_videos_are_all_named(folder):
 def test_all_that_is_wrong_with_a_list_is_found_in_one_pass(folder, monkeypatch):
     looked, probe = [], clips.probe_video
     monkeypatch.setattr(clips, "probe_video", lambda path: looked.append(path) or probe(path))
-    records, problems = examine(folder / "prompts.txt")
-    assert records == read_clips(folder / "prompts.txt") and not problems
-    looked.clear()
     (folder / "videos" / "id1.mp4").write_bytes(b"no video")
-    records, problems = examine(folder / "prompts.txt")
-    assert [record.id for record in records] == ["videos/id0.mp4", "videos/id2.mp4"]
-    assert len(looked) == 3 and "entry 2, videos/id1.mp4: " in problems[0]
+    with pytest.raises(VideoError, match=r"1 of 3 videos .*: entry 2, videos/id1\.mp4: "):
+        read_clips(folder / "prompts.txt")
+    assert len(looked) == 3
 
 
 def test_a_list_in_another_encoding_is_named(folder):

@@ -4,7 +4,7 @@ Each `step` equals that of diffusers' scheduler of the same name.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,17 +20,6 @@ class Step(NamedTuple):
 
     latents: Tensor
     x0: Tensor
-
-
-class Sampler(Protocol):
-    """What `sample` needs: timesteps [num_steps], the noisiest first, and a step from each to the
-    next."""
-
-    timesteps: Tensor
-
-    def step(
-        self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
-    ) -> Step: ...
 
 
 def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading") -> Tensor:
@@ -114,6 +103,9 @@ class FlowEulerSampler:
         output, _ = split_variance(output, x.shape[1])
         s, after = self.levels[index], self.levels[index + 1]
         return Step(x + (after - s) * output, x - s * output)
+
+
+Sampler = DDIMSampler | FlowEulerSampler
 
 
 def split_variance(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:

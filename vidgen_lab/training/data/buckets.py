@@ -17,6 +17,7 @@ from vidgen_lab.training.data.clips import ClipRecord
 
 Key = tuple[int, int]  # (index of the clip, epoch)
 Reason = Literal["too_short", "too_small"]
+Unfit = tuple[ClipRecord, Reason, str]
 
 
 @dataclass(frozen=True, order=True)
@@ -55,17 +56,9 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Unfit:
-    """A clip that no bucket takes, and why in words."""
-
-    clip: ClipRecord
-    reason: Reason
-    detail: str
-
-
-@dataclass(frozen=True)
 class Assignment:
-    """clips: each clip that has a bucket, with it, in the order given. unfit: all the others."""
+    """clips: each clip that has a bucket, with it, in the order given. unfit: all the others, each
+    with the reason and, in words, the detail."""
 
     clips: tuple[tuple[ClipRecord, Bucket], ...]
     unfit: tuple[Unfit, ...] = ()
@@ -78,20 +71,20 @@ class Assignment:
     @property
     def reasons(self) -> dict[Reason, int]:
         """Clips without a bucket, by reason."""
-        return dict(sorted(Counter(each.reason for each in self.unfit).items()))
+        return dict(sorted(Counter(reason for _, reason, _ in self.unfit).items()))
 
     def rows(self) -> list[dict[str, str]]:
         """A row for each clip: id, bucket, or the reason why it has none."""
         placed = [(clip.id, str(bucket), "", "") for clip, bucket in self.clips]
-        out = [(each.clip.id, "", each.reason, each.detail) for each in self.unfit]
+        out = [(clip.id, "", reason, detail) for clip, reason, detail in self.unfit]
         names = "id", "bucket", "reason", "detail"
         return [dict(zip(names, row, strict=True)) for row in placed + out]
 
     def __str__(self) -> str:
         lines = [f"{number:6d}  {bucket}" for bucket, number in self.counts.items()]
         for reason, number in self.reasons.items():
-            first = next(each for each in self.unfit if each.reason == reason)
-            lines.append(f"{number:6d}  {reason}, such as {first.clip.id}: {first.detail}")
+            clip, _, detail = next(each for each in self.unfit if each[1] == reason)
+            lines.append(f"{number:6d}  {reason}, such as {clip.id}: {detail}")
         return "\n".join(lines)
 
 
@@ -111,24 +104,27 @@ def assign(
         raise ValueError(f"at least one bucket and an upscale > 0, not {buckets}, {max_upscale}")
     places = [(record, _place(record, buckets, max_upscale)) for record in records]
     clips = tuple((record, place) for record, place in places if isinstance(place, Bucket))
-    found = Assignment(clips, tuple(place for _, place in places if isinstance(place, Unfit)))
+    unfit = tuple((record, *place) for record, place in places if isinstance(place, tuple))
+    found = Assignment(clips, unfit)
     if not clips:
         raise ValueError(f"not one of {len(records)} clips fits a bucket:\n{found}")
     return found
 
 
-def _place(record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float) -> Bucket | Unfit:
+def _place(
+    record: ClipRecord, buckets: Sequence[Bucket], max_upscale: float
+) -> Bucket | tuple[Reason, str]:
     size = record.height, record.width
     short = [b for b in buckets if b.span <= record.num_frames]
     if not short:
         least = min(b.span for b in buckets)
         detail = f"{record.num_frames} frames, every bucket has {least} or more"
-        return Unfit(record, "too_short", detail)
+        return "too_short", detail
     fitting = [b for b in short if b.scale(*size) <= max_upscale]
     if not fitting:
         scale = min(b.scale(*size) for b in short)
         detail = f"{record.height}x{record.width} enlarged {scale:.2f} times, over {max_upscale:g}"
-        return Unfit(record, "too_small", detail)
+        return "too_small", detail
 
     def worth(bucket: Bucket) -> tuple:
         kept = bucket.num_frames * round(bucket.kept(*size), 2)

@@ -62,35 +62,20 @@ def read_clips(folder: str | Path) -> list[ClipRecord]:
     Raises FileNotFoundError (no list, or videos that are not there), ValueError (an unreadable or
     empty list, lists of unequal length, empty captions), VideoError (files that are no videos).
     """
-    listing = _find_list(Path(folder))
-    records, refused = _read(listing)
-    if refused:
-        raise type(refused[0])(
-            f"{len(refused)} of {len(records) + len(refused)} videos in {listing} cannot be used; "
-            "mend them, take them out of the list, or run vidgen-lab prepare, which does: "
-            + _some([str(error) for error in refused], "; ")
-        )
-    return records
-
-
-def examine(folder: str | Path) -> tuple[list[ClipRecord], list[str]]:
-    """The clips of a list, and a line (number, file, reason) for each that `read_clips` refuses.
-
-    Raises what `read_clips` raises when the list itself cannot be read.
-    """
-    records, refused = _read(_find_list(Path(folder)))
-    return records, [str(error) for error in refused]
-
-
-def _read(listing: Path) -> tuple[list[ClipRecord], list[Exception]]:
-    records, refused = [], []
+    listing, records, refused = _find_list(Path(folder)), [], []
     for number, row in enumerate(_read_rows(listing), 1):
         try:
             records.append(_record(listing.parent, row))
         except (FileNotFoundError, ValueError) as error:  # VideoError is one
             video = _first(row, _VIDEO, "?")
             refused.append(type(error)(f"entry {number}, {video}: {error}"))
-    return records, refused
+    if refused:
+        raise type(refused[0])(
+            f"{len(refused)} of {len(records) + len(refused)} videos in {listing} cannot be used; "
+            "mend them, take them out of the list, or run vidgen-lab prepare, which does: "
+            + _some([str(error) for error in refused], "; ", 20)
+        )
+    return records
 
 
 def _find_list(place: Path) -> Path:

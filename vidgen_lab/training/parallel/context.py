@@ -33,8 +33,7 @@ def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
 def whole_sequence(x: Tensor, dim: int = 1) -> Tensor:
     """All stretches in order. Every process uses the whole, and what each says about a stretch adds
     up where that came from."""
-    mesh = dist.init_device_mesh(x.device.type, (dist.get_world_size(),))
-    return DTensor.from_local(x, mesh, [Shard(dim)]).full_tensor(grad_placements=[Partial()])
+    return _cut(x, dim).full_tensor(grad_placements=[Partial()])
 
 
 def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -42,8 +41,8 @@ def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     heads, world = query.shape[1], dist.get_world_size()
     if heads % world:
         raise ValueError(f"{heads} heads cannot be shared by {world} processes: take the ring")
-    some = [_Swapped.apply(x, 1, 2) for x in (query, key, value)]  # [B, H/P, N, d]
-    return _Swapped.apply(F.scaled_dot_product_attention(*some), 2, 1)  # [B, H, N/P, d]
+    some = [_recut(x, 2, 1) for x in (query, key, value)]  # [B, H/P, N, d]
+    return _recut(F.scaled_dot_product_attention(*some), 1, 2)  # [B, H, N/P, d]
 
 
 def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -51,20 +50,14 @@ def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return _Ring.apply(query, key, value)
 
 
-class _Swapped(torch.autograd.Function):
-    """Cut `given` into parts for the processes, and join what comes along `taken`."""
+def _recut(x: Tensor, dim: int, other: int) -> Tensor:
+    """What is cut among the processes along `dim`, cut along `other`."""
+    return _cut(x, dim).redistribute(placements=[Shard(other)]).to_local()
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, given: int, taken: int) -> Tensor:
-        ctx.back = taken, given
-        parts = torch.stack(x.chunk(dist.get_world_size(), given))
-        came = torch.empty_like(parts)
-        dist.all_to_all_single(came, parts)
-        return torch.cat(came.unbind(), taken)
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Swapped.apply(gradient, *ctx.back), None, None
+def _cut(x: Tensor, dim: int) -> DTensor:
+    mesh = dist.init_device_mesh(x.device.type, (dist.get_world_size(),))
+    return DTensor.from_local(x, mesh, [Shard(dim)])
 
 
 class _Ring(torch.autograd.Function):

@@ -28,16 +28,6 @@ class Wrong(Exception):
 
 
 @dataclass(frozen=True)
-class Exercise:
-    """One exercise. id: "chapter.number". task: what to do, one line."""
-
-    id: str
-    task: str
-    check: Callable[[Any], str | None]
-    solution: str
-
-
-@dataclass(frozen=True)
 class Result:
     """The verdict on an answer; the last expression of a cell shows it."""
 
@@ -64,19 +54,19 @@ class Result:
 class Solution:
     """A solution that stays folded until the reader opens it."""
 
-    exercise: Exercise
+    id: str
+    source: str
 
     def __repr__(self) -> str:
-        return f"Solution of exercise {self.exercise.id}: open this notebook to unfold it"
+        return f"Solution of exercise {self.id}: open this notebook to unfold it"
 
     def _repr_html_(self) -> str:
-        source = html.escape(self.exercise.solution.strip())
-        summary = f"Solution of exercise {self.exercise.id}"
+        summary, source = f"Solution of exercise {self.id}", html.escape(self.source)
         return f"<details><summary>{summary}</summary><pre>{source}</pre></details>"
 
 
-def exercises(chapter: int) -> dict[str, Exercise]:
-    """Return the exercises of a chapter by id, in order."""
+def exercises(chapter: int) -> dict[str, Callable[[Any], str | None]]:
+    """Return the checkers of a chapter's exercises by id, in order."""
     name = f"vidgen_lab.workbook.exercises.chapter{chapter:02d}"
     try:
         module = importlib.import_module(name)
@@ -84,13 +74,8 @@ def exercises(chapter: int) -> dict[str, Exercise]:
         if error.name != name:
             raise
         raise ValueError(f"chapter {chapter} has no exercises") from None
-    found = {}
-    for name, function in vars(module).items():
-        if numbers := re.fullmatch(r"exercise_(\d+)_(\d+)", name):
-            exercise_id = ".".join(numbers.groups())
-            task, _, solution = inspect.getdoc(function).partition("\n\n")
-            found[exercise_id] = Exercise(exercise_id, task, function, solution)
-    return found
+    names = ((re.fullmatch(r"exercise_(\d+)_(\d+)", n), f) for n, f in vars(module).items())
+    return {".".join(numbers.groups()): function for numbers, function in names if numbers}
 
 
 def check(exercise_id: str, answer: Any) -> Result:
@@ -100,25 +85,24 @@ def check(exercise_id: str, answer: Any) -> Result:
     answered yet. Never raises for a wrong answer, so a notebook with open exercises runs through.
     A number may be of any library; a generator is as good as a list.
     """
-    exercise = _find(str(exercise_id))
+    checker, task, _ = _find(exercise_id := str(exercise_id))
     if answer is None or answer is ...:
-        return Result(exercise.id, "open", exercise.task)
-    kind = exercise.check.__annotations__.get("answer", Any)
+        return Result(exercise_id, "open", task)
+    kind = checker.__annotations__.get("answer", Any)
     try:
         if Callable in (kind, get_origin(kind)):
-            if not callable(answer):
-                raise Wrong("hand in the function itself, not what it gives")
+            need(callable(answer), "hand in the function itself, not what it gives")
             answer = _asked(answer, (get_args(kind) or (Any,))[-1])
-        elif callable(answer) and kind is not Any:
-            raise Wrong("hand in what the function gives, not the function itself")
         else:
+            called = not callable(answer) or kind is Any
+            need(called, "hand in what the function gives, not the function itself")
             answer = _plain(answer, kind)
-        return Result(exercise.id, "right", exercise.check(answer) or "right")
+        return Result(exercise_id, "right", checker(answer) or "right")
     except (Wrong, AssertionError) as error:
         said = str(error) or "not yet; read the task once more"
     except Exception as error:  # raised inside the reader's own code
         said = f"your answer stopped with {type(error).__name__}: {error}"
-    return Result(exercise.id, "wrong", said)
+    return Result(exercise_id, "wrong", said)
 
 
 def _asked(answer: Callable[..., Any], kind: Any) -> Callable[..., Any]:
@@ -132,8 +116,7 @@ def _asked(answer: Callable[..., Any], kind: Any) -> Callable[..., Any]:
                 raise
             said = f"{_call(given)} stopped with {type(error).__name__}: {error}"
             raise Wrong(said) from error
-        if got is None:
-            raise Wrong("the function gives nothing back; does it end with return?")
+        need(got is not None, "the function gives nothing back; does it end with return?")
         return _plain(got, kind)
 
     return ask
@@ -155,13 +138,13 @@ def _plain(value: Any, kind: Any) -> Any:
 
 def solution(exercise_id: str) -> Solution:
     """Return the solution, shown folded."""
-    return Solution(_find(exercise_id))
+    return Solution(exercise_id, _find(exercise_id)[2].strip())
 
 
 def solved(exercise_id: str) -> Any:
     """What the solution hands in."""
     space: dict[str, Any] = {}
-    exec(_find(exercise_id).solution, space)
+    exec(_find(exercise_id)[2], space)
     return space["answer"]
 
 
@@ -184,11 +167,13 @@ def compare(
     cases: Iterable[tuple],
     slips: Mapping[str, Callable[..., Any]],
     otherwise: str,
-) -> None:
+    praise: str = "",
+) -> str:
     """Raise Wrong at the first of some cases in which an answer and the solution differ.
 
     cases: arguments, numbers or arrays. slips: hint -> the wrong function that needs it; one that
     is like an answer on this case gives its hint. otherwise: the hint for any other answer.
+    Returns `praise`, for an answer that is right in all.
     """
     right = solved(exercise_id)
     for case in cases:
@@ -206,6 +191,7 @@ def compare(
         if any(np.ndim(value) for value in (*case, wanted)):
             raise Wrong(hint)
         raise Wrong(f"{_call(case)} should be {_short(wanted)}, not {_short(got)}: {hint}")
+    return praise
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -237,10 +223,12 @@ def results_in(notebook: dict) -> list[dict[str, str]]:
     return list(found.values())
 
 
-def _find(exercise_id: str) -> Exercise:
+def _find(exercise_id: str) -> tuple[Callable[[Any], str | None], str, str]:
+    """Checker, task and solution."""
     chapter = exercise_id.partition(".")[0]
     known = exercises(int(chapter)) if chapter.isdecimal() else {}
     if exercise_id not in known:
         listed = ", ".join(known) or "ids look like '1.1'"
         raise ValueError(f"there is no exercise {exercise_id!r}; {listed}")
-    return known[exercise_id]
+    task, _, solution = inspect.getdoc(known[exercise_id]).partition("\n\n")
+    return known[exercise_id], task, solution

@@ -62,8 +62,10 @@ def exercise_1_1(answer: Callable[[np.ndarray, np.ndarray, float], np.ndarray]) 
         ),
         "the negative prediction is not used: its prompt would do nothing": lambda n, p, s: s * p,
     }
-    compare("1.1", answer, cases, slips, "draw both predictions as points, the step as an arrow")
-    return "right: 1 gives the plain prediction, larger numbers lean away from the negative"
+    return compare(
+        "1.1", answer, cases, slips, "draw both predictions as points, the step as an arrow",
+        "right: 1 gives the plain prediction, larger numbers lean away from the negative",
+    )  # fmt: skip
 
 
 def exercise_1_2(answer: float) -> str:
@@ -98,8 +100,7 @@ def exercise_1_3(answer: Callable[[int], int]) -> str:
             (got < right, f"but {right} is nearer: look above as well"),
             (got > right, f"but {right} is nearer: look below as well"),
         ):
-            if is_slip:
-                raise Wrong(f"f({wanted}) is {got!r}, {hint}")
+            need(not is_slip, f"f({wanted}) is {got!r}, {hint}")
     return "right: every length finds its nearest legal neighbour"
 
 
@@ -125,8 +126,10 @@ def exercise_1_4(answer: Callable[[int, int, int], int]) -> str:
         ),
     }
     count = "count: latent frames, times patches down, times patches across, plus text"
-    compare("1.4", answer, ((49, 480, 720), (9, 480, 720), (49, 240, 352)), slips, count)
-    return f"right: a 49-frame clip makes {tokens(49, 480, 720):,} tokens look at each other"
+    return compare(
+        "1.4", answer, ((49, 480, 720), (9, 480, 720), (49, 240, 352)), slips, count,
+        f"right: a 49-frame clip makes {tokens(49, 480, 720):,} tokens look at each other",
+    )  # fmt: skip
 
 
 def exercise_1_5(answer: Callable[[Clip], float]) -> str:
@@ -149,10 +152,9 @@ def exercise_1_5(answer: Callable[[Clip], float]) -> str:
         scores = {name: answer(clip) for name, clip in _paradox(seed).items()}
         for name, score in scores.items():
             need(not isnan(score), f"the score of the {name} clip is not a number")
+        listed = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
         for name, hint in advice.items():
-            if scores[name] >= scores["moving"]:
-                listed = ", ".join(f"{name} {score:.3g}" for name, score in scores.items())
-                raise Wrong(f"{listed}: {hint}")
+            need(scores[name] < scores["moving"], f"{listed}: {hint}")
     return "right: the moving clip wins against all three impostors"
 
 
@@ -165,8 +167,8 @@ def exercise_1_6(answer: str) -> str:
     named = parse_prompt(answer)
     need(named, "no subject of the toy world yet; begin with one, such as 'a rocket'")
     missing = [name for name in ATTRIBUTES if name not in named]
-    if missing == ["colour"] and named.get("style") == "vintage":
-        raise Wrong("black-and-white film shows no colour; choose another style")
+    colourless = missing == ["colour"] and named.get("style") == "vintage"
+    need(not colourless, "black-and-white film shows no colour; choose another style")
     if missing:
         example = ATTRIBUTES[missing[0]][0].replace("_", " ")
         raise Wrong(f"no {missing[0]} yet (for example {example}); found so far: {named}")

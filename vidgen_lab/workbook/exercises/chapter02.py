@@ -37,8 +37,10 @@ def exercise_2_1(answer: Callable[[Sequence[int], int], Sequence[tuple[int, int]
     }
     cases = ((jumps, 5), (jumps, 3), (jumps, 1), (jumps[::-1], 5), ([], 5), ([7], 5))
     rest = "detections come in any order, and there may be one of them, or none"
-    compare("2.1", answer, cases, slips, rest)
-    return "right: two flashes of a jump became one clip worth cutting"
+    return compare(
+        "2.1", answer, cases, slips, rest,
+        "right: two flashes of a jump became one clip worth cutting",
+    )  # fmt: skip
 
 
 def exercise_2_2(answer: Callable[[float, int, float, int], float]) -> str:
@@ -60,8 +62,10 @@ def exercise_2_2(answer: Callable[[float, int, float, int], float]) -> str:
     }
     cases = ((2, 1, 8, 720), (12, 6, 8, 720), (2, 1, 24, 720), (4, 1, 8, 1440))
     parts = "what share of the width is it, and how many seconds lie between the two frames?"
-    compare("2.2", answer, cases, slips, parts)
-    return "right: the number now belongs to the scene and not to the sampling"
+    return compare(
+        "2.2", answer, cases, slips, parts,
+        "right: the number now belongs to the scene and not to the sampling",
+    )  # fmt: skip
 
 
 def exercise_2_3(answer: Callable[[Sequence[float], Sequence[float]], float]) -> str:

@@ -25,11 +25,9 @@ def exercise_4_1(answer: str) -> str:
     answer = "timestep"      # curves are healthy: training and validation share the mistake
     """
     word = str(answer).strip().lower()
-    if word == "timestep":
-        return "right: both curves are as they should be, and only the samples burn out"
-    raise Wrong(
-        HINTS.get(word, f"{answer!r} is none of the eight words: {', '.join(HINTS)}, timestep")
-    )
+    none = f"{answer!r} is none of the eight words: {', '.join(HINTS)}, timestep"
+    need(word == "timestep", HINTS.get(word, none))
+    return "right: both curves are as they should be, and only the samples burn out"
 
 
 def _trained(
@@ -62,11 +60,10 @@ def exercise_4_2(answer: float) -> str:
         torch.manual_seed(0)
         _, xs = nn.Linear(3, 1), torch.randn(64, 3)
     _, loss = _trained([(xs, xs.sum(1, keepdim=True))] * 60, rate=answer, seed=0)
-    if loss < 1e-2:
-        return f"right: a loss of {loss:.1e} after sixty steps"
     slow = "at this rate sixty steps do not get there"
     fast = "this rate steps over the goal again and again"
-    raise Wrong(f"the loss is {loss:.3g}: {slow if answer < 0.3 else fast}")
+    need(loss < 1e-2, f"the loss is {loss:.3g}: {slow if answer < 0.3 else fast}")
+    return f"right: a loss of {loss:.1e} after sixty steps"
 
 
 def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
@@ -106,8 +103,7 @@ def exercise_4_3(answer: Callable[[nn.Module, list], list[float]]) -> str:
         ),
         ({"late": True}, "one step late: the step must use this batch's gradient"),
     ):
-        if like(_trained(**{"batches": batches} | how)[0]):
-            raise Wrong(hint)
+        need(not like(_trained(**{"batches": batches} | how)[0]), hint)
     raise Wrong("it learns, but not as it should: AdamW at 1e-2, one step for each batch")
 
 
@@ -124,8 +120,10 @@ def exercise_4_4(answer: Callable[[Tensor, Tensor, float], Tensor]) -> str:
     }
     cases = [((1 - s) * clean + s * noise, noise - clean, s) for s in (0.2, 0.9)]
     solve = "solve x_s = (1 - s) x0 + s noise together with velocity = noise - x0"
-    compare("4.4", answer, cases, slips, solve)
-    return "right: x0 = x_s - s times the velocity, one straight step"
+    return compare(
+        "4.4", answer, cases, slips, solve,
+        "right: x0 = x_s - s times the velocity, one straight step",
+    )  # fmt: skip
 
 
 def true_velocity(x: Tensor, s: Tensor, mean: float = 2.0, spread: float = 0.3) -> Tensor:
@@ -153,8 +151,8 @@ def exercise_4_5(answer: Callable[[int], list[float]]) -> str:
     for calls in (6, 12):
         levels = torch.as_tensor([float(s) for s in answer(calls)], dtype=torch.float64)
         need(len(levels) == calls + 1, f"{calls} calls need {calls + 1} levels, not {len(levels)}")
-        if abs(levels[0] - 1) > 1e-6 or abs(levels[-1]) > 1e-6:
-            raise Wrong("begin at 1, all noise, and end at 0, the clip")
+        ends = abs(levels[0] - 1) <= 1e-6 and abs(levels[-1]) <= 1e-6
+        need(ends, "begin at 1, all noise, and end at 0, the clip")
         need((levels.diff() < 0).all(), "levels must fall from each to the next")
         even = _euler_error(torch.linspace(1, 0, calls + 1).double())
         mine = _euler_error(levels)
@@ -196,11 +194,15 @@ def exercise_4_6(answer: Callable[[list[Tensor]], tuple[Tensor, Tensor]]) -> str
         f"the mask says for each clip and frame whether it is real: [3, 5], not {[*mask.shape]}",
     )
     need(not torch.equal(mask.bool(), ~right), "inside out: True means a real frame")
-    if not torch.equal(mask.bool(), right):
-        raise Wrong("the mask is wrong: clip 1 has two real frames, then three of padding")
+    need(
+        torch.equal(mask.bool(), right),
+        "the mask is wrong: clip 1 has two real frames, then three of padding",
+    )
     padded = right * torch.tensor([[5.0], [2.0], [4.0]])
-    if not (batch == padded[:, None, :, None, None]).all():
-        raise Wrong("frames first, then zeros: look at what stands where in clip 1 and clip 2")
+    need(
+        (batch == padded[:, None, :, None, None]).all(),
+        "frames first, then zeros: look at what stands where in clip 1 and clip 2",
+    )
     return "right: a loss must be masked with it, or the model learns to paint black"
 
 
@@ -219,8 +221,10 @@ def exercise_4_7(answer: Callable[[int, float], float]) -> str:
         ),
     }
     what = "what does one branch do to the variance?"
-    compare("4.7", answer, ((4, 1.0), (48, 48**-0.5), (10, 0.5)), slips, what)
-    return "right: with a scale of 1/sqrt(depth) it stays below e, however deep"
+    return compare(
+        "4.7", answer, ((4, 1.0), (48, 48**-0.5), (10, 0.5)), slips, what,
+        "right: with a scale of 1/sqrt(depth) it stays below e, however deep",
+    )  # fmt: skip
 
 
 def exercise_4_8(answer: Callable[[int, int], float]) -> str:
@@ -234,5 +238,7 @@ def exercise_4_8(answer: Callable[[int, int], float]) -> str:
         "in each round a process sends one piece, not all": lambda size, n: 2 * (n - 1) * size,
         "nearly: that is the limit for very many processes": lambda size, n: 2 * size,
     }
-    compare("4.8", answer, ((240, 8), (240, 2), (1200, 4)), slips, "count rounds and pieces")
-    return "right: less than two gradients each, however many processes"
+    return compare(
+        "4.8", answer, ((240, 8), (240, 2), (1200, 4)), slips, "count rounds and pieces",
+        "right: less than two gradients each, however many processes",
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from vidgen_lab.workbook.exercises import Wrong, compare, drawn, need
+from vidgen_lab.workbook.exercises import compare, drawn, need
 
 Run = Callable[[float], float]
 
@@ -32,8 +32,10 @@ def exercise_5_1(answer: Callable[..., Tensor]) -> str:
     }
     parts = drawn(6, 5, seed=1), drawn(2, 5, seed=2), drawn(6, 2, seed=3)
     cases = [(*parts, *how) for how in ((2.0, 1.0), (8.0, 1.0), (3.0, 0.25), (4.0, 0.0))]
-    compare("5.1", answer, cases, slips, "W + strength alpha / r B A")
-    return "right: one matrix, as fast as before, and at strength 0 the old one"
+    return compare(
+        "5.1", answer, cases, slips, "W + strength alpha / r B A",
+        "right: one matrix, as fast as before, and at strength 0 the old one",
+    )  # fmt: skip
 
 
 @cache
@@ -68,8 +70,8 @@ def exercise_5_2(answer: Sequence[str]) -> str:
     fitting = [r for r in range(1, 33) if _trained((targets, f"lora.rank={r}"))[0] < limit]
     answer = [targets, f"lora.rank={max(fitting)}"]
     """
-    if not isinstance(answer, list | tuple) or not all(isinstance(pair, str) for pair in answer):
-        raise Wrong('a list of settings is wanted, such as ["lora.rank=8"]')
+    listed = isinstance(answer, list | tuple) and all(isinstance(pair, str) for pair in answer)
+    need(listed, 'a list of settings is wanted, such as ["lora.rank=8"]')
     limit, _, _ = _trained((ATTENTION, "lora.rank=16"))
     trained, layers, rank = _trained(tuple(answer))
     need(
@@ -110,9 +112,8 @@ def exercise_5_3(answer: Callable[[Callable[[Tensor, int], float], Tensor], int]
         change = drawn(32, true, seed=true) @ drawn(true, 24, seed=9)
         got = answer(learn, change)
         right = next(r for r in range(1, 25) if learn(change, r) < 0.05)
-        if got != right:
-            side = "still misses 5 % or more" if got < right else "is more than is needed"
-            raise Wrong(f"rank {got} {side}; the smallest that does is {right}")
+        side = "still misses 5 % or more" if got < right else "is more than is needed"
+        need(got == right, f"rank {got} {side}; the smallest that does is {right}")
         worst = max(worst, len(trials) - right)  # without ours
     need(worst <= 24, f"{worst} trials for 24 ranks: none has to be tried twice")
     clever = "; halving the range needs only five" if worst > 8 else ", by halving the range"
@@ -131,8 +132,10 @@ def exercise_5_4(answer: Callable[[float, int], float]) -> str:
         "nothing is shared yet: divide what stage 2 cuts by the GPUs": lambda n, gpus: 16 * n,
     }
     cases = ((1.694e9, 1), (1.694e9, 8), (5.57e9, 4))
-    compare("5.4", answer, cases, slips, "weight 2, gradient 2, optimizer 12; stage 2 cuts 14")
-    return "right: 2 + 14/N bytes a parameter, so it never falls below 2"
+    return compare(
+        "5.4", answer, cases, slips, "weight 2, gradient 2, optimizer 12; stage 2 cuts 14",
+        "right: 2 + 14/N bytes a parameter, so it never falls below 2",
+    )  # fmt: skip
 
 
 def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
@@ -146,8 +149,10 @@ def exercise_5_5(answer: Callable[[int, float, bool], float]) -> str:
         "upside down: it comes back too strong when alpha < rank": lambda r, alpha, _: r / alpha,
     }
     cases = ((128, 64, False), (128, 64, True), (16, 32, False), (8, 8, False))
-    compare("5.5", answer, cases, slips, "the loader takes 1 instead of what?")
-    return "right: alpha / rank, as for every file of CogVideo's own trainer, 64 / 128"
+    return compare(
+        "5.5", answer, cases, slips, "the loader takes 1 instead of what?",
+        "right: alpha / rank, as for every file of CogVideo's own trainer, 64 / 128",
+    )  # fmt: skip
 
 
 def _small_run(rate: float) -> float:
@@ -182,10 +187,9 @@ def exercise_5_6(answer: Callable[[Run], float]) -> str:
         return _small_run(float(rate))
 
     rate = answer(run)
-    if len(tried) > 8:
-        raise Wrong(f"{len(tried)} runs; eight are enough when each rate is a multiple of the last")
-    runs, left = len(tried), run(rate)
-    if not left < 0.05:
-        why = "it has hardly begun" if _small_run(rate * 2) < left else "it overshoots"
-        raise Wrong(f"at a rate of {rate:g}, {left:.0%} of the loss is left: {why}")
+    runs = len(tried)
+    need(runs <= 8, f"{runs} runs; eight are enough when each rate is a multiple of the last")
+    left = run(rate)
+    why = "it has hardly begun" if _small_run(rate * 2) < left else "it overshoots"
+    need(left < 0.05, f"at a rate of {rate:g}, {left:.0%} of the loss is left: {why}")
     return f"right: {left:.1%} left at {rate:g}, after {runs} runs"

@@ -15,12 +15,7 @@ def control(kind: Any, label: str, width: str = HALF, **options: Any) -> Any:
 
 
 class Panel:
-    """Shows `box` in a notebook, and `summary()` wherever widgets cannot be shown."""
-
-    box: Any
-
-    def summary(self) -> str:
-        raise NotImplementedError
+    """Shows its `box` in a notebook, and its `summary()` wherever widgets cannot be shown."""
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
