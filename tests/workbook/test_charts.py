@@ -48,6 +48,7 @@ def test_every_chart_is_described_fixed_in_width_and_small(name):
     assert image.width == picture.width == 860
     assert len(picture.alt) > 15 and len(picture.data) < 60_000
     assert np.asarray(image.convert("L")).std() > 3
+    assert image.convert("RGB").getpixel((1, 1)) == (251, 250, 246)  # paper, white letters or not
     assert dict(mpl.rcParams) == before
 
 

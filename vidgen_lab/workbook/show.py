@@ -125,8 +125,7 @@ def _encode(figure: Any, alt: str) -> Picture:
     figure.savefig(raw, format="png")
     scale = any(axis.images for axis in figure.axes)
     image = Image.open(raw).convert("RGB")
-    few, most = Image.Quantize.MAXCOVERAGE, Image.Quantize.MEDIANCUT
-    image = image.quantize(256, most) if scale else image.quantize(48, few, dither=0)
+    image = image.quantize(256) if scale else image.quantize(48, dither=0)
     packed = io.BytesIO()
     image.save(packed, format="png", optimize=True)
     return Picture(packed.getvalue(), image.width, alt)
