@@ -15,6 +15,7 @@ from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from PIL import Image
 
 from vidgen_lab import __version__
 from vidgen_lab.generation.lora import active_adapters
@@ -27,7 +28,6 @@ from vidgen_lab.video.clip import Clip
 if TYPE_CHECKING:
     import torch
     from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline
-    from PIL.Image import Image
 
 # A scheduler keeps the state of the clip it works on, so a pipeline makes one clip at a time: a
 # panel's thread and the cells of its notebook take turns.
@@ -105,18 +105,16 @@ def generate(
 
 
 def generate_from_image(
-    pipe: "CogVideoXImageToVideoPipeline", image: "Image", request: GenerationRequest
+    pipe: "CogVideoXImageToVideoPipeline", image: Image.Image, request: GenerationRequest
 ) -> Clip:
     """A clip that begins with a picture, made as `generate` makes those of a text alone.
 
     The picture is scaled and cut as first frames are in training; the pipeline would stretch it.
     """
-    from PIL.Image import fromarray
-
     from vidgen_lab.video.tensors import cover
 
     pixels = cover(np.array(image.convert("RGB"))[None], request.height, request.width)
-    picture = fromarray(pixels[:, 0].permute(1, 2, 0).numpy())  # [h, w, 3]
+    picture = Image.fromarray(pixels[:, 0].permute(1, 2, 0).numpy())  # [h, w, 3]
     frames = pipe(image=picture, **request.pipeline_arguments(pipe)).frames[0]
     return to_clip(frames, request, pipe)
 

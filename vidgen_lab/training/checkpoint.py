@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,23 +76,20 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Keep other runs out, as long as this process lives; RuntimeError if one is in."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+") as lock:
-            if fcntl is not None:
-                self._lock(lock)
+        with (self.folder / ".lock").open("a+") as file:
+            try:  # of the process and not the file: workers that outlive a killed run hold it not
+                if fcntl is not None:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise RuntimeError(
+                    f"another run (process {file.read().strip() or '?'}) trains in {self.folder}: "
+                    "wait for it, stop it, or take another folder"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
             yield
-
-    def _lock(self, file: TextIO) -> None:
-        try:  # of the process, not of the file: workers that outlive a killed run do not hold it
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise RuntimeError(
-                f"another run (process {file.read().strip() or '?'}) trains in {self.folder}: wait "
-                "for it, stop it, or take another folder"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
 
     def agree(self, settings: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
         """Whether a run with these settings may begin here, or go on.

@@ -123,24 +123,22 @@ def build_dataset(
         print(f"held out:\n{fitting}" if kept else "nothing is held out")
     texts = _texts(parts.text, [c for c, _ in (*found.clips, *fitting.clips)])
     cache = LatentCache(folder.parent / "latents", parts.vae.vae, torch.float16)
-    windows = [spans_of(dataset, epoch) for epoch in range(config.epochs)]
-    cache.encode([span for spans in windows for span in spans])
     sampler = BucketBatchSampler(found.clips, config.batch_size, seed, balanced=config.balanced)
-    shown = [record for record, _ in found.clips]
-    data = LatentDataset(cache, windows, shown, texts, config.caption_dropout, seed)
+    how = {"dropout": config.caption_dropout, "seed": seed}
+    data = _encoded(dataset, config.epochs, cache, texts, **how)
     loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)
-    return loader, _held_out(fitting, cache, texts, config.batch_size)
+    first = VideoDataset(fitting.clips, sampling="start")
+    held_out = _encoded(first, 1, cache, texts, draws=False)
+    return loader, list(DataLoader(held_out, config.batch_size))
 
 
-def _held_out(
-    found: Assignment, cache: LatentCache, texts: dict[str, Any], batch: int
-) -> list[dict[str, Any]]:
-    if not found.clips:
-        return []
-    spans = spans_of(VideoDataset(found.clips, sampling="start"))
-    cache.encode(spans)
-    shown = [record for record, _ in found.clips]
-    return list(DataLoader(LatentDataset(cache, [spans], shown, texts, draws=False), batch))
+def _encoded(
+    dataset: VideoDataset, epochs: int, cache: LatentCache, texts: dict[str, Any], **how: Any
+) -> LatentDataset:
+    """The windows that a data set shows in so many epochs, as latents; how: see `LatentDataset`."""
+    windows = [spans_of(dataset, epoch) for epoch in range(epochs)]
+    cache.encode([span for spans in windows for span in spans])
+    return LatentDataset(cache, windows, [record for record, _ in dataset.clips], texts, **how)
 
 
 def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any]:

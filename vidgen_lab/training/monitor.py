@@ -176,10 +176,9 @@ def interruptions() -> Iterator[Callable[[], bool]]:
         asked.set()
         print("stopping after this step; once more stops at once", flush=True)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    main = threading.current_thread() is threading.main_thread()
+    taken = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.signal(number, ask) for number in taken}
     try:
         yield asked.is_set
     finally:

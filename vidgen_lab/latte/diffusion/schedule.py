@@ -84,9 +84,6 @@ class NoiseScheduler(nn.Module):
             nothing to divide by).
     """
 
-    betas: Tensor
-    alphas_cumprod: Tensor
-
     def __init__(
         self,
         num_timesteps: int = 1000,

@@ -115,16 +115,14 @@ class VideoDataset(Dataset):
             return evenly_spaced(record.num_frames, bucket.num_frames, repeat=True)
         places = record.num_frames - bucket.span + 1
         draw = rng(self.seed, epoch, record.id, "window")  # not the draws of augmentation
-        if self.sampling == "start":
-            start = 0
-        elif self.sampling == "motion":
+        if self.sampling == "motion":
             moved = self.cache.motion(record, bucket, lambda: self._decode(record, bucket))
             total = np.cumsum(moved, dtype=float)
             within = total[bucket.span - 1 :] - total[:places]  # from each place to its last frame
             chances = within + 1e-3 + 0.1 * within.mean()  # what stands still is seen now and then
             start = int(draw.choice(len(within), p=chances / chances.sum()))
         else:
-            start = int(draw.integers(places))
+            start = 0 if self.sampling == "start" else int(draw.integers(places))
         return range(start, start + bucket.span, bucket.stride)
 
     def report(self) -> list[dict[str, str]]:

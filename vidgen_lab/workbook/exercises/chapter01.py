@@ -90,10 +90,9 @@ def exercise_1_3(answer: Callable[[int], int]) -> str:
     nearest = solved("1.3")
     for wanted in (49, 48, 47, 20, 22, 60, 12, 3):
         got, right = answer(wanted), nearest(wanted)
-        if got == right:
-            continue
+        rounds = isinstance(got, int) or got == right
         for is_slip, hint in (
-            (isinstance(got, float), "a number of frames is a whole number: use // or round"),
+            (not rounds, "a number of frames is a whole number: use // or round"),
             (got % 8 == 0, "a multiple of 8; the first frame stands alone, so add 1"),
             (got % 8 != 1, "which is not 8N+1: 4N+1 suits the encoder, not the decoder"),
             (got < 9, "a clip has at least 9 frames"),
