@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,7 +13,9 @@ from vidgen_lab.latte.diffusion.samplers import Guidance, Sampler, noise_like, s
 from vidgen_lab.latte.model import Latte
 from vidgen_lab.latte.text import TextEmbedding, TextEncoder
 from vidgen_lab.latte.vae import FrameVAE
-from vidgen_lab.video.clip import Clip
+
+if TYPE_CHECKING:
+    from vidgen_lab.video.clip import Clip
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,10 @@ class Generated:
     latents: Tensor
     frames: Tensor
 
-    def clips(self, fps: float = 8.0) -> list[Clip]:
+    def clips(self, fps: float = 8.0) -> "list[Clip]":
         """One Clip per sample, uint8."""
+        from vidgen_lab.video.clip import Clip
+
         videos = self.frames.permute(0, 2, 3, 4, 1).cpu().numpy()
         return [Clip.from_float(video, fps) for video in videos]
 
