@@ -11,6 +11,7 @@ import re
 import tokenize
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
+from functools import partial
 from typing import Any
 
 import nbformat
@@ -83,10 +84,10 @@ def check_parameters(
     for name, value in {**from_file, **typed}.items():
         if value == MISSING:  # which OmegaConf would take for "not given"
             raise ConfigError(f"{name} cannot be {value!r}; leave it out for the default")
-    fields = []
-    for p in known.values():
-        kind, default = _kind(p.annotation) if p.annotation else Any, _literal(p.default)
-        fields.append((p.name, kind, field(default_factory=lambda value=default: value)))
+    fields = [
+        (p.name, _kind(p.annotation or "Any"), field(default_factory=partial(_literal, p.default)))
+        for p in known.values()
+    ]
     schema = make_dataclass("Parameters", fields, frozen=True)
     pairs = [f"{name}={_literal(value)}" for name, value in typed.items()]
     listed = {name: _literal(value) for name, value in from_file.items()}

@@ -76,7 +76,7 @@ class PixelCache:
         small = (decode() if whole is None else whole)[..., ::4, ::4].numpy()  # [3, T, h, w]
         grey = np.tensordot(_GREY, small.astype(np.float32), 1)
         moved = np.abs(np.diff(grey, axis=0, prepend=grey[:1])).mean((1, 2))
-        self._save(path, moved)
+        self._write(path, moved)
         return moved
 
     def _path(self, record: ClipRecord, bucket: Bucket) -> Path:
@@ -96,22 +96,15 @@ class PixelCache:
             self._is_full = there + size > self.max_gib * 2**30
         return self._is_full
 
-    def _write(self, path: Path, video: np.ndarray) -> None:
-        if self.layout == "npy":
-            self._save(path, video)
-            return
-        import h5py
-
+    def _write(self, path: Path, values: np.ndarray) -> None:
+        """As the path's ending says."""
         buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
-            file.create_dataset("video", data=video, chunks=(3, 1, *video.shape[2:]))
-        self._put(path, buffer.getvalue())
+        if path.suffix == ".npy":
+            np.save(buffer, values)
+        else:
+            import h5py
 
-    def _save(self, path: Path, values: np.ndarray) -> None:
-        buffer = io.BytesIO()
-        np.save(buffer, values)
-        self._put(path, buffer.getvalue())
-
-    def _put(self, path: Path, data: bytes) -> None:
+            with h5py.File(buffer, "w") as file:
+                file.create_dataset("video", data=values, chunks=(3, 1, *values.shape[2:]))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_files({path: data})
+        write_files({path: buffer.getvalue()})

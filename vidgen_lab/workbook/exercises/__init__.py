@@ -215,12 +215,9 @@ def _short(value: Any) -> str:
 
 def results_in(notebook: dict) -> list[dict[str, str]]:
     """Return the results stored in an executed notebook, the last one of each exercise."""
-    found = {}
-    for cell in notebook.get("cells", []):
-        for output in cell.get("outputs", []):
-            if stored := output.get("data", {}).get(MIME):
-                found[stored["id"]] = dict(stored)
-    return list(found.values())
+    outputs = (output for cell in notebook.get("cells", []) for output in cell.get("outputs", []))
+    stored = (output.get("data", {}).get(MIME) for output in outputs)
+    return list({result["id"]: dict(result) for result in stored if result}.values())
 
 
 def _find(exercise_id: str) -> tuple[Callable[[Any], str | None], str, str]:
