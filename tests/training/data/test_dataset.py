@@ -136,7 +136,7 @@ def test_a_stride_keeps_the_first_frame_and_asks_for_long_enough_clips(folder):
     bucket = Bucket(4, 32, 48, stride=5)
     assert bucket.span == 16 and str(bucket) == "4/5x32x48"
     found = assign(read_clips(folder), [bucket])
-    assert found.reasons == {"too_short": 1}
+    assert [reason for _, reason, _ in found.unfit] == ["too_short"]
     data = VideoDataset(found.clips, sampling="start")
     assert list(data.window(0)) == [0, 5, 10, 15]
     frames = read_clip(found.clips[0][0].path).frames[::5]

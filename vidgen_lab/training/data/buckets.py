@@ -63,16 +63,6 @@ class Assignment:
     clips: tuple[tuple[ClipRecord, Bucket], ...]
     unfit: tuple[Unfit, ...] = ()
 
-    @property
-    def counts(self) -> dict[Bucket, int]:
-        """Clips in each bucket that has any, smallest bucket first."""
-        return dict(sorted(Counter(bucket for _, bucket in self.clips).items()))
-
-    @property
-    def reasons(self) -> dict[Reason, int]:
-        """Clips without a bucket, by reason."""
-        return dict(sorted(Counter(reason for _, reason, _ in self.unfit).items()))
-
     def rows(self) -> list[dict[str, str]]:
         """A row for each clip: id, bucket, or the reason why it has none."""
         placed = [(clip.id, str(bucket), "", "") for clip, bucket in self.clips]
@@ -81,8 +71,10 @@ class Assignment:
         return [dict(zip(names, row, strict=True)) for row in placed + out]
 
     def __str__(self) -> str:
-        lines = [f"{number:6d}  {bucket}" for bucket, number in self.counts.items()]
-        for reason, number in self.reasons.items():
+        """How many clips each bucket has, smallest first, and how many have none, by reason."""
+        counts = Counter(bucket for _, bucket in self.clips)
+        lines = [f"{number:6d}  {bucket}" for bucket, number in sorted(counts.items())]
+        for reason, number in sorted(Counter(reason for _, reason, _ in self.unfit).items()):
             clip, _, detail = next(each for each in self.unfit if each[1] == reason)
             lines.append(f"{number:6d}  {reason}, such as {clip.id}: {detail}")
         return "\n".join(lines)
