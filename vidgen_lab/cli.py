@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser(argv[0] if argv else None)
     args, rest = parser.parse_known_args(argv)
     # argparse wants all settings in one place, and refuses one that stands behind an option
-    settings = getattr(args, "settings", None)
+    settings = getattr(args, "settings", getattr(args, "overrides", None))
     if not all(settings is not None and word[:1] != "-" and "=" in word for word in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

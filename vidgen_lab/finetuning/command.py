@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", nargs="?", metavar="CONFIG", help="a YAML file, or the name of a recipe"
     )
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings to change")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
     parser.add_argument("--list", action="store_true", help="print the recipes and stop")
     parser.add_argument(
         "--dry-run", action="store_true", help="check settings and clips, print both, and stop"
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int | None:
         return None
     if args.config is None:
         raise ValueError("name a configuration; --list shows the recipes")
-    config = load_config(args.config, args.settings)
+    config = load_config(args.config, args.overrides)
 
     from vidgen_lab.finetuning.trainer import CogVideoTrainer
 
