@@ -238,7 +238,8 @@ class Checkpoint:
                 raise CheckpointError(f"{self.path} is damaged: {name} is missing, cut or altered")
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """What was saved as NAME.safetensors, on the CPU."""
+        """What was saved as NAME.safetensors, by name, on the CPU; shapes and types as they
+        were."""
         return load_file(self.path / f"{name}.safetensors")
 
     def state(self, name: str) -> Any:

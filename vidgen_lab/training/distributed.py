@@ -35,7 +35,8 @@ class Task(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, batch: Any, draw: Draw) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """(mean loss, loss per sample [B] or one number [], other numbers)."""
+        """(mean loss, loss per sample [B] or one number [], other numbers); TypeError for a loss
+        that gives something else."""
         out = self.loss(self.model, batch, draw)
         losses, numbers = out if isinstance(out, tuple) else (out, {})
         if not isinstance(losses, Tensor) or not isinstance(numbers, Mapping):
@@ -92,6 +93,7 @@ def shard(model: nn.Module) -> nn.Module:
 
 
 def is_sharded(task: nn.Module) -> bool:
+    """Whether FSDP2 has cut the parameters of the task's model among the processes."""
     return isinstance(task, Task) and isinstance(task.model, FSDPModule)
 
 
@@ -152,7 +154,8 @@ def full(state: Any) -> Any:
 
 @torch.no_grad()
 def load_full(own: Mapping[str, Tensor], whole: Mapping[str, Tensor]) -> None:
-    """Copy whole tensors into these, of which each process may have a part."""
+    """Copy whole tensors into these of the same names and shapes, of which each process may have a
+    part."""
     for name, target in own.items():
         target.copy_(_like(whole[name], target))
 

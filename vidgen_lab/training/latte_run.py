@@ -51,7 +51,8 @@ class Parts:
 
 
 def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> Latte:
-    """An untrained Latte for these latents and texts, or one with the weights of `init`."""
+    """An untrained Latte for these latents and texts, or one with the weights of `init`; ValueError
+    if that one makes clips of another length."""
     if config.init:
         folder = Path(config.init) if Path(config.init).is_dir() else model_dir(config.init)
         model = Latte.from_diffusers(folder)
@@ -83,6 +84,7 @@ def build_dataset(
 
     The run's `folder` gets placement.csv, which says where every clip went or why it was left out,
     and preview.mp4, which shows what will be trained on. main: whether to write and say so.
+    ValueError if held-out clips are trained on as well, or leave none to train on.
     """
     import pandas
 

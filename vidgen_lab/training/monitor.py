@@ -40,6 +40,7 @@ class Meter:
         self.peak = matmul_rate(self.device, dtype)
 
     def start(self, step: int) -> None:
+        """Time the steps from this one on."""
         self._step, self._since = step, time.perf_counter()
 
     def row(self, step: int, steps: int) -> dict[str, float]:
@@ -98,9 +99,11 @@ class Window:
         return row
 
     def state_dict(self) -> dict[str, Tensor]:
+        """The sums so far, by name; BANDS of them [2, BANDS]: losses and how many."""
         return {name: value.cpu() for name, value in self.sums.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from sums that were saved, on any device."""
         self.sums = {name: value.to(self.device) for name, value in state.items()}
 
 

@@ -77,6 +77,7 @@ class ObjectiveConfig:
         )  # fmt: skip
 
     def path(self) -> FlowMatchingPath:
+        """The straight line of a flow, from clip to noise."""
         return FlowMatchingPath(self.num_timesteps, self.shift)
 
     def sampler(self, num_steps: int) -> Sampler:
@@ -89,7 +90,8 @@ class ObjectiveConfig:
         self, predict: "Predict | None" = None, features: Callable[[Tensor], Tensor] | None = None
     ) -> "DiffusionObjective":
         """The loss. predict: how the model is called, Latte's way if None. features: of latents
-        [B, C, T, h, w], differentiable [B, D]; needed for `alignment`."""
+        [B, C, T, h, w], differentiable [B, D]; needed for `alignment`. ValueError for settings that
+        do not go together."""
         if self.prediction == "flow" and self.weighting != "none":
             raise ValueError("min_snr and cogvideox weigh discrete schedules, not a flow")
         if self.weighting == "cogvideox" and self.prediction != "v":
@@ -100,7 +102,8 @@ class ObjectiveConfig:
 
 
 def predict_latte(model: nn.Module, noisy: Tensor, t: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """Latte's forward pass: with class labels or text, if the batch has them."""
+    """Latte's forward pass: with class labels [B], or text [B, L, D] and its mask [B, L], if the
+    batch has them. noisy: [B, C, T, h, w]; t: [B]."""
     told = {name: batch[name] for name in ("labels", "text", "text_mask") if name in batch}
     return model(noisy, t, **told)
 
@@ -163,10 +166,10 @@ class DiffusionObjective:
 
 def min_snr_weight(snr: Tensor, prediction: str, gamma: float = 5.0) -> Tensor:
     """min(SNR, gamma) on the error of x0, said for each target: what it is over SNR for epsilon,
-    over SNR + 1 for v. Finite where no signal is left (SNR 0).
+    over SNR + 1 for v. snr: [B] -> [B]. Finite where no signal is left (SNR 0).
 
-    It takes weight from the least noisy levels, where epsilon's error is hardest (2303.09556): no
-    cure for missing detail.
+    It takes weight from the least noisy levels, where epsilon's error is hardest (Hang et al. 2023,
+    arXiv 2303.09556): no cure for missing detail.
     """
     if prediction == "epsilon":
         return gamma / snr.clamp(min=gamma)
@@ -211,7 +214,8 @@ class TwoExperts(nn.Module):
         return self.low.config
 
     def forward(self, noisy: Tensor, t: Tensor, **told: Tensor) -> Tensor:
-        """As the experts' own; every tensor in `told` begins with the batch."""
+        """As the experts' own: noisy [B, ...] and t [B] -> [B, ...]; every tensor in `told` begins
+        with the batch."""
         t = torch.as_tensor(t, device=noisy.device).expand(len(noisy))
         chosen, output = torch.stack([t >= self.boundary, t < self.boundary]), None  # [2, B]
         used = chosen.any(1).tolist()

@@ -198,9 +198,10 @@ def hidden_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 class FloatMuon(Muon):
-    """`torch.optim.Muon` whose iteration runs in float32 where bfloat16 is slow."""
+    """`torch.optim.Muon` (Jordan 2024) whose iteration runs in float32 where bfloat16 is slow."""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of all its matrices, as torch.optim's optimizers do it."""
         first = self.param_groups[0]["params"][0]
         if has_fast_bfloat16(first.device):
             return super().step(closure)

@@ -109,7 +109,8 @@ class Draw:
 
 @contextmanager
 def explaining_dead_workers() -> Iterator[None]:
-    """Say what it means when a process that loads data dies; that may surface anywhere."""
+    """Say what it means when a process that loads data dies; that may surface anywhere.
+    RuntimeError names the cause and what to do."""
     try:
         yield
     except (RuntimeError, ConnectionError) as error:  # or its socket breaks while a tensor comes

@@ -352,7 +352,8 @@ class VideoModelTrainer:
     # stopping and going on ------------------------------------------------------------------
 
     def save(self, must: bool = True) -> None:
-        """Write a checkpoint. A full disk is reported and training goes on, unless it must."""
+        """Write a checkpoint. A full disk is reported and training goes on, unless it must: then
+        CheckpointError."""
         tensors = {"model": distributed.full(learnt_state(self.model))}
         if self.ema:
             tensors["ema"] = distributed.full(self.ema.shadow)

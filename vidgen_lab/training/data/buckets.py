@@ -153,7 +153,8 @@ class BucketBatchSampler:
         self.batches(0)  # refuses an empty data set now, not in an hour
 
     def batches(self, epoch: int) -> list[list[Key]]:
-        """All batches of an epoch; they hang on (seed, epoch), the clips and the settings alone."""
+        """All batches of an epoch; they hang on (seed, epoch), the clips and the settings alone.
+        ValueError if there is none."""
         rng = seeds.rng(self.seed, epoch)
         out = []
         for bucket in sorted(self._members):

@@ -232,9 +232,9 @@ class LatentDataset(Dataset):
 
 
 def covered(reader: VideoReader, frames: Sequence[int], height: int, width: int) -> torch.Tensor:
-    """These frames of a file as `cover` gives them, in any order; what lies between a regular
-    stride is passed over. ValueError for frames that it does not have, VideoError for damaged
-    ones."""
+    """These frames of a file as `cover` gives them, uint8 [3, T, height, width], in any order; what
+    lies between a regular stride is passed over. ValueError for frames that it does not have,
+    VideoError for damaged ones."""
     first, last = min(frames), max(frames)
     stride = math.gcd(*(n - first for n in frames)) or 1
     found = reader.read(first, (last - first) // stride + 1, stride).frames

@@ -23,7 +23,8 @@ from torch.distributed.tensor import DTensor, Partial, Shard
 
 
 def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
-    """This process's stretch of the tokens. ValueError if they cannot be cut evenly."""
+    """This process's stretch of the tokens, [.., N, ..] -> [.., N/P, ..] along `dim`, of P
+    processes. ValueError if they cannot be cut evenly."""
     world = dist.get_world_size()
     if x.shape[dim] % world:
         raise ValueError(f"{x.shape[dim]} tokens cannot be cut among {world} processes: pad them")
@@ -31,13 +32,14 @@ def cut_sequence(x: Tensor, dim: int = 1) -> Tensor:
 
 
 def whole_sequence(x: Tensor, dim: int = 1) -> Tensor:
-    """All stretches in order. Every process uses the whole, and what each says about a stretch adds
-    up where that came from."""
+    """All stretches in order, [.., N/P, ..] -> [.., N, ..]. Every process uses the whole, and what
+    each says about a stretch adds up where that came from."""
     return _cut(x, dim).full_tensor(grad_placements=[Partial()])
 
 
 def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V for stretches [B, H, N/P, d] of all heads; returns the same."""
+    """softmax(Q K^T / sqrt(d)) V for stretches [B, H, N/P, d] of all heads; returns the same.
+    ValueError unless P divides H. (DeepSpeed-Ulysses, arXiv 2309.14509)"""
     heads, world = query.shape[1], dist.get_world_size()
     if heads % world:
         raise ValueError(f"{heads} heads cannot be shared by {world} processes: take the ring")
@@ -46,7 +48,8 @@ def ulysses_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def ring_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V for stretches [B, H, N/P, d] of all heads; returns the same."""
+    """softmax(Q K^T / sqrt(d)) V for stretches [B, H, N/P, d] of all heads; returns the same. (Liu
+    et al. 2023, arXiv 2310.01889)"""
     return _Ring.apply(query, key, value)
 
 

@@ -137,14 +137,17 @@ class TrainingPlan:
 
     @property
     def training_peak(self) -> float:
+        """GiB of a GPU in a training step."""
         return sum(self.training.values())
 
     @property
     def validation_peak(self) -> float:
+        """GiB of a GPU while it makes a clip to look at."""
         return sum(self.validation.values())
 
     @property
     def peak(self) -> float:
+        """GiB: the larger of the two."""
         return max(self.training_peak, self.validation_peak)
 
     def fits(self, vram_gib: float) -> bool:
