@@ -60,12 +60,12 @@ def test_processes_give_the_same_as_serial():
 
 def test_a_hanging_and_a_dying_task_stop_nobody_and_leave_no_orphan(tmp_path):
     note = tmp_path / "pids"
-    tasks = [{"do": "hang", "note": str(note), "limit": 15}, {"do": "die"}]
-    tasks += [{"do": "square", "x": x} for x in range(3)]
+    tasks = [{"do": "square", "x": x} for x in range(3)]
+    tasks[1:1] = [{"do": "hang", "note": str(note), "limit": 3}, {"do": "die"}]  # it has started
     found = results(tasks, executor="process", workers=1, limit=60)
-    assert found[0]["error"].startswith("timeout")
-    assert found[1]["error"] == "crash: the worker ended with code 3"
-    assert [r["value"]["value"] for r in found[2:]] == [0, 1, 4]
+    assert found[1]["error"].startswith("timeout")
+    assert found[2]["error"] == "crash: the worker ended with code 3"
+    assert [found[n]["value"]["value"] for n in (0, 3, 4)] == [0, 1, 4]
     assert all(gone(int(pid)) for pid in note.read_text().split())
 
 

@@ -117,11 +117,15 @@ def run(folder, workers=0, processes=1, kill=None, **changes):
 
 def start(function, *arguments):
     """A process forked from a clean one: this one may have threads, with which forking hangs."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.killable"])
-    child = context.Process(target=function, args=arguments)
+    child = _fork_server().Process(target=function, args=arguments)
     child.start()
     return child
+
+
+def _fork_server():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training.killable"])
+    return context
 
 
 def _train(folder, workers, rank, processes, port, kill, changes):
@@ -156,7 +160,7 @@ class Noted(Items):
 
 def load_for_ever(folder):
     """Take batches from two workers of a fork server, until killed."""
-    loader = DataLoader(Noted(folder), 4, num_workers=2, multiprocessing_context="forkserver")
+    loader = DataLoader(Noted(folder), 4, num_workers=2, multiprocessing_context=_fork_server())
     for _ in BatchStream(loader):
         pass
 

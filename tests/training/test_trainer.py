@@ -1,5 +1,6 @@
 """The training loop: exact after a kill, exact in several parts, loud about what is wrong."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -457,6 +458,19 @@ def test_workers_do_not_outlive_a_training(tmp_path):
     trainer = regression(tmp_path, data=loader)
     trainer.fit()
     assert multiprocessing.active_children() == before and trainer.stream.position == 6
+
+
+def test_workers_end_at_once_with_a_stream_that_is_dropped(tmp_path):
+    """Found by the garbage collector among other garbage they were waited for, 5 s each."""
+    stream = BatchStream(DataLoader(killable.Noted(tmp_path), 4, num_workers=1))
+    next(stream)
+    (worker,) = tmp_path.iterdir()
+    gc.disable()
+    try:
+        del stream
+        assert not killable.is_running(int(worker.name))
+    finally:
+        gc.enable()
 
 
 def test_workers_leave_ctrl_c_to_the_training(tmp_path):

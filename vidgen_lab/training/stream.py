@@ -159,6 +159,7 @@ class BatchStream:
         """This process's batches from here on."""
         first = self.position + self.rank
         if self._order is not None:
+            # nothing of it leads back here: workers end with the last reference to this stream
             keys = itertools.islice(self._order, first, None, self.world)
             return iter(_loader_in_order(self.data, keys, self.seed))
         if callable(self.data) and not isinstance(self.data, Iterable):
