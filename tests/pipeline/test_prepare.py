@@ -281,24 +281,28 @@ def test_a_folder_of_nothing_but_broken_videos_says_so(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX thing")
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_manifest(whole, videos, tmp_path):
-    # one process pays for the imports; those that work and are killed are forked from it
+    # one process pays for the imports; those that work and are killed are forked from it, each with
+    # a little more time than the one before, until one comes to the end
     code = """if True:
-        import os, signal, sys, time
-        import av, cv2, scenedetect, sklearn.cluster
+        import itertools, os, random, signal, sys, time
+        import av, cv2, scenedetect, sklearn.cluster, torch
+        from vidgen_lab.metrics import judge
         from vidgen_lab.pipeline.prepare import Execution, prepare
-        for delay in map(float, sys.argv[3:]):
+        draw = random.Random(0)
+        for n in itertools.count(1):
             if not (pid := os.fork()):
                 prepare(sys.argv[1], sys.argv[2], execution=Execution("serial"))
-                os._exit(0)
-            end = time.monotonic() + delay
-            while not (done := os.waitpid(pid, os.WNOHANG)[0]) and time.monotonic() < end:
-                time.sleep(0.01)
-            if not done:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                os._exit(7)
+            end = time.monotonic() + n * draw.uniform(0.01, 0.03)
+            while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < end:
+                time.sleep(0.005)
+            if ended[0]:
+                sys.exit(os.waitstatus_to_exitcode(ended[1]))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
     """
-    delays = map(str, np.random.default_rng(0).uniform(0.05, 2.5, 10))
-    subprocess.run([sys.executable, "-c", code, str(videos), str(tmp_path), *delays], check=True)
+    command = [sys.executable, "-c", code, str(videos), str(tmp_path)]
+    assert subprocess.run(command).returncode == 7
     prepare(videos, tmp_path, execution=SERIAL)
     assert (tmp_path / "manifest.jsonl").read_bytes() == (whole[0] / "manifest.jsonl").read_bytes()
 
