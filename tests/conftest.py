@@ -1,4 +1,4 @@
-"""Every test, and every process a test starts, runs without the network."""
+"""What holds for every test and every process a test starts: above all, there is no network."""
 
 import os
 import runpy
@@ -16,5 +16,6 @@ os.environ |= {
     "HTTPS_PROXY": NOWHERE,
     "NO_PROXY": "localhost,127.0.0.1",
     "VIDGEN_LAB_TRACEBACK": "",
+    "OMP_WAIT_POLICY": "passive",  # where others compute, waiting in a loop takes most of the time
 }
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
