@@ -122,9 +122,22 @@ def test_a_disk_that_fills_up_on_the_way_leaves_no_broken_file(chapter, tmp_path
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(LocalHandler, "write", write)
+    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
     with pytest.raises(ChapterError, match="No space left on device. Free some space"):
         run_notebook(chapter(), {}, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["artefacts"]
+
+
+def test_what_is_done_is_saved_while_the_rest_is_at_work(chapter, tmp_path, monkeypatch):
+    look = (
+        "from pathlib import Path\n(saved,) = Path().glob('*.ipynb')\n"
+        "assert 'comp' + 'leted' in saved.read_text('utf-8')\n"  # the cells before this one
+    )
+    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
+    run_notebook(chapter(look + WRITE), {}, tmp_path / "often")
+    monkeypatch.setattr(runner, "SAVE_EVERY", 600.0)
+    with pytest.raises(ChapterError, match="AssertionError"):
+        run_notebook(chapter(look + WRITE), {}, tmp_path / "rarely")
 
 
 def test_wrong_parameters_are_found_before_anything_runs(chapter):
