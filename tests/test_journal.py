@@ -39,6 +39,7 @@ def test_a_value_is_read_from_the_disk_and_the_last_one_counts(tmp_path):
     assert first["a"] == Journal(tmp_path)["a"] == 2 and len(first) == 4
     (tmp_path / "0-of-1.jsonl").write_bytes(b"")
     assert "b0" not in first  # nothing was kept in memory but the place
+    assert first.get("b0") is first.get("never") is None
 
 
 def test_a_million_entries_need_little_memory(tmp_path):

@@ -35,22 +35,25 @@ class Journal:
                 self._index(number, path)
 
     def __contains__(self, key: str) -> bool:
-        try:
-            self[key]
-        except KeyError:
-            return False
-        return True
+        return self.get(key) is not None
 
     def __getitem__(self, key: str) -> Any:
-        place = self._places[_short(key)]
+        if (value := self.get(key)) is None:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: str) -> Any:
+        """The value, read from the disk; None if there is none."""
+        if (place := self._places.get(_short(key))) is None:
+            return None
         with self._files[place >> 48].open("rb") as file:
             file.seek(place & (1 << 48) - 1)
             line = file.readline()
-        with suppress(ValueError, TypeError):  # torn off by a kill in the middle: work to be redone
+        with suppress(ValueError, TypeError, KeyError):  # torn off by a kill: work to be redone
             entry = json.loads(line)
             if entry["key"] == key:
                 return entry["value"]
-        raise KeyError(key)
+        return None
 
     def __len__(self) -> int:
         return len(self._places)
@@ -92,8 +95,8 @@ class FileHashes:
         facts = path.stat()
         state = facts.st_size, facts.st_mtime_ns, facts.st_ino
         name = key_of(str(path.absolute()), *state)
-        if name in self._journal:
-            return self._journal[name]
+        if known := self._journal.get(name):
+            return known
         digest = file_sha256(path)
         # One that was written just now may change again within the same tick of the disk's clock.
         if time.time() - facts.st_mtime > _SETTLED:

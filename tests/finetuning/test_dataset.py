@@ -52,6 +52,11 @@ def test_captions_by_trigger_or_description(clips):
         config(clips, captions="both")
 
 
+def test_a_training_without_any_caption_is_refused(clips):
+    with pytest.raises(ValueError, match="caption_dropout must lie in"):
+        config(clips, caption_dropout=1.0)
+
+
 def test_every_bad_entry_is_named_at_once(tmp_path):
     folder = write_clips(tmp_path / "bad")
     (folder / "videos" / "1.mp4").unlink()

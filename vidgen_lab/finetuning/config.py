@@ -5,8 +5,8 @@ Each part is a frozen dataclass: what is trained on (`DataConfig`), what is trai
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +73,14 @@ class FinetuneConfig:
             )
 
 
-# recipes(): the configurations that come with the package. load_config(source, overrides): a YAML
-# file or one of those, changed by name=value pairs.
-recipes = partial(settings.listed, RECIPES)
-load_config = partial(settings.load_listed, FinetuneConfig, RECIPES)
+def recipes() -> dict[str, str]:
+    """The configurations that come with the package: name and first line of comment."""
+    return settings.listed(RECIPES)
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:
+    """A YAML file, or the name of one of RECIPES, changed by name=value pairs.
+
+    Raises FileNotFoundError naming the recipes there are, or ConfigError.
+    """
+    return settings.load_listed(FinetuneConfig, RECIPES, source, overrides)

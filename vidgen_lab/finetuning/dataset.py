@@ -51,7 +51,7 @@ class DataConfig:
         if self.captions != "description" and not self.trigger.strip():
             raise ValueError(f"captions={self.captions} needs a trigger word")
         none = dict.fromkeys(("workers", "held_out"), (0, math.inf))
-        check_ranges(self, **none, batch_size=(1, math.inf), caption_dropout=(0, 1))
+        check_ranges(self, **none, batch_size=(1, math.inf), caption_dropout=(0, 1 - 1e-9))
 
 
 @dataclass(frozen=True)

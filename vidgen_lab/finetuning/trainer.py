@@ -338,6 +338,5 @@ class CogVideoTrainer:
         return file, check
 
 
-CogVideoLoRATrainer = (
-    CogVideoTrainer  # what the book calls it (5.L03), where it trains a LoRA alone
-)
+# What the book calls it (5.L03), where it trains a LoRA alone.
+CogVideoLoRATrainer = CogVideoTrainer

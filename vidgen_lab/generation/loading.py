@@ -6,8 +6,8 @@ Embedded, local and hub models all end as a folder that is checked and then hand
 
 import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from vidgen_lab.progress import quiet_loading
@@ -23,6 +23,21 @@ class DownloadError(OSError):
     """The weights are not on this machine and could not be fetched."""
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """Where a pipeline came from; `pipe.loaded` of a pipeline made here.
+
+    name: as asked for (embedded name, hub id), or a folder's path from the root on. revision: the
+    hub's commit, or a fingerprint of the folder. offload: what was really switched on.
+    """
+
+    name: str
+    revision: str
+    dtype: str
+    device: str
+    offload: str
+
+
 def load_pipeline(
     model: str | Path | None = None,
     tier: Tier | str | None = None,
@@ -30,10 +45,7 @@ def load_pipeline(
     dtype: str | None = None,
     download: bool = False,
 ) -> "CogVideoXPipeline":
-    """Load a text-to-video pipeline, ready to be called; its `loaded` says where it came from:
-
-    name: as asked for (embedded name, hub id), or a folder's path from the root on. revision: the
-    hub's commit, or a fingerprint of the folder. dtype, device, and offload as really switched on.
+    """Load a text-to-video pipeline, ready to be called; `pipe.loaded` is its `LoadedModel`.
 
     model: embedded name ("toy-cogvideox"), folder or hub id; default: the tier's model.
     tier: memory options and precision come from it: one of ours or its name (default "tiny").
@@ -69,7 +81,7 @@ def load_pipeline(
     offload = apply_memory_options(
         pipe, device, tier.offload, tiling=tier.vae_tiling, slicing=tier.vae_slicing
     )
-    pipe.loaded = SimpleNamespace(
+    pipe.loaded = LoadedModel(
         name=str(folder.absolute()) if Path(name).is_dir() else facts.name if facts else name,
         revision=fingerprint(folder),
         dtype=precision,

@@ -3,15 +3,20 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 from vidgen_lab.settings.hardware import GIB
 
 
+@dataclass
+class Peak:
+    """What `peak_memory` found, complete when its block has ended."""
+
+    gib: float = 0.0
+
+
 @contextmanager
-def peak_memory(
-    device: str, interval: float = 0.02, children: bool = False
-) -> Iterator[SimpleNamespace]:
+def peak_memory(device: str, interval: float = 0.02, children: bool = False) -> Iterator[Peak]:
     """Measure a peak: ``with peak_memory(device) as peak: ...`` and, after the block, `peak.gib`.
 
     On CUDA: the most GPU memory that PyTorch had allocated. Elsewhere: the largest resident
@@ -19,7 +24,7 @@ def peak_memory(
     (the system's own high-water mark would remember earlier work, too). children: count the
     processes it started, too, such as the kernel of a notebook.
     """
-    peak = SimpleNamespace(gib=0.0)
+    peak = Peak()
     if device.startswith("cuda"):
         import torch
 

@@ -79,7 +79,7 @@ class TaskRunner:
         missing = {
             key: task
             for key, task in distinct.items()
-            if key not in journal or not self._holds(journal[key], task, intact)
+            if (known := journal.get(key)) is None or not self._holds(known, task, intact)
         }
         before(list(missing.values()))
         batches, passing = _batches(stage, missing), {}

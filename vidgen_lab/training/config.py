@@ -10,7 +10,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,10 +144,17 @@ class RunConfig:
             raise ValueError("output names the folder of the run: it cannot be empty")
 
 
-# listed(): the configurations that come with the package. load_run(source, overrides): a run's
-# settings from a YAML file or one of those, changed by NAME=VALUE pairs.
-listed = partial(config.listed, CONFIGS)
-load_run = partial(config.load_listed, RunConfig, CONFIGS)
+def listed() -> dict[str, str]:
+    """The configurations that come with the package: name and first line of comment."""
+    return config.listed(CONFIGS)
+
+
+def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A run's settings from a YAML file or a listed name, changed by NAME=VALUE pairs.
+
+    Raises FileNotFoundError naming what there is, or ConfigError in one line.
+    """
+    return config.load_listed(RunConfig, CONFIGS, source, overrides)
 
 
 def sweep(
