@@ -28,10 +28,18 @@ MOTIONS = ("left", "right", "up", "down")
 @dataclass(frozen=True)
 class ToyLatteConfig(RunConfig):
     """Settings as of `vidgen-lab train`, but for its folder of videos: so many clips of the corner
-    are drawn instead."""
+    are drawn instead.
+
+    As in the recipe of the transformer, the first `short_steps` see a single frame of more clips,
+    which teaches looks sooner than films do, and an error on the subject counts `subject_weight`
+    times.
+    """
 
     training: TrainingConfig = TRAINING
     clips: int = 6000
+    short_steps: int = 0
+    short_batch: int = 64
+    subject_weight: float = 1.0
 
 
 def sample_corner(count: int, seed: int, held_out: bool = False) -> list[Scene]:
@@ -63,7 +71,8 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
     scenes = sample_corner(config.clips, seed + 20)
     unseen = sample_corner(data.held_out_clips, seed + 21, held_out=True)
     folder, size = out.parent / "latte_latents", (data.width, data.height, data.num_frames)
-    latents = cached_latents(vae, folder, scenes, size)[0].to(device)
+    cached = cached_latents(vae, folder, scenes, size)
+    latents, subject = (part.to(device) for part in cached)
     held_out = cached_latents(vae, folder / "held_out", unseen, size)[0].to(device)
     model = build_model(config.model, data, Parts(FrameVAE(vae), texts))
     levels = {"prediction_type": "v_prediction", "clip_sample": False}
@@ -80,9 +89,15 @@ def train_latte(config: ToyLatteConfig, vae_folder: Path, text_folder: Path, out
 
     def batch(number: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((seed, number))
-        chosen = rng.integers(config.clips, size=data.batch_size)
+        short = number < config.short_steps
+        chosen = rng.integers(config.clips, size=config.short_batch if short else data.batch_size)
         captions = [training_caption(scenes[i], rng) for i in chosen]
-        return assembled(latents[torch.from_numpy(chosen).to(device)], captions)
+        one = int(rng.integers(data.num_frames))
+        frames = slice(one, one + 1) if short else slice(None)
+        indices = torch.from_numpy(chosen).to(device)
+        weights = 1 + (config.subject_weight - 1) * subject[indices, frames].float()
+        weighted = {"weights": weights.transpose(1, 2)}  # [B, 1, T, h, w]
+        return assembled(latents[indices, frames], captions) | weighted
 
     def evaluate(model: Latte) -> dict[str, float]:
         parts = texts.tokenizer, encoder, vae, model.to_diffusers(), scheduler

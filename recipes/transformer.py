@@ -22,6 +22,7 @@ from transformers import T5EncoderModel
 from recipes.scenes import cached_latents, sample_scenes
 from recipes.text import build_tokenizer, random_caption, tokenize
 from recipes.training import Recipe, fit, save_halves
+from vidgen_lab.latte.diffusion.losses import mean_square
 from vidgen_lab.toyworld import Scene
 from vidgen_lab.training.distributed import accelerator
 from vidgen_lab.training.optim import FloatMuon, OptimizerConfig
@@ -103,8 +104,7 @@ def diffusion_loss(
         error = (predicted - latents) / (1 - alpha).sqrt().clamp_min(0.05)
     else:
         error = predicted - scheduler.get_velocity(latents, noise, timesteps)
-    squared = error**2 * weights / weights.mean((1, 2, 3, 4), keepdim=True)
-    return squared.flatten(1).mean(1)
+    return mean_square(error, weights)
 
 
 @contextmanager

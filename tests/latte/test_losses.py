@@ -5,7 +5,12 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from vidgen_lab.latte import LatteInputError, NoiseScheduler
-from vidgen_lab.latte.diffusion.losses import diffusion_loss, gaussian_kl, variance_bound
+from vidgen_lab.latte.diffusion.losses import (
+    diffusion_loss,
+    gaussian_kl,
+    mean_square,
+    variance_bound,
+)
 
 SHAPE = (3, 4, 2, 4, 4)
 
@@ -36,6 +41,18 @@ def test_simple_loss_is_the_mean_square():
     x0, noise, x_t, t = batch(scheduler)
     loss = diffusion_loss(scheduler, torch.zeros(SHAPE), x0, noise, x_t, t)
     torch.testing.assert_close(loss.mse, noise.square().flatten(1).mean(1))
+
+
+def test_weights_say_where_an_error_counts():
+    error = torch.zeros(2, 3, 2, 4, 4)
+    error[0, ..., 0], error[1, ..., 1] = 1, 1  # each in a quarter of the picture
+    weights = torch.ones(2, 1, 2, 4, 4)
+    weights[..., 0] = 3
+    both = mean_square(error, weights)
+    torch.testing.assert_close(both, torch.tensor([3 / 6, 1 / 6]))
+    torch.testing.assert_close(mean_square(error, 7 * weights), both)  # only their ratios matter
+    torch.testing.assert_close(mean_square(error, weights[:, :, :1]), both)
+    torch.testing.assert_close(mean_square(error), torch.tensor([0.25, 0.25]))
 
 
 def test_bound_is_zero_when_mean_and_variance_are_right():

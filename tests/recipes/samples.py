@@ -73,6 +73,9 @@ LATTE = ToyLatteConfig(
     optimizer=OptimizerConfig("muon", 1e-3, betas=(0.9, 0.98), schedule="stable_decay", warmup=2),
     training=replace(TRANSFORMER.training, ema_decay=0.995),
     clips=4,
+    short_steps=2,
+    short_batch=3,
+    subject_weight=3.0,
 )
 JUDGE = small("judge", "clips=10", "unfinished=2", "calibration=8", "batch=4")
 RECIPES = {

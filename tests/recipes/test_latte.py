@@ -1,9 +1,12 @@
 """toy-latte: trained through the chapter's own code, sampled alike by it and by diffusers."""
 
+from unittest.mock import patch
+
 import numpy as np
 import torch
 from diffusers import LattePipeline
 
+from recipes import latte
 from recipes.latte import sample_corner, training_caption
 from tests.latte.references import stock_pair
 from tests.recipes.samples import LATTE, survives
@@ -40,6 +43,20 @@ def test_it_is_sampled_from_the_noise_levels_it_was_trained_on(trained):
     shipped = NoiseScheduler.from_diffusers(trained / "latte" / "pipeline")
     assert torch.equal(shipped.alphas_cumprod, LATTE.diffusion.scheduler().alphas_cumprod)
     assert shipped.prediction == LATTE.diffusion.prediction == "v"
+
+
+def test_it_begins_with_single_frames_and_an_error_on_the_subject_counts_more(trained):
+    given, parts = [], (trained / "frame-vae/vae", trained / "latte-text/text_encoder")
+    with patch.object(latte, "fit", lambda model, loss, batch, *_, **__: given.append(batch)):
+        latte.train_latte(LATTE, *parts, trained / "latte")
+    frames, clips = given[0](LATTE.short_steps - 1), given[0](LATTE.short_steps)
+    assert frames["latents"].shape == (LATTE.short_batch, 4, 1, 4, 4)
+    assert clips["latents"].shape == (LATTE.dataset.batch_size, 4, 4, 4, 4)
+    for batch in (frames, clips):
+        assert batch["weights"].shape == batch["latents"][:, :1].shape
+        assert batch["weights"].unique().tolist() == [1, LATTE.subject_weight]
+        subject = (batch["weights"] > 1).flatten(1).float().mean(1)
+        assert subject.min() > 0 and subject.max() < 0.7
 
 
 def test_the_corner_of_the_world():

@@ -49,6 +49,16 @@ def test_a_model_that_knows_the_clips_has_no_loss_and_any_other_has(prediction):
     assert set(numbers) == {"mse"}
 
 
+@pytest.mark.parametrize("prediction", ["v", "flow"])
+def test_an_error_counts_where_the_batch_says_so(prediction):
+    config, left = ObjectiveConfig(prediction=prediction), torch.zeros_like(CLIPS[:, :1])
+    left[..., 0] = 1
+    model = Perfect(config, 0.5 * left)  # wrong in a quarter of the picture
+    for weights, expected in ((1 + 0 * left, 0.25 / 4), (1 + 2 * left, 0.25 / 2), (1 - left, 0.0)):
+        found, _ = config.build()(model, {"latents": CLIPS, "weights": weights}, draw())
+        assert torch.allclose(found, torch.full((8,), expected), atol=5e-3)
+
+
 def test_every_batch_sees_all_noise_levels_and_held_out_ones_are_exact():
     config = ObjectiveConfig(prediction="v")
     one = draw()

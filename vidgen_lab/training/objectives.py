@@ -4,9 +4,9 @@
     trainer = VideoModelTrainer(latte, objective, loader, ...)
 
 A batch is a mapping with "latents" [B, C, T, h, w], as the model is to learn them (scaled), and
-what the model is told besides. A noise level u lies in 0 .. 1; a discrete schedule has timestep
-floor(u N), a flow has s = u. Losses are one per sample [B], so that the log can tell noise levels
-apart.
+what the model is told besides; "weights" [B, 1, T, h, w], if it has them, say how much an error
+counts where. A noise level u lies in 0 .. 1; a discrete schedule has timestep floor(u N), a flow
+has s = u. Losses are one per sample [B], so that the log can tell noise levels apart.
 """
 
 import math
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vidgen_lab.config import check_ranges
-from vidgen_lab.latte.diffusion.losses import DiffusionLoss, diffusion_loss
+from vidgen_lab.latte.diffusion.losses import DiffusionLoss, diffusion_loss, mean_square
 from vidgen_lab.latte.diffusion.samplers import (
     DDIMSampler,
     FlowEulerSampler,
@@ -122,6 +122,7 @@ class DiffusionObjective:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(loss per sample [B], its parts for the log)."""
         config, path, clean = self.config, self.path, batch["latents"].float()
+        weights = batch.get("weights")
         levels, noise = self.draw_levels(len(clean), draw), draw.noise(clean)
         if self.flow:
             if draw.level is None:
@@ -136,9 +137,9 @@ class DiffusionObjective:
         prediction, _ = split_variance(output, clean.shape[1])
         if self.flow:
             error = prediction - path.target(clean, noise)
-            parts = DiffusionLoss(error.square().flatten(1).mean(1), None)
+            parts = DiffusionLoss(mean_square(error, weights), None)
         else:
-            parts = diffusion_loss(path, output, clean, noise, noisy, t)
+            parts = diffusion_loss(path, output, clean, noise, noisy, t, weights)
         loss, numbers = parts.mse, {"mse": parts.mse}  # the weighting "cogvideox" equals it
         if config.weighting == "min_snr":
             loss = loss * min_snr_weight(path.snr(t), config.prediction, config.min_snr_gamma)

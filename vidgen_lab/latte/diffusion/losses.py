@@ -55,19 +55,34 @@ def variance_bound(
     return torch.where(first, nll, kl).flatten(1).mean(1) / math.log(2)
 
 
+def mean_square(error: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean of the squared error of each sample, [B, ...] -> [B]. weights: [B, ...], broadcast, how
+    much an error counts where; only their ratios within a sample matter."""
+    squared = error**2
+    if weights is not None:
+        squared = squared * weights / weights.mean(tuple(range(1, weights.ndim)), keepdim=True)
+    return squared.flatten(1).mean(1)
+
+
 def diffusion_loss(
-    scheduler: NoiseScheduler, output: Tensor, x0: Tensor, noise: Tensor, x_t: Tensor, t: Tensor
+    scheduler: NoiseScheduler,
+    output: Tensor,
+    x0: Tensor,
+    noise: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    weights: Tensor | None = None,
 ) -> DiffusionLoss:
     """Loss of one batch, computed in float32.
 
     output: the model's answer [B, C or 2C, ...]; with 2C channels the variance is scored too. x0,
-    noise, x_t: [B, C, ...]; t: [B].
+    noise, x_t: [B, C, ...]; t: [B]. weights: of the squared error, see `mean_square`.
     """
     require(x0.shape == x_t.shape == noise.shape, "x0, noise and x_t", "equal shapes",
             [list(v.shape) for v in (x0, noise, x_t)])  # fmt: skip
     prediction, variance = split_variance(output.float(), x0.shape[1])
     x0, noise, x_t = x0.float(), noise.float(), x_t.float()
-    mse = (scheduler.target(x0, noise, t) - prediction).square().flatten(1).mean(1)  # [B]
+    mse = mean_square(scheduler.target(x0, noise, t) - prediction, weights)  # [B]
     if variance is None:
         return DiffusionLoss(mse, None)
     return DiffusionLoss(mse, variance_bound(scheduler, prediction.detach(), variance, x0, x_t, t))
