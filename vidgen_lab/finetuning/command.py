@@ -8,8 +8,6 @@ import os
 import shlex
 from pathlib import Path
 
-from vidgen_lab.finetuning.config import load_config, recipes
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -28,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int | None:
+    from vidgen_lab.finetuning.config import load_config, recipes
+
     if args.list:
         for name, said in recipes().items():
             print(f"{name:<16} {said}")
