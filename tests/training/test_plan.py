@@ -1,5 +1,7 @@
 """The memory plan against figures that others published."""
 
+import re
+
 import pytest
 import torch
 
@@ -114,5 +116,12 @@ def test_the_command_says_what_fits(capsys):
     assert "with training.gradient_checkpointing=true" in out  # or the plan does not hold
     assert main(["plan", "CogVideoX-5B", "--gpu-gib", "0"]) == 1
     assert "name its memory, such as --gpu-gib 24" in capsys.readouterr().err
+    assert main(["plan", "Latte-XL/2", "--gpu-gib", "24"]) == 0  # as in the README, at its own size
+    small = capsys.readouterr().out
+    assert main(["plan", "Latte-XL/2", "--gpu-gib", "24", "--size", "16x256x256"]) == 0
+    assert capsys.readouterr().out == small
     assert main(["plan", "CogVideoX-5B", "--gpu-gib", "16"]) == 1
-    assert "does not fit" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "does not fit" in out and "or LoRA" in out
+    enough = re.search(r"nothing fits: (\d+) GiB would do", out)[1]
+    assert main(["plan", "CogVideoX-5B", "--gpu-gib", enough]) == 0

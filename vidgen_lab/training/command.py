@@ -1,6 +1,7 @@
 """`vidgen-lab train`: a run, or a sweep of runs; `vidgen-lab plan`: what fits on which GPUs."""
 
 import argparse
+import math
 import re
 from collections import ChainMap
 from collections.abc import Mapping
@@ -71,7 +72,9 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model", choices=TRANSFORMERS, metavar="MODEL", help=", ".join(TRANSFORMERS)
     )
-    parser.add_argument("--size", default="49x480x720", metavar="FRAMESxHEIGHTxWIDTH")
+    parser.add_argument(
+        "--size", metavar="FRAMESxHEIGHTxWIDTH", help="default: 49x480x720, or 16x256x256 for Latte"
+    )
     parser.add_argument("--batch", type=int, default=1, help="clips at a time on each GPU")
     parser.add_argument("--rank", type=int, default=0, help="of LoRA; 0 trains everything")
     parser.add_argument("--gpus", type=int, default=1, help="how many")
@@ -84,12 +87,11 @@ def run_plan(args: argparse.Namespace) -> int:
     from vidgen_lab.settings.hardware import probe
     from vidgen_lab.training.parallel.plan import options
 
+    size = args.size or ("16x256x256" if args.model.startswith("Latte") else "49x480x720")
     try:
-        frames, height, width = (int(n) for n in args.size.split("x"))
+        frames, height, width = (int(n) for n in size.split("x"))
     except ValueError:
-        raise ValueError(
-            f"--size is FRAMESxHEIGHTxWIDTH such as 49x480x720, not {args.size}"
-        ) from None
+        raise ValueError(f"--size is FRAMESxHEIGHTxWIDTH such as 49x480x720, not {size}") from None
     memory = probe().vram_gib if args.gpu_gib is None else args.gpu_gib
     if memory <= 0:
         raise ValueError("there is no GPU here to plan for: name its memory, such as --gpu-gib 24")
@@ -102,4 +104,8 @@ def run_plan(args: argparse.Namespace) -> int:
         print(f"{'fits' if fits else 'does not fit'} {memory:g} GiB: {plan.explain()}")
     if not args.no_checkpointing:
         print("activations: with training.gradient_checkpointing=true, which recomputes them")
-    return 0 if any(plan.fits(memory) for plan in plans) else 1
+    if plans[0].fits(memory):
+        return 0
+    hint = "" if args.rank else ", or LoRA, such as --rank 64"
+    print(f"nothing fits: {math.ceil(plans[0].needs)} GiB would do, or a smaller --size{hint}")
+    return 1

@@ -150,9 +150,14 @@ class TrainingPlan:
         """GiB: the larger of the two."""
         return max(self.training_peak, self.validation_peak)
 
+    @property
+    def needs(self) -> float:
+        """GiB of the smallest card that both fit."""
+        return self.peak + SPARE
+
     def fits(self, vram_gib: float) -> bool:
         """Whether both fit a card."""
-        return self.peak + SPARE <= vram_gib
+        return self.needs <= vram_gib
 
     def explain(self) -> str:
         """The sums in words."""
