@@ -242,8 +242,8 @@ class _Run:
         made = made_by("duplicates", {}) | made_by("score", {})
         under = (made, asdict(settings), asdict(self.config.score))
         journal, verdicts, parts = Journal(self.runner.folder / "duplicates"), {}, 0
-        while known := journal.get(key := key_of(under, parts)):
-            verdicts |= known
+        while part := journal.get(key := key_of(under, parts)):
+            verdicts |= part
             parts += 1
         known = set(verdicts)
         unique = drop_duplicates(rows, signatures, settings, vectors, verdicts)
