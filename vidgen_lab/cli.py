@@ -175,7 +175,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 an error, 2 wrong use, 130 interrupted.
 
-    Expected errors are one line. VIDGEN_LAB_TRACEBACK=1 shows where one came from.
+    Expected errors are one line. VIDGEN_LAB_TRACEBACK=1 shows where one came from. Argparse itself
+    ends in SystemExit: 2 for words it does not take, 0 after --help and --version.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):  # a name may hold what the terminal cannot show

@@ -35,11 +35,17 @@ def load(
 ) -> T:
     """The settings `schema`, changed by `source`, changed by `overrides`.
 
-    schema: a frozen dataclass; fields may be int, float, bool, str, Path, literals, their unions,
-        tuples and dicts, and further such dataclasses. A field without a default must be given.
-    source: a YAML file, or what one would hold. where: named in errors instead of the file.
-    overrides: pairs such as "gates.min_motion=0.1"; the value is YAML, for text it is the text.
-    Raises FileNotFoundError, or ConfigError (a ValueError).
+    Args:
+        schema: a frozen dataclass; fields may be int, float, bool, str, Path, literals, their
+            unions, tuples and dicts, and further such dataclasses. A field without a default must
+            be given.
+        source: a YAML file, or what one would hold; None leaves the defaults.
+        overrides: pairs such as "gates.min_motion=0.1"; the value is YAML, for text it is the text.
+        where: named in errors instead of the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: the YAML is damaged; a setting is unknown, missing, of another type or refused.
     """
     where = where or (str(source) if isinstance(source, str | Path) else "")
     content = read_yaml(source) if isinstance(source, str | Path) else source or {}
@@ -58,9 +64,11 @@ def listed(folder: Path) -> dict[str, str]:
 def load_listed(
     schema: type[T], folder: Path, source: str | Path, overrides: Sequence[str] = ()
 ) -> T:
-    """As `load`: from a YAML file, or else the one of this name in a folder.
+    """As `load`: from the YAML file `source`, or else the one of this name in a folder.
 
-    Raises FileNotFoundError naming what is in the folder, or ConfigError.
+    Raises:
+        FileNotFoundError: there is neither; names what is in the folder.
+        ConfigError: as by `load`.
     """
     for path in (Path(source), folder / f"{source}.yaml"):
         if path.is_file():
@@ -80,8 +88,8 @@ def _naming(where: str) -> Iterator[None]:
 
 
 def check_ranges(settings: Any, **allowed: Iterable[Any]) -> None:
-    """ConfigError for the first of these settings that is not among its words, or lies outside its
-    range, both ends included, or is no finite number; None is left alone."""
+    """Check settings, None apart: each among its words, or finite and in its range, both ends
+    included. ConfigError names the first that is not."""
     for name, known in allowed.items():
         value, low, high = getattr(settings, name), next(iter(known)), [*known][-1]
         if isinstance(low, str):
@@ -93,6 +101,13 @@ def check_ranges(settings: Any, **allowed: Iterable[Any]) -> None:
                 f"lie in {low:g}..{high:.10g}" if math.isfinite(high) else f"be {low:g} or more"
             )
             raise ConfigError(f"{name} must {within}, not {value}")
+
+
+def as_paths(settings: Any, *names: str) -> None:
+    """Make these settings of a frozen dataclass paths, where a caller wrote text."""
+    for name in names:
+        if isinstance(getattr(settings, name), str):
+            object.__setattr__(settings, name, Path(getattr(settings, name)))
 
 
 class Checked:
@@ -225,6 +240,6 @@ def _one_line(error: BaseException) -> str:
 
 
 __all__ = [
-    "MISSING", "Checked", "ConfigError", "check_ranges", "listed", "load", "load_listed",
-    "read_yaml",
+    "MISSING", "Checked", "ConfigError", "as_paths", "check_ranges", "listed", "load",
+    "load_listed", "read_yaml",
 ]  # fmt: skip

@@ -14,11 +14,16 @@ T = TypeVar("T")
 
 
 def write_files(contents: Mapping[Path, bytes | str], new: bool = False) -> None:
-    """Write some files so that all of them appear together, or none.
+    """Write some files so that all of them appear together, or none: up to the renaming at the end
+    an error or Ctrl-C leaves what stood at the paths before.
 
-    contents: by path; text becomes UTF-8. Folders are made. On an error (OSError for a full
-    disk or a locked folder, also Ctrl-C) what stood at the paths before is still there.
-    new: replace nothing. FileExistsError if a path is taken, also by a process that came first.
+    Args:
+        contents: by path; text becomes UTF-8. Folders are made.
+        new: replace nothing.
+
+    Raises:
+        OSError: the disk is full, or a folder locked.
+        FileExistsError: `new`, and a path is taken, also by a process that came first.
     """
     parts: dict[Path, Path] = {}
     claimed: list[Path] = []
@@ -74,7 +79,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def read_rows(path: str | Path, make: Callable[[Any], T], what: str) -> list[T]:
-    """What `make` makes of the JSON value of each line; ValueError names the first that is none."""
+    """What `make` makes of the JSON value of each line, blank ones apart; ValueError names the
+    first that is no `what`, such as "recorded run"."""
     rows = []
     with Path(path).open("rb") as file:  # not as text, which may hold other signs that end a line
         for number, line in enumerate(file, 1):
@@ -86,7 +92,7 @@ def read_rows(path: str | Path, make: Callable[[Any], T], what: str) -> list[T]:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON writes it everywhere: NumPy gone, floats at nine digits, no NaN."""
+    """The value as JSON writes it everywhere: no NumPy, nine digits, None for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -19,11 +19,13 @@ _SETTLED = 2.0  # seconds after which a further change of a file shows in its ti
 
 
 class Journal:
-    """An append-only table key -> plain value in a folder; several runs may share the folder.
+    """An append-only table key -> plain value in a folder, which several runs may share; it takes
+    about 200 bytes of memory an entry, whatever its size.
 
-    name: of the file this run appends to; every file in the folder is read. durable: a result is on
-    the disk when `add` returns, and not only with the operating system. About 200 bytes of memory
-    an entry, whatever its size.
+    Args:
+        folder: made with the first result.
+        name: of the file this run appends to; every file in the folder is read.
+        durable: a result is on the disk when `add` returns, and not only with the operating system.
     """
 
     def __init__(self, folder: Path, name: str = "0-of-1", durable: bool = True) -> None:
@@ -59,7 +61,7 @@ class Journal:
         return len(self._places)
 
     def add(self, key: str, value: Any) -> None:
-        """Remember a result."""
+        """Remember a result, of which `plain` is kept; None would read as no result."""
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, "value": plain(value)}, sort_keys=True).encode()
         with self.file.open("ab+") as file:
@@ -91,7 +93,11 @@ class FileHashes:
         self._journal = Journal(folder, name, durable=False)
 
     def __call__(self, path: Path) -> str:
-        """As 64 hex digits. Raises OSError when the file cannot be read."""
+        """The hash of a file as 64 hex digits.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
         facts = path.stat()
         state = facts.st_size, facts.st_mtime_ns, facts.st_ino
         name = key_of(str(path.absolute()), *state)
@@ -109,6 +115,6 @@ def _short(key: str) -> bytes:
 
 
 def key_of(*parts: Any) -> str:
-    """A key from plain values: equal values, equal key."""
+    """A key of 32 hex digits from plain values: equal values, equal key."""
     text = json.dumps(plain(list(parts)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]

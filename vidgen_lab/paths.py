@@ -34,7 +34,8 @@ def notebooks_dir() -> Path:
 def model_dir(name: str) -> Path:
     """Return the folder of an embedded model such as ``"toy-cogvideox"``.
 
-    Raises FileNotFoundError naming the embedded models there are.
+    Raises:
+        FileNotFoundError: no embedded model has this name; names those there are.
     """
     models = data_dir() / "models"
     folder = models / name

@@ -17,8 +17,7 @@ from tqdm.std import tqdm
 
 @contextmanager
 def quiet_loading(folder: Path) -> Iterator[None]:
-    """Within the block diffusers and transformers load small models without a bar of theirs; large
-    ones, from a GiB on, keep it."""
+    """Within the block diffusers and transformers load a model below a GiB without their bars."""
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
@@ -34,11 +33,14 @@ def quiet_loading(folder: Path) -> Iterator[None]:
 
 
 class Progress(tqdm):
-    """`for clip in Progress(clips, "judging", "clip")`, or counted by hand:
+    """A bar over items, `for clip in Progress(clips, "judging", "clip")`, or counted by hand,
     `with Progress(25, "sampling") as bar: bar.update()`.
 
-    work: the items, or their number; None when unknown. even: whether the steps take about equally
-    long, so that the time left can be told from those done. options: of tqdm.
+    Args:
+        work: the items, or their number; None when unknown.
+        unit: the word for one step.
+        even: whether the steps take about equally long; else no time left can be told.
+        options: of tqdm.
     """
 
     monitor_interval = 0  # no thread of its own: every update looks at the clock

@@ -21,7 +21,7 @@ def rng(seed: int, *names: int | str) -> np.random.Generator:
 
 
 def torch_generator(source: np.random.Generator) -> "torch.Generator":
-    """PyTorch's generator from the next number of NumPy's."""
+    """PyTorch's generator, on the CPU, from the next number of NumPy's."""
     import torch
 
     return torch.Generator().manual_seed(int(source.integers(2**62)))

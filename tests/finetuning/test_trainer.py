@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,12 @@ def config(folders, clips, shared, tmp_path):
 
 def base(folder):
     return CogVideoXTransformer3DModel.from_pretrained(folder / "transformer").state_dict()
+
+
+def test_folders_may_be_given_as_text():
+    config = FinetuneConfig(DataConfig("clips", prior="more"), "run", cache="cache")
+    assert (config.output, config.cache) == (Path("run"), Path("cache"))
+    assert (config.data.folder, config.data.prior) == (Path("clips"), Path("more"))
 
 
 def test_a_lora_is_trained_saved_and_sampled(config, folders):
@@ -155,6 +162,7 @@ def test_a_pipeline_of_somebody_else_is_not_replaced(config):
     with pytest.raises(FileExistsError, match="move it away and run again"):  # it came meanwhile
         trainer.fit()
     assert (config.output / "pipeline" / "precious").read_text() == "x"
+    assert not [*config.output.glob(".*.part")]
     (config.output / "pipeline").rename(config.output / "away")
     again = CogVideoTrainer(replace(config, method="sft"))
     assert again.fit().saved.is_dir() and again.trainer.step == 4  # trained once

@@ -21,10 +21,11 @@ RECIPES = Path(__file__).with_name("recipes")
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Clips made while training, at `training.sample_every` steps and at the end.
+    """Clips made at the start of a training, every `training.sample_every` steps, and at its end.
 
-    prompts: one clip of each, with the same seed every time. images: the first frame of each, for
-        image-to-video models.
+    Attributes:
+        prompts: one clip of each, with the same seed every time.
+        images: the first frame of each, for image-to-video models.
     """
 
     prompts: tuple[str, ...] = ()
@@ -38,15 +39,17 @@ class SampleConfig:
 class FinetuneConfig:
     """A fine-tuning of CogVideoX (book listing 5.L02).
 
-    model: embedded name, folder or hub id. output: gets checkpoints, log, samples and the result.
-    method: "lora" trains an adapter, "sft" every weight, "blocks" the last `blocks` blocks.
-    input_layer: train the layer that reads latents as well, and let a text-to-video model read a
-        first frame beside them; the result of a LoRA then is a pipeline and a LoRA for it.
-    quantize: keep the frozen weights under a LoRA in fewer bits: "int8" by torchao on any device,
-        "int4" (NF4, as in QLoRA) by bitsandbytes on a GPU.
-    data, lora, optimizer, training, samples: see their classes. cache: of latents and texts, can
-        be shared by runs; default: in `output`.
-    check: try the saved LoRA in a process of its own with stock diffusers.
+    Attributes:
+        model: embedded name, folder or hub id.
+        output: gets checkpoints, log, samples and the result.
+        method: "lora" trains an adapter, "sft" every weight, "blocks" the last `blocks` blocks.
+        input_layer: train the layer that reads latents as well, and let a text-to-video model read
+            a first frame beside them; the result of a LoRA then is a pipeline and a LoRA for it.
+        quantize: keep the frozen weights under a LoRA in fewer bits: "int8" by torchao on any
+            device, "int4" (NF4, as in QLoRA) by bitsandbytes on a GPU.
+        data, lora, optimizer, training, samples: see their classes.
+        cache: of latents and texts, can be shared by runs; default: in `output`.
+        check: try the saved LoRA in a process of its own with stock diffusers.
     """
 
     data: DataConfig
@@ -64,6 +67,7 @@ class FinetuneConfig:
     check: bool = True
 
     def __post_init__(self) -> None:
+        settings.as_paths(self, "output", "cache")
         settings.check_ranges(self, blocks=(1, math.inf))
         whole = self.method != "lora" or self.input_layer or self.training.strategy == "fsdp"
         if self.quantize != "none" and whole:
@@ -81,6 +85,8 @@ def recipes() -> dict[str, str]:
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:
     """A YAML file, or the name of one of RECIPES, changed by name=value pairs.
 
-    Raises FileNotFoundError naming the recipes there are, or ConfigError.
+    Raises:
+        FileNotFoundError: there is neither; names the recipes there are.
+        ConfigError: a setting does not exist or does not fit.
     """
     return settings.load_listed(FinetuneConfig, RECIPES, source, overrides)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vidgen_lab.config import check_ranges
+from vidgen_lab.config import as_paths, check_ranges
 from vidgen_lab.training.data.buckets import Bucket, Unfit, assign
 from vidgen_lab.training.data.clip_encoding import ClipSpan
 from vidgen_lab.training.data.clips import ClipRecord, read_clips
@@ -21,17 +21,21 @@ from vidgen_lab.video.clip import evenly_spaced
 class DataConfig:
     """What is trained on.
 
-    folder: of the clips. num_frames, height, width: what the model sees of each, by default what
-        it was made for; a clip that is shorter or smaller is left out, by name. max_upscale: how
-        much smaller it may be.
-    captions: "description" as listed; "trigger" the trigger word alone; "both" the word before the
-        description. trigger: that word, such as "in ink style".
-    caption_dropout: share of draws without a text: it keeps guidance working.
-    batch_size: clips in a micro-batch. workers: processes that load.
-    held_out: clips never trained on, for the held-out loss; taken from the end of the list.
-    prior: a folder of clips that the base model made, trained on beside: every second clip is one
-        of them, which pulls a fine-tuning back to what the base could (prior preservation, as in
-        DreamBooth, Ruiz et al. 2022).
+    Attributes:
+        folder: of the clips, or one list of them; see `read_clips`.
+        num_frames, height, width: what the model sees of each, in frames and pixels; None is what
+            it was made for. A clip that is shorter or smaller is left out, by name.
+        max_upscale: how many times a smaller one may be enlarged; at 1 it may not.
+        captions: "description" as listed; "trigger" the trigger word alone; "both" the word before
+            the description.
+        trigger: that word, such as "in ink style".
+        caption_dropout: share of draws without a text, below 1: it keeps guidance working.
+        batch_size: clips in a micro-batch.
+        workers: processes that load; 0 loads in the training's own.
+        held_out: how many clips, from the end of the list, are kept for the held-out loss alone.
+        prior: a folder of clips that the base model made, trained on beside: every second clip is
+            one of them, which pulls a fine-tuning back to what the base could (prior preservation,
+            as in DreamBooth, Ruiz et al. 2022).
     """
 
     folder: Path
@@ -48,6 +52,7 @@ class DataConfig:
     prior: Path | None = None
 
     def __post_init__(self) -> None:
+        as_paths(self, "folder", "prior")
         if self.captions != "description" and not self.trigger.strip():
             raise ValueError(f"captions={self.captions} needs a trigger word")
         none = dict.fromkeys(("workers", "held_out"), (0, math.inf))
@@ -58,7 +63,8 @@ class DataConfig:
 class TrainingClip:
     """One clip as it is learned: what is seen of the file, its text, and its first frame.
 
-    image: a picture file or frame 0 of what is seen.
+    Attributes:
+        image: a picture file or frame 0 of what is seen.
     """
 
     id: str
@@ -70,8 +76,10 @@ class TrainingClip:
 def read_training_clips(config: DataConfig) -> tuple[list[TrainingClip], list[Unfit]]:
     """The clips of a folder as they will be learned, and those left out with the reason.
 
-    Raises what `read_clips` raises, naming the entries that cannot be read, and ValueError when no
-    clip fits.
+    The size in `config` must be given. Also raises what `read_clips` raises, naming the entries.
+
+    Raises:
+        ValueError: no clip fits, or images.txt does not go with the list.
     """
     records = read_clips(config.folder)
     images = _images(config.folder, records)

@@ -41,7 +41,11 @@ class TextCache(nn.Module):
     The key is a hash of the text's token ids and of the encoder's weights, so another encoder or a
     changed text is simply not there yet. Holds no model, and loads in any process: a pipeline that
     has it in the place of its text encoder, and with it the one function that generates, runs
-    without T5 in memory. ids: the tokens [L] of each text.
+    without T5 in memory.
+
+    Args:
+        encoder: gives its part of the keys, and is not kept.
+        ids: the tokens [L] of each text.
     """
 
     device = torch.device("cpu")
@@ -58,11 +62,11 @@ class TextCache(nn.Module):
         self.encoder_id = digest.hexdigest()[:32]
 
     def load(self, text: str) -> torch.Tensor:
-        """[L, D], in the encoder's precision. KeyError for a text that was not encoded."""
+        """A text that was encoded, [L, D], in the encoder's precision; else KeyError."""
         return self(self.ids[text][None])[0][0]
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor]:
-        """ids: [B, L] -> ([B, L, D],). KeyError for a text that was not encoded."""
+        """Token ids [B, L] -> ([B, L, D],). KeyError for a text that was not encoded."""
         try:
             said = [load_file(self.path(one))["text"] for one in ids]
         except (FileNotFoundError, SafetensorError):  # a torn file is made anew
@@ -89,7 +93,8 @@ class LatentDataset(Dataset):
     An item: {"latents": [C, t, h, w] scaled, "text": [L, D], "id": str}, and "image": [C, 1, h, w]
     for image-to-video models. Latents are drawn anew from the posterior, and the text left out, by
     PyTorch's default generator, which the trainer seeds for every item. With `prior`, every second
-    item is one of those clips; the shorter list begins anew until the longer one is through.
+    item is one of those clips; the shorter list begins anew until the longer one is through. The
+    caches must have all clips (for image-to-video models, first frames too), captions, and "".
     """
 
     def __init__(
@@ -138,8 +143,12 @@ def encode_texts(
 ) -> TextCache:
     """Load a pipeline's text encoder, encode what is missing, and free it.
 
-    The numbers are those of `CogVideoXPipeline.encode_prompt`. Raises ValueError naming the texts
-    that the model would not read to their end.
+    The numbers are those of `CogVideoXPipeline.encode_prompt`, every text padded to `max_tokens`.
+    `model` is the pipeline's folder and `folder` the cache's; `dtype` is what the encoder computes
+    in and what is stored. Several processes share the work.
+
+    Raises:
+        ValueError: texts have more than `max_tokens` tokens; names the first.
     """
     tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
     how = {"padding": "max_length", "max_length": max_tokens, "return_tensors": "pt"}
@@ -175,10 +184,11 @@ def encode_clips(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> LatentCache:
-    """Load a pipeline's VAE, encode clips (and first frames), and free it; returns the cache.
+    """Load a pipeline's VAE, encode clips, and free it; returns the cache.
 
     Large clips are encoded in tiles: 49 frames of 480x720 take 30 to 40 GB without. Small ones are
-    not, because tiles have seams.
+    not, because tiles have seams. `with_images` has first frames encoded, too; all else is as for
+    `encode_texts`. Raises what `LatentCache.encode` raises.
     """
     vae = AutoencoderKLCogVideoX.from_pretrained(model / "vae", **{DTYPE: dtype})
     vae.to(device).eval()

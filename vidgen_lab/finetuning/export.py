@@ -47,9 +47,15 @@ def save_lora(
 ) -> LoRAFile:
     """Write a transformer's adapter in float32; returns what `inspect_lora` finds in the file.
 
-    path: a .safetensors file, or a folder, which gets diffusers' own file name. facts: plain values
-    to keep in the file's header (base model, trigger word, steps). The file appears whole or not
-    at all. Raises LoRAError when what was written does not fit the model it came from.
+    The file appears whole or not at all.
+
+    Args:
+        transformer: with an adapter of `apply_lora_to_model`.
+        path: a .safetensors file, or a folder, which gets diffusers' own file name.
+        facts: plain values to keep in the file's header (base model, trigger word, steps).
+
+    Raises:
+        LoRAError: there is no adapter, or what was written does not fit the model it came from.
     """
     if ADAPTER not in getattr(transformer, "peft_config", {}):
         raise LoRAError("there is no adapter on this model")
@@ -86,9 +92,16 @@ def save_pipeline(
 ) -> Path:
     """A copy of the pipeline in `model` with this transformer, in `folder`; returns that.
 
-    kind: the class of diffusers that loads it. about: plain values, kept beside. Nothing is linked:
-    who writes into the result must not change the model it came from.
+    Nothing is linked: who writes into the result must not change the model it came from.
+
+    Args:
+        transformer: a model of diffusers, without adapters.
+        model: the pipeline's folder.
+        folder: replaced if a fine-tuning wrote it, else FileExistsError.
+        kind: the class of diffusers that loads it.
+        about: plain values, kept beside.
     """
+    check_pipeline_folder(folder)
     new = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -119,10 +132,14 @@ def check_pipeline_folder(folder: Path) -> None:
 class SelfCheck:
     """What a fresh process found, as largest differences between outputs of the transformer.
 
-    effect: what the adapter changes at all, trained against base. reloaded: loaded by stock
-    diffusers against trained. scale_0: loaded, at scale 0, against base. base: the base of that
-    process against ours. strength: of the loaded adapter's effect as a share of the trained one's,
-    1 when alpha survived. tolerance: what the differences may be.
+    Attributes:
+        effect: what the adapter changes at all, trained against base.
+        reloaded: loaded by stock diffusers against trained.
+        scale_0: loaded, at scale 0, against base.
+        base: the base of that process against ours.
+        strength: of the loaded adapter's effect as a share of the trained one's, 1 when alpha
+            survived.
+        tolerance: what the differences may be.
     """
 
     effect: float
@@ -156,9 +173,15 @@ def self_checks(
 ) -> list[SelfCheck]:
     """Load files onto their models with stock diffusers in a fresh process, and compare.
 
-    jobs: (transformer with the adapter that was saved, active; its specification; folder of the
-    base; file). Runs on the CPU, in the transformer's precision, and with a base of as few bits.
-    Raises LoRAError when a file does not load at all.
+    That process has the transformer's precision and a base of as few bits. It works on the CPU, but
+    for int4 on the GPU.
+
+    Args:
+        jobs: (transformer with the adapter that was saved, active; its specification; folder of the
+            base; file).
+
+    Raises:
+        LoRAError: a file does not load at all.
     """
     orders, ours = [], []
     for transformer, spec, base, file in jobs:
@@ -186,7 +209,7 @@ def self_checks(
 
 
 def probe_inputs(spec: CogVideoXSpec, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The smallest input of a model that shows every layer: two cells in time, four tokens wide."""
+    """The smallest input that shows every layer: two tokens in time and, if free, 2x2 in space."""
     generator, config = torch.Generator().manual_seed(0), spec.transformer
 
     def draw(*shape: int) -> torch.Tensor:

@@ -25,10 +25,15 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 class CogVideoLoRAConfig:
     """Where a LoRA sits and how large it is (book listing 5.L01).
 
-    rank: of the update B A. alpha: the update is scaled by alpha / rank; None makes it the rank,
-    so that the strength is 1 whatever the rank, in every loader. targets: the ends of the names of
-    the linear layers to adapt. dropout: of the adapter's input while training.
-    Raises ValueError for numbers that make no adapter.
+    Attributes:
+        rank: of the update B A.
+        alpha: the update is scaled by alpha / rank; None makes it the rank, so that the strength is
+            1 whatever the rank, in every loader.
+        targets: the ends of the names of the linear layers to adapt.
+        dropout: share of the adapter's input that is dropped while training.
+
+    Raises:
+        ValueError: the numbers make no adapter, or there are no targets.
     """
 
     rank: int = 64
@@ -64,10 +69,12 @@ def apply_lora_to_model(
 ) -> Trainable:
     """Put a new adapter on a transformer and freeze all else (book listing 5.L02).
 
-    A begins as small random numbers drawn from `seed`, the same on every device, and B as zeros,
-    so the model still gives what it gave. The adapter's weights are float32 whatever the base is
-    in: in bfloat16 a step of Adam is often smaller than the last digit.
-    Raises ValueError when a target matches no layer of this model.
+    A begins as small random numbers drawn from `seed`, the same on every device, and B as zeros, so
+    the model still gives what it gave. The adapter's weights are float32 whatever the base is in:
+    in bfloat16 a step of Adam is often smaller than the last digit.
+
+    Raises:
+        ValueError: a target matches no layer of this model, or it has such an adapter already.
     """
     from peft import LoraConfig
     from peft.tuners.lora import Linear
@@ -106,23 +113,21 @@ def apply_lora_to_model(
 
 
 class InOnePass:
-    """PEFT's sum, result + B(A(x)) * scale, as one operation on the layer's output (Hu et al. 2021,
-    LoRA, equation 3).
+    """PEFT's sum, result + B(A(x)) * scale, as one operation on the layer's output.
 
-    PEFT goes over the output twice more each way, once to scale and once to add. Here the few
-    numbers between A and B are scaled, and the product with B adds the rest: the same numbers but
-    for rounding, for a tenth of a step less. In 16 bits without autocast, as a pipeline calculates,
-    it is PEFT's own to the last bit. PEFT also widens to float32 what A reads, and autocast narrows
-    it again, for an eighth of a step: here it is widened without autocast alone, where it must be.
-    What PEFT asks of a LoraVariant.
+    Without the scale it is equation 3 of Hu et al. 2021, LoRA. PEFT goes over the output twice more
+    each way, once to scale and once to add. Here the few numbers between A and B are scaled, and
+    the product with B adds the rest: the same numbers but for rounding, for a tenth of a step less.
+    In 16 bits without autocast, as a pipeline calculates, it is PEFT's own to the last bit. PEFT
+    also widens to float32 what A reads, and autocast narrows it again, for an eighth of a step:
+    here it is widened without autocast alone, where it must be. What PEFT asks of a LoraVariant.
     """
 
     @staticmethod
     def forward(
         module: Any, active_adapter: str, x: torch.Tensor, result: torch.Tensor, **_: Any
     ) -> torch.Tensor:
-        """x: [..., D_in], which the layer read; result: [..., D_out], what it made of it without
-        the adapter -> [..., D_out]."""
+        """`result` [..., D_out], the layer's answer to x [..., D_in], with the adapter's update."""
         down, up = module.lora_A[active_adapter], module.lora_B[active_adapter]
         scale, mixed = module.scaling[active_adapter], torch.is_autocast_enabled(x.device.type)
         x = x if mixed else x.to(down.weight.dtype)

@@ -24,7 +24,11 @@ LIBRARIES = {"int8": ("torchao", "0.16"), "int4": ("bitsandbytes", "0.45")}
 
 
 def forecast(spec: CogVideoXSpec, config: FinetuneConfig) -> TrainingPlan | None:
-    """Peak memory of training and of sampling; None for a model that is in no table."""
+    """Peak memory of training and of sampling; None for a model that is in no table.
+
+    The clips' size in `config` must be given; WORLD_SIZE says how many GPUs there are. Method
+    "blocks" is taken for "sft" and needs less.
+    """
     shape = spec.transformer
     size = shape["num_layers"], shape["num_attention_heads"] * shape["attention_head_dim"]
     known = (name for name, facts in TRANSFORMERS.items() if facts[:2] == size)
@@ -65,8 +69,11 @@ def check_memory(
 ) -> float:
     """GiB of weights, gradients and Adam's averages, all on one device.
 
-    Activations come on top. Of what learns there are four float32 numbers a parameter. ValueError
-    when a run on this device cannot fit, whatever its clips are.
+    Activations come on top. Of what learns there are four float32 numbers a parameter; what is
+    frozen is in `dtype`, or as `quantize` says.
+
+    Raises:
+        ValueError: a run on this device cannot fit, whatever its clips are.
     """
     frozen = trainable.total - (0 if trainable.layers else trainable.trained)
     needed = (frozen * BYTES.get(quantize, dtype.itemsize) + 16 * trainable.trained) / GIB

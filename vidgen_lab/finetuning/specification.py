@@ -30,9 +30,13 @@ from vidgen_lab.generation.request import (
 class CogVideoXSpec:
     """The inputs and the target of one checkpoint.
 
-    transformer, vae: their configurations. scheduler: the checkpoint's own, of the class it names
-    (another class drops the shift of the signal-to-noise ratio).
-    Raises ValueError for a configuration that no published model has and nothing here covers.
+    Attributes:
+        transformer, vae: their configurations.
+        scheduler: the checkpoint's own, of the class it names (another class drops the shift of the
+            signal-to-noise ratio).
+
+    Raises:
+        ValueError: no published model has this configuration, and nothing here covers it.
     """
 
     transformer: Mapping[str, Any]
@@ -102,11 +106,14 @@ class CogVideoXSpec:
         return f"{kind}, {places} positions{token}, predicts v_prediction"
 
     def check_size(self, num_frames: int, height: int, width: int) -> None:
-        """RequestError naming the nearest legal values, unless clips of this size can be learned;
-        ValueError for one that learned positions do not know.
+        """Refuse clips of a size that cannot be learned.
 
         These are the sizes the pipeline can return: whatever else is trained on is never seen again
         when sampling.
+
+        Raises:
+            RequestError: not one of these; names the nearest legal values.
+            ValueError: learned positions do not know it.
         """
         asked = GenerationRequest("size", num_frames=num_frames, height=height, width=width)
         validate_request(asked, self.limits)
@@ -121,8 +128,7 @@ class CogVideoXSpec:
     # latents ----------------------------------------------------------------------------------
 
     def cells(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents [B, C, t, h, w] -> [B, T, C, h, w] as the transformer takes them; ValueError for
-        another shape.
+        """Latents [B, C, t, h, w] as cells [B, T, C, h, w]; ValueError for another shape.
 
         Where several latent frames make a token (1.5), the first is repeated in front until they
         are whole; the pipeline drops as many in front after sampling.
@@ -136,8 +142,7 @@ class CogVideoXSpec:
         return torch.cat([latents[:, :1].expand(-1, extra, -1, -1, -1), latents], dim=1)
 
     def scaled_image(self, latent: torch.Tensor) -> torch.Tensor:
-        """Unscaled latents of first frames, [B, C, 1, h, w] -> the same, scaled as this checkpoint
-        saw them in training.
+        """Unscaled latents of first frames, [B, C, 1, h, w], scaled as the checkpoint knows them.
 
         CogVideoX 1.5 divides by the scaling factor where all else multiplies.
         """
@@ -155,9 +160,15 @@ class CogVideoXSpec:
     ) -> dict[str, Any]:
         """The arguments of the transformer, all that the stock pipeline passes.
 
-        cells: noisy, [B, T, C, h, w]. timesteps: [B]. text: [B, L, D]. image: scaled latents of
-        first frames [B, C, 1, h, w], for image-to-video models and for these alone. ValueError for
-        any other shape, and for an image too many or too few.
+        Args:
+            cells: noisy, [B, T, C, h, w].
+            timesteps: [B].
+            text: [B, L, D].
+            image: scaled latents of first frames [B, C, 1, h, w], for image-to-video models and for
+                these alone.
+
+        Raises:
+            ValueError: a shape is another, or there is an image too many or too few.
         """
         batch, count, channels, height, width = cells.shape
         # 16 latent frames of 16 channels pass in the wrong order: only the caller can know.
@@ -201,8 +212,11 @@ class CogVideoXSpec:
     def target(
         self, cells: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """What the transformer should say, float32 [B, T, C, h, w]. cells, noise: [B, T, C, h, w];
-        timesteps: [B]."""
+        """What the transformer should say, float32 [B, T, C, h, w].
+
+        v = sqrt(alpha-bar) noise - sqrt(1 - alpha-bar) cells, with clean cells and noise of that
+        shape, at timesteps [B] (Salimans and Ho 2022, section 4).
+        """
         return self.scheduler.get_velocity(cells.float(), noise.float(), timesteps)
 
     def loss(
@@ -216,9 +230,16 @@ class CogVideoXSpec:
     ) -> torch.Tensor:
         """Mean squared error of every clip, float32 [B].
 
-        latents: clean, [B, C, t, h, w]; noise: [B, T, C, h, w], the shape of `cells(latents)`.
         For a v-model this is CogVideoX's own loss: its error on x0 weighted by 1/(1 - alpha-bar) is
         the plain error on v, which does not lose its digits at small timesteps.
+
+        Args:
+            transformer: called once.
+            latents: clean, [B, C, t, h, w].
+            text: [B, L, D].
+            noise: [B, T, C, h, w], the shape of `cells(latents)`.
+            timesteps: [B].
+            image: as for `inputs`.
         """
         # In bfloat16 the factor 0.9991 of the first step would become 1.
         cells, noise = self.cells(latents).float(), noise.float()

@@ -57,10 +57,11 @@ from vidgen_lab.video.clip import Clip
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """training: how the loop ended; if interrupted, nothing else is there yet.
+    """How a fine-tuning ended; if interrupted, there is nothing but `training` yet.
 
-    saved: the LoRA file, or the folder of the fine-tuned pipeline. check: what a fresh process said
-    of the file.
+    Attributes:
+        saved: the LoRA file, or the folder of the fine-tuned pipeline.
+        check: what a fresh process said of the LoRA file; None if it was not asked.
     """
 
     training: TrainingResult
@@ -71,13 +72,17 @@ class FinetuneResult:
 class CogVideoTrainer:
     """Trains a LoRA on CogVideoX, or its own weights, as `config.method` says (book listing 5.L03).
 
-        config = FinetuneConfig(DataConfig("clips", 17, 64, 96), "runs/ink")
+        config = FinetuneConfig(DataConfig("clips"), "runs/ink")
         CogVideoTrainer(config).fit()
 
     Making one reads the model's configuration and the clips, and refuses what cannot work, before
     anything large is loaded. `prepare` encodes and loads; `fit` trains and saves. A LoRA's file is
     loaded by stock diffusers in a process of its own and compared, before `fit` returns.
-    on_log: called with every line of the log.
+
+    Args:
+        config: sizes that it leaves open are the model's own in `self.config`.
+        on_log: called with every line of the log.
+        download: whether weights that are not here may be fetched.
     """
 
     def __init__(
@@ -141,8 +146,9 @@ class CogVideoTrainer:
     def prepare(self, allow: Sequence[str] = ()) -> VideoModelTrainer:
         """Encode what is not encoded yet, load the transformer and adapt it.
 
-        Raises ValueError, before anything is encoded, if `output` holds a run with other settings
-        than these and those that `allow` names.
+        Raises:
+            ValueError: `output` holds a run with other settings than these and those that `allow`
+                names; nothing was encoded then.
         """
         config, data, training = self.config, self.config.data, self.config.training
         processes, settings = distributed.accelerator(training.device), self._settings()
@@ -182,8 +188,7 @@ class CogVideoTrainer:
         return self.trainer
 
     def _precision(self, device: torch.device) -> torch.dtype:
-        """What frozen weights are kept in: what the run computes in. ValueError where the model
-        would overflow."""
+        """What the run computes in and keeps frozen weights in; ValueError if it would overflow."""
         computed = compute_dtype(self.config.training.precision, device)
         if computed is torch.float16:
             facts = model_facts(self.config.model)
@@ -202,8 +207,7 @@ class CogVideoTrainer:
         return transformer
 
     def adapt(self, transformer: CogVideoXTransformer3DModel) -> Trainable:
-        """Decide what learns. What learns is float32: small steps vanish in 16 bits. ValueError for
-        more blocks than the model has."""
+        """Choose what learns, in float32 (16 bits lose small steps); ValueError: too few blocks."""
         config, blocks = self.config, transformer.transformer_blocks
         if config.method == "blocks" and config.blocks > len(blocks):
             raise ValueError(f"this model has {len(blocks)} blocks, not {config.blocks}")
@@ -227,7 +231,7 @@ class CogVideoTrainer:
     # a step -----------------------------------------------------------------------------------
 
     def loss(self, model: nn.Module, batch: dict[str, Any], draw: Draw) -> torch.Tensor:
-        """Of every clip of a batch, [B]: the checkpoint's own objective at drawn noise levels."""
+        """The checkpoint's objective at drawn noise levels, [B], for items of a `LatentDataset`."""
         latents = batch["latents"]  # [B, C, t, h, w]
         steps = self.spec.scheduler.config.num_train_timesteps
         timesteps = (draw.uniform(len(latents)) * steps).long().clamp(max=steps - 1)
@@ -282,8 +286,11 @@ class CogVideoTrainer:
     def fit(self, allow: Sequence[str] = ()) -> FinetuneResult:
         """Train, or go on where a run in `output` stopped, and save the result.
 
-        allow: names of settings that may differ from those the run was begun with. Raises LoRAError
-        when the saved file does not do what was trained.
+        Args:
+            allow: names of settings that may differ from those the run was begun with.
+
+        Raises:
+            LoRAError: the saved file does not do in diffusers' own pipeline what was trained.
         """
         trainer = self.trainer or self.prepare(allow)
         done = trainer.fit(allow)
@@ -307,8 +314,7 @@ class CogVideoTrainer:
         return whole
 
     def save(self, model: nn.Module) -> tuple[Path, SelfCheck | None]:
-        """Write the result; returns it, and what a check said of it. LoRAError if the file that was
-        written does not do in diffusers' own pipeline what the training did."""
+        """Write the result; returns it, and what a check said of it. LoRAError as in `fit`."""
         config, data, lora = self.config, self.config.data, self.config.method == "lora"
         base, whole = self.model, model
         if lora and config.input_layer:

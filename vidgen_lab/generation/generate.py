@@ -46,8 +46,11 @@ class GenerationCancelled(Exception):
 class Step:
     """News after one denoising step.
 
-    step: 1 .. total. seconds: since the start, previews not counted. preview: the clip that the
-    model expects, a blur that sharpens, every `preview_every` steps, else None.
+    Attributes:
+        step: 1 .. total.
+        seconds: since the start, without the time of previews and of `on_step`.
+        preview: the clip that the model expects, a blur that sharpens, every `preview_every` steps,
+            else None.
     """
 
     step: int
@@ -58,7 +61,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Generation:
-    """A clip and everything needed to make it again: `recipe` is a flat, JSON-ready dict."""
+    """A clip and everything needed to make it again: `recipe` is a dict, ready for JSON."""
 
     clip: Clip
     recipe: dict[str, Any]
@@ -71,16 +74,24 @@ def generate(
     preview_every: int = 0,
     should_stop: Callable[[], bool] | None = None,
 ) -> Generation:
-    """Make the clip that a request describes.
+    """Make the clip that a request describes (book listing 1.L07).
 
-    pipe: any CogVideoXPipeline; its model, not `request.model`, goes into the recipe.
-    on_step: called after every step. preview_every: decode every k-th step for it (0: never;
-        the last step is the result itself and gets none).
-    should_stop: asked before every step; true ends the work at once. `threading.Event().is_set`
-        is a stop button that any thread or widget can press.
-    Raises RequestError before any work, GenerationCancelled, and NonFiniteError when the model
-    produces NaN or infinity. Threads that share a pipeline take turns. The noise is drawn on the
-    CPU, so a seed means the same noise on every device. (book listing 1.L07)
+    Threads that share a pipeline take turns. The noise is drawn on the CPU, so a seed means the
+    same noise on every device. Warns of a size that the model was not trained on.
+
+    Args:
+        pipe: any CogVideoXPipeline; its model, not `request.model`, goes into the recipe.
+        request: checked against the pipeline first, see `validate_request`.
+        on_step: called after every step.
+        preview_every: decode every k-th step for it (0: never; the last step is the result itself
+            and gets none).
+        should_stop: asked before every step; true ends the work at once. `threading.Event().is_set`
+            is a stop button that any thread or widget can press.
+
+    Raises:
+        RequestError: the model cannot meet the request; no work was done.
+        GenerationCancelled: `should_stop` said so.
+        NonFiniteError: the model produced NaN or infinity.
     """
     limits = validate_request(request, pipe)
     if said := limits.unfamiliar(request):
@@ -110,6 +121,7 @@ def generate_from_image(
     """A clip that begins with a picture, made as `generate` makes those of a text alone.
 
     The picture is scaled and cut as first frames are in training; the pipeline would stretch it.
+    The request is not checked here, and threads do not take turns.
     """
     from vidgen_lab.video.tensors import cover
 
@@ -123,7 +135,9 @@ def generate_from_image(
 class _Reporter:
     """What happens between two denoising steps: stop, check, preview, report.
 
-    estimate: of the clean latents. apart: seconds spent on previews and in the caller's code.
+    Attributes:
+        estimate: the scheduler's, of the clean latents [1, F, C, h, w].
+        apart: seconds spent on previews and in the caller's code.
     """
 
     pipe: "CogVideoXPipeline"
@@ -182,7 +196,7 @@ class _Reporter:
 
 
 def to_clip(frames: Any, request: GenerationRequest, pipe: Any) -> Clip:
-    """What a pipeline returned, [T, H, W, 3] floats in 0..1. NonFiniteError for NaN or infinity."""
+    """What a pipeline returned, [T, H, W, 3] floats in 0..1, as a clip; NonFiniteError for NaN."""
     if not np.isfinite(frames).all():
         raise NonFiniteError(_broken(pipe, "in the decoded frames"))
     return Clip.from_float(

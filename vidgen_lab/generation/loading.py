@@ -27,8 +27,11 @@ class DownloadError(OSError):
 class LoadedModel:
     """Where a pipeline came from; `pipe.loaded` of a pipeline made here.
 
-    name: as asked for (embedded name, hub id), or a folder's path from the root on. revision: the
-    hub's commit, or a fingerprint of the folder. offload: what was really switched on.
+    Attributes:
+        name: embedded name, hub id (a former one brought up to date), or a folder's absolute path.
+        revision: the hub's commit, or a hash of the folder; see `fingerprint`.
+        dtype: what it calculates in, such as "bfloat16".
+        offload: what was really switched on.
     """
 
     name: str
@@ -47,14 +50,20 @@ def load_pipeline(
 ) -> "CogVideoXPipeline":
     """Load a text-to-video pipeline, ready to be called; `pipe.loaded` is its `LoadedModel`.
 
-    model: embedded name ("toy-cogvideox"), folder or hub id; default: the tier's model.
-    tier: memory options and precision come from it: one of ours or its name (default "tiny").
-    device: "cpu", "cuda", "cuda:1", "mps"; default: CUDA where there is one, else the CPU.
-        Apple's GPU is used only when asked for: not every operation here exists on it.
-    dtype: "auto", "float32", "float16" or "bfloat16"; default: the tier's.
-    download: whether a hub model that is not here may be fetched; without it the hub is not asked.
-    Raises ModelNotFoundError, BrokenModelError (which names the damaged file), DownloadError, and
-    ValueError for settings that do not go together.
+    Args:
+        model: embedded name ("toy-cogvideox"), folder or hub id; default: the tier's model.
+        tier: memory options and precision come from it: one of ours or its name (default "tiny").
+        device: "cpu", "cuda", "cuda:1", "mps"; default: CUDA where there is one, else the CPU.
+            Apple's GPU is used only when asked for: not every operation here exists on it.
+        dtype: "auto", "float32", "float16" or "bfloat16"; default: the tier's.
+        download: whether a hub model that is not here may be fetched; without it the hub is not
+            asked.
+
+    Raises:
+        ModelNotFoundError: there is no such folder or embedded model.
+        BrokenModelError: the folder is no whole text-to-video pipeline; names the damaged file.
+        DownloadError: the weights are not here, and may not or could not be fetched.
+        ValueError: settings are unknown or do not go together.
     """
     import torch
     from diffusers import CogVideoXPipeline
@@ -94,8 +103,13 @@ def load_pipeline(
 def locate(model: str, download: bool = False, *pipelines: str) -> Path:
     """The checked folder of a model, fetched from the hub if it is not here and may be.
 
-    pipelines: classes of diffusers it may be of; default: text to video. A model that is here is
-    found without asking the hub, so it also loads offline.
+    A model that is here is found without asking the hub, so it also loads offline. Raises
+    ModelNotFoundError, BrokenModelError or DownloadError as `load_pipeline` does.
+
+    Args:
+        model: embedded name, folder or hub id.
+        download: whether it may be fetched.
+        pipelines: classes of diffusers it may be of; default: text to video.
     """
     facts = model_facts(model)
     folder = find_model(model, facts.also_known_as if facts else ())
@@ -135,10 +149,18 @@ def _fetch(model: str, size_gib: float, allowed: bool) -> Path:
 def pick_dtype(native: str, wanted: str, device: str, machine: Probe, model: str = "") -> str:
     """The precision to calculate in: a pure decision.
 
-    native: what the model was published for. wanted: "auto" or an explicit choice, which is
-    obeyed. CPUs and Apple's GPU calculate in float32 (the shipped 16-bit weights are widened).
-    ValueError where a bfloat16 model meets a GPU without bfloat16: squeezed into float16, as
-    would fit there, CogVideoX-5B overflows to black frames.
+    CPUs and Apple's GPU calculate in float32 (the shipped 16-bit weights are widened).
+
+    Args:
+        native: what the model was published for.
+        wanted: "auto" or an explicit choice, which is obeyed.
+        device: as for `load_pipeline`; on CUDA `native` is the answer.
+        machine: whose GPU has bfloat16 or not.
+        model: its name, for the message.
+
+    Raises:
+        ValueError: there is no such dtype, or a bfloat16 model meets a GPU without bfloat16:
+            squeezed into float16, as would fit there, CogVideoX-5B overflows to black frames.
     """
     if wanted not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {wanted!r}")
@@ -160,11 +182,14 @@ def apply_memory_options(
 ) -> str:
     """Place the pipeline on a device with the memory options of a tier; returns the offload mode.
 
-    offload: "model" keeps one part of the pipeline on the accelerator at a time, "sequential"
-    one layer at a time. Both need an accelerator; on the CPU there is nothing to offload from,
-    so "none" is used and returned (diffusers itself would raise an error).
-    tiling: decode large frames in overlapping tiles. slicing: decode a batch clip by clip, which
-    changes nothing for one clip.
+    Args:
+        pipe: changed in place.
+        device: as for `load_pipeline`.
+        offload: "model" keeps one part of the pipeline on the accelerator at a time, "sequential"
+            one layer at a time. Both need an accelerator; on the CPU there is nothing to offload
+            from, so "none" is used and returned (diffusers itself would raise an error).
+        tiling: decode large frames in overlapping tiles.
+        slicing: decode a batch clip by clip, which changes nothing for one clip.
     """
     if tiling:
         pipe.vae.enable_tiling()

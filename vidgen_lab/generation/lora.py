@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 def load_lora(
     pipe: "CogVideoXPipeline", *files: str | Path, scales: tuple[float, ...] = ()
 ) -> None:
-    """Load LoRA files into a pipeline side by side, each at its scale (default 1).
+    """Load LoRA files into a pipeline side by side, each at its scale; without `scales`, at 1.
 
-    At scale 0 a file changes nothing, at 1 it has the strength it was trained with. The clips'
-    recipes name the files from then on. Raises LoRAError, before any is loaded, when one does not
-    fit the pipeline's model or would have no effect.
+    A file is a .safetensors file, or a folder with one. At scale 0 it changes nothing, at 1 it has
+    the strength it was trained with. What was loaded before stays, at its scales. The clips'
+    recipes name the files from then on.
+
+    Raises:
+        LoRAError: before any is loaded: a file does not fit the pipeline's model or would have no
+            effect, or there is not one finite scale for each.
     """
     from vidgen_lab.generation.stock import hide_old_torchao
 
@@ -55,7 +59,9 @@ def set_scales(pipe: "CogVideoXPipeline", *scales: float) -> None:
     """Change the scales of what `load_lora` loaded, in its order, without loading anything anew.
 
     What was fused into the weights is taken out first: it would stay there at its old scale.
-    Raises LoRAError unless there is one for each.
+
+    Raises:
+        LoRAError: there is not one finite scale for each.
     """
     loaded = _still_loaded(pipe)
     by_name = dict(zip(loaded, _one_each(len(loaded), scales), strict=True))

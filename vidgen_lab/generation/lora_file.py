@@ -46,10 +46,13 @@ class LoRAError(ValueError):
 class LoRAFile:
     """What `inspect_lora` finds.
 
-    modules: (rank, input width, output width) by adapted module. alpha: as the loader will take
-    it. scales: by what the loader multiplies the update of each module, mostly alpha / rank.
-    problems: why it does not load, or not with effect; empty when it does. notes: what else to
-    know. facts: what our own export says about the training.
+    Attributes:
+        modules: (rank, input width, output width) by adapted module.
+        alpha: as the loader will take it; None in a file without modules.
+        scales: by what the loader multiplies the update of each module, mostly alpha / rank.
+        problems: why it does not load, or not with effect; empty when it does.
+        notes: what else to know.
+        facts: what our own export says about the training.
     """
 
     path: Path
@@ -106,7 +109,7 @@ class LoRAFile:
 
 
 def find_lora(file: str | Path) -> Path:
-    """The safetensors file meant: itself, or the one in a folder. LoRAError when there is none."""
+    """The safetensors file meant: itself, or the one in a folder. LoRAError unless there is one."""
     path = Path(file)
     if path.is_dir():
         found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safeten*"))
@@ -129,8 +132,13 @@ def inspect_lora(
 ) -> LoRAFile:
     """What a LoRA file targets, its rank, and whether it will load with effect (book row 5.25).
 
-    model: also check names and shapes against it; a transformer, or a pipeline's folder (only its
-    configuration is read). Raises LoRAError when there is no such file, or it cannot be read.
+    Args:
+        file: a .safetensors file, or a folder with one.
+        model: also check names and shapes against it; a transformer, or a pipeline's folder (only
+            its configuration is read).
+
+    Raises:
+        LoRAError: there is no such file, or it cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -212,8 +220,10 @@ def _odd_names(odd: list[str], some_fit: bool) -> str:
 def _strengths(
     header: Mapping[str, str], modules: Mapping[str, tuple[int, int, int]]
 ) -> tuple[float | None, dict[str, float], list[str]]:
-    """alpha, the scale of every module, and what is wrong with the ranks: as PEFT reads the header,
-    or as diffusers works it out where there is none. Many kinds of errors where it makes no sense.
+    """alpha, the scale of every module, and what is wrong with the ranks.
+
+    All as PEFT reads the header, or as diffusers works it out where there is none. Many kinds of
+    errors where it makes no sense.
     """
     from diffusers.utils.peft_utils import get_peft_kwargs
     from peft import LoraConfig
@@ -275,7 +285,8 @@ def _notes(header: Mapping[str, str]) -> tuple[str, ...]:
 def linear_shapes(model: Any) -> dict[str, tuple[int, int]]:
     """(in, out) of every layer that can be adapted, whether adapters are on it or not.
 
-    model: a transformer, or the folder of a pipeline (only its configuration is read).
+    Args:
+        model: a transformer, or the folder of a pipeline (only its configuration is read).
     """
     import torch
 

@@ -10,7 +10,7 @@ from vidgen_lab.settings.hardware import GIB
 
 @dataclass
 class Peak:
-    """What `peak_memory` found, complete when its block has ended."""
+    """What `peak_memory` found, in GiB (2**30 bytes), complete when its block has ended."""
 
     gib: float = 0.0
 
@@ -19,10 +19,14 @@ class Peak:
 def peak_memory(device: str, interval: float = 0.02, children: bool = False) -> Iterator[Peak]:
     """Measure a peak: ``with peak_memory(device) as peak: ...`` and, after the block, `peak.gib`.
 
-    On CUDA: the most GPU memory that PyTorch had allocated. Elsewhere: the largest resident
-    memory of this process, weights and libraries included, looked at every `interval` seconds
-    (the system's own high-water mark would remember earlier work, too). children: count the
-    processes it started, too, such as the kernel of a notebook.
+    On CUDA: the most GPU memory that PyTorch had allocated. Elsewhere: the largest resident memory
+    of this process, weights and libraries included, looked at again and again (the system's own
+    high-water mark would remember earlier work, too). On CUDA the other arguments do nothing.
+
+    Args:
+        device: as PyTorch names it: "cpu", "cuda:1".
+        interval: seconds between two looks.
+        children: count the processes it started, too, such as the kernel of a notebook.
     """
     peak = Peak()
     if device.startswith("cuda"):

@@ -33,9 +33,18 @@ def save_generation(
     """Write the clip to `path` (.mp4) and its recipe to the same name with .json.
 
     Both appear together, or neither and what was there before stays. Only a clip with its recipe is
-    ever replaced. keep: replace nothing at all, and take the next free name (clip-2.mp4) where
-    another process was faster. Returns the path that was written.
-    Raises OutputError for a folder that cannot be written, a full disk and files that are not ours.
+    ever replaced. Returns the path that was written.
+
+    Args:
+        generation: LoRA files in the clip's folder, or below, are named from there on.
+        path: its folder is made if need be.
+        crf: x264's quality, 0 (lossless in luma) .. 51.
+        keep: replace nothing at all, and take the next free name (clip-2.mp4) where another process
+            was faster.
+
+    Raises:
+        OutputError: the folder cannot be written, the disk is full, or the files are not ours.
+        ValueError: H.264 does not hold this size, rate or crf.
     """
     from vidgen_lab.video.writer import encode_clip
 
@@ -80,9 +89,11 @@ def recipe_path(path: str | Path) -> Path:
 def check_output(path: str | Path) -> Path:
     """Make sure a clip can be written to `path`, before minutes of work go into it.
 
-    Creates the folder. Raises OutputError when the name is not .mp4, when the folder cannot be made
-    or written, when the disk is full, and when a clip or a JSON of that name is there that was not
-    made here.
+    Creates the folder.
+
+    Raises:
+        OutputError: the name is not .mp4, the folder cannot be made or written, the disk is full,
+            or a clip or a JSON of that name is there that was not made here.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
@@ -123,7 +134,11 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     """Read a recipe: the .json file, or the .mp4 it lies beside.
 
     Everything that `reproduce` needs is checked, not only the request; files of adapters are named
-    from the root on. Raises FileNotFoundError, or ValueError when the file is no recipe.
+    from the root on.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no recipe.
     """
     path = Path(path)
     file = recipe_path(path) if path.suffix.lower() == ".mp4" else path
@@ -166,11 +181,18 @@ def _is_adapter(entry: Any) -> bool:
 
 
 def reproduce(path: str | Path, download: bool = False, **options: Any) -> Generation:
-    """Make a recipe's clip again: same model, adapters, precision and device kind, same request.
+    """Make a recipe's clip again: same model, adapters, precision, memory options and request.
 
-    options: passed to `generate`. Warns about whatever differs from the recorded run, since then
-    the frames may differ, too: model revision, device, versions. Raises LoRAError when a LoRA file
-    of the recipe is gone or another by now.
+    It runs on this machine's default device. Warns of whatever differs from the recorded run, since
+    then the frames may differ, too: model revision, scheduler, device, versions.
+
+    Args:
+        path: of the recipe or of its clip.
+        download: whether weights that are not here may be fetched.
+        options: passed to `generate`.
+
+    Raises:
+        LoRAError: a LoRA file of the recipe is gone or another by now.
     """
     from vidgen_lab.generation.loading import load_pipeline
 
@@ -192,7 +214,7 @@ def reproduce(path: str | Path, download: bool = False, **options: Any) -> Gener
 
 
 def differences(recorded: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two recipes among the things that can change the frames."""
+    """What can change the frames and differs between two recipes: ["dtype float16 -> float32"]."""
     names = ("model_revision", "scheduler", "dtype", "device_name", "vae_tiling")
     names += ("torch", "diffusers", "transformers")
     before, after = (recipe | recipe["versions"] for recipe in (recorded, now))

@@ -35,17 +35,22 @@ class RequestError(ValueError):
 class GenerationRequest:
     """One clip to be made.
 
-    prompt: what to show. negative_prompt: what to steer away from; it enters through the
-        guidance and has no effect at guidance_scale 1.
-    num_inference_steps: denoising steps, >= 1.
-    guidance_scale: >= 1; 1 switches guidance off and halves the work.
-    num_frames: 8N+1 for CogVideoX 1.0, 16N+1 for 1.5. height, width: pixels, multiples of 16.
-    fps: frames per second of the clip; the model's native rate gives natural speed.
-    seed: the same seed gives the same frames on the same machine and versions.
-    model: name, folder or hub id; None means whichever pipeline is used.
+    What depends on the model is checked by `validate_request`.
 
-    Raises RequestError for numbers that no model could use. What depends on the model is
-    checked by `validate_request`.
+    Attributes:
+        prompt: what to show.
+        negative_prompt: what to steer away from; it enters through the guidance and has no effect
+            at guidance_scale 1.
+        num_inference_steps: denoising steps, >= 1.
+        guidance_scale: >= 1; 1 switches guidance off and halves the work.
+        num_frames: 8N+1 for CogVideoX 1.0, 16N+1 for 1.5, 4N for the embedded model.
+        height, width: pixels, multiples of 16, for the embedded model of 8.
+        fps: frames per second of the clip, 0.1..1000; the model's native rate gives natural speed.
+        seed: the same seed gives the same frames on the same machine and versions.
+        model: name, folder or hub id; None means whichever pipeline is used.
+
+    Raises:
+        RequestError: the prompt is empty, or a number is one that no model could use.
     """
 
     prompt: str
@@ -103,8 +108,7 @@ class GenerationRequest:
 
 
 def request_of(recipe: Mapping[str, Any]) -> GenerationRequest:
-    """The part of a recipe that is the request. ValueError for what is no recipe or lacks a field,
-    RequestError for a value that does not fit."""
+    """The request in a recipe; ValueError if it has none, RequestError if a value does not fit."""
     if not isinstance(recipe, Mapping):
         raise ValueError("it should hold a JSON object")
     names = {f.name for f in fields(GenerationRequest)}
@@ -123,12 +127,13 @@ def read_configs(folder: str | Path) -> list[Any]:
 class ModelLimits:
     """What a model's own configuration allows. Read from a pipeline or from its folder's JSON.
 
-    frame_step, frame_offset: legal frame counts are frame_step * N + frame_offset with N >= 1.
-    side_step: heights and widths are multiples of this, in pixels.
-    max_text_tokens: tokens of the prompt that the transformer reads.
-    max_steps: denoising steps of its noise schedule.
-    native: (frames, height, width) of the configuration: what the model was trained for.
-    max_height, max_width: pixels; None where any size has a position.
+    Attributes:
+        frame_step, frame_offset: legal frame counts are frame_step * N + frame_offset with N >= 1.
+        side_step: heights and widths are multiples of this, in pixels.
+        max_text_tokens: tokens of the prompt that the transformer reads.
+        max_steps: denoising steps of its noise schedule.
+        native: (frames, height, width) of the configuration: what the model was trained for.
+        max_height, max_width: pixels; None where any size has a position.
     """
 
     frame_step: int
@@ -173,8 +178,7 @@ class ModelLimits:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ModelLimits":
-        """Limits of a pipeline folder, without loading any weights or libraries. RequestError for a
-        configuration that is damaged."""
+        """Limits of a pipeline folder, without weights or libraries; RequestError if damaged."""
         try:
             return cls.from_configs(*read_configs(folder))
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -213,7 +217,10 @@ def validate_request(
     """Check a request against a pipeline or its limits; returns the limits.
 
     The length of the prompts can only be counted with a pipeline, by its own tokenizer.
-    Raises RequestError naming everything that is wrong and the nearest legal values.
+
+    Raises:
+        RequestError: the model cannot meet it; names everything that is wrong and the nearest legal
+            values.
     """
     limits = model if isinstance(model, ModelLimits) else ModelLimits.from_pipe(model)
     problems = []
@@ -256,7 +263,7 @@ def visible(text: str) -> bool:
 
 
 def check_text(name: str, text: str) -> None:
-    """RequestError for bytes that are no UTF-8, as a terminal hands them over, and for a zero."""
+    """Refuse bytes that are no UTF-8, as a terminal hands them over, and a zero: RequestError."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -38,7 +38,7 @@ def hide_old_torchao() -> None:
 
 
 def quantized(kind: str, dtype: torch.dtype) -> dict[str, Any]:
-    """What makes `from_pretrained` give weights of "int8" or "int4"; nothing for "none"."""
+    """What makes `from_pretrained` give "int8" weights, or "int4" computing in `dtype`; else {}."""
     if kind == "int8":
         from torchao.quantization import Int8WeightOnlyConfig
 
@@ -50,11 +50,14 @@ def quantized(kind: str, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def run(job: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """What diffusers' own pipeline computes with a LoRA file: the transformer's output, float32
-    [B, T, C, h, w], with the "base" alone, with the file "reloaded", and with it at "scale_0".
+    """What diffusers' own pipeline computes with a LoRA file.
 
-    job: base (folder of the pipeline), pipeline (its class), lora (file), dtype, quantize, and
-    inputs, the arguments of the transformer.
+    That is the transformer's output, float32 [B, T, C, h, w], with the "base" alone, with the file
+    "reloaded", and with it at "scale_0".
+
+    Args:
+        job: base (folder of the pipeline), pipeline (its class), lora (file), dtype, quantize, and
+            inputs, the arguments of the transformer.
     """
     nothing = {name: None for name in ("vae", "text_encoder", "tokenizer")}
     dtype = {DTYPE: job["dtype"]}

@@ -12,15 +12,16 @@ def knows_one_world(model: str | None) -> bool:
 
 
 def ignored_words(prompt: str, model: str | None) -> dict[str, str | None]:
-    """Words without effect on the clip, each with the nearest known one for a typo; {} for a model
-    that is not embedded."""
+    """Words without effect, each with the known one it may be a typo of; {} if not embedded."""
     return unknown_words(prompt) if knows_one_world(model) else {}
 
 
 def words_note(prompt: str, model: str | None, adapted: bool = False) -> str:
-    """What the model never saw and what no clip of its can show, a sentence a line; empty where
-    there is nothing to say. adapted: by a LoRA, which may have taught it what was kept for
-    chapter 5."""
+    """What the model never saw and what no clip of its can show, a sentence a line.
+
+    Empty where there is nothing to say. A model `adapted` by a LoRA may have been taught what was
+    kept for chapter 5.
+    """
     if not knows_one_world(model):
         return ""
     lines, reading = [], read_prompt(prompt)

@@ -40,6 +40,8 @@ class SelfAttention(nn.Module):
 
     Args:
         dim: width D of a token, a multiple of num_heads.
+        num_heads: heads, each d = D / num_heads wide.
+        along: "space", "time" or "both", see above.
         qkv_bias: biases on query, key and value (the output always has one).
         causal: frame i sees frames 0 .. i only (needs along="time").
     """
@@ -64,10 +66,10 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend along the axis chosen.
+        """Attend along the axis chosen: [B, T, N, D], T frames of N patches -> [B, T, N, D].
 
-        x: [B, T, N, D], T frames of N patches; the result has the same shape. Its two products cost
-        2 B T N^2 D multiply-adds along space, 2 B N T^2 D along time, 2 B (T N)^2 D along both.
+        The products Q K^T and A V cost 2 B T N^2 D multiply-adds along space, 2 B N T^2 D along
+        time, 2 B (T N)^2 D along both.
         """
         x = autocast_once(x)
         if self.along == "time":  # the frames of a place side by side in memory, read in one go
@@ -87,7 +89,10 @@ class CrossAttention(nn.Module):
     there is no norm in front and no gate behind.
 
     Args:
-        dim: width of the video tokens; context_dim: width of the text tokens.
+        dim: width D of the video tokens, a multiple of num_heads.
+        context_dim: width D_text of the text tokens.
+        num_heads: heads, each d = D / num_heads wide.
+        qkv_bias: biases on query, key and value (the output always has one).
     """
 
     def __init__(self, dim: int, context_dim: int, num_heads: int, qkv_bias: bool = True) -> None:
@@ -98,8 +103,8 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, text: Tensor, text_mask: Tensor | None = None) -> Tensor:
-        """x: [B, ..., D] video tokens; text: [B, L, D_text]; text_mask: [B, L] bool, False where a
-        token is padding. Returns [B, ..., D], for the caller to add to x."""
+        """Video tokens x [B, ..., D] read text [B, L, D_text], whose text_mask [B, L] bool is False
+        where a token is padding (None: none is). Returns [B, ..., D], to be added to x."""
         q = split_heads(self.q(x.flatten(1, -2)), self.num_heads)  # [B, heads, T*N, d]
         k, v = self.kv(text).chunk(2, dim=-1)  # 2 x [B, L, D]
         k, v = split_heads(k, self.num_heads), split_heads(v, self.num_heads)  # [B, heads, L, d]

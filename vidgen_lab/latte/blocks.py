@@ -55,10 +55,13 @@ class SpatialAttentionBlock(nn.Module):
     def forward(
         self, x: Tensor, cond: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None
     ) -> Tensor:
-        """One pre-norm block with AdaLN (Peebles and Xie 2023, figure 3).
+        """One pre-norm block with AdaLN (Peebles and Xie 2023, figure 3) -> [B, T, N, D].
 
-        x: [B, T, N, D]; cond: [B, D] or [B, 6D], as the modulation wants it; text: [B, L, D] and
-        its mask [B, L] bool, read by spatial blocks of a model with text. Returns [B, T, N, D].
+        Args:
+            x: [B, T, N, D].
+            cond: [B, D] or [B, 6D], as the modulation wants it.
+            text: [B, L, D], read by the spatial blocks of a model with text only.
+            text_mask: [B, L] bool, True where a token of the text is real; None if all are.
         """
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(cond)  # [B, 1, 1, D]
         x = x + gate_a * self.attention(modulate(self.norm(x), shift_a, scale_a))  # [B, T, N, D]
@@ -92,10 +95,15 @@ class LatteTransformerBlock(nn.Module):
         text_mask: Tensor | None = None,
         frame_positions: Tensor | None = None,
     ) -> Tensor:
-        """Space, then time (Ma et al. 2024, "Latte", variant 1).
+        """Space, then time (Ma et al. 2024, "Latte", variant 1) -> [B, T, N, D].
 
-        Arguments as of the blocks; frame_positions: [T, D], which the first of the model's temporal
-        blocks adds to its input. Returns [B, T, N, D].
+        Args:
+            x: [B, T, N, D].
+            cond: [B, D] or [B, 6D], as of the blocks.
+            text: [B, L, D], for the spatial block.
+            text_mask: [B, L] bool, True where a token of the text is real; None if all are.
+            frame_positions: [T, D], added to what the temporal block reads; for the model's first
+                pair, None for the others and for a single frame.
         """
         x = self.spatial(x, cond, text, text_mask)  # [B, T, N, D]
         if frame_positions is not None:
@@ -104,7 +112,7 @@ class LatteTransformerBlock(nn.Module):
 
 
 class FinalLayer(nn.Module):
-    """Norm, modulate, and back from tokens to patches: [B, T, N, D] -> [B, T, N, p*p*C].
+    """Norm, modulate, and back from tokens to patches: [B, T, N, D] -> [B, T, N, p*p*C_out].
 
     "block" has a matrix of its own behind a SiLU (DiT); "single" only a table added to the timestep
     embedding, with neither SiLU nor matrix (diffusers), which is why the two cannot be turned into
@@ -123,8 +131,8 @@ class FinalLayer(nn.Module):
         self.proj = nn.Linear(dim, c.patch_size**2 * c.out_channels)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        """x: [B, T, N, D]; cond: [B, D], the embedding of timestep and class. Returns the patches
-        [B, T, N, p*p*C_out], pixels first, for `tokens.unpatchify`."""
+        """Tokens x [B, T, N, D] to patches [B, T, N, p*p*C_out], pixels first, for
+        `tokens.unpatchify`; cond is [B, D], the embedding of timestep and class, with either."""
         if self.single:
             both = cond.repeat(1, 2) + self.table.flatten()  # [B, 2D]
         else:

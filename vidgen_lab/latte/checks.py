@@ -1,5 +1,5 @@
 """One way to say what was expected and what came: every wrong input of the chapter fails through
-here.
+here. `what` is always the name that the message gives to the thing checked.
 """
 
 from collections.abc import Iterable
@@ -31,8 +31,8 @@ def require_one_of(value: object, known: Iterable, what: str, hint: str = "") ->
 
 
 def require_folder(folder: str | Path, what: str, part: str = "") -> Path:
-    """A folder on this machine, or the `part` of a pipeline in it: a hub id is never fetched
-    unasked."""
+    """A folder on this machine, or the `part` of a pipeline in it, if there is one: a hub id is
+    never fetched unasked."""
     require(
         Path(folder).is_dir(),
         what,
@@ -88,7 +88,8 @@ def require_finite(x: Tensor, what: str, training: bool = False) -> None:
 
 
 def check_labels(labels: Tensor, batch: torch.Size, classes: int) -> None:
-    """Labels must be [B] numbers 0 .. classes, the last meaning none."""
+    """Labels must be [B] = `batch` numbers 0 .. classes, the last meaning none. On CPUs only they
+    are looked at one by one, as a mask is; `require_finite` says why."""
     require(labels.shape == batch, "class labels", list(batch), list(labels.shape))
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         low, high = int(labels.min()), int(labels.max())
@@ -107,7 +108,7 @@ def require_mask(mask: Tensor, text: Tensor) -> None:
 
 
 def check_text(text: Tensor, text_mask: Tensor | None, batch: int, width: int) -> None:
-    """Text must be [B, L, width], its mask [B, L] bool with at least one True in every row."""
+    """Text must be [batch, L, width], text_mask [batch, L] bool with a True in every row."""
     require_rank(text, "B L D", "text embeddings")
     require(
         text.shape[0] == batch and text.shape[2] == width,

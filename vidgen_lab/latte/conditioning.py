@@ -31,7 +31,7 @@ class TimestepEmbedder(nn.Module):
         self.linear_2 = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
-        """t: [B] timesteps 0 .. num_timesteps-1, fractions allowed -> [B, D]."""
+        """t: [B] timesteps 0 .. num_timesteps, fractions allowed -> [B, D]."""
         code = timestep_code(t).to(self.linear_1.weight.dtype)  # [B, 256]
         return self.linear_2(nn.functional.silu(self.linear_1(code)))  # [B, D]
 

@@ -9,13 +9,23 @@ from vidgen_lab.latte.checks import require, require_one_of
 class LatteConfig:
     """Everything that decides the shape of a Latte.
 
-    sample_size: side of the latent frames the positions are laid out for (other sizes run too).
-    num_frames: frames of a clip; a single frame is accepted too.
-    depth: blocks as the paper counts them, spatial and temporal ones together, hence even.
-    modulation: "block" (paper) or "single" (diffusers' text-to-video model).
-    condition: "none", "class" (with num_classes) or "text" (cross-attention in the spatial blocks;
-    text_dim is the width of the text features).
-    learn_sigma: twice the output channels, the second half for the variance.
+    Attributes:
+        sample_size: side in latent pixels of the frames that the positions are laid out for, a
+            multiple of patch_size (other sizes run too).
+        num_frames: T, frames of a clip; a single frame is accepted too.
+        in_channels: C, channels of the latents.
+        patch_size: p, side of a patch in latent pixels.
+        hidden_size: D, width of a token, a multiple of 4 and of num_heads.
+        depth: blocks as the paper counts them, spatial and temporal ones together, hence even.
+        num_heads: heads of every attention, each D / num_heads wide.
+        modulation: "block" (paper) or "single" (diffusers' text-to-video model).
+        condition: "none", "class" (with num_classes) or "text" (cross-attention in the spatial
+            blocks; with text_dim).
+        num_classes: classes 0 .. num_classes-1; the number num_classes itself means none.
+        text_dim: width of the text features.
+        learn_sigma: twice the output channels, the second half for the variance.
+        qkv_bias: biases on query, key and value (the output always has one).
+        causal: along time, frame i sees frames 0 .. i only.
     """
 
     sample_size: int = 32
@@ -66,7 +76,8 @@ SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "L": (24, 1024, 16), "XL": (28, 
 
 
 def latte_config(name: str, **overrides) -> LatteConfig:
-    """Settings of a published size, "S/2", "B/2", "L/2" or "XL/2", or of another patch: "S/4"."""
+    """Settings of a published size, "S/2", "B/2", "L/2" or "XL/2", or of another patch: "S/4",
+    with further fields of `LatteConfig` as `overrides`, which win over the size's own."""
     size, _, patch = name.partition("/")
     known = size in SIZES and patch.isdecimal() and int(patch) > 0
     sizes = f"one of {', '.join(f'{s}/2' for s in SIZES)} (or another patch size after the slash)"

@@ -86,18 +86,20 @@ class Latte(nn.Module):
         text: Tensor | None = None,
         text_mask: Tensor | None = None,
     ) -> Tensor:
-        """Predict the noise in x.
+        """Predict the noise in x (or x0, or v: what it was trained on, see `NoiseScheduler`).
 
         Args:
             x: noisy latents [B, C, T, H, W]; T is config.num_frames or 1; H and W multiples of the
                 patch size.
-            t: timesteps [B], or one number for all.
+            t: timesteps [B], or one number for all; fractions allowed.
             labels: [B] class numbers, for condition "class" (num_classes means none).
-            text: [B, L, text_dim] and text_mask: [B, L] bool, True = real token, for condition
-                "text".
+            text: [B, L, text_dim], for condition "text".
+            text_mask: [B, L] bool, True = real token; None if all are.
+
         Returns:
             [B, out_channels, T, H, W]: the prediction; with learn_sigma the variance in the second
             half of the channels.
+
         Raises:
             LatteInputError: shapes, conditions or values the model cannot take.
         """
@@ -161,7 +163,8 @@ class Latte(nn.Module):
     # ----- in and out
     @classmethod
     def from_diffusers(cls, model: "LatteTransformer3DModel | str | Path") -> "Latte":
-        """Take over a LatteTransformer3DModel: an object, its folder, or a pipeline's folder."""
+        """Take over a LatteTransformer3DModel: an object, its folder, or a pipeline's folder.
+        LatteInputError for no folder, another class, and settings that we cannot honour."""
         return interop.from_diffusers(model, cls)
 
     def to_diffusers(self) -> "LatteTransformer3DModel":

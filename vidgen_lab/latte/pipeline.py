@@ -20,13 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Generated:
-    """latents [B, C, T, h, w], scaled; frames [B, 3, T, H, W] in 0 .. 1, float32."""
+    """What `VideoGenerator` makes.
+
+    Attributes:
+        latents: [B, C, T, h, w], scaled.
+        frames: [B, 3, T, H, W] in 0 .. 1, float32.
+    """
 
     latents: Tensor
     frames: Tensor
 
     def clips(self, fps: float = 8.0) -> "list[Clip]":
-        """One Clip per sample, uint8."""
+        """One Clip per sample, uint8, to be shown at `fps` frames per second."""
         from vidgen_lab.video.clip import Clip
 
         videos = self.frames.permute(0, 2, 3, 4, 1).cpu().numpy()
@@ -57,10 +62,13 @@ class VideoGenerator:
     ) -> "VideoGenerator":
         """Our parts with the weights of a saved LattePipeline: toy-latte, or Latte-1 with its T5.
 
-        A prompt may have as many tokens as the folder's tokenizer allows. The noise levels are the
-        scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
+        A prompt may have as many tokens as the folder's tokenizer allows, at most Latte's 120. The
+        noise levels are the scheduler's affair: `NoiseScheduler.from_diffusers(folder)`.
 
-        text_dtype: of the text encoder alone; Latte and VAE stay in float32, like the sampler.
+        Args:
+            folder: of a LattePipeline, on this machine.
+            device: of all parts.
+            text_dtype: of the text encoder alone; Latte and VAE stay in float32, like the sampler.
         """
         folder = require_folder(folder, "folder of a LattePipeline")
         model, vae = Latte.from_diffusers(folder), FrameVAE.from_diffusers(folder)
@@ -85,8 +93,8 @@ class VideoGenerator:
         height: int | None = None,
         width: int | None = None,
     ) -> Tensor:
-        """Standard normal latents [batch, C, T, h, w] for clips of height x width pixels (or of the
-        model's size)."""
+        """Standard normal latents [batch, C, T, h, w] for clips of height x width pixels, multiples
+        of f*p, the VAE's factor times the model's patch size (or of the model's size)."""
         c, factor = self.model.config, self.vae.spatial_factor
         height, width = height or c.sample_size * factor, width or c.sample_size * factor
         require_multiple((height, width), factor * c.patch_size, "clip in pixels")
@@ -105,9 +113,16 @@ class VideoGenerator:
     ) -> Callable[[Tensor, Tensor], Tensor]:
         """The denoiser (x, t) -> output for this condition, with guidance if scale is not 1.
 
-        x: [B, C, T, h, w]; t: [B]; the output has C channels, or 2C with a learned variance.
-        labels: [B]. null: for each of the `batch` clips, or one for all; None for the empty prompt.
-        A condition that the model does not have, or lacks, the model itself refuses.
+        From x [B, C, T, h, w] and t [B] it makes C channels, or 2C with a learned variance. A
+        condition that the model does not have, or lacks, the model itself refuses.
+
+        Args:
+            batch: B, clips.
+            text: for each of the clips, or None.
+            null: for each of the clips, or one for all; None for the empty prompt.
+            labels: [B] class numbers, or None.
+            scale: 1 is the model as it is, see `Guidance`.
+            rescale: 0 .. 1, see `Guidance`.
         """
         cond: dict[str, Tensor] = {}
         empty: dict[str, Tensor] = {}
@@ -146,20 +161,22 @@ class VideoGenerator:
         rescale: float = 0.0,
         **size: int,
     ) -> Generated:
-        """Make clips, in the five steps that follow each other in the code.
+        """Make B = P * batch clips, in the five steps that follow each other in the code.
 
         Args:
-            prompt: one or several; None with text=..., labels=... or for an unconditional model.
-            guidance_scale: 1 is the model as it is, see `Guidance`; rescale: 0 .. 1, see there.
+            prompt: one or P of them; None with text=..., labels=... or for an unconditional model.
+            sampler: steps from noise to a clip; holds their number and the noise levels.
+            guidance_scale: 1 is the model as it is, see `Guidance`.
             seed: the same one gives the same noise on any device.
-            text, null: an encoded prompt in the prompt's place, and a negative one in the empty
-                one's: embeddings [P, L, D_text] with masks; null for all clips, or for each.
+            text: encoded prompts [P, L, D_text] in the prompts' place.
+            null: an encoded negative one in the empty one's place: [1 or B, L, D_text].
             labels: [P] class numbers.
             batch: clips of each prompt or label; of an unconditional model, clips.
+            rescale: 0 .. 1, see `Guidance`.
             size: height and width in pixels; the model's own by default.
 
-        Returns latents [B, C, T, h, w] and frames [B, 3, T, H, W] in 0 .. 1, B = P * batch. Raises
-        LatteInputError for a condition or size that the model does not take.
+        Raises:
+            LatteInputError: a condition or size that the model does not take.
         """
         require(batch > 0, "batch", "at least 1", batch)
         if prompt is not None:

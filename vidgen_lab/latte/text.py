@@ -20,7 +20,12 @@ MAX_TOKENS = {"clip": 77, "latte": 120, "cogvideox": 226}
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """embeddings [B, L, D]; mask [B, L] bool, True where a token is real."""
+    """Encoded prompts, all of one length.
+
+    Attributes:
+        embeddings: [B, L, D_text].
+        mask: [B, L] bool, True where a token is real.
+    """
 
     embeddings: Tensor
     mask: Tensor
@@ -34,7 +39,7 @@ class TextEmbedding:
         return TextEmbedding(moved, self.mask.to(moved.device))
 
     def repeat(self, count: int) -> "TextEmbedding":
-        """The same text for `count` clips each."""
+        """The same text for `count` clips each, one after the other: [B, ...] -> [B*count, ...]."""
         return TextEmbedding(
             self.embeddings.repeat_interleave(count, 0), self.mask.repeat_interleave(count, 0)
         )
@@ -43,12 +48,12 @@ class TextEmbedding:
 class TextEncoder:
     """A tokenizer and a T5-like encoder of `transformers`, frozen.
 
-    Args:
-        tokenizer, model: any pair with the interface of transformers (real T5, or the toy world's
-            small one).
-        max_length: tokens of a prompt, end-of-sequence included; what is beyond is cut.
-
     Prompts are put into lower case without outer blanks first, as LattePipeline does.
+
+    Args:
+        tokenizer: any with the interface of transformers.
+        model: its encoder (real T5, or the toy world's small one).
+        max_length: L, tokens of a prompt, end-of-sequence included; what is beyond is cut.
     """
 
     def __init__(self, tokenizer: Any, model: Any, max_length: int = MAX_TOKENS["latte"]) -> None:
@@ -65,8 +70,11 @@ class TextEncoder:
     ) -> "TextEncoder":
         """From the tokenizer/ and text_encoder/ of a pipeline's folder.
 
-        max_length: None for what the tokenizer allows, at most Latte's. dtype: of the encoder; a
-        T5-XXL takes 18 GiB in float32, 9 in bfloat16.
+        Args:
+            folder: of a pipeline, on this machine.
+            max_length: tokens of a prompt; None for what the tokenizer allows, at most Latte's 120.
+            device: of the encoder and the embeddings.
+            dtype: of the encoder; a T5-XXL takes 18 GiB in float32, 9 in bfloat16.
         """
         from transformers import AutoTokenizer, T5EncoderModel
 
@@ -88,7 +96,7 @@ class TextEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: str | Sequence[str]) -> TextEmbedding:
-        """Prompts to embeddings [B, max_length, D] and mask [B, max_length]."""
+        """B prompts to embeddings [B, L, D_text] and mask [B, L], with L = max_length."""
         prompts = [prompts] if isinstance(prompts, str) else list(prompts)
         require(len(prompts) > 0, "prompts", "at least one", "none")
         batch = self.tokenizer(

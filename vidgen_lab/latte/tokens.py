@@ -19,6 +19,7 @@ def sincos_1d(dim: int, positions: Tensor) -> Tensor:
     Args:
         dim: width of the code, even.
         positions: [M], any dtype.
+
     Returns:
         [M, dim] float64 (the caller rounds once, at the end).
     """
@@ -32,14 +33,14 @@ def sincos_1d(dim: int, positions: Tensor) -> Tensor:
 def sincos_2d(
     dim: int, rows: int, cols: int, base_size: int | None = None, interpolation_scale: float = 1.0
 ) -> Tensor:
-    """Codes of a grid: the first half of the channels tells the column (x), the second half the row
-    (y).
+    """Codes of a grid of patches, row by row: [rows*cols, dim] float32.
 
-    `base_size` is the side of the grid the model was trained on; another grid is squeezed or
-    stretched onto it, each axis by itself, so that any height and width works. Source: diffusers
-    `get_2d_sincos_pos_embed`, exact.
+    The first half of the channels tells the column (x), the second half the row (y). Source:
+    diffusers `get_2d_sincos_pos_embed`, exact.
 
-    Returns: [rows*cols, dim] float32, row by row.
+    `base_size` is the side in patches of the grid the model was trained on; another grid is
+    squeezed or stretched onto it, each axis by itself, so that any height and width works (None:
+    the grid as it is). `interpolation_scale` divides the positions once more.
     """
     base_h, base_w = base_size or rows, base_size or cols
     # single precision up to here because the reference does so: the last bit is part of the parity
@@ -71,9 +72,10 @@ class VideoPatchEmbed(nn.Module):
     decays them or saves them.
 
     Args:
-        patch_size: side of a patch, sample_size: side of the frames that the positions are laid
-            out for, both in latent pixels.
-        embed_dim: width D of a token.
+        patch_size: side p of a patch, in latent pixels.
+        in_channels: channels C of the latents.
+        embed_dim: width D of a token, a multiple of 4.
+        sample_size: side of the frames that the positions are laid out for, in latent pixels.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ LOGVAR_RANGE = (-30.0, 20.0)  # as in latent diffusion: exp() stays finite
 
 
 class FrameVAE(nn.Module):
-    """A picture VAE as a video VAE: every frame by itself."""
+    """A picture VAE as a video VAE: every frame by itself; f below is `spatial_factor`."""
 
     chunk = 14  # frames that go through at once: memory grows with it, the result does not change
 

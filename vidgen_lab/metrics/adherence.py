@@ -16,11 +16,15 @@ from vidgen_lab.video.reader import VideoReader
 class Adherence(Reading):
     """What a prompt names, what the judge sees, and how sure it is of what was named.
 
-    seen: attribute -> value; the judge may see "none of these". scores: probability of what was
-    named, confidence: of what is seen, both 0 to 1 per attribute. unsure: attributes in which the
-    judge is less sure than it has to be for its answer to count.
     `measurable` is False when the prompt names nothing of the toy world; then there is no score at
     all.
+
+    Attributes:
+        seen: attribute -> value; the judge may see "none of these".
+        scores: attribute -> probability of what was named, 0 to 1.
+        confidence: attribute -> probability of what is seen, 0 to 1.
+        unsure: named attributes in which the judge is less sure than it has to be for its answer to
+            count.
     """
 
     prompt: str

@@ -124,12 +124,19 @@ def evaluate_video_basics(
 ) -> VideoBasics:
     """Measure a clip or video file; of a file only a few frames are in memory at a time.
 
-    frames: "all" uses every frame; "book" repeats the book's choice (SSIM of the first nine pairs,
-        sharpness of the middle frame) for comparison. Rate and duration are the file's own.
-    sharpness_height: pixels to which frames are scaled for sharpness and noise. The Laplacian
-        depends on the scale, so numbers compare only at equal heights; the book's thresholds were
-        set for 480. None measures at the clip's own size.
-    Raises ValueError for fewer than two frames or under 16 pixels, and what `read_clip` raises.
+    Rate and duration are the file's own.
+
+    Args:
+        video: a clip, or the path of a file.
+        frames: "all" uses every frame; "book" repeats the book's choice (SSIM of the first nine
+            pairs, sharpness of the middle frame) for comparison.
+        sharpness_height: pixels to which frames are scaled for sharpness and noise. The Laplacian
+            depends on the scale, so numbers compare only at equal heights; the book's thresholds
+            were set for 480. None measures at the clip's own size.
+
+    Raises:
+        ValueError: fewer than two frames, under 16 pixels, or another choice of frames. Of a file
+            also what `read_clip` raises.
     """
     if sharpness_height is not None and sharpness_height < 16:
         raise ValueError(f"sharpness_height must be at least 16, not {sharpness_height}")

@@ -24,11 +24,12 @@ _MIN_GAIN = 4.0  # squared grey levels: below it there is no evidence of motion 
 class FlowReport:
     """One value per pair of neighbouring frames, float64 [T-1]; pair i is frames i and i + 1.
 
-    speed: mean length of the believed flow over the whole picture, % of the width per second.
-    camera: length of the median flow vector in the same unit; what moves everything alike.
-    error: warping error, mean grey difference after motion is undone, % of full scale; newly
-        uncovered places are left out unless they make up half of the picture.
-    unexplained: share (0..1) of the picture that visibly changes and that no motion explains.
+    Attributes:
+        speed: mean length of the believed flow over the whole picture, % of the width per second.
+        camera: length of the median flow vector in the same unit; what moves everything alike.
+        error: warping error, mean grey difference after motion is undone, % of full scale; newly
+            uncovered places are left out unless they make up half of the picture.
+        unexplained: share (0..1) of the picture that visibly changes and that no motion explains.
     """
 
     speed: np.ndarray
@@ -46,8 +47,10 @@ def analyse_flow(clip: Clip) -> FlowReport:
     """Both measures, and more, from one computation (DIS flow, Kroeger et al. 2016).
 
     About 4 ms a pair at 96x64, 16 ms at 720x480 on one core. What a flow cannot follow, such as a
-    fast turn or a new shape, shows as unexplained. Raises ValueError for a clip of one frame or of
-    frames under 16 pixels.
+    fast turn or a new shape, shows as unexplained.
+
+    Raises:
+        ValueError: the clip has one frame, or its frames a side under 16 pixels.
     """
     if clip.num_frames < 2:
         raise ValueError("motion needs at least two frames, the clip has one")
@@ -58,7 +61,7 @@ def analyse_flow(clip: Clip) -> FlowReport:
 
 
 class FlowMeter:
-    """The same frame by frame, for a video that would not fit into memory."""
+    """The same frame by frame (`fps` a second), for a video that would not fit into memory."""
 
     def __init__(self, fps: float) -> None:
         self.fps = fps

@@ -23,13 +23,17 @@ class ToyJudge(nn.Module):
     """Classify clips by subject, colour, motion, background and style.
 
     Four strided 2-D convolutions see every frame alone; two 3-D ones join the frames, where motion
-    becomes visible.
+    becomes visible. `temperature` and `unsure_below` are per attribute, fitted on clips that
+    training never saw.
 
-    answers: what it can say of each attribute, in the order of the logits; by default every value
-    of the world, and "none of these". frames: of a clip that it looks at, evenly spread.
-    temperature: divides the logits, so that a confidence of 0.9 is right nine times out of ten;
-    unsure_below: confidences under which an answer does not count. Both per attribute, fitted on
-    clips that training never saw.
+    Args:
+        channels: of the 2-D convolutions' outputs.
+        joint: channels of the 3-D convolutions' outputs.
+        frames: of a clip that it looks at, evenly spread.
+        answers: what it can say of each attribute, in the order of the logits; by default every
+            value of the world, and "none of these".
+        temperature: divides the logits, so that a confidence of 0.9 is right nine times out of ten.
+        unsure_below: confidences under which an answer does not count.
     """
 
     def __init__(

@@ -19,10 +19,12 @@ from vidgen_lab.pipeline.select.split import SplitSettings
 
 @dataclass(frozen=True)
 class AnnotateSettings(Checked, **annotators.ANNOTATORS):
-    """Annotators by their names in `annotate.annotators`. download: trained ones may be fetched.
+    """Who annotates, by the names in `annotate.annotators`; the defaults need no download.
 
-    captioner: "template" makes a plain sentence of colours and motion, and every export says so;
-    "none" leaves captions empty; the others are trained models.
+    Attributes:
+        captioner: "template" makes a plain sentence of colours and motion, and every export says
+            so; "none" leaves captions empty; the others are trained models.
+        download: trained ones may be fetched.
     """
 
     detector: str = "motion"
@@ -34,7 +36,8 @@ class AnnotateSettings(Checked, **annotators.ANNOTATORS):
 
 @dataclass(frozen=True)
 class Config(Checked, seed=(0, 2**32 - 1), limit=(0.001, math.inf)):
-    """seed: of everything drawn. limit: seconds a single task may take before it is killed."""
+    """All settings of a run: the `seed` of everything drawn, the `limit` in seconds after which a
+    task is killed (large files and long clips get more), and the settings of every stage."""
 
     seed: int = 0
     limit: float = 300.0
@@ -52,6 +55,8 @@ class Config(Checked, seed=(0, 2**32 - 1), limit=(0.001, math.inf)):
 def load_config(path: str | Path | None = None, pairs: Sequence[str] = ()) -> Config:
     """Defaults, changed by a YAML file, changed by pairs such as "gates.min_flow_speed=0.1".
 
-    Raises FileNotFoundError, or ValueError naming the setting that does not exist or fit.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a setting does not exist or fit; the message names it.
     """
     return load(Config, path, pairs)

@@ -30,13 +30,18 @@ STAGES = ("read", "scenes", "quality", "duplicates", "balance", "export", "annot
 class Row(Checked, stage=STAGES, status=STATUSES):
     """One clip after one stage; plain values only, so that it is one line of JSON.
 
-    source: path below the source folder, with forward slashes. clip_id: the first 16 digits of the
-    file's sha256, and the span in frames once there is one; equal content has an equal id.
-    span: seconds [start, end) in the file. frames: the same in frame numbers as shown.
-    metric, value, threshold: why a clip was rejected. metrics: everything measured so far.
-    info: what is odd about it (crop between black bars, hdr: PQ or HLG), what later stages added
-    (group, weight, split, caption; clip: the output file, its sha256, tone_mapped: from what, ...).
-    rights: licence, url and consent as given by whoever collected the file.
+    Attributes:
+        source: path below the source folder, with forward slashes.
+        clip_id: 16 digits of the file's sha256, then any span in frames; equal content, equal id.
+        metric, value, threshold: why a clip was rejected; value is None where none was measured.
+        span: seconds [start, end) in the file; None while there are no scenes.
+        frames: the same in frame numbers as shown.
+        metrics: everything measured so far.
+        info: what is odd about it (crop between black bars, hdr: PQ or HLG), what later stages
+            added (group, weight, split, caption; clip: the output file, its sha256, tone_mapped:
+            from what, ...).
+        rights: licence, url and consent as given by whoever collected the file.
+        versions: of the package, the recipe and the libraries that measured the file.
     """
 
     source: str
@@ -100,7 +105,12 @@ def manifest_text(rows: Iterable[Row]) -> str:
 
 
 def read_manifest(path: str | Path) -> list[Row]:
-    """The rows of a manifest. Raises FileNotFoundError, or ValueError naming the broken line."""
+    """The rows of a manifest; metrics of an earlier version get today's names, with a warning.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is no row; the message names it.
+    """
     old: set[str] = set()
 
     def row(entry: dict[str, Any]) -> Row:
@@ -122,8 +132,7 @@ def kept(rows: Iterable[Row]) -> list[Row]:
 
 
 def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """Clips in, kept, rejected and error by stage, counted from the rows; unused stages are left
-    out."""
+    """Clips in, kept, rejected and error by stage, counted from the rows; without unused stages."""
     counts = Counter((row.stage, row.status) for row in rows)
     table = {}
     for stage in STAGES:
@@ -134,9 +143,12 @@ def funnel(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 
 def check_funnel(rows: Sequence[Row], last: str = STAGES[-1]) -> None:
-    """A manifest obeys the law up to the stage `last`: each stage receives exactly what the one
-    before it kept, and a file that was read has at least one clip. AssertionError names the stage,
-    and what was lost or came from nowhere."""
+    """Check the law up to the stage `last`: each stage receives exactly what the one before it
+    kept, and a file that was read has at least one clip.
+
+    Raises:
+        AssertionError: it is broken; the message names the stage, what was lost and what is new.
+    """
     for before, after in pairwise(STAGES[: STAGES.index(last) + 1]):
         what = attrgetter("source" if before == "read" else "identity")
         given = Counter(what(r) for r in rows if r.stage == before and r.status == "kept")

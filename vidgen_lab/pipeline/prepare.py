@@ -69,15 +69,25 @@ def prepare(
 
     OUT/clips has the clips that were kept, OUT/embeddings.npz the ids [N] and vectors [N, D] of all
     that passed the gates, OUT/work the journal of finished work. Running it again does only what is
-    missing. score_only: stop after the quality gates, to look before dropping;
-    the rows go to OUT/scored.jsonl. shard: (i, n) scores one part of the files, on a cluster; the
-    run without it, afterwards, finds all scores done and finishes.
+    missing. Bad videos are rows, not exceptions.
 
-    OUT must be new, empty or of an earlier run, and apart from `source`: only what was written
-    here, by the record OUT/written.jsonl, is ever replaced or removed. Bad videos are rows;
-    NothingLeft is raised, and the manifest left as it was, when all of them are, or when an earlier
-    data set would end empty, and before anything is done when a trained annotator is not here.
-    Raises what `find_videos` raises, ValueError and FileExistsError.
+    Args:
+        source: folder that is searched for videos, with all below it.
+        out: new, empty or of an earlier run, and apart from `source`: only what was written here,
+            by the record OUT/written.jsonl, is ever replaced or removed.
+        config: None: the defaults.
+        execution: on how many processes, and whether errors are tried again.
+        score_only: stop after the quality gates, to look before dropping, with OUT/scored.jsonl.
+        shard: (i, n) scores one part of the files, on a cluster, and returns a row a file; the run
+            without it, afterwards, finds all scores done and finishes.
+
+    Raises:
+        NothingLeft: a stage lost all clips to errors, or an earlier data set would end empty; the
+            manifest is left as it was. Before anything is done: a trained annotator is not here.
+        ValueError: no video, no such shard, a broken rights.csv, or `out` not apart from `source`.
+        FileNotFoundError: there is no folder `source`.
+        NotADirectoryError: `source` or `out` is a file.
+        FileExistsError: `out` holds files that were not written here.
     """
     source, out, config = Path(source), Path(out), config or Config()
     if shard is not None and not 0 <= shard[0] < shard[1]:
@@ -118,8 +128,11 @@ def prepare(
 
 
 def load_annotators(settings: AnnotateSettings, execution: Execution) -> None:
-    """Raises NothingLeft when a trained annotator is not here and cannot be fetched. Once, and in
-    advance: workers would fetch it side by side, each within the time that a clip may take."""
+    """Load trained annotators in advance: workers would fetch them side by side, in a clip's time.
+
+    Raises:
+        NothingLeft: one of them is not here and cannot be fetched.
+    """
     chosen = vars(settings)
     trained = [
         {"role": role, "name": chosen[role], "download": settings.download}
@@ -135,8 +148,11 @@ def load_annotators(settings: AnnotateSettings, execution: Execution) -> None:
 
 
 def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -> None:
-    """Raises NothingLeft when a stage lost every clip to errors, or when no clip is left and the
-    manifest before this one had some: such a run is a mistake, and must not replace it."""
+    """Refuse a run that is a mistake: it must not replace the `manifest` of the run before it.
+
+    Raises:
+        NothingLeft: a stage lost all clips to errors, or none is left where the manifest has some.
+    """
     for stage, count in funnel(rows).items():
         if count["error"] == count["in"]:
             reason = next(r.reason for r in rows if r.stage == stage)
@@ -156,7 +172,7 @@ def check_worth(rows: Sequence[Row], manifest: Path, score_only: bool = False) -
 
 @dataclass(frozen=True)
 class _Run:
-    """The stages of one run. paths: of the sources, by name."""
+    """The stages of one run, with the `paths` of the sources by their names."""
 
     config: Config
     runner: TaskRunner
@@ -237,7 +253,7 @@ class _Run:
     def unique(
         self, rows: list[Row], signatures: Sequence[Signature], vectors: np.ndarray
     ) -> list[Row]:
-        """Verdicts on pairs are kept, so that a new clip costs its own pairs only."""
+        """Drop duplicates. Verdicts on pairs are kept: a new clip costs its own pairs only."""
         settings = self.config.duplicates
         made = made_by("duplicates", {}) | made_by("score", {})
         under = (made, asdict(settings), asdict(self.config.score))

@@ -76,7 +76,8 @@ def borderline_sheet(
     rows: Sequence[Row], gates: Sequence[Gate], folder: Path, per_gate: int = 6, width: int = 160
 ) -> np.ndarray:
     """Sheet of the clips nearest to each gate's threshold, uint8 [H, W, 3]: one line a gate, each
-    picture with its value, framed green where it passes and red where it does not."""
+    picture with its value, framed green where it passes and red where it does not. `folder` holds
+    the videos; a picture with its frame is `width` pixels wide."""
     clips = [row for row in rows if row.stage == "quality"]
     lines, size = [], (width - 8, width * 9 // 16 - 8)
     for gate in gates:

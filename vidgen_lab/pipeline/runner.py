@@ -19,7 +19,8 @@ _NO_MATTER = ("path", "out", "limit", "download")  # to the result of a task
 
 @dataclass(frozen=True)
 class Execution(Checked, workers=(1, math.inf)):
-    """How work gets done. show: a progress bar for every stage that has work."""
+    """How work gets done: by one of `workers.EXECUTORS`, with so many `workers` (None: one a core);
+    `retry_errors` does failed work again, `show` has a progress bar for every stage with work."""
 
     executor: str = "process"
     workers: int | None = None
@@ -43,7 +44,9 @@ class Lazy(Sequence[Any]):
 class TaskRunner:
     """Runs the functions of `tasks` by their names and remembers the results in `folder`.
 
-    limit: seconds a task may take. shard: (i, n) of a run that shares the folder with others.
+    Args:
+        limit: seconds a task may take unless it names a "limit" of its own.
+        shard: (i, n) of a run that shares the folder with others.
     """
 
     def __init__(
@@ -63,9 +66,16 @@ class TaskRunner:
     ) -> Sequence[Result]:
         """One result a task, in their order; what is not known yet is done.
 
-        contents: what a task's input is (a hash). The key of a result is made of it, of the task
-        without its paths, and of how it is made; equal work is done once. intact: whether a
-        remembered value still holds. before: called with the tasks to be done.
+        The key of a result is made of the content, of the task without its paths, and of how it is
+        made; equal work is done once. An error is remembered until the limit or `download` changes
+        or errors are retried; that of a worker killed from outside is not.
+
+        Args:
+            stage: name of a function in `tasks`.
+            todo: what this function takes.
+            contents: what a task's input is (a hash).
+            intact: whether a remembered value still holds.
+            before: called with the tasks to be done, even if there are none.
         """
         journal = Journal(self.folder / stage, self._name)
         keys = [
@@ -136,7 +146,7 @@ def _batches(stage: str, missing: Mapping[str, Task]) -> list[tuple[list[str], T
 
 
 def plain_reason(error: str, task: Task) -> str:
-    """The reason without names of this machine's folders, so that it is the same everywhere."""
+    """The error of a task without this machine's folders, so that it is the same everywhere."""
     for path in (task[name] for name in ("out", "path") if name in task):
         escaped = repr(path)[1:-1]  # as Python's own errors have it: \\ on Windows, \udce9
         error = error.replace(path, "the file").replace(escaped, "the file")

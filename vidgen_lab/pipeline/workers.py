@@ -46,11 +46,19 @@ def run_tasks(
 ) -> Iterator[tuple[int, Result]]:
     """Yield (number of the task, result) as tasks finish, in any order, each exactly once.
 
-    function: defined at the top of a module, takes and returns plain values. workers: processes,
-    by default one a core. limit: seconds a task may take unless it names a "limit" of its own; not
-    enforced by "serial", where nothing could be killed. An exception of the function is a result
-    with an error, not an exception. Raises ValueError for an unknown executor, ImportError when Ray
-    is missing.
+    An exception of the function is a result with an error, not an exception.
+
+    Args:
+        function: defined at the top of a module, takes and returns plain values.
+        tasks: what the function takes, one call each.
+        executor: "serial" works in this process, "process" in killable ones, "ray" on a cluster.
+        workers: processes, by default one a core.
+        limit: seconds a task may take unless it names a "limit" of its own; not enforced by
+            "serial", where nothing could be killed.
+
+    Raises:
+        ValueError: the executor is unknown, or the limit is not above 0.
+        ImportError: Ray is wanted and missing.
     """
     if executor not in EXECUTORS:
         raise ValueError(f"unknown executor {executor!r}; one of {', '.join(EXECUTORS)}")

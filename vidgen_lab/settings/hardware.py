@@ -14,13 +14,14 @@ GIB = 2**30
 class Probe:
     """What one look at a machine found. Sizes in GiB (2**30 bytes), as the tools report them.
 
-    device: "cuda", "mps" or "cpu": the best accelerator that PyTorch can use here.
-    name: the accelerator's own name, else the processor's.
-    capability: CUDA compute capability such as (7, 5); None without CUDA.
-    vram_gib: memory of the accelerator; 0 without one (MPS shares the host's memory).
-    ram_gib: host memory, or the container's limit where that is lower.
-    disk_gib: free space where downloaded weights would go.
-    cores: processor cores this process may use.
+    Attributes:
+        device: "cuda", "mps" or "cpu": the best accelerator that PyTorch can use here.
+        name: the accelerator's own name, else the processor's.
+        capability: CUDA compute capability such as (7, 5); None without CUDA.
+        vram_gib: memory of the accelerator; 0 without one (MPS shares the host's memory).
+        ram_gib: host memory, or the container's limit where that is lower.
+        disk_gib: free space where downloaded weights would go.
+        cores: processor cores this process may use.
     """
 
     device: str

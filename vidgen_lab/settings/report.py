@@ -15,10 +15,13 @@ EXTRAS = ("", "data", "workbook")  # the base, and what the chapters need on top
 def environment_report(machine: Probe | None = None) -> dict[str, Any]:
     """Return what there is to work with.
 
-    machine: a Probe; None looks at this one. Keys: python, platform, packages (name ->
-    {installed, required, ok}), device (the probe as a dict, sizes in GiB), ffmpeg ({path,
-    version} or None), free_disk_gib (current folder), tiers (name -> {model, weights_here,
-    download_gib, lacks}).
+    Args:
+        machine: a Probe; None looks at this one.
+
+    Returns:
+        A dict of python, platform, packages (name -> {installed, required, ok}), device (the probe
+        as a dict, sizes in GiB), ffmpeg ({path, version} or None), free_disk_gib (current folder),
+        tiers (name -> {model, weights_here, download_gib, lacks}).
     """
     machine = machine or probe()
     return {
@@ -56,7 +59,7 @@ def package_versions() -> dict[str, dict[str, Any]]:
 
 
 def find_ffmpeg() -> dict[str, str] | None:
-    """Return path and version of the ffmpeg that imageio would use, or None."""
+    """Return {path, version} of the ffmpeg that imageio would use, or None."""
     try:
         import imageio_ffmpeg
 

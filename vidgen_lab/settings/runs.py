@@ -18,9 +18,14 @@ from vidgen_lab.settings.tiers import Tier
 class Run(Checked, seconds=(1e-6, math.inf), peak_memory_gib=(1e-6, math.inf)):
     """One measured run: a line of data/runs/recorded_runs.jsonl.
 
-    task: "chapter 1", "clip" (one clip at the tier's defaults), ... seconds: wall time.
-    device_kind: "cpu", "cuda" or "mps"; device: its name. date: YYYY-MM-DD.
-    peak_memory_gib: GPU memory allocated by PyTorch on CUDA, else the process's resident memory.
+    Attributes:
+        task: "chapter 1", "clip" (one clip at the tier's defaults), ...
+        seconds: wall time.
+        peak_memory_gib: of a clip the GPU memory that PyTorch allocated on CUDA, else the process's
+            resident memory; of a chapter always the resident memory of all its processes.
+        device_kind: "cpu", "cuda" or "mps".
+        device: its name.
+        date: YYYY-MM-DD.
     """
 
     task: str
@@ -40,7 +45,8 @@ class Run(Checked, seconds=(1e-6, math.inf), peak_memory_gib=(1e-6, math.inf)):
 class Forecast:
     """What recorded runs say about a task. `runs` may be empty: then nothing is claimed.
 
-    same_device: whether they were made on a device like this one; None if that was not asked.
+    Attributes:
+        same_device: whether they were made on a device like this one; None if that was not asked.
     """
 
     task: str
@@ -101,7 +107,7 @@ def forecast(
     """What recorded runs say about a task at a tier; an integer task n means "chapter n".
 
     Runs on a device of the same name and as many cores count alone where there are any; else
-    runs on the same kind of device; else all.
+    runs on the same kind of device; else, or without a machine, all. `runs`: by default the table.
     """
     tier = getattr(tier, "name", tier)
     task = f"chapter {task}" if isinstance(task, int) else task

@@ -24,8 +24,11 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 class ModelFacts:
     """What is known about a published model before any of it is loaded.
 
-    parts: GiB of each part to download. dtype: the precision it was published for.
-    fps: native frame rate; the files do not say it.
+    Attributes:
+        dtype: the precision it was published for.
+        fps: native frame rate; the files do not say it.
+        parts: GiB of each part to download.
+        also_known_as: former hub ids, under which an earlier download may lie in the cache.
     """
 
     name: str
@@ -42,7 +45,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Needs:
-    """The least a tier runs on. Sizes in GiB, as `Probe` reports them."""
+    """The least a tier runs on. Sizes in GiB, as `Probe` reports them; None asks for nothing."""
 
     device: str | None = None
     vram_gib: float = 0.0
@@ -54,12 +57,15 @@ class Needs:
 class Tier(Checked, offload=OFFLOAD_MODES, dtype=DTYPES):
     """Every setting that depends on the hardware.
 
-    offload: "none", "model" (one part of the pipeline on the GPU at a time) or "sequential"
-        (one layer at a time); ignored without an accelerator.
-    dtype: "auto" (the model's own precision as far as the device calculates in it) or a name.
-    vae_tiling: decode frames larger than a tile piece by piece. vae_slicing: decode the clips
-        of a batch one by one; it does nothing for a single clip.
-    height, width: pixels. automatic: whether `auto` may choose it.
+    Attributes:
+        height, width: pixels.
+        fps: frames per second; where tiers.yaml gives none, the model's native rate.
+        dtype: "auto" (the model's own precision as far as the device calculates in it) or a name.
+        offload: "none", "model" (one part of the pipeline on the GPU at a time) or "sequential"
+            (one layer at a time); ignored without an accelerator.
+        vae_tiling: decode frames larger than a tile piece by piece.
+        vae_slicing: decode the clips of a batch one by one; it does nothing for a single clip.
+        automatic: whether `auto` may choose it.
     """
 
     name: str
@@ -88,9 +94,10 @@ class Tier(Checked, offload=OFFLOAD_MODES, dtype=DTYPES):
 class Choice:
     """A tier, why it was taken, and what else there is.
 
-    lacks: what this machine misses of the tier's needs (only when it was asked for by name).
-    download_gib: to be fetched before `tier` can run; 0 when its weights are here.
-    larger: the largest tier that would fit as well but whose weights are not here, or None.
+    Attributes:
+        lacks: what this machine misses of the tier's needs (only when it was asked for by name).
+        download_gib: to be fetched before `tier` can run; 0 when its weights are here.
+        larger: the largest tier that would fit as well but whose weights are not here, or None.
     """
 
     tier: Tier
@@ -161,7 +168,7 @@ def weights_at_hand(model: str) -> bool:
 
 
 def lacking(tier: Tier, probe: Probe, download_gib: float = 0.0) -> tuple[str, ...]:
-    """What the machine misses of a tier's needs, in words; empty when it fits."""
+    """What a machine misses of a tier's needs or of disk to download, in words; () if it fits."""
     needs, other = tier.needs, tier.needs.device not in (None, probe.device)
     wanted, has = (
         ".".join(map(str, capability)) if capability else "none"
@@ -184,8 +191,13 @@ def lacking(tier: Tier, probe: Probe, download_gib: float = 0.0) -> tuple[str, .
 def choose_tier(probe: Probe, tiers: Mapping[str, Tier], at_hand: Callable[[str], bool]) -> Choice:
     """Take the largest tier that fits the machine and whose weights are on it.
 
-    tiers: smallest first. at_hand(model): whether its weights are here. Raises RuntimeError when
-    not even the smallest tier runs.
+    Args:
+        probe: what the machine has.
+        tiers: smallest first.
+        at_hand: of a model's name, whether its weights are here.
+
+    Raises:
+        RuntimeError: not even the smallest tier runs.
     """
     best = larger = None
     for tier in tiers.values():
@@ -205,8 +217,14 @@ def choose_tier(probe: Probe, tiers: Mapping[str, Tier], at_hand: Callable[[str]
 def resolve_tier(name: str = "auto", machine: Probe | None = None) -> Choice:
     """Turn the parameter `tier` of a chapter into settings; never downloads anything.
 
-    name: "auto" or the name of a tier, which is then taken even if the machine lacks something
-    (`Choice.lacks` says what). Raises ValueError for an unknown name.
+    Args:
+        name: "auto" or the name of a tier, which is then taken even if the machine lacks something
+            (`Choice.lacks` says what).
+        machine: None looks at this one.
+
+    Raises:
+        ValueError: no tier has this name.
+        RuntimeError: "auto", and no tier runs here without a download.
     """
     from vidgen_lab.settings.hardware import probe
 

@@ -23,12 +23,17 @@ class BrokenModelError(ValueError):
 
 
 def find_model(model: str | Path, also_known_as: Iterable[str] = ()) -> Path | None:
-    """Return the complete local folder of a model, or None if it would have to be downloaded.
+    """Return the local folder of a model, or None if it would have to be downloaded.
 
-    model: a folder, the name of an embedded model ("toy-cogvideox") or a hub id ("owner/name").
-        An existing folder wins. also_known_as: former hub ids to look for as well.
-    Raises ModelNotFoundError for a folder or an embedded name that does not exist.
-    A download that broke off counts as not there.
+    A download that broke off counts as not there; other folders are not looked into.
+
+    Args:
+        model: a folder, the name of an embedded model ("toy-cogvideox") or a hub id ("owner/name").
+            An existing folder wins.
+        also_known_as: former hub ids to look for as well.
+
+    Raises:
+        ModelNotFoundError: the folder or the embedded name does not exist.
     """
     name = str(model)
     if not name.strip():
@@ -66,8 +71,13 @@ def _find_in_hub_cache(names: Iterable[str]) -> Path | None:
 def check_model_folder(folder: Path, *pipelines: str) -> None:
     """Check in milliseconds that a pipeline folder is complete, without reading its weights.
 
-    pipelines: classes it may be of; default TEXT_TO_VIDEO.
-    Raises ModelNotFoundError or BrokenModelError that names the file at fault.
+    Args:
+        folder: with MODEL_INDEX and a folder for each part.
+        pipelines: classes it may be of; default TEXT_TO_VIDEO.
+
+    Raises:
+        ModelNotFoundError: there is no such folder.
+        BrokenModelError: it is incomplete, damaged or of another class; names the file at fault.
     """
     if not folder.is_dir():
         raise ModelNotFoundError(f"There is no model folder {str(folder)!r}.")
@@ -129,7 +139,8 @@ def _shards(index: Path) -> list[str]:
 def check_safetensors(path: Path) -> None:
     """Check that a .safetensors file is as long as its own header says; its data are not read.
 
-    Raises BrokenModelError naming the file.
+    Raises:
+        BrokenModelError: it is missing, cut off, damaged or a Git LFS pointer; names the file.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -1,5 +1,4 @@
-"""A small procedural cartoon world: scenes with full ground truth, rendered to short captioned
-clips."""
+"""A small procedural cartoon world: scenes with full ground truth, rendered to captioned clips."""
 
 from vidgen_lab.toyworld.language import caption
 from vidgen_lab.toyworld.prompts import parse_prompt

@@ -1,7 +1,8 @@
 """The eight backgrounds, each made by the function of its name: a picture painted once per clip,
 and what moves in it frame by frame.
 
-Coordinates are in frame heights (x in [0, aspect], y in [0, 1], y down).
+Each takes the frame's aspect (width / height) and a generator for small variations, and returns a
+Backdrop. Coordinates are in frame heights (x in [0, aspect], y in [0, 1], y down).
 """
 
 from collections.abc import Callable
@@ -16,7 +17,8 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A gradient sky, still polygons on it, and a function of time returning moving polygons."""
+    """A gradient sky (colour at its top and bottom), still polygons [N, 2] on it, and a function of
+    the clip's time (0 at the first frame, 1 at the last) returning moving polygons before them."""
 
     sky: tuple[RGB, RGB]
     still: list[tuple[np.ndarray, RGB]]

@@ -38,7 +38,12 @@ def write_dataset(
     - truth/NAME.npz: centers [T, 2], boxes [T, 4] and masks [T, H, W] of the subject.
 
     The lists are written last and together, so that an interrupted run leaves no list that lies.
-    Raises FileExistsError for a folder with anything in it.
+
+    Width and height are pixels, the rate is `render`'s. `held_out` takes only compositions that no
+    training set contains; without it none of them is taken.
+
+    Raises:
+        FileExistsError: the folder holds anything.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
@@ -66,8 +71,7 @@ def write_dataset(
 
 
 def write_world_sheet(path: Path) -> Path:
-    """Every subject at three moments, captioned, as PNG; colours, motions, backgrounds and styles
-    take turns."""
+    """Every subject at three moments, captioned, as PNG; the other attributes take turns."""
     clips, texts = [], []
     for i, subject in enumerate(SUBJECTS):
         motions, places = LEGAL_MOTIONS[subject], legal_backgrounds(subject)

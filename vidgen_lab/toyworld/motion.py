@@ -16,7 +16,8 @@ FACING_RIGHT = {"car", "dog", "fish", "hummingbird", "robot"}  # mirrored when t
 
 @dataclass(frozen=True)
 class Pose:
-    """Pose of the subject in one frame: centre and radius in frame heights, angle in radians."""
+    """Pose of the subject in one frame: centre and radius in frame heights, angle clockwise in
+    radians, the clip's time as phase (0 at the first frame, 1 at the last)."""
 
     x: float
     y: float
@@ -27,7 +28,8 @@ class Pose:
 
 
 def poses(scene: Scene, num_frames: int, aspect: float, rng: np.random.Generator) -> list[Pose]:
-    """One pose per frame; `rng` supplies the small variations between scenes of one kind."""
+    """One pose per frame of width / height `aspect`; the motion spans them all, and `rng` supplies
+    the small variations between scenes of one kind."""
     radius = rng.uniform(0.23, 0.26)
     middle = aspect / 2 + rng.uniform(-0.05, 0.05)
     level = (0.66 if scene.subject in GROUNDED else 0.5) + rng.uniform(-0.03, 0.03)

@@ -71,10 +71,11 @@ _SUGGESTIONS = 20  # unknown words that are compared with the known ones, which 
 class Reading:
     """What `read_prompt` finds in a sentence.
 
-    named: attribute -> value, in the world's vocabulary. unjudged: what the sentence says beyond
-    that and no attribute holds: a negation, a number, a second subject, an impossible motion, a
-    known word that means nothing where it stands.
-    ignored: words this world does not know -> the nearest one it knows, or None.
+    Attributes:
+        named: attribute -> value, in the world's vocabulary.
+        unjudged: what the sentence says beyond that and no attribute holds: a negation, a number, a
+            second subject, an impossible motion, a known word that means nothing where it stands.
+        ignored: words this world does not know -> the nearest one it knows, or None.
     """
 
     named: dict[str, str]
@@ -83,8 +84,7 @@ class Reading:
 
 
 def parse_prompt(text: str) -> dict[str, str]:
-    """The attributes `text` names, in the world's vocabulary; {} when it names no subject of this
-    world.
+    """The attributes `text` names, in the world's vocabulary; {} when it names no subject here.
 
     "a red ball moving left in a desert" -> {"subject": "ball", "colour": "red", "motion": "left",
     "background": "desert"}. What the text leaves open is absent; so is what it denies, and a colour

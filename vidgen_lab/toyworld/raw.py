@@ -45,9 +45,15 @@ _SOUNDS = (
 class Planted:
     """What is true of one file of the collection.
 
-    file: path below the folder of videos. kind: a key of SHARES. expected: kept, rejected or error;
-    reason: the gate that has to reject it, or "duplicate". group: files with equal numbers show
-    the same. cuts: numbers of the frames that begin a shot. text: a caption.
+    Attributes:
+        file: path below the folder of videos.
+        kind: a key of SHARES.
+        expected: "kept", "rejected" or "error".
+        reason: the gate that has to reject it, or "duplicate"; "" for a file that is not rejected.
+        group: files with equal numbers show the same.
+        cuts: numbers of the frames that begin a further shot.
+        text: a caption, of a film's first shot; "" for a file that is no video.
+        scene: the fields of the Scene, of a film's first; {} for a copy and what is no video.
     """
 
     file: str
@@ -64,9 +70,11 @@ def write_raw(folder: str | Path, count: int = 226, seed: int = 0) -> Path:
     """Write `count` files to folder/videos and their truth to folder/truth.jsonl.
 
     Every kind of defect appears at least once. The same arguments give the same collection with
-    one version of the encoders. Raises ValueError when `count` is too small for all kinds or too
-    large for the world, and FileExistsError when there is a collection already, or a truth.jsonl
-    of something else.
+    one version of the encoders.
+
+    Raises:
+        ValueError: `count` is too small for all kinds, or too large for the world.
+        FileExistsError: there is a collection already, or a truth.jsonl of something else.
     """
     folder = Path(folder)
     if not len(SHARES) <= count <= MOST_FILES:
@@ -198,8 +206,8 @@ class _Maker:
         self, kind: str, data: bytes, name: str, scene: Scene | None, end: str = "kept",
         of: Planted | None = None, cuts: tuple[int, ...] = (),
     ) -> Planted:  # fmt: skip
-        """Write a file and what is true of it. end: "kept", "error" or the reason of a rejection;
-        of: what it is a copy of. Names are random, so that nothing can be guessed from them."""
+        """Write a file and what is true of it. Names are random, so that nothing can be guessed
+        from them. `end` is "kept", "error" or the reason of a rejection, `of` what it copies."""
         if "*" in name:
             name = name.replace("*", f"{int(self.rng.integers(16**8)):08x}")
         path = self.folder / name

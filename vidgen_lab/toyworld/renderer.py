@@ -1,5 +1,4 @@
-"""From a scene to pixels and ground truth: anti-aliased polygons, painted large and averaged
-down."""
+"""From a scene to pixels and ground truth: anti-aliased polygons, painted large, averaged down."""
 
 from dataclasses import dataclass
 
@@ -33,8 +32,11 @@ _PAPER = (250, 240, 222)  # what the ground of a cut-out is bleached with
 class Rendered:
     """A clip with its ground truth, in pixels of the clip.
 
-    clip: uint8 frames [T, H, W, 3]; centers: [T, 2] (x, y); boxes: [T, 4] (x0, y0, x1, y1), end
-    exclusive, zeros where nothing is visible; masks: bool [T, H, W].
+    Attributes:
+        clip: uint8 frames [T, H, W, 3].
+        centers: float [T, 2] (x, y), of the pose, whatever of the subject is visible.
+        boxes: int [T, 4] (x0, y0, x1, y1), end exclusive, zeros where nothing is visible.
+        masks: bool [T, H, W], the subject without its outline and effects.
     """
 
     clip: Clip
@@ -54,9 +56,11 @@ def render(
 ) -> Rendered:
     """Render `scene`; the same arguments give the same bytes on one machine.
 
+    Width and height are pixels. The motion spans all frames; their rate `fps` does not change them.
     `drawing` stands in for the subject's own: for bodies that are nothing of this world.
 
-    Raises ValueError for sizes under 16 pixels or fewer than one frame.
+    Raises:
+        ValueError: a side is under 16 pixels, or there is no frame.
     """
     if min(width, height) < 16 or num_frames < 1:
         raise ValueError(
@@ -95,8 +99,7 @@ def render(
 
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """Tight boxes [T, 4] (x0, y0, x1, y1), end exclusive, of masks [T, H, W]; zeros for an empty
-    mask."""
+    """Tight boxes [T, 4] (x0, y0, x1, y1), end exclusive, of masks [T, H, W]; zeros where empty."""
     boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], dtype=int)
     boxes[:, 2:] += boxes[:, :2]  # from width and height to the far corner
     return boxes

@@ -1,9 +1,10 @@
 """The subjects as flat polygons.
 
-Every function takes the clip time (0 at the first frame, 1 at the last) and returns parts, back to
-front. Coordinates live in the box [-1, 1] x [-1, 1], y down; subjects with a front face right. A
-part's paint is a role of the scene's colour ("main", "shade", "light") or a fixed RGB. Parts marked
-as light effects belong to the picture but not to the mask.
+Every function of DRAWINGS takes the clip time (0 at the first frame, 1 at the last) and returns
+parts, back to front. Coordinates are in radii of the subject around its centre, most of them in
+[-1, 1] x [-1, 1], y down; subjects with a front face right. A part's paint is a role of the scene's
+colour ("main", "shade", "light") or a fixed RGB. Parts marked as effects (flame, beam, poured
+coffee) belong to the picture but neither to the mask nor to the outline.
 """
 
 from collections.abc import Callable
@@ -35,7 +36,8 @@ Drawing = Callable[[float], list[Part]]  # of the clip's time
 def ellipse(
     x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0, n: int = 28
 ) -> np.ndarray:
-    """Ellipse around (x, y) as an [n, 2] polygon, turned by `turn` radians."""
+    """Ellipse around (x, y) as an [n, 2] polygon, turned by `turn` radians, with half-axes `rx` and
+    `ry`, which are equal by default."""
     a = np.linspace(0, 2 * np.pi, n, endpoint=False)
     points = np.stack([rx * np.cos(a), (rx if ry is None else ry) * np.sin(a)], axis=1)
     return rotate(points, turn) + (x, y)
@@ -66,7 +68,7 @@ def limb(x0: float, y0: float, x1: float, y1: float, width: float) -> np.ndarray
 
 
 def star_points(outer: float, inner: float, n: int = 5) -> np.ndarray:
-    """A star of n points as a polygon [2n, 2], the first one up."""
+    """A star of n points as a polygon [2n, 2], the first one up; `inner` is the notches' radius."""
     a = np.arange(2 * n) * np.pi / n - np.pi / 2
     r = np.where(np.arange(2 * n) % 2 == 0, outer, inner)
     return np.stack([r * np.cos(a), r * np.sin(a)], axis=1)

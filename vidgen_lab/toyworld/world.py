@@ -66,9 +66,11 @@ HELD_OUT_SHARE = 10  # one composition in ten
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene; together with the renderer's size and length it determines every pixel.
+    """One scene; together with the renderer's size and length it determines every pixel: `seed`
+    decides what the other attributes (see ATTRIBUTES) leave open.
 
-    Raises ValueError when an attribute is unknown or the combination is not part of the grammar.
+    Raises:
+        ValueError: an attribute is unknown or the combination is not part of the grammar.
     """
 
     subject: str
@@ -121,10 +123,10 @@ def is_held_out(scene: Scene) -> bool:
 def sample_scene(
     rng: np.random.Generator, held_out: bool | None = False, reserved: bool = False
 ) -> Scene:
-    """Draw a legal scene: from the training compositions, the held-out ones, or (None) from all.
+    """Draw a legal scene, its own seed included.
 
-    `reserved` lets the reserved subjects and styles in; a text-to-video model must not train on
-    them.
+    `held_out` False draws from the training compositions, True from the others, None from all.
+    `reserved` lets in the reserved subjects and styles, which no shipped text-to-video model sees.
     """
     subjects = ATTRIBUTES["subject"] if reserved else SUBJECTS
     while True:

@@ -51,8 +51,14 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How `fit` ended. step: of the last update. interrupted: by Ctrl-C or a signal; call again to
-    go on. resumed_from: 0 for a new run. history: the lines of the log."""
+    """How `fit` ended.
+
+    Attributes:
+        step: the last one that was done.
+        interrupted: by Ctrl-C or a signal; call again to go on.
+        resumed_from: the step at which it began; 0 for a new run.
+        history: the lines of the log.
+    """
 
     step: int
     interrupted: bool
@@ -94,9 +100,15 @@ class RunFolder:
     def agree(self, settings: Mapping[str, Any], allow: Sequence[str] = ()) -> dict[str, Any]:
         """Whether a run with these settings may begin here, or go on.
 
-        allow: dotted names of settings that may have changed. Returns what changed, as
-        {name: (before, now)}. Raises ValueError with the difference otherwise, and for checkpoints
-        of which run.json does not tell whose they are.
+        Sets `id` to that of the run. Returns what changed, as {name: (before, now)}.
+
+        Args:
+            settings: all that the run depends on, nested; see `settings_of_a_run`.
+            allow: dotted names of settings that may have changed, or their last parts.
+
+        Raises:
+            ValueError: others have changed, with the difference; or there are checkpoints and no
+                run.json that tells whose they are.
         """
         if not self._candidates():
             self.id = uuid.uuid4().hex
@@ -160,8 +172,16 @@ class RunFolder:
     ) -> None:
         """Write the checkpoint of a step and remove old ones.
 
-        tensors: become NAME.safetensors. states: of tensors and plain values, become NAME.pt. A
-        kill or an error in between leaves the checkpoints as they were. Raises CheckpointError.
+        A kill or an error in between leaves the checkpoints of other steps as they were.
+
+        Args:
+            step: how many are done.
+            tensors: by NAME and name, become NAME.safetensors.
+            states: of tensors and plain values, become NAME.pt.
+            keep_last: how many of the newest stay, at least 1; the best one stays as well.
+
+        Raises:
+            CheckpointError: it could not be written.
         """
         final = self.checkpoints / f"step_{step:08d}"
         part = self.checkpoints / f".{uuid.uuid4().hex}.part"
@@ -194,8 +214,8 @@ class RunFolder:
         return None
 
     def best_step(self) -> int:
-        """That of the lowest held-out loss in the log; -1 if none with a checkpoint, so after step
-        0, was measured."""
+        """The step of the lowest held-out loss in the log, -1 without any. Step 0, which has no
+        checkpoint, does not count."""
         rows = [row for row in self.history() if row["step"] and "held_out" in row]
         losses = {row["step"]: row["held_out"] for row in rows if math.isfinite(row["held_out"])}
         return min(losses, key=losses.get, default=-1)
@@ -218,7 +238,11 @@ class RunFolder:
 class Checkpoint:
     """One whole checkpoint: checked against its checksums when opened.
 
-    run: the id it must bear; "" takes any. Raises CheckpointError for a torn or foreign one.
+    Args:
+        run: the id it must bear; "" takes any.
+
+    Raises:
+        CheckpointError: it is torn or foreign.
     """
 
     def __init__(self, path: str | Path, run: str = "") -> None:

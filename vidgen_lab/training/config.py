@@ -25,15 +25,22 @@ CONFIGS = Path(__file__).parent / "configs"
 class TrainingConfig:
     """How a run goes.
 
-    accumulation: micro-batches a process adds up for one step. precision: what autocast computes
-        in; see `optim.compute_dtype`. compile: with torch.compile.
-    max_grad_norm: 0 measures the norm and does not clip. ema_decay: 0 keeps no average.
-    on_nonfinite: "skip" leaves a step without a finite gradient out, at most ten in a row.
-    noise_levels: those of the held-out loss; 0 is clean, 1 is noise.
-    log_every, validate_every, sample_every, checkpoint_every: steps; 0 is never. There is a
-        checkpoint before every validation and at the end, and every checkpoint_minutes if not 0.
-    keep_last: checkpoints; the best is kept as well. measure: count FLOPs once, for the MFU.
-    strategy: "fsdp" shards the model; else as it was launched.
+    Attributes:
+        accumulation: micro-batches a process adds up for one step.
+        precision: what autocast computes in; see `optim.compute_dtype`.
+        compile: with torch.compile.
+        max_grad_norm: 0 measures the norm and does not clip.
+        ema_decay: at least 0, below 1; 0 keeps no average.
+        on_nonfinite: "skip" leaves a step without a finite gradient out; the tenth in a row stops.
+        noise_levels: those of the held-out loss; 0 is clean, 1 is noise.
+        log_every: steps, at least 1.
+        validate_every, sample_every: steps, the first state and the last among them; 0 is never.
+            A checkpoint is written before, but for the first.
+        checkpoint_every: steps; 0 is never, but for the one at the end.
+        checkpoint_minutes: minutes since the one before; 0 is never.
+        keep_last: checkpoints, at least 1; the best is kept as well.
+        measure: count FLOPs once, for the MFU.
+        strategy: "fsdp" shards the model; else as it was launched.
     """
 
     steps: int = 1000
@@ -70,8 +77,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Latte. size: a published one such as "S/2", or "" for the numbers below. init: folder of
-    weights to begin from, as diffusers writes them; its config decides then."""
+    """A Latte.
+
+    Attributes:
+        size: a published one such as "S/2", or "" for the numbers below.
+        learn_sigma: twice the output channels, the second half for the variance.
+        init: weights to begin from, a folder as diffusers writes it or an embedded model by name;
+            its config decides then.
+    """
 
     size: str = ""
     hidden_size: int = 144
@@ -86,13 +99,19 @@ class ModelConfig:
 class DatasetConfig:
     """Which clips, and how they come.
 
-    folder: as `vidgen-lab prepare` or `toyworld` writes it; held_out: another one, or as many clips
-        as held_out_clips are kept from the first. frames, height, width: of the pixels that the
-        model sees; stride: every how manieth frame. sampling, augment: see `VideoDataset`; epochs:
-        how many windows of each clip are encoded. max_upscale, balanced: see `assign`,
-        `BucketBatchSampler`. models: folder, or embedded name, with vae/, tokenizer/ and
-        text_encoder/. caption_dropout: share of clips that are shown without their caption, for
-        classifier-free guidance.
+    Attributes:
+        folder: as `vidgen-lab prepare` or `toyworld` writes it.
+        held_out: another such folder; "" keeps held_out_clips of the videos in `folder`.
+        num_frames, height, width: of the clips that the model sees, in pixels.
+        stride: every how manieth frame.
+        sampling: see `VideoDataset`.
+        epochs: how many windows of each clip are encoded.
+        max_upscale: see `assign`.
+        balanced: see `BucketBatchSampler`.
+        models: folder, or embedded name, with vae/, tokenizer/ and text_encoder/.
+        max_text_length: tokens.
+        caption_dropout: share of clips that are shown without their caption, for classifier-free
+            guidance.
     """
 
     folder: str = config.MISSING
@@ -119,7 +138,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """prompts: of the samples made while training, with this guidance, steps and seed."""
+    """The samples made while training: a clip of each prompt, at this guidance, steps and seed."""
 
     prompts: tuple[str, ...] = ()
     guidance_scale: float = 5.0
@@ -152,7 +171,9 @@ def listed() -> dict[str, str]:
 def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's settings from a YAML file or a listed name, changed by NAME=VALUE pairs.
 
-    Raises FileNotFoundError naming what there is, or ConfigError in one line.
+    Raises:
+        FileNotFoundError: there is neither; it names what there is.
+        ConfigError: a setting does not exist or does not fit, in one line.
     """
     return config.load_listed(RunConfig, CONFIGS, source, overrides)
 
@@ -165,9 +186,14 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """`run` for every combination of values; what is done is not done again.
 
-    grid: {"optimizer.learning_rate": [1e-4, 1e-3], ...}. run: (overrides, folder of this run) ->
-    numbers to compare. base: all other settings; what was done with others does not count. Returns
-    a row of values and numbers for each; a run that was killed is resumed by its own checkpoints.
+    Returns a row of values and numbers for each; a run that was killed is resumed by its own
+    checkpoints.
+
+    Args:
+        grid: {"optimizer.learning_rate": [1e-4, 1e-3], ...}.
+        run: (overrides, folder of this run) -> numbers to compare.
+        folder: holds the runs, one folder each, and what they gave.
+        base: all other settings; what was done with others does not count.
     """
     done, rows = Journal(Path(folder), "sweep"), []
     for combination in itertools.product(*grid.values()):

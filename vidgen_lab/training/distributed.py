@@ -63,7 +63,7 @@ def active() -> bool:
 
 
 def parallel(task: Task, device: torch.device, strategy: str = "auto") -> nn.Module:
-    """The module as it is called in training: with its model sharded, in DDP, or as it is.
+    """The module as it is called: its model sharded ("fsdp"), else in DDP, in one process as it is.
 
     A model of which a step may leave parts out says so: `leaves_out = True` (see `TwoExperts`).
     """
@@ -109,7 +109,7 @@ def no_sync(task: nn.Module) -> AbstractContextManager[Any]:
 
 
 def clip_grad_norm(parameters: Iterable[nn.Parameter], limit: float) -> float:
-    """Scale the gradients of all processes' parts to a norm of at most `limit`; returns it."""
+    """Scale all processes' gradients to a norm of at most `limit`; returns the norm before."""
     norm = nn.utils.clip_grad_norm_(list(parameters), limit)
     return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
 

@@ -44,15 +44,16 @@ class Parts:
 
     @classmethod
     def load(cls, name: str, max_text_length: int, device: torch.device) -> "Parts":
-        """From a folder in diffusers' layout, or an embedded model by name."""
+        """From a folder in diffusers' layout, or an embedded model by name; texts have
+        max_text_length tokens."""
         folder = Path(name) if Path(name).is_dir() else model_dir(name)
         vae = FrameVAE.from_diffusers(folder).float().to(device).requires_grad_(False)
         return cls(vae, TextEncoder.from_diffusers(folder, max_text_length, device))
 
 
 def build_model(config: ModelConfig, dataset: DatasetConfig, parts: Parts) -> Latte:
-    """An untrained Latte for these latents and texts, or one with the weights of `init`; ValueError
-    if that one makes clips of another length."""
+    """An untrained Latte for these latents and texts, or one with the weights of `config.init`;
+    ValueError if that one makes clips of another length than `dataset`."""
     if config.init:
         folder = Path(config.init) if Path(config.init).is_dir() else model_dir(config.init)
         model = Latte.from_diffusers(folder)
@@ -83,8 +84,17 @@ def build_dataset(
     """Loader of the training clips, and batches of the held-out ones; everything is encoded first.
 
     The run's `folder` gets placement.csv, which says where every clip went or why it was left out,
-    and preview.mp4, which shows what will be trained on. main: whether to write and say so.
-    ValueError if held-out clips are trained on as well, or leave none to train on.
+    and preview.mp4, which shows what will be trained on.
+
+    Args:
+        config: which clips, and how they come.
+        parts: what encodes them.
+        folder: of the run; the latents are kept in latents/ beside it, for all runs there.
+        seed: of windows, batches, dropped captions, and which clips are held out.
+        main: whether to write and say so.
+
+    Raises:
+        ValueError: held-out clips are trained on as well, or leave none to train on.
     """
     import pandas
 
@@ -156,8 +166,9 @@ def _texts(encoder: TextEncoder, records: Sequence[ClipRecord]) -> dict[str, Any
 def build_trainer(config: RunConfig, allow: Sequence[str] = ()) -> VideoModelTrainer:
     """Everything of a run, ready for `fit(allow)`. Encodes what is not in the cache yet.
 
-    Raises ValueError, before anything is encoded or written, if the folder holds a run with other
-    settings than these and those that `allow` names.
+    Raises:
+        ValueError: the folder holds a run with other settings than these and those that `allow`
+            names; nothing has been encoded or written then.
     """
     torch.manual_seed(config.training.seed)
     processes = accelerator(config.training.device)

@@ -24,8 +24,10 @@ TIMING = ("seconds_per_step", "minutes_left", "peak_gib", "mfu")
 class Meter:
     """Time, memory and arithmetic since the last line of the log.
 
-    flops: of one step of this process, if known; `peak` is then measured once, as the rate of a
-    large matrix product in the type that the run computes in.
+    Attributes:
+        flops: of one step of this process; 0 until it was counted.
+        peak: FLOP/s, of which mfu is the share that was reached; measured once, as the rate of a
+            large matrix product in the type that the run computes in.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -44,7 +46,7 @@ class Meter:
         self._step, self._since = step, time.perf_counter()
 
     def row(self, step: int, steps: int) -> dict[str, float]:
-        """Numbers for the log, named in TIMING: no two runs have the same."""
+        """Numbers for the log at `step` of `steps`, named in TIMING: no two runs have the same."""
         now, done = time.perf_counter(), max(1, step - self._step)
         seconds = (now - self._since) / done
         self._step, self._since = step, now
@@ -69,7 +71,8 @@ class Window:
         self, loss: Tensor, losses: Tensor, numbers: dict[str, Tensor], levels: Tensor | None,
         share: float,
     ) -> None:  # fmt: skip
-        """One micro-batch: its mean, its losses per sample [B], and what it counts for."""
+        """One micro-batch: its mean, its losses per sample [B], further numbers for the log, noise
+        levels [B] in 0 .. 1 or None, and what it counts for: a step's shares add up to 1."""
         for name, value in ({"loss": loss} | numbers).items():
             self._add(name, share * value.float().mean())
         if levels is not None and losses.ndim:
@@ -120,7 +123,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype | None) -> float:
-    """FLOP/s of a product of two square matrices: the mean of a few, warmed up."""
+    """FLOP/s of a product of two square matrices, float32 for None: mean of a few, warmed up."""
     from torch.utils.benchmark import Timer
 
     side = 8192 if device.type == "cuda" else 1024
@@ -130,9 +133,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype | None) -> float:
 
 
 def disk_forecast(folder: Path, size: int, keep_last: int) -> str:
-    """What the checkpoints will take; OSError if not even one has room.
+    """What the checkpoints will take: the last ones, the best, and one being written.
 
-    size: of one checkpoint, in bytes. Kept are the last ones, the best, and one being written.
+    Args:
+        folder: of the run; it need not be there yet.
+        size: of one checkpoint, in bytes.
+        keep_last: how many of the last ones stay.
+
+    Raises:
+        OSError: not even one has room.
     """
     free, most = free_disk_gib(folder) * GIB, (keep_last + 2) * size
     amount = partial(Progress.format_sizeof, suffix="iB", divisor=1024)
@@ -155,7 +164,7 @@ def board(folder: Path, step: int) -> Any:
 
 
 def write_samples(clips: Sequence[Any], folder: Path, step: int, writer: Any) -> None:
-    """Clips as folder/step_00001000_0.mp4, and in TensorBoard unless the writer is None."""
+    """Clips as folder/step_00001000_0.mp4, three frames of each to TensorBoard's writer if any."""
     from vidgen_lab.video.writer import write_clip
 
     for number, clip in enumerate(clips):

@@ -37,16 +37,19 @@ Predict = Callable[[nn.Module, Tensor, Tensor, Mapping[str, Any]], Tensor]
 class ObjectiveConfig:
     """A loss in words.
 
-    prediction: "epsilon", "x0", "v", or "flow": the velocity noise - x0 on a straight line.
-    weighting: "none"; "min_snr" (arXiv 2303.09556, with min_snr_gamma); "cogvideox": the squared
-        error of x0 over 1 - abar, as CogVideoX's code has it, which is "none" on v.
-    levels: "uniform", or "logit_normal" (more of the middle; Stable Diffusion 3). shift: > 1 moves
-        the levels of a flow towards noise, as larger videos need.
-    schedule .. zero_terminal_snr: of `NoiseScheduler`; unused by a flow.
-    vlb_weight: of the bound that teaches a model with twice the channels its variance.
-    frame_difference: weight of the error in the differences between neighbouring frames. alignment:
-        weight of 1 - cosine between features of prediction and truth.
-    expert_boundary: from this level up one of `TwoExperts` works, below it the other; 0 has one.
+    Attributes:
+        prediction: "epsilon", "x0", "v", or "flow": the velocity noise - x0 on a straight line.
+        weighting: "none"; "min_snr" (arXiv 2303.09556, with min_snr_gamma); "cogvideox": the
+            squared error of x0 over 1 - abar, as CogVideoX's code has it, which is "none" on v.
+        levels: "uniform", or "logit_normal" (more of the middle; Stable Diffusion 3).
+        shift: > 1 moves the levels of a flow towards noise, as larger videos need.
+        schedule, beta_start, beta_end, zero_terminal_snr: of `NoiseScheduler`; unused by a flow.
+        num_timesteps: levels of a discrete schedule; a flow tells the model s * num_timesteps.
+        vlb_weight: of the bound that teaches a model with twice the channels its variance.
+        frame_difference: weight of the error in the differences between neighbouring frames.
+        alignment: weight of 1 - cosine between features of prediction and truth.
+        expert_boundary: from this level up one of `TwoExperts` works, below it the other; 0 has
+            one.
     """
 
     prediction: Literal["epsilon", "x0", "v", "flow"] = "v"
@@ -89,9 +92,12 @@ class ObjectiveConfig:
     def build(
         self, predict: "Predict | None" = None, features: Callable[[Tensor], Tensor] | None = None
     ) -> "DiffusionObjective":
-        """The loss. predict: how the model is called, Latte's way if None. features: of latents
-        [B, C, T, h, w], differentiable [B, D]; needed for `alignment`. ValueError for settings that
-        do not go together."""
+        """The loss of these settings; ValueError if they do not go together.
+
+        Args:
+            predict: how the model is called; None is Latte's way.
+            features: latents [B, C, T, h, w] -> [B, D], differentiable; needed for `alignment`.
+        """
         if self.prediction == "flow" and self.weighting != "none":
             raise ValueError("min_snr and cogvideox weigh discrete schedules, not a flow")
         if self.weighting == "cogvideox" and self.prediction != "v":
@@ -187,7 +193,8 @@ def frame_difference_loss(estimate: Tensor, clean: Tensor) -> Tensor:
 
 
 def alignment_loss(features: Callable[[Tensor], Tensor], estimate: Tensor, clean: Tensor) -> Tensor:
-    """1 - cosine between the features of what is predicted and of the truth, per sample [B]."""
+    """1 - cosine between the features [B, D] of what is predicted and of the truth, per sample [B];
+    clips are [B, C, T, h, w]. The gradient goes through `features`, on the estimate alone."""
     with torch.no_grad():
         wanted = features(clean)
     return 1 - nn.functional.cosine_similarity(features(estimate), wanted, dim=-1)
@@ -197,7 +204,10 @@ class TwoExperts(nn.Module):
     """Two denoisers of one shape, of which each sample uses one, by its noise level (Wan 2.2).
 
     Twice the parameters, the same arithmetic: `high` lays out the scene in the noise, `low` works
-    on detail. boundary: in 0 .. 1, of num_timesteps.
+    on detail.
+
+    Args:
+        boundary: in 0 .. 1, of num_timesteps; from there up `high` works.
     """
 
     leaves_out = True  # the gradients of an expert without a sample are missing, and not zero

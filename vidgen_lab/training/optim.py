@@ -34,8 +34,10 @@ def has_fast_bfloat16(device: torch.device | str) -> bool:
 def compute_dtype(precision: str, device: torch.device | str) -> torch.dtype | None:
     """What autocast computes in: None for float32, torch.bfloat16 or torch.float16.
 
-    precision: "no", "bf16", "fp16", or "auto": bfloat16 where the device has it, else float16 on a
-    GPU and float32 elsewhere.
+    Args:
+        precision: "no", "bf16", "fp16", or "auto": bfloat16 where the device has it, else float16
+            on a GPU and float32 elsewhere.
+        device: where it computes; only "auto" asks what it can do.
     """
     if precision == "auto":
         on_gpu = torch.device(device).type == "cuda"
@@ -44,7 +46,7 @@ def compute_dtype(precision: str, device: torch.device | str) -> torch.dtype | N
 
 
 def enable_checkpointing(model: nn.Module) -> None:
-    """Recompute activations block by block in the backward pass instead of keeping them."""
+    """Recompute activations block by block in the backward pass; ValueError if the model cannot."""
     if hasattr(model, "enable_gradient_checkpointing"):  # diffusers
         model.enable_gradient_checkpointing()
     elif hasattr(model, "gradient_checkpointing"):  # Latte
@@ -77,9 +79,9 @@ def repeated(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def warmup_cosine(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
-    """Linear warm-up to 1, then half a cosine to `floor` at the last step, and `floor` ever after.
+    """Linear warm-up to 1, then half a cosine to `floor` at step `steps`, and `floor` ever after.
 
-    Step 0 already moves: its factor is 1 / warmup.
+    Step 0 already moves: its factor is 1 / warmup. The warm-up is a part of `steps`.
     """
     if step < warmup:
         return (step + 1) / warmup
@@ -88,7 +90,7 @@ def warmup_cosine(step: int, steps: int, warmup: int = 0, floor: float = 0.0) ->
 
 
 def warmup_exponential(step: int, steps: int, warmup: int = 0, floor: float = 0.01) -> float:
-    """Linear warm-up to 1, then the same share of the rest at every step, to `floor` at the end."""
+    """Linear warm-up to 1, then the same share of the rest at each step, to `floor` > 0 at last."""
     if step < warmup:
         return (step + 1) / warmup
     return floor ** min(1.0, (step - warmup) / max(1, steps - warmup))
@@ -109,11 +111,16 @@ def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay_share: flo
 class OptimizerConfig:
     """Which optimizer, how fast, and how the rate changes over the run.
 
-    name: "adamw", or "muon": Muon (Jordan 2024) for the matrices inside the blocks and AdamW for
-        everything else. AdamW is for models that were trained with it before (arXiv 2605.10468).
-    weight_decay: for matrices; norms, biases, embeddings and position tables are left alone.
-    schedule: constant, cosine, exponential or stable_decay, after `warmup` steps of linear rise.
-    end: what is left of the rate at the end, as a share (cosine; exponential, there more than 0);
+    Attributes:
+        name: "adamw", or "muon": Muon (Jordan 2024) for the matrices inside the blocks and AdamW
+            for everything else. AdamW is for models that were trained with it before (arXiv
+            2605.10468).
+        learning_rate, muon_learning_rate: of AdamW and of Muon, where the schedule has 1.
+        betas: of AdamW.
+        weight_decay: for matrices; norms, biases, embeddings and position tables are left alone.
+        schedule: constant, cosine, exponential or stable_decay, after `warmup` steps of linear
+            rise.
+        end: what is left of the rate at the end, as a share (cosine; exponential, there above 0).
         decay_share: the part of the run over which stable_decay goes to 0.
     """
 
@@ -170,6 +177,7 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
     Decided by what a parameter is, not by its name: norms scale, biases shift, embeddings and
     position tables are looked up, and pulling any of them to zero takes away what was learnt.
+    ValueError if no parameter is trainable.
     """
     kept_whole = set()
     for module in model.modules():
@@ -231,7 +239,7 @@ class EMA:
 
     n counts updates, so that the random weights of the start are soon forgotten. Averages are kept
     in float32 at least: in half precision an update of 0.01 % is rounded away. Frozen parameters
-    are not kept twice.
+    are not kept twice. Without `warm` d is `decay`, which lies in 0 .. 1, 1 excluded.
     """
 
     def __init__(self, model: nn.Module, decay: float, warm: bool = True) -> None:

@@ -79,8 +79,11 @@ def isolated_rng(*numbers: int, cuda: bool = True) -> Iterator[None]:
 class Draw:
     """The randomness of one micro-batch, for the loss to take.
 
-    step: of the optimizer. number: of the micro-batch, over all processes. level: set while the
-    held-out loss is measured; then every sample has this noise level.
+    Attributes:
+        step: of the optimizer.
+        number: of the micro-batch, over all processes.
+        level: set while the held-out loss is measured; then every sample has this noise level.
+        levels: noise levels [B] that the loss has used, for the log; None if it uses none.
     """
 
     step: int
@@ -128,13 +131,16 @@ def explaining_dead_workers() -> Iterator[None]:
 class BatchStream:
     """Endless batches of `data`, from any place on.
 
-    data: a `DataLoader`; a function that gives batch number n; or a list or another iterable of
-        batches, which begins anew at its end. A DataLoader's order, and whatever its data set draws
-        from the shared generators of PyTorch, NumPy and Python while it makes an item, become a
-        function of (seed, epoch, place): the same for any number of workers. Of an
-        IterableDataset or another iterable this cannot be promised; it is resumed by skipping.
-    rank, world: with several processes each gets every world-th batch, so that two processes have
-        together what one has in twice as many turns.
+    A DataLoader's order, and whatever its data set draws from the shared generators of PyTorch,
+    NumPy and Python while it makes an item, become a function of (seed, epoch, place): the same for
+    any number of workers. Of an IterableDataset or another iterable this cannot be promised; it is
+    resumed by skipping.
+
+    Args:
+        data: a `DataLoader`; a function that gives batch number n; or a list or another iterable of
+            batches, which begins anew at its end.
+        rank, world: with several processes each gets every world-th batch, so that two processes
+            have together what one has in twice as many turns.
     """
 
     def __init__(self, data: Data, seed: int = 0, rank: int = 0, world: int = 1) -> None:

@@ -11,8 +11,7 @@ in micro-batch n, counted over all processes, depends on (seed, n) alone: the ba
 `draw` gives, dropout. So a run that was killed repeats, bit by bit, the one that was not, and two
 processes do together what one does with twice the accumulation.
 
-One step, `train_step`, is the book's: fetch, forward and loss, backward, gradients, optimizer,
-average of the weights.
+`train_step` is the book's: fetch, forward, loss, backward, gradients, optimizer, weight average.
 """
 
 import math
@@ -73,15 +72,13 @@ class VideoModelTrainer:
             other numbers for the log. Called under autocast, with the batch on the device.
         data: a DataLoader, a function that gives micro-batch n, or any iterable of batches.
         optimizers: a configuration, or a function of the model that builds one, or some by name.
-            schedule: share of every learning rate by step; the configuration's own, else 1.
+        schedule: share of every learning rate by step; None is the configuration's own, else 1.
         held_out: batches never trained on. Their loss is measured at fixed noise levels with fixed
             noise, from step 0 on, on the averaged weights.
         evaluate: (model) -> numbers for the log, whenever the held-out loss is measured.
-        sample: (model, step) -> clips to keep; through the same function as generation. Both are
-            called without gradients, in evaluation mode, on averaged weights and randomness of
-            their own.
-        settings: what else makes this run what it is (model, data, objective); a resumed run must
-            have the same.
+        sample: (model, step) -> clips to keep; through the same function as generation. Like
+            `evaluate` it is called within `evaluating`.
+        settings: what else makes this run (model, data, objective); resumed, it must be the same.
         on_log: called with every line of the log (wandb.log, say).
     """
 
@@ -138,9 +135,15 @@ class VideoModelTrainer:
     def fit(self, allow: Sequence[str] = ()) -> TrainingResult:
         """Train to the last step, from the newest checkpoint in the folder or from the start.
 
-        Ctrl-C and SIGTERM end the step, save, and return. allow: names of settings that may differ
-        from those the run was begun with. Raises RuntimeError if another run trains in the folder,
-        ValueError for changed settings, FloatingPointError for a gradient that is not finite.
+        Ctrl-C and SIGTERM end the step, save, and return.
+
+        Args:
+            allow: names of settings that may differ from those the run was begun with.
+
+        Raises:
+            RuntimeError: another run trains in the folder, or a process that loads data died.
+            ValueError: settings have changed.
+            FloatingPointError: a gradient is not finite.
         """
         self._stop = False
         held = nullcontext() if self.rank else self.run.held()
@@ -237,7 +240,7 @@ class VideoModelTrainer:
             return task(batch, draw)
 
     def draw(self, number: int, level: float | None = None) -> Draw:
-        """The randomness of a micro-batch; what is not drawn from it is seeded with it too."""
+        """A micro-batch's randomness, at a noise level if given; what else draws is seeded too."""
         seed_everything(self.config.seed, 0, number)
         seed = mixed_seed(self.config.seed, 1, number)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -352,8 +355,7 @@ class VideoModelTrainer:
     # stopping and going on ------------------------------------------------------------------
 
     def save(self, must: bool = True) -> None:
-        """Write a checkpoint. A full disk is reported and training goes on, unless it must: then
-        CheckpointError."""
+        """Write a checkpoint. A full disk is a CheckpointError if it must, else only reported."""
         tensors = {"model": distributed.full(learnt_state(self.model))}
         if self.ema:
             tensors["ema"] = distributed.full(self.ema.shadow)

@@ -14,8 +14,13 @@ FPS = (0.1, 1000)  # what a file holds exactly and a player plays
 def evenly_spaced(total: int, count: int, repeat: bool = False) -> list[int]:
     """Frame numbers spread over 0..total-1, in order, the first and the last among them.
 
-    As many as `count`, or all where there are fewer; repeat: then still `count`, some twice.
-    ValueError unless both are at least 1.
+    Args:
+        total: frames that there are.
+        count: numbers wanted; where there are fewer frames, all of them.
+        repeat: then still `count`, some twice.
+
+    Raises:
+        ValueError: total or count is below 1.
     """
     if total < 1 or count < 1:
         raise ValueError(f"cannot take {count} of {total} frames")
@@ -27,10 +32,12 @@ def evenly_spaced(total: int, count: int, repeat: bool = False) -> list[int]:
 class Clip:
     """A piece of video in memory.
 
-    frames: uint8 [T, H, W, 3], RGB, T >= 1. Floats are refused rather than guessed at: 0..1 and
-        -1..1 look alike, so say which with `Clip.from_float`.
-    fps: frames per second, finite and > 0.
-    meta: whatever should stay with the clip (source, prompt, ...); it is never interpreted here.
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB, T >= 1. Floats are refused rather than guessed at: 0..1 and
+            -1..1 look alike, so say which with `Clip.from_float`.
+        fps: frames per second, finite and > 0.
+        meta: whatever should stay with the clip (source, prompt, ...); it is never interpreted
+            here.
     """
 
     frames: np.ndarray

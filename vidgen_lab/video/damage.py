@@ -53,8 +53,8 @@ def has_hole(packet: av.Packet, codec: str) -> bool:
 
 
 def torn_places(path: Path, container: str, pts: np.ndarray) -> set[int]:
-    """Frames of an MPEG transport stream that begin after a hole in an even row of time stamps, and
-    the last one, when the file breaks off inside a packet: what is lost there leaves no trace."""
+    """Frames of an MPEG transport stream that begin after a hole in an even row of stamps, `pts`,
+    and the last one, when the file breaks off inside a packet: what is lost leaves no trace."""
     if container != "mpegts" or len(pts) < 3:
         return set()
     gaps = np.diff(pts)
@@ -66,7 +66,7 @@ def torn_places(path: Path, container: str, pts: np.ndarray) -> set[int]:
 
 
 def lacks_its_end(path: Path, container: str) -> bool:
-    """Whether a file of a kind that marks its end has no such mark: GIF and Ogg."""
+    """Whether a file of a container that marks its end, GIF or Ogg, has no such mark."""
     if not container.startswith(("gif", "ogg")):
         return False
     with path.open("rb") as file:

@@ -10,12 +10,18 @@ class FfmpegError(RuntimeError):
 
 
 def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
-    """Run ffmpeg (IMAGEIO_FFMPEG_EXE, the bundled one, or the system's) with these arguments;
-    returns what it wrote to standard output.
+    """Run ffmpeg (IMAGEIO_FFMPEG_EXE, the bundled one, or the system's); returns what it wrote to
+    standard output.
 
-    limit: seconds, after which it is killed. Existing outputs are overwritten, so name a temporary
-    file. Exit code 0 is not a verdict: ffmpeg writes empty and shortened files with a smile.
-    Raises FfmpegError.
+    Existing outputs are overwritten, so name a temporary file. Exit code 0 is not a verdict: ffmpeg
+    writes empty and shortened files with a smile.
+
+    Args:
+        arguments: those of the command line, as text or anything that `str` makes text of.
+        limit: seconds, after which it is killed.
+
+    Raises:
+        FfmpegError: it failed, or was killed.
     """
     import imageio_ffmpeg
 

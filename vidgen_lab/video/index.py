@@ -20,10 +20,13 @@ _NEEDS_ITS_START = ("yuv444", "yuvj444", "gbr")
 
 @dataclass(frozen=True)
 class Index:
-    """pts: int64 [num_frames], time stamps in ticks, rising. tick: seconds.
+    """The frames of a file by their time stamps, and how far these can be trusted.
 
-    clocked: the stamp of a decoded picture tells its number. seekable: decoding may begin at a key
-    frame in the middle of the file.
+    Attributes:
+        pts: int64 [num_frames], time stamps in ticks, rising.
+        tick: seconds.
+        clocked: the stamp of a decoded picture tells its number.
+        seekable: decoding may begin at a key frame in the middle of the file.
     """
 
     pts: np.ndarray
@@ -81,8 +84,9 @@ def _first_picture(packet: av.Packet) -> av.VideoFrame | None:
 
 
 def index_pictures(stamps: list[int | None], rate: float, tick: float) -> Index:
-    """The index of a file that had to be decoded: stamps, as the pictures came, and the header's
-    rate. Stamps that do not rise (a time base too coarse, say) are replaced by an even rate."""
+    """The index of a file that had to be decoded: stamps in ticks of `tick` seconds, as the
+    pictures came, and the header's rate in frames per second. Stamps that are missing or do not
+    rise (a time base too coarse, say) are replaced by an even rate."""
     count = len(stamps)
     if None not in stamps:
         pts = np.asarray(stamps, dtype=np.int64)
@@ -97,8 +101,8 @@ def index_pictures(stamps: list[int | None], rate: float, tick: float) -> Index:
 def frame_rate(times: np.ndarray, header_rate: float, tick: float) -> tuple[float, bool]:
     """(average frames per second, whether the rate varies) from the frames' own times in seconds.
 
-    header_rate: 0 where the header is silent; it is preferred, being an exact fraction, where the
-    times agree with it up to their rounding.
+    The header's rate (0 where it is silent) is preferred, being an exact fraction, where the times
+    agree with it up to their rounding (`tick` is in seconds).
     """
     span = float(times[-1] - times[0])
     if len(times) < 2 or span <= 0:

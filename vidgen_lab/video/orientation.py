@@ -9,7 +9,7 @@ import numpy as np
 
 
 def upright(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """From the display matrix that comes with the frame; reflections count too."""
+    """(diagonal, across, down) from the frame's display matrix; reflections count too."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return False, False, False
@@ -20,7 +20,7 @@ def upright(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def turned(picture: np.ndarray, diagonal: bool, across: bool, down: bool) -> np.ndarray:
-    """The picture [H, W, 3] as it is shown."""
+    """The picture [H, W, 3] as it is shown: mirrored along its `diagonal`, `across`, `down`."""
     import cv2  # several times as fast as NumPy
 
     picture = cv2.transpose(picture) if diagonal else picture

@@ -1,10 +1,9 @@
 """Video file -> Clip, exact to the frame whatever the container does.
 
-Frame i is the i-th picture a player shows. Where it lies is looked up in an index of packet time
-stamps (demuxing only, no decoding), so a span costs one seek and a short decode. Every picture that
-comes after a seek is checked against the index; where a container seeks imprecisely or hides its
-time stamps, the file is decoded from its start instead: slower, never wrong. Damage is named with
-its place and never passed off as a picture.
+Frame i is the i-th picture a player shows. An index of packet time stamps (demuxed, not decoded)
+says where it lies, so a span costs one seek and a short decode. Every picture after a seek is
+checked against the index; where a container seeks imprecisely or hides its time stamps, the file is
+decoded from its start: slower, never wrong. Damage is named by its place, never shown as a picture.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +59,7 @@ class _Astray(Exception):
 
 
 class Picture(NamedTuple):
-    """A decoded picture. number: of the frame. whole: False from damage to the next key frame."""
+    """A decoded picture, of frame `number`; not `whole` from damage to the next key frame."""
 
     number: int
     frame: av.VideoFrame
@@ -70,7 +69,10 @@ class Picture(NamedTuple):
 def probe_video(path: str | Path) -> VideoInfo:
     """Size, rate, frame count and codec of a video file; decodes one frame.
 
-    Raises FileNotFoundError, IsADirectoryError, or VideoError when the file is no readable video.
+    Raises:
+        FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
+        VideoError: it is no readable video.
     """
     return VideoReader(path).info
 
@@ -82,7 +84,10 @@ def read_clip(
 
     The clip's fps is the file's rate divided by `stride`; its meta names source and span.
     Reading many spans of one file: keep a `VideoReader`, it indexes the file once.
-    Raises ValueError when the span leaves the file, VideoError when frames cannot be decoded.
+
+    Raises:
+        ValueError: the span leaves the file.
+        VideoError: frames cannot be decoded; further errors as of `probe_video`.
     """
     return VideoReader(path).read(start, num_frames, stride)
 
@@ -90,11 +95,14 @@ def read_clip(
 class VideoReader:
     """Index of one video file. Holds no open handle, so it pickles into DataLoader workers.
 
-    info: VideoInfo. track: number of the stream that is read. times: float64 [num_frames], seconds
-    at which the frames are shown, the first at 0. transfer: curve of the tones, 16 for PQ and 18
-    for HLG. shrink_to: pixels that the shorter side of what is read has at most; scaling what the
-    decoder gives costs a fraction of converting a large picture to RGB first, and no memory. None:
-    as it is in the file.
+    `info` is its VideoInfo, `track` the number of the stream that is read, `times` float64
+    [num_frames] the seconds at which the frames are shown, the first at 0, and `transfer` the curve
+    of the tones, 16 for PQ and 18 for HLG.
+
+    Args:
+        shrink_to: pixels that the shorter side of what is read has at most; scaling what the
+            decoder gives costs a fraction of converting a large picture to RGB first, and no
+            memory. None: as it is in the file.
     """
 
     def __init__(self, path: str | Path, shrink_to: int | None = None) -> None:
@@ -175,12 +183,14 @@ class VideoReader:
         yield from self._chosen(self.pictures(), range(self.info.num_frames))
 
     def pictures(self, careful: bool = False) -> Iterator[Picture]:
-        """All pictures in order as the decoder gives them, damaged ones too. A number that is left
-        out is a frame that did not decode.
+        """All pictures in order as the decoder gives them, damaged ones too.
 
-        In front of the first picture damage is none: a recording that begins in the middle of a
-        stream cannot be decoded there yet. careful: also take the decoder's own complaints for
-        damage, and raise VideoError at the end of a file whose own end is missing.
+        A number that is left out is a frame that did not decode. In front of the first picture
+        damage is none: a recording that begins inside a stream cannot be decoded there yet.
+
+        Args:
+            careful: also take the decoder's own complaints for damage, and raise VideoError at the
+                end of a file whose own end is missing.
         """
         total = len(self._index.pts) if self._index else np.inf
         pts = self._index.pts if self._index and self._index.clocked else ()
@@ -316,8 +326,11 @@ class VideoReader:
 
 
 def open_video(path: str | Path) -> av.container.InputContainer:
-    """Open a local file, whatever its name looks like; `streams.best("video")` is the track to
-    read, on one thread. Raises VideoError where there is none that could be decoded."""
+    """Open a local file, whatever its name; `streams.best("video")` is the track, on one thread.
+
+    Raises:
+        VideoError: there is no track that could be decoded.
+    """
     path = Path(path)
     try:
         # Given as `options`, PyAV before 16 crashes on files that announce no tracks (FLV, MPEG).

@@ -20,8 +20,13 @@ def clip_sheet(
 ) -> Clip:
     """Clips side by side in one clip on white, each enlarged by a whole number under its title.
 
-    width: of a clip, at most, unless it is wider already. columns: default as many as fit on PAGE.
     The highest rate is that of the sheet; shorter clips wait at their last frame.
+
+    Args:
+        clips: one at least.
+        titles: one for each clip; None for none.
+        width: of a clip in pixels, at most, unless it is wider already.
+        columns: default as many as fit on PAGE.
     """
     at_least_one("width", width)
     fps = max((clip.fps for clip in clips), default=1)
@@ -41,10 +46,14 @@ def film_strip(
     scale: float | None = None,
     columns: int = 1,
 ) -> np.ndarray:
-    """One row of `num` frames per clip, its title above -> uint8 [H, W, 3] on white.
+    """One row of frames per clip, its title above -> uint8 [H, W, 3] on white.
 
-    scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
-    columns: strips side by side.
+    Args:
+        clips: one at least.
+        titles: one for each clip; None for none.
+        num: frames of each, evenly spread; fewer where a clip has fewer.
+        scale: of each frame; None enlarges toy clips by a whole number and reduces large ones.
+        columns: strips side by side.
     """
     strips = [_joined(_tiles(clip, num, scale), axis=1)[None] for clip in clips]
     return _grid(strips, titles, columns, lines=1, below=_GAP)[0]

@@ -28,8 +28,11 @@ _QUALITIES = (24, 28, 33, 38)  # x264 crf, tried in turn until the size fits
 class Embedded:
     """A moving picture for a notebook; leave it last in a cell. Plain text where nothing moves.
 
-    data: HTML that shows it, also fit for an ipywidgets.HTML. text: what it shows, in words.
-    image, metadata: the animated PNG and how large to show it, if it is one.
+    Attributes:
+        data: HTML that shows it, also fit for an ipywidgets.HTML.
+        text: what it shows, in words.
+        image: the animated PNG, if it is one.
+        metadata: how large to show the PNG, in pixels, and its description.
     """
 
     data: str
@@ -55,11 +58,17 @@ def show_video(
     A clip within SMALL is embedded frame by frame at its true size, with at most 256 colours, and
     shown enlarged; a larger one as H.264 with controls. A browser-ready file is embedded unchanged
     if it fits.
-    width: as shown, in pixels. Smaller pictures are enlarged by a whole number; larger ones are
-    reduced.
-    max_mb: limit of the embedded size (2^20 bytes of base64 text); quality is lowered as far as
-    needed, and ValueError raised if that is not enough.
-    alt: description for screen readers; by default the clip's prompt and size.
+
+    Args:
+        video: a clip, or the path of a file.
+        width: as shown, in pixels. Smaller pictures are enlarged by a whole number; larger ones are
+            reduced.
+        max_mb: limit of the embedded size (2^20 bytes of base64 text); quality is lowered as far as
+            needed.
+        alt: description for screen readers; by default the clip's prompt and size.
+
+    Raises:
+        ValueError: too large for max_mb even at the lowest quality.
     """
     facts = _facts(video)
     size, text = _shown_size(facts.width, facts.height, width), alt or _describe(video, facts)
@@ -83,7 +92,7 @@ def show_videos(
     max_mb: float = 4,
     columns: int | None = None,
 ) -> Embedded:
-    """Several clips side by side, each under its title; `max_mb` is the limit of all together.
+    """Several clips side by side under their titles; `width` is of each, `max_mb` of all together.
 
     Clips within SMALL share one animated PNG, `columns` of them in a row, by default all that fit.
     """

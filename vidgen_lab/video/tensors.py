@@ -11,12 +11,12 @@ from vidgen_lab.video.clip import Clip
 
 
 def to_model_range(pixels: Tensor) -> Tensor:
-    """Pixels 0..255 as float in [-1, 1]."""
+    """Pixels 0..255, of any shape, as float in [-1, 1]."""
     return pixels.float() / 127.5 - 1
 
 
 def to_pixels(video: Tensor) -> Tensor:
-    """Video in [-1, 1] as uint8; what lies outside is clipped."""
+    """Video in [-1, 1], of any shape, as uint8; what lies outside is clipped."""
     return ((video.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

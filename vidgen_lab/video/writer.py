@@ -25,12 +25,20 @@ _BT709_PRIMARIES, _SRGB_CURVE = 1, 13
 def write_clip(clip: Clip, path: str | Path, crf: int = 18) -> Path:
     """Write `clip` as MP4 (H.264, yuv420p, index first) and return the path.
 
-    crf: x264 quality, 0 (lossless in luma) .. 51; 18 is visually close to the original.
     An odd width or height is padded by one repeated column or row, with a UserWarning, because
-    4:2:0 colour has no odd sizes. The parent folder is created.
-    Raises ValueError (crf, file suffix, a rate or size that H.264 cannot hold), TypeError (not a
-    Clip) and OSError (folder not writable, disk full); whatever stood at `path` before is then
-    still there.
+    4:2:0 colour has no odd sizes. The parent folder is created. After an error, whatever stood at
+    `path` before is still there.
+
+    Args:
+        clip: what to write.
+        path: ends in .mp4.
+        crf: x264 quality, 0 (lossless in luma) .. 51; 18 is visually close to the original.
+
+    Raises:
+        ValueError: crf, file suffix, or a rate or size that H.264 cannot hold.
+        TypeError: not a Clip.
+        OSError: the folder is not writable, the path is a folder, or the disk is full.
+        RuntimeError: the encoder lost frames.
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
@@ -53,8 +61,7 @@ def encode_clip(clip: Clip, crf: int = 18) -> bytes:
     """The MP4 file of `clip` (H.264, yuv420p) as bytes, decoded once to check that every frame is
     in it.
 
-    crf: 0 (lossless) to 51, x264's constant rate factor. TypeError for what is no Clip, ValueError
-    for a size, rate or crf that H.264 does not hold, RuntimeError if frames got lost.
+    Arguments and errors as of `write_clip`, which adds those of the disk.
     """
     if not isinstance(clip, Clip):
         raise TypeError(f"expected a Clip, not {type(clip).__name__}: Clip(frames, fps)")

@@ -28,9 +28,16 @@ def lines(
 ) -> Picture:
     """Numbers over an axis, a line for each name.
 
-    data: name -> numbers, whose index is the axis if they are a Series; or the columns of a table.
-    marks: matplotlib's format, for all or for each. level: a dashed line across. smooth: draw a
-    running mean over so many, and the numbers faintly.
+    Args:
+        data: name -> numbers, whose index is the axis if they are a Series; or the columns of a
+            table.
+        alt: what is shown.
+        height: inches.
+        marks: matplotlib's format, for all or for each.
+        level: of a dashed line across.
+        smooth: draw a running mean over so many, and the numbers faintly; 0 draws the numbers.
+        drawstyle: matplotlib's, such as "steps-post".
+        options: of `Axes.set`.
     """
     panels, words = _panels(data), []
     with figure("", height, 1, len(panels), show=False, sharey="ylim" in options) as drawn:
@@ -69,8 +76,15 @@ def bars(
 ) -> Picture:
     """A horizontal bar for each name, with its number at the end.
 
-    data: name -> number; or a table: a row of names, a column for each kind of bar, side by side or
-    `stacked`. limits: name -> a value to mark with a line. form: of the numbers.
+    Args:
+        data: name -> number; or a table: a row of names, a column for each kind of bar, side by
+            side or `stacked`.
+        alt: what is shown.
+        height: inches; None makes room for all bars.
+        stacked: the kinds of bar end to end, each with its number inside if that fits.
+        limits: name -> a value to mark with a line.
+        form: of the numbers.
+        options: of `Axes.set`.
     """
     tables = {
         title: numbers if isinstance(numbers, pd.DataFrame) else pd.Series(numbers).to_frame("")
@@ -120,8 +134,17 @@ def images(
 ) -> Picture:
     """Arrays [rows, columns] as pictures side by side.
 
-    notes: a line below each. scale: values of the first and the last colour. bar: label of a colour
-    bar. mark: (row, column) of a square to frame. aspect: "auto" lets a picture fill its panel.
+    Args:
+        arrays: by title.
+        alt: what is shown.
+        notes: a line below each.
+        height: inches.
+        cmap: matplotlib's colours.
+        scale: values of the first and the last colour.
+        bar: label of a colour bar.
+        mark: (row, column) of a square to frame.
+        aspect: "auto" lets a picture fill its panel.
+        options: of `Axes.set`; without any the axes have no ticks.
     """
     notes = list(notes) or [""] * len(arrays)
     with figure("", height, 1, len(arrays), show=False) as drawn:

@@ -32,8 +32,11 @@ def inert(text: str) -> str:
 def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Markdown:
     """A "Measured, not claimed" box.
 
-    claim: what is often said (the book, in our words). result: what the cell above found.
-    lesson: what to do instead. erratum: its number in the list of errata, e.g. "E60".
+    Args:
+        claim: what is often said (the book, in our words).
+        result: what the cell above found.
+        lesson: what to do instead.
+        erratum: its number in the list of errata, e.g. "E60".
     """
     label = f" · {inert(erratum)}" if erratum else ""
     rows = (("Claim", claim), ("Measured", result), ("So", lesson))
@@ -45,8 +48,10 @@ def measured(claim: str, result: str, lesson: str, erratum: str = "") -> Markdow
 def table(data: pd.DataFrame | pd.Series, digits: int = 3) -> Markdown:
     """Show a table as Markdown, which every viewer renders alike: words left, numbers right.
 
-    digits: after the decimal point. An index that only counts rows is left out. Cells are words,
-    never HTML: they hold prompts, file names and licences that other people wrote.
+    Args:
+        data: its cells are words, never HTML: prompts, file names and licences that other people
+            wrote. An index that only counts rows is left out.
+        digits: after the decimal point; a whole number has none.
     """
     frame = data.to_frame() if isinstance(data, pd.Series) else data
     if not isinstance(frame.index, pd.RangeIndex):
@@ -77,7 +82,11 @@ def _facts() -> dict[str, Any]:
 def facts(topic: str) -> pd.DataFrame:
     """A table of dated facts from landscape.yaml.
 
-    topic: timeline, models, codecs, video_types, ... ValueError names them all.
+    Args:
+        topic: timeline, models, codecs, video_types, ...
+
+    Raises:
+        ValueError: there is no such topic; names those there are.
     """
     tables = {name: rows for name, rows in _facts().items() if isinstance(rows, list)}
     if topic not in tables:
@@ -92,7 +101,8 @@ def read_on() -> str:
 
 
 def tier_times(chapter: int = 1) -> pd.DataFrame:
-    """What each tier runs and how long it took wherever it was recorded; blank if never."""
+    """What each tier runs, and how long a clip and a chapter take by the runs recorded on a machine
+    like this one, or else on any; "not recorded yet" if there is none."""
     machine, rows = probe(), []
     for name, tier in load_tiers().items():
         clip, whole = (forecast(tier, task, machine) for task in ("clip", chapter))

@@ -39,8 +39,11 @@ class Parameter:
 def read_parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
     """Return the parameters by name, in the order of the one code cell tagged ``parameters``.
 
-    Raises ConfigError for a statement that is not ``name: type = literal``: papermill inserts
-    overrides *after* the cell, so a value derived inside it would silently keep the default.
+    It may hold only lines ``name: type = literal``: papermill inserts overrides *after* the cell,
+    so a value derived inside it would silently keep the default.
+
+    Raises:
+        ConfigError: there is not exactly one such cell, or it holds anything else.
     """
     cells = [c for c in notebook.cells if TAG in c.get("metadata", {}).get("tags", [])]
     if len(cells) != 1 or cells[0].cell_type != "code":
@@ -77,8 +80,13 @@ def check_parameters(
 ) -> dict[str, Any]:
     """Return the given parameters, every value in its annotated type.
 
-    from_file: values of a YAML file. typed: texts as on a command line, which win over them.
-    Raises ConfigError for an unknown name, with the nearest one, or a value that does not fit.
+    Args:
+        known: those of the notebook.
+        from_file: values of a YAML file.
+        typed: texts as on a command line, which win over them.
+
+    Raises:
+        ConfigError: a name is unknown, the nearest one is told; or a value does not fit.
     """
     from_file, typed = from_file or {}, typed or {}
     for name, value in {**from_file, **typed}.items():

@@ -28,8 +28,12 @@ def check_recordable(parameters: Mapping[str, Any]) -> Tier:
 def record_chapter(run: ChapterRun, tier: Tier, note: str = "") -> list[Run]:
     """Append a finished run to the table and return its lines.
 
-    One line for the whole chapter; before it one for a clip, if the chapter saved one that was
-    made with the settings of the tier. note: what a reader of the number should know.
+    One for the whole chapter; before it one for a clip, if it saved one of the tier's settings.
+
+    Args:
+        run: of a chapter with its own parameters, see `check_recordable`.
+        tier: at which it ran.
+        note: what a reader of the number should know.
     """
     machine, chapter = probe(), int(run.notebook.name[:2])
     about = {

@@ -54,7 +54,10 @@ class ChapterError(RuntimeError):
 class ChapterRun:
     """What one run left behind; all paths absolute.
 
-    seconds: wall time. peak_memory_gib: resident memory of the runner and the notebook's kernel.
+    Attributes:
+        notebook: the executed copy.
+        seconds: wall time.
+        peak_memory_gib: resident memory of the runner and the notebook's kernel together.
     """
 
     folder: Path
@@ -83,7 +86,9 @@ def chapters() -> dict[int, Path]:
 def find_chapter(number: str) -> Path:
     """Return the notebook of a chapter, or a reader's own copy named by its file.
 
-    ValueError names the chapters there are; FileNotFoundError for a file that is not there.
+    Raises:
+        ValueError: there is no such chapter; names those there are.
+        FileNotFoundError: there is no such file.
     """
     if number.endswith(".ipynb"):
         if not Path(number).is_file():
@@ -116,10 +121,15 @@ def prepare(
 ) -> dict[str, Any]:
     """Check the parameters for a notebook and return them in their annotated types.
 
-    parameters: strings, as typed on a command line; they win over `from_file`, the content of a
-        YAML file. A path may be relative to the current folder, where the notebook does not run, if
-        the parameter is None by default, such as a folder of videos.
-    Raises ValueError before anything runs.
+    Args:
+        notebook: of a chapter, or a reader's copy of one.
+        parameters: strings, as typed on a command line; they win over `from_file`. A path may be
+            relative to the current folder, where the notebook does not run, if the parameter is
+            None by default, such as a folder of videos.
+        from_file: the content of a YAML file.
+
+    Raises:
+        ValueError: a parameter does not fit; the notebook declares no artefacts, or no OUT_DIR.
     """
     node = read_notebook(notebook)
     declared_artefacts(node)
@@ -161,11 +171,18 @@ def run_notebook(
 ) -> ChapterRun:
     """Execute a notebook headless and check its artefacts.
 
-    parameters: as returned by `prepare`. folder: default ``runs/<chapter>/<time>`` under the
-        current folder. limit: seconds that a cell may take; None waits for ever.
-    Raises ChapterError when a cell fails or an artefact is missing or degenerate; the executed
-    copy up to that point and its HTML are kept. FileExistsError when the folder holds artefacts, or
-    files of the names that the run would write.
+    After an error, too, the executed copy as far as it got and its HTML are kept.
+
+    Args:
+        notebook: it is left as it is.
+        parameters: as returned by `prepare`.
+        folder: default ``runs/<chapter>/<time>`` under the current folder.
+        limit: seconds that a cell may take; None waits for ever.
+
+    Raises:
+        ChapterError: a cell fails or takes too long, an artefact is missing or degenerate, the disk
+            is full.
+        FileExistsError: the folder holds artefacts, or files of names that the run would write.
     """
     if parameters.get(OUT_DIR):
         _check_empty(Path(parameters[OUT_DIR]))

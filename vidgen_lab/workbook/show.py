@@ -34,8 +34,10 @@ SVG = "image/svg+xml"
 class Picture:
     """An encoded picture for a notebook, and the words that stand for it.
 
-    data: the bytes of a PNG, JPEG or SVG file. width: in pixels. alt: what it shows. IPython's own
-    Image takes no such words in the version that Colab has.
+    Attributes:
+        data: the bytes of a PNG, JPEG or SVG file.
+        width: as shown, in pixels.
+        alt: what it shows, not blank. IPython's own Image has none in the version of Colab.
     """
 
     data: bytes
@@ -95,8 +97,13 @@ def figure(
 ) -> Iterator[Drawn]:
     """Draw on a full-width figure in the workbook's style; it is shown where the block ends.
 
-    alt: what it shows, in words. height: in inches, of which a page is 8.6 wide. show: False only
-    makes the `picture`. options: of `Figure.subplots` (width_ratios, sharey, ...).
+    Args:
+        alt: what it shows, in words.
+        height: in inches, of which a page is 8.6 wide.
+        rows: of axes.
+        columns: of axes.
+        show: False only makes the `picture`.
+        options: of `Figure.subplots` (width_ratios, sharey, ...).
     """
     with matplotlib.style.context(STYLE):
         drawn = Drawn(height, rows, columns, **options)
@@ -110,8 +117,9 @@ def figure(
 def plain_log(side: Any, dense: float) -> None:
     """Few and plain numbers on a logarithmic axis: 0.2 and not 2×10⁻¹.
 
-    dense: powers of ten alone, without twos and fives between, where it spans more than a factor
-    of so many.
+    Args:
+        side: matplotlib's `xaxis` or `yaxis`.
+        dense: where it spans so large a factor, powers of ten alone, no twos and fives between.
     """
     low, high = side.get_view_interval()
     side.set_major_locator(LogLocator(subs=(1, 2, 5) if high < dense * low else (1,)))
@@ -134,7 +142,7 @@ def _encode(figure: Any, alt: str) -> Picture:
 def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
     """Show a uint8 image [H, W, 3] (film strip, contact sheet) as a small JPEG with alt text.
 
-    Wider ones than a page are reduced to its width.
+    Wider ones than a page are reduced to its width. `quality` is Pillow's, 0 to 95.
     """
     image = Image.fromarray(pixels)
     if image.width > PAGE:
@@ -145,14 +153,15 @@ def photo(pixels: Any, alt: str, quality: int = 65) -> Picture:
 
 
 def strips(clips: Mapping[str, Clip], alt: str, num: int = 4) -> Picture:
-    """One row of `num` frames per clip under its title."""
+    """One row of `num` frames per clip under its title, the key in `clips`."""
     return photo(film_strip(list(clips.values()), list(clips), num), alt)
 
 
 def drawing(name: str) -> Picture:
     """A drawing of the folder drawings/, as SVG; its title is its alt text.
 
-    ValueError names those there are.
+    Raises:
+        ValueError: there is no such drawing; names those there are.
     """
     folder = Path(__file__).with_name("drawings")
     path = folder / f"{name}.svg"

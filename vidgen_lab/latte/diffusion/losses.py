@@ -19,7 +19,7 @@ from vidgen_lab.latte.diffusion.schedule import NoiseScheduler
 
 
 class DiffusionLoss(NamedTuple):
-    """The parts, per sample: each [B]."""
+    """The parts, per sample: each [B]; vlb in bits per value, None for a fixed variance."""
 
     mse: Tensor
     vlb: Tensor | None
@@ -42,9 +42,10 @@ def variance_bound(
 ) -> Tensor:
     """One term of the variational bound, in bits per value: [B] (Nichol and Dhariwal 2021).
 
-    output, variance, x0, x_t: [B, C, ...]; t: [B]. t > 0: KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} |
-    x_t)). t = 0: minus the log-likelihood of x_0. Latents are real numbers, not 8-bit pixels, so
-    that last term is a density (the original code bins it as if they were pixels).
+    Of output and variance, the model's first and last C channels, x0, x_t [B, C, ...] and t [B].
+    t > 0: KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)). t = 0: minus the log-likelihood of x_0.
+    Latents are real numbers, not 8-bit pixels, so that last term is a density (the original code
+    bins it as if they were pixels).
     """
     true_mean, true_log_var = scheduler.posterior(x0, x_t, t)
     mean, _ = scheduler.posterior(scheduler.to_x0(output, x_t, t), x_t, t)
@@ -56,8 +57,8 @@ def variance_bound(
 
 
 def mean_square(error: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of the squared error of each sample, [B, ...] -> [B]. weights: [B, ...], broadcast, how
-    much an error counts where; only their ratios within a sample matter."""
+    """Mean of the squared error of each sample, [B, ...] -> [B]; `weights` [B, ...], broadcast,
+    say how much an error counts where: only their ratios within a sample matter."""
     squared = error**2
     if weights is not None:
         squared = squared * weights / weights.mean(tuple(range(1, weights.ndim)), keepdim=True)
@@ -75,8 +76,14 @@ def diffusion_loss(
 ) -> DiffusionLoss:
     """Loss of one batch, computed in float32.
 
-    output: the model's answer [B, C or 2C, ...]; with 2C channels the variance is scored too. x0,
-    noise, x_t: [B, C, ...]; t: [B]. weights: of the squared error, see `mean_square`.
+    Args:
+        scheduler: noise levels, and what the model predicts.
+        output: the model's answer [B, C or 2C, ...]; with 2C channels the variance is scored too.
+        x0: [B, C, ...], clean.
+        noise: [B, C, ...], what was mixed in.
+        x_t: [B, C, ...], noisy.
+        t: [B] integers.
+        weights: of the squared error, see `mean_square`.
     """
     require(x0.shape == x_t.shape == noise.shape, "x0, noise and x_t", "equal shapes",
             [list(v.shape) for v in (x0, noise, x_t)])  # fmt: skip

@@ -16,7 +16,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 class Step(NamedTuple):
-    """One step back: the next, less noisy latents and the clean clip that the step aims at."""
+    """One step back: the less noisy latents, and the clean clip it aims at; both [B, C, ...]."""
 
     latents: Tensor
     x0: Tensor
@@ -25,8 +25,8 @@ class Step(NamedTuple):
 def spaced_timesteps(num_timesteps: int, num_steps: int, spacing: str = "leading") -> Tensor:
     """The training timesteps that a short sampler visits, noisiest first: [num_steps] integers.
 
-    leading: 0, k, 2k, ...; trailing: T-1, T-1-k, ..., which starts at pure noise, as schedules with
-    zero terminal SNR need. Table 2 of Lin et al. 2023.
+    k = T / num_steps. leading: 0, k, 2k, ..., k rounded down; trailing: T-1, T-1-k, ..., which
+    starts at pure noise, as schedules with zero terminal SNR need. Table 2 of Lin et al. 2023.
     """
     require(1 <= num_steps <= num_timesteps, "sampling steps", f"1 .. {num_timesteps}", num_steps)
     require_one_of(spacing, ("leading", "trailing"), "timestep spacing")
@@ -65,7 +65,8 @@ class DDIMSampler:
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
     ) -> Step:
-        """From timesteps[index] to the next. output: [B, C or 2C, ...]; x: [B, C, ...]."""
+        """From timesteps[index] to the next, for latents x [B, C, ...] and the network's output
+        [B, C or 2C, ...] there; the generator draws z, if eta > 0."""
         t = self.timesteps[index]
         output, _ = split_variance(output, x.shape[1])
         table = self.scheduler.alphas_cumprod
@@ -99,7 +100,8 @@ class FlowEulerSampler:
     def step(
         self, output: Tensor, index: int, x: Tensor, generator: torch.Generator | None = None
     ) -> Step:
-        """From levels[index] to the next. output: [B, C or 2C, ...], a velocity; x: [B, C, ...]."""
+        """From levels[index] to the next, for latents x [B, C, ...] and the network's output
+        [B, C or 2C, ...] there, a velocity; nothing is drawn."""
         output, _ = split_variance(output, x.shape[1])
         s, after = self.levels[index], self.levels[index + 1]
         return Step(x + (after - s) * output, x - s * output)
@@ -140,8 +142,10 @@ class Guidance:
 
     Args:
         model: called as model(x, t, **condition).
-        cond, null: keyword arguments of the two calls, tensors with a batch axis (or None); equal
-            keys.
+        cond: keyword arguments of the prompt's call, tensors with a batch axis (or None).
+        null: those of the empty prompt's; equal keys and shapes.
+        scale: w.
+        rescale: 0 .. 1, how far the contrast is pulled back to that of the prompt's prediction.
     """
 
     def __init__(
@@ -159,8 +163,8 @@ class Guidance:
         self.scale, self.rescale = scale, rescale
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """x: [B, C, T, h, w]; t: [B] -> [B, C or 2C, T, h, w], from one call of the model with 2B
-        clips (with B clips if the scale is 1)."""
+        """From x [B, C, T, h, w] and t [B] the guided output [B, C or 2C, T, h, w], with one call
+        of the model for 2B clips (for B clips if the scale is 1)."""
         if self.scale == 1:
             return self.model(x, t, **self.cond)  # [B, C or 2C, ...]
         both = {
@@ -185,8 +189,11 @@ def trajectory(
 
     Args:
         denoiser: (x [B, C, ...], t [B]) -> output; a `Latte`, a `Guidance`, any function.
+        sampler: which timesteps, and how to step from one to the next.
         noise: [B, C, ...] where the way begins, in the precision that the denoiser works in; the
             steps between its calls are float32 at least.
+        generator: of noise that the steps add; None for PyTorch's own.
+
     Raises:
         LatteInputError: the output is not finite (which usually means: half precision).
     """
@@ -204,7 +211,7 @@ def trajectory(
 def sample(
     denoiser: Denoiser, sampler: Sampler, noise: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Denoise to the end: the latents of a clip, [B, C, ...]."""
+    """Denoise to the end: the latents of a clip, [B, C, ...]; for the rest see `trajectory`."""
     for step in trajectory(denoiser, sampler, noise, generator):  # noqa: B007
         pass
     return step.latents

@@ -27,7 +27,8 @@ PREDICTIONS = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
 def make_betas(schedule: str, num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
     """beta_t of a schedule: [num_timesteps] float32 (the precision, and so the bits, of diffusers).
 
-    linear: DDPM and Latte. scaled_linear: Stable Diffusion, CogVideoX. cosine: Nichol and Dhariwal
+    linear: DDPM and Latte. scaled_linear: Stable Diffusion, CogVideoX. sigmoid: GeoDiff. All go
+    from beta_start to beta_end, between 0 and 1. cosine, which reads neither: Nichol and Dhariwal
     2021; the formula there *is* abar, so the betas are its steps, 1 - abar_{t+1}/abar_t, and
     accumulating them once gives it back.
     """
@@ -77,8 +78,10 @@ class NoiseScheduler(nn.Module):
     tensors of any rank whose first axis is the batch.
 
     Args:
-        schedule: "linear", "scaled_linear", "cosine" or "sigmoid"; beta_start and beta_end shape
-            all but cosine.
+        num_timesteps: T, noise levels.
+        schedule: "linear", "scaled_linear", "cosine" or "sigmoid", see `make_betas`.
+        beta_start: variance that the first step adds; not of cosine.
+        beta_end: variance that the last step adds; not of cosine.
         prediction: what the network outputs: "epsilon", "x0" or "v".
         zero_terminal_snr: no signal left at the last step (needs prediction "x0" or "v": there is
             nothing to divide by).
@@ -114,8 +117,10 @@ class NoiseScheduler(nn.Module):
     def from_diffusers(cls, folder: str | Path) -> "NoiseScheduler":
         """The noise levels of a saved pipeline, or of a folder with scheduler_config.json.
 
-        Raises LatteInputError for a file of something else, and for levels that are made in a way
-        this class does not have.
+        Raises:
+            LatteInputError: the file is something else, or its levels are made in a way that this
+                class does not have.
+            FileNotFoundError: there is no such file.
         """
         file = Path(folder) / "scheduler" / "scheduler_config.json"
         file = file if file.is_file() else Path(folder) / file.name
@@ -149,7 +154,7 @@ class NoiseScheduler(nn.Module):
         return abar.sqrt(), (1 - abar).sqrt()
 
     def add_noise(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """A sample of q(x_t | x_0), in x0's dtype. x0, noise: [B, ...]; t: [B] integers.
+        """A sample of q(x_t | x_0), in x0's dtype: x0, noise [B, ...], t [B] integers -> [B, ...].
 
         Computed in float32: a bfloat16 coefficient would turn 0.9995 into 1.
         """
@@ -158,8 +163,8 @@ class NoiseScheduler(nn.Module):
         return (a * x0 + s * noise).to(x0.dtype)
 
     def target(self, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the network should output for this clip and noise, according to `prediction`. x0,
-        noise: [B, ...]; t: [B] -> [B, ...]."""
+        """What the network should output for this clip and noise, according to `prediction`:
+        x0, noise [B, ...], t [B] -> [B, ...]."""
         if self.prediction == "epsilon":
             return noise
         if self.prediction == "x0":
@@ -168,15 +173,15 @@ class NoiseScheduler(nn.Module):
         return a * noise - s * x0
 
     def to_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The clean clip [B, ...] that the network's output implies. output, x_t: [B, ...]; t:
-        [B]."""
+        """The clean clip that the network's output implies: output, x_t [B, ...], t [B] ->
+        [B, ...]."""
         a, s = self.coefficients(t, x_t)
         if self.prediction == "epsilon":
             return (x_t - s * output) / a
         return output if self.prediction == "x0" else a * x_t - s * output
 
     def to_epsilon(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The noise [B, ...] that the network's output implies. output, x_t: [B, ...]; t: [B]."""
+        """The noise that the network's output implies: output, x_t [B, ...], t [B] -> [B, ...]."""
         a, s = self.coefficients(t, x_t)
         if self.prediction == "epsilon":
             return output
@@ -188,8 +193,8 @@ class NoiseScheduler(nn.Module):
         return abar / (1 - abar)
 
     def posterior(self, x0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equation 7). x0, x_t:
-        [B, ...]; t: [B]. The mean has x_t's shape, the log-variance is [B, 1, ..., 1]."""
+        """Mean and log-variance of q(x_{t-1} | x_t, x_0) (Ho et al. 2020, equation 7) for x0, x_t
+        [B, ...] and t [B]: the mean has x_t's shape, the log-variance is [B, 1, ..., 1]."""
         abar, beta = self.alphas_cumprod, self.betas
         before = torch.cat([abar.new_ones(1), abar[:-1]])
         c0 = _per_sample(beta * before.sqrt() / (1 - abar), x_t, t)
@@ -219,10 +224,13 @@ class FlowMatchingPath:
     """A straight line from clip to noise, x_s = (1 - s) x_0 + s noise, s in 0 .. 1 (Lipman et al.
     2023; Liu et al. 2023).
 
-    The network predicts the velocity dx/ds = noise - x_0. `shift` > 1 moves the levels towards
-    noise, as larger videos need: s -> shift s / (1 + (shift - 1) s) (Esser et al. 2024). Clips and
-    noise are [B, ...] of any rank, levels [B] in 0 .. 1. LatteInputError for a shift that is not
-    positive.
+    The network predicts the velocity dx/ds = noise - x_0. Clips and noise are [B, ...] of any rank,
+    levels [B] in 0 .. 1.
+
+    Args:
+        num_timesteps: what the network is told of pure noise, s = 1.
+        shift: > 0; above 1 it moves the levels towards noise, as larger videos need:
+            s -> shift s / (1 + (shift - 1) s) (Esser et al. 2024).
     """
 
     def __init__(self, num_timesteps: int = 1000, shift: float = 1.0) -> None:
@@ -239,11 +247,11 @@ class FlowMatchingPath:
         return ((1 - s) * x0 + s * noise).to(x0.dtype)
 
     def target(self, x0: Tensor, noise: Tensor) -> Tensor:
-        """The velocity that the network should output: [B, ...]."""
+        """The velocity that the network should output: x0, noise [B, ...] -> [B, ...]."""
         return noise - x0
 
     def to_x0(self, output: Tensor, x_s: Tensor, s: Tensor) -> Tensor:
-        """The clean clip [B, ...] that a velocity implies at x_s."""
+        """The clean clip that a velocity implies: output, x_s [B, ...], s [B] -> [B, ...]."""
         return x_s - _per_sample(s, x_s) * output
 
     def timestep(self, s: Tensor) -> Tensor:

@@ -71,8 +71,7 @@ class FlowActions:
     name = "flow-direction"
 
     def act(self, clip: Clip) -> list[Action]:
-        """Directions as {label, score}, the most frequent first; the score is its share of the
-        pairs of frames."""
+        """Directions as {label, score}, the most frequent first; score: share of frame pairs."""
         if clip.num_frames < 2 or min(clip.height, clip.width) < 16:
             return [{"label": "still", "score": 1.0}]
         engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -171,8 +170,11 @@ ANNOTATORS: Mapping[str, Mapping[str, type | str]] = {
 def make(role: str, name: str, download: bool = False) -> Any:
     """The annotator of a role by its short name, made once a process.
 
-    Trained ones are fetched only if `download` allows it. Raises ValueError for an unknown name,
-    FileNotFoundError naming size and licence of missing weights.
+    Trained ones are fetched only if `download` allows it.
+
+    Raises:
+        ValueError: the role has no annotator of this name.
+        FileNotFoundError: weights are missing; the message names their size and licence.
     """
     if name not in ANNOTATORS[role]:
         raise ValueError(f"{role} must be one of {', '.join(ANNOTATORS[role])}, not {name!r}")
@@ -204,9 +206,9 @@ def annotate_clip(clip: Clip, detector: Any, actor: Any, captioner: Any) -> dict
 
 
 def sample_clips(path: str | Path, frames: Sequence[Frames], samples: int = 48) -> Iterator[Clip]:
-    """Of each of these clips at most `samples` frames, evenly spaced and reduced, so that long and
-    large clips cost no more memory than short and small ones; `meta["reduced"]` says how many
-    times."""
+    """Of each of these clips at most `samples` frames, evenly spaced and reduced to 512 pixels of
+    the shorter side at most, so that long and large clips cost no more memory than short and small
+    ones; `meta["reduced"]` says how many times."""
     video, spans = VideoReader(path, shrink_to=_SAMPLE_SIDE), []
     for first, end in (span or (0, video.info.num_frames) for span in frames):
         stride = max(1, -(-(end - first) // samples))
@@ -217,7 +219,7 @@ def sample_clips(path: str | Path, frames: Sequence[Frames], samples: int = 48) 
 
 
 def colour_name(rgb: Sequence[float]) -> str:
-    """A common word for a colour."""
+    """A common word for a colour, (red, green, blue) in 0..255."""
     hue, saturation, value = cv2.cvtColor(np.uint8([[list(rgb)]]), cv2.COLOR_RGB2HSV)[0, 0]
     if value < 45:
         return "black"

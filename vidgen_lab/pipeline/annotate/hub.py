@@ -41,8 +41,10 @@ WEIGHTS = {
 def fetch(kind: Any, hub_id: str, download: bool) -> Any:
     """`kind.from_pretrained`, from the cache alone unless `download`.
 
-    Weights are safetensors or nothing. Raises FileNotFoundError naming size and licence when they
-    are not here.
+    Weights are safetensors or nothing; a model goes to the GPU where there is one.
+
+    Raises:
+        FileNotFoundError: the weights are not here; the message names their size and licence.
     """
     here = {"local_files_only": not download}
     # A model asks the hub for adapters, too.
@@ -60,10 +62,11 @@ def fetch(kind: Any, hub_id: str, download: bool) -> Any:
 
 
 class _Trained:
-    """A model and the processor that comes with its weights; samples: frames that it sees.
+    """A model and its processor; an object's `settings` take the place of those of its class.
 
-    kinds: what the constructor takes first, by its names in transformers. settings: of the class,
-    where one object's are to be others.
+    Attributes:
+        kinds: what the constructor takes first, by its names in transformers.
+        samples: frames that the model sees.
     """
 
     hub_id: str
@@ -86,7 +89,7 @@ class _Trained:
 
 
 class RtDetrDetector(_Trained):
-    """RT-DETR. model: with `.config.id2label`. threshold: lowest score of an object."""
+    """RT-DETR finds objects that score above `threshold`; `model.config.id2label` names them."""
 
     hub_id = "PekingU/rtdetr_r18vd"
     kinds = ("AutoModelForObjectDetection", "AutoImageProcessor")
@@ -157,7 +160,7 @@ class XClipActions(_Trained):
 class SmolVlmCaptioner(_Trained):
     """SmolVLM2 looks at several frames in order and describes what happens.
 
-    processor: turns (text, pictures) into the model's input, as transformers' AutoProcessor does.
+    The processor turns (text, pictures) into model input, as transformers' AutoProcessor does.
     """
 
     hub_id = "HuggingFaceTB/SmolVLM2-256M-Video-Instruct"

@@ -27,7 +27,15 @@ DIRECTED = re.compile(
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Ranges and chances of the draws; each of the three kinds happens with `probability`."""
+    """Ranges and chances of the draws; each of the three kinds happens with `probability`.
+
+    Attributes:
+        speed: factors, all equally likely on a logarithmic scale; above 1 is faster.
+        frame_drop: share of dropped frames, in half of the clips.
+        crop: share of each side that is kept.
+        brightness, contrast, saturation: the factor is 1 plus or minus at most so much.
+        degrees, hue: turned by at most so much, either way; hue in shares of the colour circle.
+    """
 
     probability: float = 0.5
     speed: tuple[float, float] = (0.5, 2.0)
@@ -51,7 +59,7 @@ class AugmentSettings:
 
 
 class Augmented(NamedTuple):
-    """clip: the new clip. applied: every draw by name, enough to do it again."""
+    """A new clip and, as `applied`, every draw by name: enough to do it again."""
 
     clip: Clip
     applied: dict[str, Any]
@@ -66,7 +74,7 @@ class VideoAugmentationPipeline:
     def augment_video(self, clip: Clip, clip_id: str, text: str = "", epoch: int = 0) -> Augmented:
         """A changed copy; the size stays, the number of frames may change with the speed.
 
-        text: the caption; it forbids what would make it wrong.
+        The `text` is the caption; it forbids what would make it wrong.
         """
         rng, applied = seeds.rng(self.seed, epoch, clip_id), {}
         for change in (self.temporal_augment, self.spatial_augment, self.color_augment):

@@ -49,9 +49,13 @@ class MediaSettings(
 ):  # fmt: skip
     """How training clips are written.
 
-    size: (width, height) or None to keep the source's; mode: fit inside it, pad to it with black,
-    or crop to fill it. fps: None keeps the times of the frames. gop: frames from key frame to key
-    frame; short, since training reads at random places. audio: keep it as AAC, otherwise drop it.
+    Attributes:
+        size: (width, height) in pixels, even; None: the source's, made even.
+        mode: "fit" inside it, "pad" to it with black, or "crop" to fill it.
+        fps: frames per second; None keeps the times of the frames.
+        crf: quality of x264, from 0 (the best) to 51.
+        gop: frames from key frame to key frame; short, since training reads at random places.
+        audio: keep it as AAC, otherwise drop it.
     """
 
     size: tuple[int, int] | None = None
@@ -73,7 +77,7 @@ def resize_filter(facts: Facts, size: tuple[int, int] | None, mode: str = "fit")
     """ffmpeg filters from a video's picture to square pixels at `size`, even in any case.
 
     Averaging (area) when it shrinks, bicubic when it grows: without the low-pass, fine patterns
-    would turn into coarse ones.
+    would turn into coarse ones. Empty where the picture is right already.
     """
     true_width = facts.width * facts.sample_aspect
     if size is None:
@@ -104,8 +108,13 @@ def cut_clip(
     """Write frames [first, end) of a video as MP4 and return the facts of the file.
 
     The cut goes by the time stamps of the reader's index, so it is exact wherever the seek lands.
-    HDR is tone-mapped. crop: (x, y, width, height) in pixels as shown, to be kept; None: all.
-    Raises ValueError for an empty or impossible span, VideoError, FfmpegError, OutputError.
+    HDR is tone-mapped. `crop`: (x, y, width, height) in pixels as shown, to be kept; None: all.
+
+    Raises:
+        ValueError: the span is empty or impossible, or `out` is the video itself.
+        VideoError: the video cannot be read.
+        FfmpegError: ffmpeg failed.
+        OutputError: what was written is not what was asked for.
     """
     (done,) = cut_clips(path, [Cut(Path(out), *frames, crop)], settings)
     if isinstance(done, Exception):
@@ -130,9 +139,12 @@ def cut_clips(
     limit: float = 600.0,
 ) -> list[Facts | Exception]:
     """The same for many clips of one video, which is decoded once for as many of them as memory
-    allows: 64 small ones, two in 4K.
+    allows: 64 small ones, one in 4K.
 
-    What goes wrong with one clip stands in its place. Raises VideoError.
+    What goes wrong with one clip stands in its place. A run of ffmpeg may take `limit` seconds.
+
+    Raises:
+        VideoError: the video cannot be read.
     """
     reader = _Timed(path)
     facts, done = probe_file(reader), []
@@ -263,7 +275,11 @@ class _Timed(VideoReader):
 def verify(
     path: str | Path, num_frames: int, slack: int = 0, size: tuple[int, int] | None = None
 ) -> Facts:
-    """Decode a written file and compare; returns its facts or raises OutputError."""
+    """Decode a written file and compare; returns its facts.
+
+    Raises:
+        OutputError: it is no video, has another size or over `slack` frames too many or too few.
+    """
     try:
         reader = VideoReader(path)
         facts, decoded = probe_file(reader), sum(1 for _ in reader)

@@ -38,7 +38,7 @@ _PER_SHARD = 500  # clips in one tar
 
 @dataclass(frozen=True)
 class ExportSettings(Checked, formats=FORMATS):
-    """formats: of FORMATS; by default those that are small text files beside the clips."""
+    """What is written: `formats`, of FORMATS; by default the small text files beside the clips."""
 
     formats: tuple[str, ...] = LISTS
 
@@ -53,9 +53,13 @@ def write_exports(rows: Sequence[Row], out: str | Path, formats: Sequence[str] =
     """Write OUT/dataset (and OUT/shards) from the rows of a manifest; returns the first.
 
     Files that hold already what they should are left alone; of the others, only those are replaced
-    or removed that were written here before. Raises FileNotFoundError when a clip of the manifest
-    is missing in OUT/clips and ValueError when it names a place outside OUT, both before anything
-    is changed; FileExistsError for a file in the way; ImportError for parquet without pyarrow.
+    or removed that were written here before.
+
+    Raises:
+        FileNotFoundError: a clip of the manifest is missing in OUT/clips; nothing is changed.
+        ValueError: an unknown format, or a clip's place lies outside OUT; nothing is changed.
+        FileExistsError: a file is in the way.
+        ImportError: parquet without pyarrow.
     """
     formats = ExportSettings(tuple(formats)).formats
     output = Output(out, exclusive=False)

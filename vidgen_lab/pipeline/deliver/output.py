@@ -26,8 +26,14 @@ class Output:
 
     Names are paths below the folder, with forward slashes. Recorded of each are its sha256, its
     size and made_of, a key of what went into it, where that is cheaper to compare than the file;
-    nothing when nobody came to the end of it. exclusive: the folder must be new,
-    empty or one that has a record; hidden files do not count. Raises FileExistsError otherwise.
+    nothing when nobody came to the end of it.
+
+    Args:
+        exclusive: the folder must be new, empty (but for hidden files) or have a record.
+
+    Raises:
+        FileExistsError: the folder is none of these, or its record is of another program.
+        NotADirectoryError: it is a file.
     """
 
     def __init__(self, folder: str | Path, exclusive: bool = True) -> None:
@@ -63,7 +69,8 @@ class Output:
     def claim(self, names: Iterable[str]) -> None:
         """Say that these files are about to be written; call `wrote` afterwards.
 
-        Raises FileExistsError when one is there that is not ours; nothing is claimed then.
+        Raises:
+            FileExistsError: one is there that is not ours; nothing is claimed then.
         """
         names = list(names)
         foreign = [n for n in names if n not in self._written and lexists(self.folder / n)]
@@ -80,7 +87,7 @@ class Output:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
 
     def wrote(self, sha256: Mapping[str, str], made_of: str = "") -> None:
-        """Remember what the files hold that were claimed and written, by name."""
+        """Remember the `sha256`, by name, of files that were claimed and written."""
         for name, digest in sha256.items():
             size = _size(self.folder / name)
             written = {"sha256": digest, "size": size, "made_of": made_of}
@@ -98,8 +105,8 @@ class Output:
 
     @contextmanager
     def replacing(self, name: str, made_of: str = "", digest: str = "") -> Iterator[Path]:
-        """A temporary path that becomes this file if the block succeeds and it is another one;
-        digest: its sha256 where that is known before."""
+        """A temporary path that becomes this file if the block succeeds and it is another one; give
+        the `digest`, its sha256, where that is known before."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -173,7 +180,11 @@ def _size(path: Path) -> int:
 
 
 def check_apart(source: str | Path, out: str | Path) -> None:
-    """Raises ValueError when one of the folders lies in the other, or both are one."""
+    """Refuse to read videos where the output is written.
+
+    Raises:
+        ValueError: one of the folders lies in the other, or both are one.
+    """
     for inner, outer in ((Path(source), Path(out)), (Path(out), Path(source))):
         around = (inner.resolve(), *inner.resolve().parents)
         same = outer.exists() and any(p.exists() and p.samefile(outer) for p in around)
@@ -185,8 +196,11 @@ def check_apart(source: str | Path, out: str | Path) -> None:
 
 
 def inside(name: str) -> str:
-    """The name, if it stays below the folder, else ValueError; one that was tampered with shall do
-    no harm."""
+    """The name, if it stays below the folder; one that was tampered with shall do no harm.
+
+    Raises:
+        ValueError: it leads elsewhere.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or ":" in name or "\\" in name:
         raise ValueError(f"{name} is no place in the output")

@@ -52,9 +52,12 @@ def _noise(grey: np.ndarray) -> float:
 def bar_box(greys: Sequence[np.ndarray]) -> tuple[float, float, float, float]:
     """What black bars leave of the picture: (top, bottom, left, right), shares of height and width.
 
-    greys: [H, W] each, the looks of a clip. A bar stays black all the time, and blacker than a
-    night sky; what compression adds (up to grey 8) is allowed for. Bars come in pairs of one size,
-    and what begins beside them is a picture: a scene that is dark at its edge has none.
+    A bar stays black all the time, and blacker than a night sky; what compression adds (up to grey
+    8) is allowed for. Bars come in pairs of one size, and what begins beside them is a picture: a
+    scene that is dark at its edge has none.
+
+    Args:
+        greys: uint8 [H, W] each, the looks of a clip; without any there are no bars.
     """
     if not len(greys):
         return 0.0, 1.0, 0.0, 1.0
@@ -90,7 +93,7 @@ def inside(picture: np.ndarray, part: tuple[float, ...]) -> np.ndarray:
 
 
 def stripes(grey: np.ndarray) -> float:
-    """How much of the upper half vertical stripes alone explain, 0..1: 1 for colour bars."""
+    """How much of the upper half's variance vertical stripes explain, 0..1: 1 for colour bars."""
     upper = grey[: len(grey) // 2].astype(np.float32)
     spread = upper.var()
     return float(upper.mean(0).var() / spread) if spread > BLANK**2 else 0.0

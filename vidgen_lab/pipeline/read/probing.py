@@ -16,9 +16,13 @@ _HDR_CURVES = {16: "PQ", 18: "HLG"}
 class Facts(VideoInfo):
     """A video file: what its frames tell, then what only the header says.
 
-    sample_aspect: width of a pixel over its height. audio_codec: "" without sound, "unknown" where
-    ffmpeg has no name for it. header_frames: 0 where the header is silent. missing: frames
-    announced but not in the file.
+    Attributes:
+        sample_aspect: width of a pixel over its height.
+        hdr: "PQ" or "HLG", "" for all else.
+        audio_codec: "" without sound, "unknown" where ffmpeg has no name for it.
+        bits_per_second: of the whole file, sound included.
+        header_frames, header_seconds: 0 where the header is silent.
+        missing: frames announced but not in the file.
     """
 
     container: str
@@ -56,7 +60,10 @@ class Facts(VideoInfo):
 def probe_file(source: str | Path | VideoReader) -> Facts:
     """Facts of a video file, or of what a reader reads; demuxes it twice and decodes one frame.
 
-    Raises FileNotFoundError, IsADirectoryError or VideoError.
+    Raises:
+        FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
+        VideoError: it is no readable video.
     """
     reader = source if isinstance(source, VideoReader) else VideoReader(source)
     info, size = reader.info, reader.path.stat().st_size

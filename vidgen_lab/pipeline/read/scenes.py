@@ -24,10 +24,12 @@ _GREY_SHARE = 2 / 3  # of the adaptive threshold, in black and white
 class SceneSettings(
     Checked, detector=DETECTORS, min_seconds=(0, math.inf), threshold=(0.001, math.inf)
 ):
-    """detector: one of DETECTORS; threshold: None takes its default (3, 27, 12, 0.35, 0.2).
+    """How a video is split into shots, by one of DETECTORS.
 
-    min_seconds: shots shorter than this are not split off, so that a clip may begin or end with
-    pictures of another shot; 0: every shot is a scene, and the gates drop the short ones.
+    Attributes:
+        threshold: on the detector's own scale; None: its default (3, 27, 12, 0.35 or 0.2).
+        min_seconds: shots shorter than this are not split off, so that a clip may begin or end with
+            pictures of another shot; 0: every shot is a scene, and the gates drop the short ones.
     """
 
     detector: str = "adaptive"
@@ -60,7 +62,9 @@ class CutFinder:
     black-and-white footage two of the three are zero, and a plain cut drops below the threshold; so
     there a second detector looks at brightness alone. Motion, too, changes nothing but brightness,
     so that a cut stands out less; hence its lower threshold.
-    fps: frames per second, only used for the minimal length of a shot.
+
+    Args:
+        fps: frames per second, only used for the minimal length of a shot.
     """
 
     def __init__(self, fps: float, settings: SceneSettings = SceneSettings()) -> None:
@@ -114,9 +118,10 @@ def _make_detector(settings: SceneSettings, min_frames: int, **options: bool):
 
 
 def spans_between(cuts: Iterable[int], times: np.ndarray, duration: float) -> list[Span]:
-    """Spans from the first frame to the last. times: seconds of every frame; duration: of all.
+    """Spans from the first frame to the last; `times` [frames] and `duration` are in seconds.
 
-    Raises ValueError for cuts outside the video or out of order.
+    Raises:
+        ValueError: cuts lie outside the video or are out of order.
     """
     edges = [0, *cuts, len(times)]
     if any(b <= a for a, b in zip(edges, edges[1:], strict=False)):

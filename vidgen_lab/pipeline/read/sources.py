@@ -23,7 +23,7 @@ _MAGIC = (
 
 @dataclass(frozen=True)
 class Source:
-    """A file to look at. name: its path below the folder, with forward slashes."""
+    """A file to look at; its name is its path below the folder, with forward slashes."""
 
     path: Path
     name: str
@@ -33,8 +33,12 @@ class Source:
 def find_videos(folder: str | Path) -> list[Source]:
     """All files that call themselves a video or begin like one, sorted by name.
 
-    Hidden files and links to folders are left out; links that lead nowhere are not. Raises
-    FileNotFoundError or NotADirectoryError, and ValueError when there is no video at all.
+    Hidden files and links to folders are left out; links that lead nowhere are not.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        NotADirectoryError: it is a file.
+        ValueError: there is no video at all.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -75,10 +79,12 @@ def in_shard(source: Source, shard: tuple[int, int]) -> bool:
 
 def read_rights(folder: str | Path) -> dict[str, dict[str, str]]:
     """File name -> licence, url, consent, from `rights.csv` in the folder; empty without it.
-    `rights_of` looks a file up.
 
     A row for the name `*` holds for all files that have none of their own; rows without a name, as
-    a capture plan has them, hold for nothing.
+    a capture plan has them, hold for nothing. `rights_of` looks a file up.
+
+    Raises:
+        ValueError: it is no table in UTF-8 with a column "file".
     """
     path = Path(folder) / RIGHTS_FILE
     if not path.exists():

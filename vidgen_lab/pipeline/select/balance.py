@@ -17,10 +17,13 @@ from vidgen_lab.pipeline.manifest import Row
 
 @dataclass(frozen=True)
 class BalanceSettings(Checked, temperature=(0, 1), concepts=(1, math.inf), floor=(0, math.inf)):
-    """concepts: number of clusters; None: about the square root of half the clips, 2..10,000.
+    """How far concepts are evened out.
 
-    temperature: 1 leaves the shares alone, 0 makes all concepts equal. floor: clips of a concept
-    that are kept in any case. drop: really drop clips; without it only weights are given.
+    Attributes:
+        concepts: number of clusters; None: about the square root of half the clips, 2..10,000.
+        temperature: 1 leaves the shares alone, 0 makes all concepts equal.
+        floor: clips of a concept that are kept in any case.
+        drop: really drop clips; without it only weights are given.
     """
 
     concepts: int | None = None
@@ -31,10 +34,13 @@ class BalanceSettings(Checked, temperature=(0, 1), concepts=(1, math.inf), floor
 
 @dataclass(frozen=True)
 class Balance:
-    """labels: concept of every clip [N]. weights: how often to draw each clip, mean 1 [N].
+    """What becomes of N clips in K concepts.
 
-    keep: bool [N]. before, after: entropy of the concepts in bits; after counts the kept clips by
-    their weights.
+    Attributes:
+        labels: int [N], concept of every clip; 0 is the largest.
+        weights: float [N], how often to draw each clip: mean 1 of the kept ones, 0 of the others.
+        keep: bool [N].
+        before, after: entropy of the concepts in bits, of all clips and of kept ones by weight.
     """
 
     labels: np.ndarray
@@ -53,8 +59,10 @@ def balance_concepts(
 ) -> Balance:
     """Balance clips over concepts found by k-means (book listing 2.L15, repaired).
 
-    embeddings: float [N, D], N >= 1, one row a clip; the same input gives the same result. Raises
-    ValueError for an empty or non-finite table.
+    `embeddings` are float [N, D], N >= 1, one row a clip; the same input gives the same result.
+
+    Raises:
+        ValueError: the table is empty or not finite.
     """
     from scipy.stats import entropy
 
@@ -98,7 +106,7 @@ def _cluster(vectors: np.ndarray, concepts: int | None, seed: int) -> np.ndarray
 def balance_rows(
     rows: Sequence[Row], embeddings: np.ndarray, settings: BalanceSettings, seed: int = 0
 ) -> list[Row]:
-    """Rows after the stage, each with its concept and weight; see `balance_concepts`."""
+    """Rows after the stage, with concept and weight; for `embeddings` see `balance_concepts`."""
     balance = balance_concepts(embeddings, settings, seed)
     out = []
     for number, row in enumerate(rows):

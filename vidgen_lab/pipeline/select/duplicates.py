@@ -41,7 +41,10 @@ Verdicts = MutableMapping[str, bool]
 class Hashes:
     """All hashes of all clips, from one pass over the signatures, which need not fit into memory.
 
-    values: uint64 [all looks, parts]. clips: int32, whose they are. seconds: float [clips].
+    Attributes:
+        values: uint64 [all looks, parts].
+        clips: int32, whose they are.
+        seconds: float [clips].
     """
 
     def __init__(self, signatures: Sequence[Signature]) -> None:
@@ -54,11 +57,12 @@ class Hashes:
     def of(
         self, part: int, most: int | None = None, stands: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of a part of the picture and whose they are; blank ones left out, and a clip has
-        a hash once.
+        """Hashes of a part of the picture and whose they are, each once a clip; no blank ones.
 
-        most: so many looks of a clip at most, spread over it. stands: bool by clip; of a crowd that
-        shares one hash only these are kept.
+        Args:
+            part: number in PARTS.
+            most: so many looks of a clip at most, spread over it.
+            stands: bool by clip; of a crowd that shares one hash only these are kept.
         """
         values, clips = self.values[:, part], self.clips
         again = pd.DataFrame({"clip": clips, "value": values}).duplicated().to_numpy()
@@ -96,7 +100,7 @@ def propose(
     """Pairs of clips with like pictures and lengths, the most alike first: int [P, 3], see `same`.
 
     A clip's pictures are searched for among the pictures of all others: as they are, mirrored, cut
-    out of the middle, and without the lower fifth. stands: see `Hashes.of`.
+    out of the middle, and without the lower fifth. For `stands` see `Hashes.of`.
     """
     found = []
     for part in range(len(PARTS)):
@@ -122,11 +126,11 @@ def near_pairs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All (query, stock) whose hashes differ by at most max_bits; two int64 arrays, sorted.
 
-    queries, stock: uint64 [Q], [S]. Exact multi-index hashing (Norouzi, Punjani and Fleet 2012):
-    two hashes that differ by at most 7 bits agree in one of their four quarters but for at most one
-    bit (pigeonhole). So each hash is looked up under its quarters and under every quarter with few
-    bits flipped; whatever is found is compared in full. The work grows with
-    Q * S / 65536 * (number of ways to flip max_bits // 4 of 16 bits).
+    `queries` and `stock` are uint64 [Q] and [S]. Exact multi-index hashing (Norouzi, Punjani and
+    Fleet 2012): two hashes that differ by at most 7 bits agree in one of their four quarters but
+    for at most one bit (pigeonhole). So each hash is looked up under its quarters and under every
+    quarter with few bits flipped; whatever is found is compared in full. The work grows with
+    Q * S / 65536 * (number of ways to flip up to max_bits // 4 of 16 bits).
     """
     found = [np.empty(0, np.int64)]
     ways = [w for n in range(max_bits // _BANDS + 1) for w in combinations(range(_WIDTH), n)]
@@ -166,8 +170,9 @@ def find_groups(
 ) -> list[tuple[list[int], str]]:
     """Groups of equal clips, as (numbers of the rows, the level that joined them last).
 
-    Singles are left out. embeddings: [len(rows), D], needed when `min_cosine` is set. verdicts: on
-    pairs, from an earlier run; new ones are added.
+    Levels are "bytes", "pictures" and "content"; singles are left out. `embeddings` [len(rows), D]
+    are needed when `min_cosine` is set. `verdicts` on pairs are from an earlier run under the same
+    settings; new ones are added.
     """
     joined, merges, first = DisjointSet(range(len(rows))), [], {}
 
@@ -256,7 +261,7 @@ def drop_duplicates(
 ) -> list[Row]:
     """Rows after the stage: one of every group kept, the others rejected as its duplicates.
 
-    `info` names the group (the keeper's clip id) and its size on all of them.
+    `info` of each names the group (the keeper's clip id) and its size; see also `find_groups`.
     """
     out: list[Row] = [row.to("duplicates", group=row.clip_id, group_size=1) for row in rows]
     for numbers, level in find_groups(rows, signatures, settings, embeddings, verdicts):

@@ -13,7 +13,8 @@ from vidgen_lab.pipeline.manifest import Row
 
 @dataclass(frozen=True)
 class Gate:
-    """reason: why a clip that misses `threshold` is rejected; `least`: values below miss it."""
+    """One metric of a clip against one threshold, which values below miss if `least`, otherwise
+    values above; `reason` is why a clip that misses it is rejected."""
 
     reason: str
     metric: str
@@ -48,14 +49,17 @@ _RANGES = {name: (0, 1 if metric in _SHARES else math.inf) for name, (_, metric)
 class GateSettings(Checked, **_RANGES):
     """Thresholds, from the hard facts to the measured ones; None switches a gate off.
 
-    min_side: pixels of the shorter side, between black bars. min_edge_steepness: 0.1 blurred .. 0.4
-    a step. max_frozen: share of twelfths of a second in which nothing changes. min_changing: share
-    of the picture in which anything ever happens; a still under grain has none. min_flow_speed: %
-    of the width per second, off unless set, since how lively a clip should be is a wish and
-    slowness no defect. max_bars, max_bright, max_dark: shares of the picture; bars are cut off, so
-    only what is mostly bars goes; a night has its lights, so only what is black nearly everywhere
-    does. max_stripes: share of the picture that vertical stripes explain, as in a test card.
-    max_blank: share of frames that show nothing.
+    Attributes:
+        min_side: pixels of the shorter side, between black bars.
+        min_edge_steepness: about 0.1 (blurred) .. 0.4 (a step).
+        max_frozen: share of twelfths of a second in which nothing changes.
+        min_changing: share of the picture in which anything ever happens; grain counts for nothing.
+        min_flow_speed: % of the width per second; off unless set, since slowness is no defect.
+        max_bars: share of the picture; bars are cut off, so only what is mostly bars goes.
+        max_bright: share of the picture at grey 250 or more.
+        max_dark: share of the picture at grey 16 or less; nights stay, since they have lights.
+        max_stripes: share of the picture that vertical stripes explain, as in a test card.
+        max_blank: share of frames that show nothing.
     """
 
     min_side: float | None = 64
@@ -106,7 +110,7 @@ def quantiles(
     metric: str,
     at: Sequence[float] = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99),
 ) -> dict[float, float]:
-    """The values of a metric below which these shares of the clips lie; look before you drop."""
+    """The values of a metric below which the shares `at` of the clips lie; look before you drop."""
     known = measured(rows, metric)
     return dict(zip(at, np.quantile(known, at).tolist(), strict=True)) if known else {}
 
@@ -117,8 +121,8 @@ def measured(rows: Iterable[Row], metric: str) -> list[float]:
 
 
 def borderline(rows: Sequence[Row], gate: Gate, count: int = 12) -> list[Row]:
-    """The clips nearest to the threshold, nearest first: look at these. Half of them from either
-    side, as far as there are any, so that what is dropped can be compared with what is kept."""
+    """The `count` clips nearest to the threshold, nearest first: look at these. Half of them lie on
+    either side, as far as there are any, so that what is dropped compares with what is kept."""
 
     def distance(row: Row) -> tuple:
         return abs(row.metrics[gate.metric] - gate.threshold), row.source, row.clip_id

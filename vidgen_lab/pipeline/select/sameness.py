@@ -51,13 +51,16 @@ class DuplicateSettings(
     Checked, max_bits=(0, 16), max_difference=(0, 255), max_local=(0, 255),
     min_correlation=(-1, 1), min_cosine=(-1, 1), min_share=(1e-6, 1),
 ):  # fmt: skip
-    """max_bits: hashes of the same picture differ by at most so many of 64 bits.
+    """When two clips are the same.
 
-    max_difference: grey levels by which thumbnails of the same picture may differ on average, and
-    max_local at any place where something moves: another subject in the same scene is a small
-    difference all in all and a large one where it stands. min_correlation: of what moves, over
-    time. min_share: of the longer clip that the shorter one lasts. min_cosine: of embeddings; None:
-    level 3 is off.
+    Attributes:
+        max_bits: hashes of the same picture differ by at most so many of 64 bits.
+        max_difference: grey levels by which thumbnails of the same picture may differ on average.
+        max_local: the same at any place where something moves: another subject in the same scene
+            is a small difference all in all and a large one where it stands.
+        min_correlation: of what moves, over time.
+        min_share: of the longer clip that the shorter one lasts.
+        min_cosine: of embeddings; None: level 3 is off.
     """
 
     max_bits: int = 7
@@ -70,8 +73,8 @@ class DuplicateSettings(
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """hashes: uint64 [looks, parts], 0 for a blank picture. thumbs: uint8 [looks, 9, 16, 3].
-    step: seconds between looks."""
+    """What clips are compared by: hashes, uint64 [looks, parts], 0 for a blank picture, and RGB
+    thumbnails, uint8 [looks, 9, 16, 3], of looks that are `step` seconds apart."""
 
     hashes: np.ndarray
     thumbs: np.ndarray
@@ -90,7 +93,7 @@ class Signature:
     def of_looks(
         cls, colours: Sequence[np.ndarray], step: float, box: tuple[float, ...] = PARTS["whole"]
     ) -> "Signature":
-        """From small RGB pictures of the looks [h, w, 3], inside `box`."""
+        """From small RGB pictures of the looks [h, w, 3], inside `box` (see `pictures.bar_box`)."""
         shown = [inside(colour, box) for colour in colours]
         greys = [cv2.cvtColor(np.ascontiguousarray(p), cv2.COLOR_RGB2GRAY) for p in shown]
         hashes = np.array(
@@ -119,8 +122,8 @@ class Signature:
 def same(
     signatures: Sequence[Signature], pairs: np.ndarray, settings: DuplicateSettings
 ) -> np.ndarray:
-    """bool [P]: which pairs show the same. pairs: int [P, 3] (a, b, part); a looks like the `part`
-    of b.
+    """Which of these pairs show the same, bool [P]; `pairs` are int [P, 3] (a, b, part), where a
+    looks like the `part` of b.
 
     The thumbnails tell how the clips lie in time; a quarter of a look earlier and later is tried as
     well, and a crop somewhat wider and narrower.

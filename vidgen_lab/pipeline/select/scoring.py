@@ -30,9 +30,11 @@ _BLOCKS = 16  # blocks along each side of a picture
 
 @dataclass(frozen=True)
 class ScoreSettings(Checked, samples_per_second=(0.001, 1000), max_samples=(1, 10_000)):
-    """samples_per_second: how often the frame measures and the flow are taken.
+    """How densely a video is measured.
 
-    max_samples: at most so many thumbnails and hashes are kept of one scene.
+    Attributes:
+        samples_per_second: how often the frame measures and the flow are taken.
+        max_samples: at most so many thumbnails and hashes are kept of one scene.
     """
 
     samples_per_second: float = 4.0
@@ -43,7 +45,9 @@ class ScoreSettings(Checked, samples_per_second=(0.001, 1000), max_samples=(1, 1
 class Look:
     """One frame that was measured, and a small picture of it.
 
-    measured: by the names of the metrics; those of the flow to the next frame where there is one.
+    Attributes:
+        measured: by the names of the metrics; the flow is to the next frame, where there is one.
+        colour: the small picture, uint8 [64, 64, 3], RGB.
     """
 
     number: int
@@ -59,8 +63,12 @@ def score_video(
     """Probe, split and measure a video: {"facts": ..., "clips": [{frames, span, crop, metrics,
     damage, hashes, thumbs, step}]}.
 
-    Plain values only, so that the result can be written down and sent between processes. damage:
-    where a scene is damaged, or "". Raises VideoError when the file is no video or is cut short.
+    Plain values only, so that the result can be written down and sent between processes. frames
+    and seconds (span) are [first, end); crop: see `crop_of`; metrics: by name, None where nothing
+    was measured; damage: where a scene is damaged, or "". `Signature.of` reads the rest.
+
+    Raises:
+        VideoError: the file is no video or is cut short.
     """
     reader = VideoReader(path, shrink_to=pictures.WORK_SIDE)
     facts = probe_file(reader)
@@ -185,8 +193,8 @@ class _Watch:
 
 
 def crop_of(box: tuple[float, ...], width: int, height: int) -> list[int] | None:
-    """[x, y, width, height] in pixels of what lies between black bars, even numbers; None without
-    bars."""
+    """[x, y, width, height] in pixels of what lies between black bars (`box`, see `bar_box`), even
+    numbers; None without bars."""
     if box == (0.0, 1.0, 0.0, 1.0):
         return None
     sides = []

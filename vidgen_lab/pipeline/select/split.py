@@ -12,7 +12,7 @@ from vidgen_lab.pipeline.manifest import Row
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Shares of the sets; what remains is for training."""
+    """Shares of the sets, 0..1, drawn by families (see `split_rows`); the rest is for training."""
 
     val: float = 0.1
     test: float = 0.0
@@ -28,12 +28,12 @@ def split_rows(
     settings: SplitSettings = SplitSettings(),
     seed: int = 0,
 ) -> list[Row]:
-    """The rows with `info["split"]`, checked for leaks.
+    """The rows with `info["split"]` ("train", "val" or "test"), checked for leaks.
 
-    ties: all rows of the duplicates stage, the rejected ones too. A film whose second shot is a
-    copy of a clip elsewhere ties that clip to the whole film, even when the copy was dropped.
-    A family goes where a hash of its smallest member points, so that adding files moves nothing
-    that is not tied to them.
+    `ties` are all rows of the duplicates stage, the rejected ones too: a film whose second shot is
+    a copy of a clip elsewhere ties that clip to the whole film, even when the copy was dropped. A
+    family goes where a hash of its smallest member points, so that adding files moves nothing that
+    is not tied to them; another `seed`, another split.
     """
     family = _families([*rows, *ties])
     out = []
@@ -47,7 +47,11 @@ def split_rows(
 
 
 def check_leaks(rows: Sequence[Row], ties: Sequence[Row] = ()) -> None:
-    """Raises ValueError when a source, a file content or a duplicate group lies in two sets."""
+    """Refuse sets that share something; for `ties` see `split_rows`.
+
+    Raises:
+        ValueError: a source, a file content or a duplicate group lies in two sets.
+    """
     family = _families([*rows, *ties])
     seen: dict[str, Row] = {}
     for row in rows:

@@ -24,7 +24,9 @@ Unfit = tuple[ClipRecord, Reason, str]
 class Bucket:
     """A shape that a batch can have: frames, and pixels.
 
-    stride: every how manieth frame of a clip is taken, beginning with the first one of its window.
+    Attributes:
+        stride: every how manieth frame of a clip is taken, beginning with the first one of its
+            window.
     """
 
     num_frames: int
@@ -46,7 +48,7 @@ class Bucket:
         return (self.num_frames - 1) * self.stride + 1
 
     def scale(self, height: int, width: int) -> float:
-        """How many times a picture must be enlarged to cover the bucket's."""
+        """How many times a picture of these pixels must be enlarged to cover the bucket's."""
         return max(self.height / height, self.width / width)
 
     def kept(self, height: int, width: int) -> float:
@@ -57,8 +59,12 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Assignment:
-    """clips: each clip that has a bucket, with it, in the order given. unfit: all the others, each
-    with the reason and, in words, the detail."""
+    """Which clip goes into which bucket.
+
+    Attributes:
+        clips: each clip that has a bucket, with it, in the order given.
+        unfit: all the others, each with the reason and, in words, the detail.
+    """
 
     clips: tuple[tuple[ClipRecord, Bucket], ...]
     unfit: tuple[Unfit, ...] = ()
@@ -90,7 +96,9 @@ def assign(
     leaves (to one per cent): the longest where aspect ratios agree, while an upright clip is not
     cut to its middle third for a few frames more. Then most frames, then most pixels; the order of
     `buckets` does not matter.
-    Raises ValueError without buckets, and when no clip fits, with the number for each reason.
+
+    Raises:
+        ValueError: no buckets; max_upscale of 0 or less; no clip fits, with the number by reason.
     """
     if not buckets or max_upscale <= 0:
         raise ValueError(f"at least one bucket and an upscale > 0, not {buckets}, {max_upscale}")
@@ -128,10 +136,16 @@ def _place(
 class BucketBatchSampler:
     """Batches of keys (index, epoch) for `VideoDataset`, each from one bucket, in shuffled order.
 
-    batch_size: one number, or one for each bucket, whose last batch may be smaller. balanced: draw
-    each clip `weight` times in an epoch, on average, instead of once. A DataLoader sees the first
-    epoch; `stream.BatchStream` asks for `batches(epoch)` itself, and keeps the place in them.
-    Raises ValueError for a batch size below 1.
+    A DataLoader sees the first epoch; `stream.BatchStream` asks for `batches(epoch)` itself, and
+    keeps the place in them.
+
+    Args:
+        clips: `Assignment.clips`.
+        batch_size: one number, or one for each bucket, whose last batch may be smaller.
+        balanced: draw each clip `weight` times in an epoch, on average, instead of once.
+
+    Raises:
+        ValueError: a batch size is below 1, or the first epoch has no batch.
     """
 
     def __init__(

@@ -29,8 +29,9 @@ _FRAMES_AT_ONCE = 16  # pictures that go through a VAE of pictures together
 class ClipSpan:
     """What a model sees of a video file.
 
-    frames: numbers of the frames as shown, any sequence (`range(0, 98, 2)`). height, width: pixels
-    after `video.tensors.cover`.
+    Attributes:
+        frames: numbers of the frames as shown, any sequence (`range(0, 98, 2)`).
+        height, width: pixels after `video.tensors.cover`.
     """
 
     path: Path
@@ -102,10 +103,13 @@ def is_video_vae(vae: "AutoencoderKL | AutoencoderKLCogVideoX") -> bool:
 
 
 def check_shape(vae: "AutoencoderKL | AutoencoderKLCogVideoX", shape: tuple[int, int, int]) -> None:
-    """Raises ValueError unless (frames, height, width) become whole latents.
+    """Refuse a shape (frames, height, width) of which the VAE makes no whole latents.
 
     CogVideoX's VAE takes 4k + 1 frames, or whole chunks of 8; diffusers' `_encode` says so in a
     comment and makes a latent of something else from any other number.
+
+    Raises:
+        ValueError: the VAE does not take so many frames, or such a height or width.
     """
     frames, height, width = shape
     side = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -141,7 +145,11 @@ def encode_moments(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and log-variance, unscaled, each [B, C, t, h, w] in the VAE's dtype and on its device.
 
-    video: float [B, 3, T, H, W] in [-1, 1]. A VAE of pictures takes it frame by frame, so t = T.
+    A VAE of pictures takes the video frame by frame, so t = T.
+
+    Args:
+        vae: of clips or of pictures, see `is_video_vae`.
+        video: float [B, 3, T, H, W] in [-1, 1], of a shape that `check_shape` lets through.
     """
     video = video.to(vae.device, vae.dtype)
     if is_video_vae(vae):

@@ -35,10 +35,16 @@ _VIDEO, _CAPTION = ("file_name", "path"), ("text", "caption", "prompt")
 class ClipRecord:
     """One clip of a training set, before anything of it is decoded.
 
-    id: the video's path as listed, so it stays when the folder moves; a video listed twice with
-    two captions has one id. path: of the file. caption: one line, runs of white space made one.
-    num_frames: counted. height, width: pixels as shown, after rotation. fps: frames per second.
-    weight: how often to draw the clip in an epoch, on average; the pipeline's balancing sets it.
+    Attributes:
+        id: the video's path as listed, so it stays when the folder moves; a video listed twice with
+            two captions has one id.
+        path: of the file.
+        caption: one line, runs of white space made one.
+        num_frames: counted.
+        height, width: pixels as shown, after rotation.
+        fps: frames per second.
+        weight: how often to draw the clip in an epoch, on average; the pipeline's balancing sets
+            it.
     """
 
     id: str
@@ -54,13 +60,18 @@ class ClipRecord:
 def read_clips(folder: str | Path) -> list[ClipRecord]:
     """The clips of a prepared folder, in the order of its list.
 
-    folder: for instance OUT/dataset/train of `vidgen-lab prepare SRC OUT`; or one list in it, which
-    chooses that list and may then have any name. Frames, size and rate are taken from the list
-    where it has all four, else each video is probed once (one frame decoded). An empty caption is
-    an error: it would train the unconditional branch without anybody having asked for it.
+    Frames, size and rate are taken from the list where it has all four, else each video is probed
+    once (one frame decoded). An empty caption is an error: it would train the unconditional branch
+    without anybody having asked for it.
 
-    Raises FileNotFoundError (no list, or videos that are not there), ValueError (an unreadable or
-    empty list, lists of unequal length, empty captions), VideoError (files that are no videos).
+    Args:
+        folder: for instance OUT/dataset/train of `vidgen-lab prepare SRC OUT`; or one list in it,
+            which chooses that list and may then have any name.
+
+    Raises:
+        FileNotFoundError: there is no list, or videos are not there.
+        ValueError: a list is unreadable or empty, lists have unequal lengths, captions are empty.
+        VideoError: files are no videos.
     """
     listing, records, refused = _find_list(Path(folder)), [], []
     for number, row in enumerate(_read_rows(listing), 1):

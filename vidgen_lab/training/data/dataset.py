@@ -40,19 +40,23 @@ class VideoDataset(Dataset):
     Pixels stay whole numbers on their way to the device, a quarter of the bytes: the step makes
     them floats there, with `video.tensors.to_model_range`.
 
-    clips: `Assignment.clips`. An item is asked for by its index, or by (index, epoch) as
-    `BucketBatchSampler` does: so the epoch reaches workers that live longer than one. Holds paths
-    and no open file, so it pickles into spawned workers.
+    An item is asked for by its index, or by (index, epoch) as `BucketBatchSampler` does: so the
+    epoch reaches workers that live longer than one. Holds paths and no open file, so it pickles
+    into spawned workers.
 
-    sampling: which frames. "random": consecutive ones, or every bucket.stride-th, from a place that
-        is drawn anew every epoch. "start": from the first. "uniform": spread over the whole clip.
-        "motion": as random, but places where more moves are likelier (needs the cache).
-    augment: crops, mirrors and colours, one draw for all frames of a clip; what the caption forbids
-        is left out. Changes of time are for the pipeline: here the bucket sets the frames.
-    cache: decoded clips, for all epochs after the first.
-    quarantine: folder that remembers clips which cannot be read. In their place comes another one
-        of their bucket, drawn evenly; each is tried once a run, by whichever worker meets it first.
-        Without it such a clip raises VideoError.
+    Args:
+        clips: `Assignment.clips`.
+        sampling: which frames. "random": consecutive ones, or every bucket.stride-th, from a place
+            that is drawn anew every epoch. "start": from the first. "uniform": spread over the
+            whole clip. "motion": as random, but places where more moves are likelier (needs the
+            cache).
+        augment: crops, mirrors and colours, one draw for all frames of a clip; what the caption
+            forbids is left out. Changes of time are for the pipeline: here the bucket sets the
+            frames.
+        cache: decoded clips, for all epochs after the first.
+        quarantine: folder that remembers clips which cannot be read. In their place comes another
+            one of their bucket, drawn evenly; each is tried once, by whichever worker meets it
+            first, and again when its file has changed. Without it such a clip raises VideoError.
     """
 
     def __init__(
@@ -196,12 +200,16 @@ class VideoCollate:
 
 
 class LatentDataset(Dataset):
-    """Items from a cache: {"latents": float32 [C, t, h, w], "text", "text_mask", "id"}.
+    """Items {"latents": float32 [C, t, h, w], "text": [L, D], "text_mask": [L], "id"} of a cache.
 
-    windows: the spans that `cache.encode` has seen of each clip, for one epoch after the other; the
-        first ones follow the last. records: the clips.
-    texts: embedding and mask by caption; a share `dropout` of the draws gets that of "" instead.
-    draws: the posterior is drawn from anew every epoch; False takes its mean.
+    Args:
+        cache: a `LatentCache`.
+        windows: the spans that `cache.encode` has seen of each clip, for one epoch after the other;
+            the first ones follow the last.
+        records: the clips.
+        texts: embedding [L, D] and mask [L] by caption.
+        dropout: share of the draws, 0 .. 1, that gets the text of "" instead.
+        draws: the posterior is drawn from anew every epoch; False takes its mean.
     """
 
     def __init__(
@@ -244,7 +252,7 @@ def covered(reader: VideoReader, frames: Sequence[int], height: int, width: int)
 
 
 def preview(dataset: VideoDataset, keys: Sequence[int | Key]) -> Clip:
-    """A film of exactly what will be trained on: items side by side under their captions."""
+    """A film of exactly what will be trained on: these items side by side under their captions."""
     clips, captions = [], []
     for key in keys:
         item = dataset[key]

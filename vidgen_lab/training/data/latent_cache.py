@@ -46,10 +46,15 @@ class CorruptEntry(ValueError):
 class LatentCache:
     """Posteriors of clips in `folder`, one KEY.safetensors each.
 
-    Holds no open file and pickles without the VAE, so workers of a DataLoader load from it. dtype:
-    of what is stored, the VAE's own unless given. scaling_factor, shift_factor: from the VAE's
-    config, applied by `load`. Raises TypeError for other VAEs than diffusers' AutoencoderKL and
-    AutoencoderKLCogVideoX, ValueError for one that standardises its latents channel by channel.
+    Holds no open file and pickles without the VAE, so workers of a DataLoader load from it.
+    `scaling_factor` and `shift_factor` are from the VAE's config, applied by `load`.
+
+    Args:
+        dtype: of what is stored; None is the VAE's own.
+
+    Raises:
+        TypeError: the VAE is not diffusers' AutoencoderKL or AutoencoderKLCogVideoX.
+        ValueError: it standardises its latents channel by channel.
     """
 
     def __init__(
@@ -73,7 +78,9 @@ class LatentCache:
         """The name of this clip's entry: a hash of file content, frames, size, VAE and dtype.
 
         The content is hashed once, and again when the file's size or time of change is another.
-        Raises OSError when the file is not there or cannot be read.
+
+        Raises:
+            OSError: the file is not there or cannot be read.
         """
         size = clip.height, clip.width
         content = self._sha256(clip.path)
@@ -82,11 +89,17 @@ class LatentCache:
     def encode(self, clips: Iterable[ClipSpan], batch: int = 4) -> list[str]:
         """Encode what is missing or damaged; returns the keys of all clips, in their order.
 
-        batch: clips of one shape that go through the VAE together; it changes results by rounding
-        at most. Every entry appears when it is complete, so a killed run goes on where it was.
-        Raises ValueError at once for a shape that the VAE does not take, RuntimeError if the VAE is
-        not here or was changed and, when all others are in the cache, for clips that could not be
-        encoded, naming each with the reason.
+        Every entry appears when it is complete, so a killed run goes on where it was.
+
+        Args:
+            clips: of any shapes; one may come several times.
+            batch: clips of one shape that go through the VAE together; it changes results by
+                rounding at most.
+
+        Raises:
+            ValueError: the VAE does not take a shape, before any is encoded; or batch is below 1.
+            RuntimeError: the VAE is not here or was changed; or, when all others are in the cache,
+                clips could not be encoded, each named with the reason.
         """
         if self.vae is None or vae_identity(self.vae) != self.vae_id:
             raise RuntimeError("the VAE is not here or was changed: make a new LatentCache with it")
@@ -120,7 +133,9 @@ class LatentCache:
     def moments(self, key: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log-variance as stored: unscaled, each [C, t, h, w] of `dtype`, on the CPU.
 
-        Raises FileNotFoundError for an entry that is not there, CorruptEntry for a damaged one.
+        Raises:
+            FileNotFoundError: the entry is not there.
+            CorruptEntry: it is damaged.
         """
         path = self._path(key)
         try:

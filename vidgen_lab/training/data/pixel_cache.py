@@ -27,8 +27,9 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 class PixelCache:
     """Clips in `folder`. Holds no open file, and pickles into workers.
 
-    layout: "npy" or "hdf5" (needs h5py). max_gib: what may lie there; a clip beyond it is decoded
-    anew each time.
+    Args:
+        layout: "npy" or "hdf5" (needs h5py).
+        max_gib: what may lie there; a clip beyond it is decoded anew each time.
     """
 
     def __init__(self, folder: str | Path, layout: str = "npy", max_gib: float = math.inf) -> None:
@@ -44,7 +45,7 @@ class PixelCache:
     ) -> Tensor | None:  # fmt: skip
         """These frames, uint8 [3, n, height, width]; a clip that is not here is decoded and kept.
 
-        decode: gives the whole clip at the bucket's size. None when there is no room for it.
+        `decode` gives the whole clip at the bucket's size. None when there is no room for it.
         """
         path = self._path(record, bucket)
         if not path.exists():
@@ -68,7 +69,7 @@ class PixelCache:
     def motion(
         self, record: ClipRecord, bucket: Bucket, decode: Callable[[], Tensor]
     ) -> np.ndarray:
-        """How much each frame differs from the one before, 0..255, [T]; the first counts 0."""
+        """How much each frame differs from the one before, 0..255, [T], the first 0; see `read`."""
         path = self._path(record, bucket).with_suffix(".motion.npy")
         if path.exists():
             return np.load(path)

@@ -43,8 +43,10 @@ DECODER_CHANNELS, DECODER_FRAMES, LATTE_FRAMES = 128, 9, 14
 class Plan:
     """Peak GPU memory of one generation. All sizes in GiB.
 
-    weights: of each part. work: what each stage needs beside its weights. peak: the largest sum
-    that is on the GPU at one time, at the given offload mode.
+    Attributes:
+        weights: of each part.
+        work: what each stage needs beside its weights.
+        peak: the largest sum that is on the GPU at one time, at the given offload mode.
     """
 
     model: str
@@ -54,7 +56,7 @@ class Plan:
     peak: float
 
     def fits(self, vram_gib: float) -> bool:
-        """Whether it fits a card."""
+        """Whether it fits a card of so many GiB, with SPARE left."""
         return self.peak + SPARE <= vram_gib
 
     def explain(self) -> str:
@@ -80,9 +82,19 @@ def plan(
 ) -> Plan:
     """Estimate the peak memory of one generation.
 
-    offload: "none", "model" or "sequential". tiling: decode a quarter of the frame at a time.
-    Classifier-free guidance doubles the transformer's batch. Activations stay at two bytes when the
-    weights are int8. Raises ValueError for an unknown model, dtype or offload.
+    Classifier-free guidance doubles the transformer's batch.
+
+    Args:
+        model: one of COGVIDEOX.
+        height: of the clip, in pixels.
+        width: of the clip, in pixels.
+        num_frames: of the clip.
+        dtype: of the weights, one of BYTES. With int8 activations stay at two bytes.
+        offload: "none", "model" or "sequential".
+        tiling: decode a quarter of the frame at a time.
+
+    Raises:
+        ValueError: the model, dtype or offload is unknown, or the clip has no pixel.
     """
     modes = ("none", "model", "sequential")
     if model not in COGVIDEOX or dtype not in BYTES or offload not in modes:
@@ -126,7 +138,8 @@ STRATEGIES = get_args(Strategy)
 class TrainingPlan:
     """Peak memory of each GPU in a training, in GiB.
 
-    training, validation: by part; a validation makes a clip with the same weights on the GPU.
+    Attributes:
+        training, validation: by part; a validation makes a clip with the same weights on the GPU.
     """
 
     model: str
@@ -156,7 +169,7 @@ class TrainingPlan:
         return self.peak + SPARE
 
     def fits(self, vram_gib: float) -> bool:
-        """Whether both fit a card."""
+        """Whether both fit a card of so many GiB, with SPARE left."""
         return self.needs <= vram_gib
 
     def explain(self) -> str:
@@ -184,12 +197,27 @@ def plan_training(
     weight_bytes: float = 0,
     tiling: bool = False,
 ) -> TrainingPlan:
-    """What each GPU needs for clips of this size, `batch` of them at a time on each.
+    """What each GPU needs for clips of this size. They and their texts were encoded before.
 
-    rank: of LoRA on the four projections of attention; 0 trains everything. ema: a float32 average.
-    optimizer_bytes: per trained value, 8 for Adam in float32 (4 in bfloat16, 4 for Muon).
-    weight_bytes: of the model's weights; 0 is 2 for a frozen base and 4 where they are trained.
-    Clips and texts are taken as encoded before. Raises ValueError for what does not go together.
+    Args:
+        model: one of TRANSFORMERS.
+        height: of the clips, in pixels.
+        width: of the clips, in pixels.
+        num_frames: of the clips.
+        batch: clips at a time on each GPU.
+        rank: of LoRA on the four projections of attention; 0 trains everything.
+        checkpointing: keep the inputs of blocks alone, and recompute the rest.
+        strategy: what is cut among GPUs: "zero2" gradients, optimizer and average; "fsdp2",
+            "tensor" and "pipeline" weights too; "tensor" part of the activations, "context" all
+            these and nothing else; "ddp" nothing.
+        gpus: how many.
+        ema: a float32 average.
+        optimizer_bytes: per trained value, 8 for Adam in float32 (4 in bfloat16, 4 for Muon).
+        weight_bytes: of the model's weights; 0 is 2 for a frozen base and 4 where they are trained.
+        tiling: a validation decodes a quarter of the frame at a time.
+
+    Raises:
+        ValueError: a name is unknown, a number too small, or heads or layers cannot be shared.
     """
     if model not in TRANSFORMERS or strategy not in STRATEGIES:
         raise ValueError(
@@ -251,7 +279,8 @@ def _tokens(model: str, height: int, width: int, num_frames: int) -> int:
 
 
 def options(vram_gib: float, gpus: int = 1, **settings) -> list[TrainingPlan]:
-    """All strategies that the model allows on so many GPUs, those that fit first, then by need."""
+    """All strategies that the model allows on so many GPUs, those that fit first, then by need;
+    `settings` are those of `plan_training`."""
     wanted: Sequence[Strategy] = ("ddp",) if gpus == 1 else STRATEGIES
     plans = []
     for strategy in wanted:

@@ -79,11 +79,13 @@ def exercises(chapter: int) -> dict[str, Callable[[Any], str | None]]:
 
 
 def check(exercise_id: str, answer: Any) -> Result:
-    """Say whether an answer is right, and if not, what to look at.
+    """Say whether an answer is right, and if not, what to look at; no wrong answer makes it raise,
+    so a notebook with open exercises runs through.
 
-    answer: whatever the exercise asks for, a value or a function; ``...`` or None counts as not
-    answered yet. Never raises for a wrong answer, so a notebook with open exercises runs through.
-    A number may be of any library; a generator is as good as a list.
+    Args:
+        exercise_id: such as "1.1".
+        answer: whatever the exercise asks for, a value or a function; ``...`` or None counts as not
+            answered yet. A number may be of any library; a generator is as good as a list.
     """
     checker, task, _ = _find(exercise_id := str(exercise_id))
     if answer is None or answer is ...:
@@ -156,7 +158,7 @@ def drawn(*shape: int, seed: int = 0) -> Any:
 
 
 def need(holds: Any, otherwise: str) -> None:
-    """Raise Wrong unless something holds. otherwise: what to look at."""
+    """Raise Wrong unless something holds; `otherwise` is what to look at."""
     if not holds:
         raise Wrong(otherwise)
 
@@ -171,9 +173,14 @@ def compare(
 ) -> str:
     """Raise Wrong at the first of some cases in which an answer and the solution differ.
 
-    cases: arguments, numbers or arrays. slips: hint -> the wrong function that needs it; one that
-    is like an answer on this case gives its hint. otherwise: the hint for any other answer.
-    Returns `praise`, for an answer that is right in all.
+    Args:
+        exercise_id: whose solution is right.
+        answer: the reader's function.
+        cases: arguments, numbers or arrays.
+        slips: hint -> the wrong function that needs it; one that is like an answer on this case
+            gives its hint.
+        otherwise: the hint for any other answer.
+        praise: what is returned for an answer that is right in all.
     """
     right = solved(exercise_id)
     for case in cases:

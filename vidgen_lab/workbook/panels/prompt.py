@@ -33,8 +33,13 @@ HISTORY = 4  # clips kept side by side
 class PromptPanel(Panel):
     """Type a prompt, move the sliders, press Generate; the last clips stay side by side.
 
-    pipe: the loaded pipeline. request: the values to start from. ideas: prompts to pick from.
-    Attributes: `request` (what the controls say now), `history` (all finished generations).
+    Args:
+        pipe: the loaded pipeline.
+        request: the values to start from.
+        ideas: prompts to pick from.
+
+    Attributes:
+        history: all finished generations, the newest last.
     """
 
     def __init__(
@@ -49,7 +54,11 @@ class PromptPanel(Panel):
 
     @property
     def request(self) -> GenerationRequest:
-        """What the controls say now. Raises RequestError, e.g. for an empty prompt."""
+        """What the controls say now.
+
+        Raises:
+            RequestError: no such request can be made, e.g. of an empty prompt.
+        """
         return self._base.with_(**{name: control.value for name, control in self.controls.items()})
 
     @property
@@ -85,7 +94,7 @@ class PromptPanel(Panel):
         self._say("Stopping after this step …")
 
     def wait(self, timeout: float | None = None) -> None:
-        """Block until the generation in the background has ended."""
+        """Block until the generation in the background has ended, or for `timeout` seconds."""
         if self._thread:
             self._thread.join(timeout)
 
