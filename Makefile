@@ -24,7 +24,7 @@ help:
 	@echo "make notebooks   run the chapters at tier tiny and clean them for a commit"
 	@echo "make bench       measure speed, memory and the quality of the embedded models"
 	@echo "make studies     experiments of chapters 4 and 5, the models' choices: hours, can be stopped"
-	@echo "make gpu         run the tests that need a GPU, and Latte and CogVideoX at full size"
+	@echo "make gpu         on a GPU: tests that need one, the chapters, Latte and CogVideoX at full size"
 	@echo "make lint        check style, floors, notebooks and generated pages"
 	@echo "make clean       remove .venv and caches (runs/ stays)"
 
@@ -70,6 +70,7 @@ studies: $(STAMP)
 
 gpu: $(STAMP)
 	@$(PY) -m pytest -m gpu $(ARGS)
+	@for n in 1 2 3 4 5; do $(PY) -m vidgen_lab chapter $$n --tier tiny || exit 1; done
 	@$(PY) benchmarks/full_size.py
 	@for how in "" --compile; do \
 	  $(PY) benchmarks/training_step.py --size XL/2 --batch 8 --rounds 3 $$how || exit 1; \

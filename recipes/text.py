@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -125,6 +126,7 @@ def reading_loss(model: Reading, batch: dict[str, Tensor], draw: Draw) -> Tensor
 @torch.no_grad()
 def accuracy(model: Reading, batch: dict[str, Tensor]) -> float:
     """Share of tokens from which all five attributes are read right."""
+    batch = send_to_device(batch, model.heads[0].weight.device)
     right = [
         read.argmax(-1) == batch["labels"][:, None, i]  # [B, L]
         for i, read in enumerate(model(batch["ids"]))

@@ -19,3 +19,10 @@ os.environ |= {
     "OMP_WAIT_POLICY": "passive",  # where others compute, waiting in a loop takes most of the time
 }
 runpy.run_path(str(OFFLINE / "sitecustomize.py"))
+
+
+def pytest_configure(config):
+    """Without `-m gpu` the processor calculates on every machine: what must be equal is so there to
+    the last bit, and two processes do not ask for two GPUs."""
+    if "gpu" not in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

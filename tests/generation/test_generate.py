@@ -217,7 +217,7 @@ def test_the_recipe_tells_all(pipe, folders, request_):
     assert recipe["model_revision"] == pipe.loaded.revision
     assert (recipe["dtype"], recipe["device"]) == ("float32", "cpu")
     assert recipe["scheduler"] == "CogVideoXDDIMScheduler"
-    assert recipe["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(recipe["versions"]["torch"])  # or with +cu130 behind it
     assert recipe["seconds"] > 0
     assert 0.05 < recipe["peak_memory_gib"] < 100
     assert recipe["device_name"]

@@ -38,6 +38,8 @@ def run_ffmpeg(*arguments: object, limit: float = 600.0) -> bytes:
         words[2:-1] = []  # the cause comes first, the verdict last, and much between
         # Addresses in memory would make every message another one.
         text = re.sub(r" @ 0x[0-9a-f]+", "", "; ".join(words))
+        if done.returncode < 0 and not text:  # as 7.0 of imageio-ffmpeg 0.6 does on any .ts
+            text = "it crashed; a newer one may not: pip install -U imageio-ffmpeg"
         raise FfmpegError(f"ffmpeg failed ({done.returncode}): {text or 'no message'}")
     return done.stdout
 

@@ -160,6 +160,15 @@ def test_the_message_of_ffmpeg_begins_with_the_cause(tmp_path):
         run_ffmpeg(*odd, "-c:v", "libx264", local(tmp_path / "out.mp4"))
 
 
+def test_a_crash_of_ffmpeg_says_what_may_help(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    with pytest.raises(FfmpegError, match="it crashed; a newer one may not: pip install"):
+        run_ffmpeg("-version")
+
+
 def test_messages_of_ffmpeg_are_the_same_every_time(source, tmp_path):
     messages = set()
     for _ in range(2):

@@ -222,6 +222,8 @@ class _Timed(VideoReader):
         tones = _TONES.format(_CURVES[facts.hdr]) if facts.hdr else ""
         filters += [tones, resize_filter(facts, settings.size, settings.mode)]
         filters += [f"fps={settings.fps}"] if settings.fps else []
+        # ffmpeg 7.0 forgets how long the last frame is shown, and MP4 would leave it out.
+        shown = f"if(DURATION\\,DURATION\\,{self.gap!r}/TB)"
         sound: tuple = ("-an",)
         if settings.audio and facts.audio_codec:
             start, stop = (seconds + self.origin for seconds in self.seconds(cut))
@@ -232,6 +234,7 @@ class _Timed(VideoReader):
             # What every player shows and can be read at random places.
             *("-c:v", "libx264", "-crf", settings.crf, "-preset", settings.preset, "-threads", 1),
             *("-g", settings.gop, "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-sn", "-dn"),
+            *("-bsf:v", f"setts=pts=PTS:dts=DTS:duration={shown}"),
             *("-fps_mode", "passthrough", local(target)),
         ]
 
