@@ -9,7 +9,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -164,7 +165,16 @@ def _parse(schema: Any, pair: str) -> dict[str, Any]:
 
 
 def _defaults(schema: Any) -> dict[str, Any]:
-    return OmegaConf.to_container(OmegaConf.structured(schema))
+    """Plain values by name, MISSING where there is no default. `OmegaConf.structured` says the same
+    from 2.4 on; the 2.3 that Colab has knows no Literal."""
+    made = {
+        f.name: f.default_factory() if callable(f.default_factory) else f.default
+        for f in fields(schema)
+    }
+    return {
+        name: MISSING if value is NO_DEFAULT else asdict(value) if is_dataclass(value) else value
+        for name, value in made.items()
+    }
 
 
 def _settings(schema: type[T], values: Mapping[str, Any], place: str) -> T:
