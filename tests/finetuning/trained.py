@@ -30,6 +30,7 @@ def old_torchao(folder: Path) -> Path:
     """A folder of packages with a torchao that PEFT refuses; Colab has such a one."""
     (folder / "torchao").mkdir(parents=True)
     (folder / "torchao" / "__init__.py").write_text("__version__ = '0.10.0'\n")
+    (folder / "torchao" / "quantization.py").write_text("quantize_ = None\n")
     (folder / "torchao-0.10.0.dist-info").mkdir()
     (folder / "torchao-0.10.0.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n"

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from diffusers import CogVideoXTransformer3DModel
+from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save
 from torch import nn
@@ -38,6 +39,8 @@ from vidgen_lab.generation.lora_file import (
 )
 
 _OURS = "finetune.json"  # in a pipeline that a fine-tuning wrote
+# settings that some diffusers takes for given
+_ALWAYS = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "lora_dropout", "bias")
 
 
 def save_lora(
@@ -72,7 +75,9 @@ def save_lora(
     known = dict(facts or {}) | {"trained_alpha": config["lora_alpha"]}
     config |= {"lora_alpha": config["r"], "alpha_pattern": config["rank_pattern"]}
     config |= {"use_rslora": False, "lora_dropout": 0.0}  # a pipeline would go on dropping out
-    own = {f"{PREFIX}{name}": value for name, value in config.items()}
+    usual = LoraConfig().to_dict()
+    # an older PEFT refuses a file with any setting that it does not know, even at its default
+    own = {f"{PREFIX}{n}": v for n, v in config.items() if n in _ALWAYS or v != usual.get(n)}
     header = {
         "format": "pt",
         SETTINGS: json.dumps(own, default=sorted, indent=2, sort_keys=True),  # sets

@@ -153,7 +153,7 @@ def inspect_lora(
     try:
         alpha, scales, wrong = _strengths(header, modules)
     except (ArithmeticError, AttributeError, TypeError, ValueError, re.error) as error:
-        raise LoRAError(f"{path}: its header is damaged: {error}") from None
+        raise LoRAError(f"{path}: its header is damaged, or of a newer PEFT: {error}") from None
     problems += wrong
     ups = [tensor.float() for name, tensor in tensors.items() if ".lora_B." in name]
     if ups and not any(tensor.any() for tensor in ups):
