@@ -172,16 +172,14 @@ class RunFolder:
     ) -> None:
         """Write the checkpoint of a step and remove old ones.
 
-        A kill or an error in between leaves the checkpoints of other steps as they were.
+        A kill or an error in between leaves the checkpoints of other steps as they were;
+        CheckpointError if it cannot be written.
 
         Args:
             step: how many are done.
             tensors: by NAME and name, become NAME.safetensors.
             states: of tensors and plain values, become NAME.pt.
             keep_last: how many of the newest stay, at least 1; the best one stays as well.
-
-        Raises:
-            CheckpointError: it could not be written.
         """
         final = self.checkpoints / f"step_{step:08d}"
         part = self.checkpoints / f".{uuid.uuid4().hex}.part"
@@ -236,14 +234,8 @@ class RunFolder:
 
 
 class Checkpoint:
-    """One whole checkpoint: checked against its checksums when opened.
-
-    Args:
-        run: the id it must bear; "" takes any.
-
-    Raises:
-        CheckpointError: it is torn or foreign.
-    """
+    """One whole checkpoint of the run with this id ("" takes any), checked against its checksums
+    when opened: CheckpointError for a torn or foreign one."""
 
     def __init__(self, path: str | Path, run: str = "") -> None:
         self.path = Path(path)

@@ -110,8 +110,7 @@ class DatasetConfig:
         balanced: see `BucketBatchSampler`.
         models: folder, or embedded name, with vae/, tokenizer/ and text_encoder/.
         max_text_length: tokens.
-        caption_dropout: share of clips that are shown without their caption, for classifier-free
-            guidance.
+        caption_dropout: share of clips shown without their caption, for guidance.
     """
 
     folder: str = config.MISSING
@@ -171,9 +170,7 @@ def listed() -> dict[str, str]:
 def load_run(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's settings from a YAML file or a listed name, changed by NAME=VALUE pairs.
 
-    Raises:
-        FileNotFoundError: there is neither; it names what there is.
-        ConfigError: a setting does not exist or does not fit, in one line.
+    Raises FileNotFoundError naming what there is, or ConfigError in one line.
     """
     return config.load_listed(RunConfig, CONFIGS, source, overrides)
 
@@ -186,8 +183,7 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """`run` for every combination of values; what is done is not done again.
 
-    Returns a row of values and numbers for each; a run that was killed is resumed by its own
-    checkpoints.
+    Returns a row of values and numbers for each; a run that was killed goes on.
 
     Args:
         grid: {"optimizer.learning_rate": [1e-4, 1e-3], ...}.

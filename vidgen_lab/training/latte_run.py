@@ -44,8 +44,7 @@ class Parts:
 
     @classmethod
     def load(cls, name: str, max_text_length: int, device: torch.device) -> "Parts":
-        """From a folder in diffusers' layout, or an embedded model by name; texts have
-        max_text_length tokens."""
+        """From a folder in diffusers' layout, or an embedded model by name."""
         folder = Path(name) if Path(name).is_dir() else model_dir(name)
         vae = FrameVAE.from_diffusers(folder).float().to(device).requires_grad_(False)
         return cls(vae, TextEncoder.from_diffusers(folder, max_text_length, device))

@@ -48,8 +48,7 @@ class ObjectiveConfig:
         vlb_weight: of the bound that teaches a model with twice the channels its variance.
         frame_difference: weight of the error in the differences between neighbouring frames.
         alignment: weight of 1 - cosine between features of prediction and truth.
-        expert_boundary: from this level up one of `TwoExperts` works, below it the other; 0 has
-            one.
+        expert_boundary: from this level up one of `TwoExperts` works, below it the other; 0: one.
     """
 
     prediction: Literal["epsilon", "x0", "v", "flow"] = "v"

@@ -113,13 +113,11 @@ class OptimizerConfig:
 
     Attributes:
         name: "adamw", or "muon": Muon (Jordan 2024) for the matrices inside the blocks and AdamW
-            for everything else. AdamW is for models that were trained with it before (arXiv
-            2605.10468).
+            for the rest. A model trained with AdamW before stays with it (arXiv 2605.10468).
         learning_rate, muon_learning_rate: of AdamW and of Muon, where the schedule has 1.
         betas: of AdamW.
         weight_decay: for matrices; norms, biases, embeddings and position tables are left alone.
-        schedule: constant, cosine, exponential or stable_decay, after `warmup` steps of linear
-            rise.
+        schedule: constant, cosine, exponential or stable_decay, after `warmup` linear steps.
         end: what is left of the rate at the end, as a share (cosine; exponential, there above 0).
         decay_share: the part of the run over which stable_decay goes to 0.
     """
