@@ -24,5 +24,5 @@ runpy.run_path(str(OFFLINE / "sitecustomize.py"))
 def pytest_configure(config):
     """Without `-m gpu` the processor calculates on every machine: what must be equal is so there to
     the last bit, and two processes do not ask for two GPUs."""
-    if "gpu" not in config.option.markexpr:
+    if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

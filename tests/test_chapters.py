@@ -34,7 +34,7 @@ def finished(request, tmp_path_factory):
         return folder, subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
     with ThreadPoolExecutor(2) as pool:
-        return {path: pool.submit(run, path) for path in wanted}
+        yield {path: pool.submit(run, path) for path in wanted}
 
 
 @CHAPTERS

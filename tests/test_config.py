@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from omegaconf import OmegaConf
 
 from vidgen_lab.config import ConfigError, load
 
@@ -70,6 +71,12 @@ def test_dicts_and_settings_by_name():
     assert got.parts == {"text encoder": 9.0, "a.b/C-1": 0.5}
     assert got.named == {"owner/model-1.5": Gates(min_side=8)}
     assert got.list_of == (Gates(), Gates(size=(1, 2)))
+
+
+def test_settings_are_read_without_what_omegaconf_2_3_lacks(monkeypatch):
+    """Colab's OmegaConf makes no structure of a dataclass with a Literal."""
+    monkeypatch.delattr(OmegaConf, "structured")
+    assert load(Settings, {"steps": 1}) == Settings(1)
 
 
 def test_text_on_the_command_line_stays_text():

@@ -167,14 +167,11 @@ def _parse(schema: Any, pair: str) -> dict[str, Any]:
 def _defaults(schema: Any) -> dict[str, Any]:
     """Plain values by name, MISSING where there is no default. `OmegaConf.structured` says the same
     from 2.4 on; the 2.3 that Colab has knows no Literal."""
-    made = {
-        f.name: f.default_factory() if callable(f.default_factory) else f.default
-        for f in fields(schema)
-    }
-    return {
-        name: MISSING if value is NO_DEFAULT else asdict(value) if is_dataclass(value) else value
-        for name, value in made.items()
-    }
+    found = {}
+    for one in fields(schema):
+        value = one.default_factory() if callable(one.default_factory) else one.default
+        found[one.name] = asdict(value) if is_dataclass(value) else value
+    return {name: MISSING if value is NO_DEFAULT else value for name, value in found.items()}
 
 
 def _settings(schema: type[T], values: Mapping[str, Any], place: str) -> T:

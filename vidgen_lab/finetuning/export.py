@@ -116,7 +116,7 @@ def save_pipeline(
     (new / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
     transformer.save_pretrained(new / "transformer")
     (new / _OURS).write_text(json.dumps(about, indent=2, default=str), encoding="utf-8")
-    check_pipeline_folder(folder)
+    check_pipeline_folder(folder)  # again: writing takes a while
     if folder.exists():
         shutil.rmtree(folder)
     return new.rename(folder)
