@@ -36,8 +36,10 @@ chapter: $(STAMP)
 lab: $(STAMP)
 	@$(PY) -m jupyterlab --notebook-dir=notebooks $(ARGS)
 
+# Several processes, and each has a stretch of the tests, so that what a file's tests share is mostly
+# made once. Not one for every core of a large machine: they compute with threads of their own.
 test: $(STAMP)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 # It sees the packages of the first environment; what Ray brings along moves no pin of theirs.
 SITE := -c "import sysconfig; print(sysconfig.get_path('purelib'))"

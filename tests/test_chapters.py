@@ -4,7 +4,6 @@ import ast
 import importlib
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import pytest
@@ -20,32 +19,17 @@ def test_there_is_a_chapter():
     assert 1 in runner.chapters()
 
 
-@pytest.fixture(scope="module")
-def finished(request, tmp_path_factory):
-    """The chapters that are asked for, each in a folder of its own and two at a time: one alone
-    leaves much of two cores idle."""
-    asked = " ".join(item.name for item in request.session.items)
-    wanted = [path for path in runner.chapters().values() if f"artefacts[{path.stem}]" in asked]
-
-    def run(path):
-        folder = tmp_path_factory.mktemp(path.stem)
-        command = [sys.executable, "-m", "vidgen_lab", "chapter", path.stem[:2], "--tier", "ci"]
-        command += ["--out", str(folder / "rün 1")]
-        return folder, subprocess.run(command, cwd=folder, capture_output=True, text=True)
-
-    with ThreadPoolExecutor(2) as pool:
-        yield {path: pool.submit(run, path) for path in wanted}
-
-
 @CHAPTERS
-def test_a_chapter_runs_and_leaves_sound_artefacts(path, finished):
-    folder, done = finished[path].result()
+def test_a_chapter_runs_and_leaves_sound_artefacts(path, tmp_path):
+    out = tmp_path / "rün 1"
+    command = [sys.executable, "-m", "vidgen_lab", "chapter", path.stem[:2], "--tier", "ci"]
+    command += ["--out", str(out)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    out = folder / "rün 1"
     for line in (out / path.name, (out / path.name).with_suffix(".html")):
         assert str(line) in done.stdout
     assert list(out.glob("artefacts/**/*.mp4"))
-    assert [p.name for p in folder.iterdir()] == [out.name], "files outside the run's folder"
+    assert [p.name for p in tmp_path.iterdir()] == [out.name], "files outside the run's folder"
     committed, run = (_checked(nbformat.read(p, as_version=4)) for p in (path, out / path.name))
     assert committed, "tag a cell whose output must never drift: nbval-check-output"
     assert run == committed
