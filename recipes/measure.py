@@ -35,7 +35,7 @@ from vidgen_lab.video.sheets import film_strip, write_png
 from vidgen_lab.video.tensors import to_pixels
 
 CARDS = Path(__file__).resolve().parent / "cards"
-LATTE_STEPS, LATTE_GUIDANCE = 25, 4.0
+LATTE_STEPS, LATTE_GUIDANCE = 25, 1.5
 REPEATS = 4  # of the clip that is timed
 LIKELY = "a red ball bouncing over the ocean"
 

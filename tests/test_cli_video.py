@@ -11,6 +11,7 @@ import pytest
 
 from tests.tiny_models import build_tiny
 from vidgen_lab import cli
+from vidgen_lab.settings import tiers
 from vidgen_lab.video.reader import read_clip
 
 SMALL = ("--tier", "ci", "--steps", "2", "--height", "32", "--width", "32", "--frames", "9")
@@ -51,6 +52,15 @@ def test_a_prompt_becomes_a_video_and_its_recipe_repeats_it(model, here, capsys)
     other = ["video", "--recipe", "one.json", "--seed", "4", "--tier", "ci", "--out", "three.mp4"]
     assert cli.main(other) == 0
     assert (read_clip("three.mp4").frames != one.frames).any()
+
+
+def test_a_listed_model_has_its_own_rate_and_guidance(model, here, monkeypatch):
+    facts = tiers.ModelFacts(str(model), "float32", fps=16, guidance_scale=5)
+    monkeypatch.setattr(tiers, "model_facts", lambda name: facts)
+    assert video(model, "a red ball", "--out", "a.mp4") == 0
+    assert video(model, "a red ball", "--out", "b.mp4", "--guidance", "2") == 0
+    recipes = [json.loads((here / f"{n}.json").read_text("utf-8")) for n in "ab"]
+    assert [(r["fps"], r["guidance_scale"]) for r in recipes] == [(16, 5), (16, 2)]
 
 
 def test_the_file_is_named_after_the_prompt_and_never_overwritten(model, here):

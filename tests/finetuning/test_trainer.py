@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tests.finetuning.clips import CAPTIONS, write_clips
 from tests.finetuning.trained import trained_transformer
 from tests.tiny_models import tiny_pipeline
+from vidgen_lab.finetuning import trainer as trainer_module
 from vidgen_lab.finetuning.config import FinetuneConfig, SampleConfig
 from vidgen_lab.finetuning.dataset import DataConfig
 from vidgen_lab.finetuning.export import SelfCheck, probe_inputs
@@ -31,6 +32,7 @@ from vidgen_lab.generation.lora import load_lora
 from vidgen_lab.generation.lora_file import LoRAError, inspect_lora
 from vidgen_lab.generation.request import GenerationRequest, RequestError
 from vidgen_lab.settings import hardware
+from vidgen_lab.settings.tiers import ModelFacts
 from vidgen_lab.training.config import TrainingConfig
 from vidgen_lab.training.optim import OptimizerConfig
 
@@ -202,6 +204,17 @@ def test_samples_of_weights_that_learn_beside_16_bits(config, method):
 def test_samples_that_cannot_be_made_are_refused_before_the_first_step(config, prompt, more, said):
     with pytest.raises(RequestError, match=said):
         CogVideoTrainer(replace(config, samples=SampleConfig((prompt,), **more)))
+
+
+@pytest.mark.parametrize(
+    "scale,known,taken", [(None, 3.5, 3.5), (None, None, 6.0), (2.0, 3.5, 2.0)]
+)
+def test_samples_are_guided_as_suits_the_model(config, monkeypatch, scale, known, taken):
+    facts = known and ModelFacts("tiny", "float32", fps=8, guidance_scale=known)
+    monkeypatch.setattr(trainer_module, "model_facts", lambda name: facts)
+    samples = SampleConfig((CAPTIONS[0],), guidance_scale=scale)
+    (request,) = CogVideoTrainer(replace(config, samples=samples)).requests
+    assert request.guidance_scale == taken
 
 
 @pytest.mark.parametrize("layout", ["2b", "1.5"])

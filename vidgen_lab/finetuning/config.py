@@ -26,12 +26,13 @@ class SampleConfig:
     Attributes:
         prompts: one clip of each, with the same seed every time.
         images: the first frame of each, for image-to-video models.
+        guidance_scale: None is what suits the model; 6 for one that is not in the list.
     """
 
     prompts: tuple[str, ...] = ()
     images: tuple[Path, ...] = ()
     num_inference_steps: int = 25
-    guidance_scale: float = 6.0
+    guidance_scale: float | None = None
     seed: int = 0
 
 

@@ -45,7 +45,7 @@ from vidgen_lab.generation.stock import DTYPE, quantized
 from vidgen_lab.generation.words import ignored_words
 from vidgen_lab.progress import quiet_loading
 from vidgen_lab.settings.hardware import probe
-from vidgen_lab.settings.tiers import model_facts
+from vidgen_lab.settings.tiers import ModelFacts, model_facts
 from vidgen_lab.settings.weights import IMAGE_TO_VIDEO, TEXT_TO_VIDEO
 from vidgen_lab.training import distributed
 from vidgen_lab.training.checkpoint import RunFolder, settings_of_a_run
@@ -254,17 +254,19 @@ class CogVideoTrainer:
 
     def _request(self, prompt: str) -> GenerationRequest:
         """For a sample; RequestError where the model cannot meet it."""
-        data, samples, facts = self.config.data, self.config.samples, model_facts(self.config.model)
+        data, samples, name = self.config.data, self.config.samples, self.config.model
+        facts = model_facts(name) or ModelFacts(name, dtype="auto", fps=8.0)
+        scale = samples.guidance_scale
         request = GenerationRequest(
             prompt,
             num_inference_steps=samples.num_inference_steps,
-            guidance_scale=samples.guidance_scale,
+            guidance_scale=facts.guidance_scale if scale is None else scale,
             num_frames=data.num_frames,
             height=data.height,
             width=data.width,
-            fps=facts.fps if facts else 8.0,
+            fps=facts.fps,
             seed=samples.seed,
-            model=self.config.model,
+            model=name,
         )
         validate_request(request, self.spec.limits)
         return request

@@ -81,7 +81,9 @@ def run(args: argparse.Namespace) -> int | None:
             limits = ModelLimits.from_folder(locate(args.model, args.download))
             own = dict(zip(("num_frames", "height", "width"), limits.native, strict=True))
             facts = model_facts(args.model)
-            changes = own | ({"fps": facts.fps} if facts else {}) | changes
+            if facts:
+                own |= {"fps": facts.fps, "guidance_scale": facts.guidance_scale}
+            changes = own | changes
         request = GenerationRequest.for_tier(choice.tier, **changes)
     words = "".join(c if c.isalnum() else " " for c in request.prompt.lower()).split()
     named = ("-".join(words)[:60].rstrip("-") or "video") + ".mp4"

@@ -207,13 +207,15 @@ def apply_memory_options(
 def fingerprint(folder: Path) -> str:
     """Twelve characters that change with the model: the hub's commit, or a hash of the folder.
 
-    Of weight files the size and both ends (1 MiB each) are hashed, so that it stays quick.
+    Of weight files the size and both ends (1 MiB each) are hashed, so that it stays quick. What was
+    measured of an embedded model, its report.json, is not the model.
     """
     folder = Path(folder)
     if folder.parent.name == "snapshots":
         return folder.name[:12]
     digest, end = hashlib.sha256(), 2**20
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors")):
+    files = (p for p in folder.rglob("*") if p.suffix in (".json", ".safetensors"))
+    for path in sorted(p for p in files if p.name != "report.json"):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()} {size}\n".encode())
         with path.open("rb") as file:

@@ -56,7 +56,7 @@ class GenerationRequest:
     prompt: str
     negative_prompt: str = ""
     num_inference_steps: int = 25
-    guidance_scale: float = 6.0
+    guidance_scale: float = 3.0
     num_frames: int = 16
     height: int = 64
     width: int = 96

@@ -27,6 +27,7 @@ class ModelFacts:
     Attributes:
         dtype: the precision it was published for.
         fps: native frame rate; the files do not say it.
+        guidance_scale: how much of it suits the model; 6 is CogVideoX's own.
         parts: GiB of each part to download.
         also_known_as: former hub ids, under which an earlier download may lie in the cache.
     """
@@ -34,6 +35,7 @@ class ModelFacts:
     name: str
     dtype: str
     fps: float
+    guidance_scale: float = 6.0
     parts: dict[str, float] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()
     embedded: bool = False
@@ -59,7 +61,7 @@ class Tier(Checked, offload=OFFLOAD_MODES, dtype=DTYPES):
 
     Attributes:
         height, width: pixels.
-        fps: frames per second; where tiers.yaml gives none, the model's native rate.
+        fps, guidance_scale: where tiers.yaml gives none, those of the model.
         dtype: "auto" (the model's own precision as far as the device calculates in it) or a name.
         offload: "none", "model" (one part of the pipeline on the GPU at a time) or "sequential"
             (one layer at a time); ignored without an accelerator.
@@ -137,7 +139,8 @@ def _read(path: Path) -> tuple[dict[str, Tier], dict[str, ModelFacts]]:
             raise ConfigError(
                 f"{path}: tiers.{name} names the unknown model {entry.get('model')!r}"
             )
-        given = {"name": name, "fps": models[entry["model"]].fps} | entry
+        model = models[entry["model"]]
+        given = {"name": name, "fps": model.fps, "guidance_scale": model.guidance_scale} | entry
         tiers[name] = load(Tier, given, where=f"{path}: tiers.{name}")
     return tiers, models
 
