@@ -96,7 +96,7 @@ COMMON = [
     "training.tensorboard=false", "check=false",
 ]  # fmt: skip
 CLIPS, HELD_OUT = 64, 8
-SAMPLING = {"num_inference_steps": 12, "guidance_scale": 6.0}
+SAMPLING = {"num_inference_steps": 12, "guidance_scale": 6.0}  # of all runs that are recorded
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def test_a_prompt_becomes_a_video_and_its_recipe_repeats_it(model, here, capsys)
     assert "Denoising: 2/2 steps" in out
     recipe = json.loads((here / "one.json").read_text(encoding="utf-8"))
     assert (recipe["prompt"], recipe["seed"], recipe["num_frames"]) == ("a red ball", 3, 9)
+    assert (recipe["fps"], recipe["guidance_scale"]) == (8, 6)  # not the tier's, which are toy's
 
     assert cli.main(["video", "--recipe", "one.json", "--out", "two.mp4"]) == 0
     one, two = read_clip("one.mp4"), read_clip("two.mp4")

@@ -120,10 +120,10 @@ def model_part(report: Mapping[str, Any]) -> str:
     share = report["adherence"]
     named = [n for n in share if n not in ("prompts", "all_right", "all_right_unseen")]
     named.sort(key=share.get, reverse=True)
-    told = ", ".join(f"the {name} in {share[name]:.0%}" for name in named)
+    told = ", ".join(f"the {name} in {share[name]:.1%}" for name in named)
     sentences = (
         f"Of {share['prompts']} held-out prompts the shipped model gets {told} right, and "
-        f"everything at once in {share['all_right']:.0%}. Its VAE reaches "
+        f"everything at once in {share['all_right']:.1%}. Its VAE reaches "
         f"{report['vae_psnr_db']['mean']:.1f} dB. The judge reads fresh renders with "
         f"{min(report['judge_accuracy'].values()):.1%} or more per attribute."
     )

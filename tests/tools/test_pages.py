@@ -92,7 +92,7 @@ def test_the_model_is_described_by_its_report_best_first():
     }
     text = " ".join(pages.model_part(report).split())
     assert "Of 80 held-out prompts" in text
-    assert "the style in 97%, the subject in 50% right, and everything at once in 25%" in text
+    assert "the style in 97.0%, the subject in 50.0% right, and everything at once in 25.0%" in text
     assert "31.3 dB" in text and "99.1% or more" in text
 
 

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int | None:
     )
     from vidgen_lab.generation.words import words_note
     from vidgen_lab.progress import Progress
-    from vidgen_lab.settings.tiers import model_facts, resolve_tier
+    from vidgen_lab.settings.tiers import ModelFacts, model_facts, resolve_tier
 
     names = {field.name for field in fields(GenerationRequest)}
     changes = {n: value for n, value in vars(args).items() if n in names and value is not None}
@@ -80,9 +80,8 @@ def run(args: argparse.Namespace) -> int | None:
         if args.model not in (None, choice.tier.model):  # the tier's sizes are for the tier's model
             limits = ModelLimits.from_folder(locate(args.model, args.download))
             own = dict(zip(("num_frames", "height", "width"), limits.native, strict=True))
-            facts = model_facts(args.model)
-            if facts:
-                own |= {"fps": facts.fps, "guidance_scale": facts.guidance_scale}
+            facts = model_facts(args.model) or ModelFacts(args.model, dtype="auto", fps=8.0)
+            own |= {"fps": facts.fps, "guidance_scale": facts.guidance_scale}
             changes = own | changes
         request = GenerationRequest.for_tier(choice.tier, **changes)
     words = "".join(c if c.isalnum() else " " for c in request.prompt.lower()).split()

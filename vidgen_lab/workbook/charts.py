@@ -153,7 +153,8 @@ def images(
             low, high = scale
             shown = axis.imshow(array, cmap=cmap, vmin=low, vmax=high, aspect=aspect)
             if mark:
-                axis.plot(mark[1], mark[0], "s", ms=9, mfc="none", mec="white", mew=1.6)
+                for colour, width in (("black", 3), ("white", 1.4)):  # seen on any ground
+                    axis.plot(mark[1], mark[0], "s", ms=9, mfc="none", mec=colour, mew=width)
             ticks = {} if options else {"xticks": [], "yticks": []}
             axis.set(title=name, **ticks | options)
             if note:

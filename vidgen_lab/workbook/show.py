@@ -128,12 +128,13 @@ def plain_log(side: Any, dense: float) -> None:
 
 
 def _encode(figure: Any, alt: str) -> Picture:
-    """A small PNG: a chart has few colours, and one with a colour scale needs them all."""
+    """A small PNG: a chart has few colours (with less, small marks lose theirs), one with a colour
+    scale needs them all."""
     raw = io.BytesIO()
     figure.savefig(raw, format="png")
     scale = any(axis.images for axis in figure.axes)
     image = Image.open(raw).convert("RGB")
-    image = image.quantize(256) if scale else image.quantize(48, dither=0)
+    image = image.quantize(256) if scale else image.quantize(128, dither=0)
     packed = io.BytesIO()
     image.save(packed, format="png", optimize=True)
     return Picture(packed.getvalue(), image.width, alt)

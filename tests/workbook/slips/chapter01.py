@@ -29,8 +29,8 @@ RIGHT = [
     ("1.3", lambda n: max(1, round((n - 1) / 8)) * 8 + 1),
     ("1.3", lambda n: max(1, (n + 3) // 8) * 8 + 1),  # above, where both are equally near
     ("1.4", lambda t, h, w: TEXT + (t + 3) // 4 * h * w / 256),
-    ("1.7", np.int64(4)),
-    ("1.7", 4.0),
+    ("1.7", np.int64(2)),
+    ("1.7", 2.0),
 ]
 
 SLIPS = [
@@ -39,6 +39,7 @@ SLIPS = [
     ("1.2", 6, "go further"),
     ("1.7", 2.5, "whole number"),
     ("1.7", 25, "the fewest"),
+    ("1.7", 4, "one step less"),
     ("1.3", lambda n: n // 8 * 8, "multiple of 8"),
     ("1.3", lambda n: round((n - 1) / 4) * 4 + 1, "4N+1"),
     ("1.3", lambda n: max((n - 1) // 8, 1) * 8 + 1, "look above"),

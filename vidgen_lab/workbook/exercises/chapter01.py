@@ -177,11 +177,13 @@ def exercise_1_6(answer: str) -> str:
 def exercise_1_7(answer: int) -> str:
     """find the fewest steps at which "a red ball bouncing over the ocean" is seen, word by word
 
-    answer = 4
+    answer = 2
     """
     need(answer >= 1 and answer % 1 == 0, "hand in a whole number of steps, 1 or more")
     need(answer <= 12, f"{answer} steps will do, but are they the fewest? Try half of them")
     for seed in (0, 1, 2):
         seen = _seen(num_inference_steps=int(answer), seed=seed)
         need(seen.all_right, f"with seed {seed} the judge sees {seen}: a few more steps")
+    fewer = [_seen(num_inference_steps=int(answer) - 1, seed=s) for s in (0, 1, 2) if answer > 1]
+    need(not (fewer and all(one.all_right for one in fewer)), "one step less will do as well")
     return f"right: {answer} steps are enough for every word of {FULL_PROMPT!r}"
