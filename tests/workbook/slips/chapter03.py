@@ -39,6 +39,7 @@ SLIPS = [
         "now modulate it",
     ),
     ("3.8", 0.6, "more steps"),
+    ("3.8", 0.03, "more steps"),  # nothing was changed
     ("3.8", 12.0, "about 1"),
     ("3.1", lambda h, w, t, p: t * (h // p) * (w // p), "8 times smaller"),
     ("3.1", lambda h, w, t, p: t * (h // 8) * (w // 8), "joins p×p"),
