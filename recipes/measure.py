@@ -184,6 +184,8 @@ def fill(folder: Path, numbers: dict, **more: str) -> None:
     notes = CARDS / f"{folder.name}-notes.md"
     runs = (json.loads(f.read_text("utf-8")) for f in (folder / "recipe").glob("*_run.json"))
     commits = {code or "unknown" for run in runs for code in run["code"].split(", ")}
+    for file in (folder / "recipe").glob("commits.txt"):  # of what was trained before run.json
+        commits |= set(file.read_text("utf-8").strip().split(", "))
     millions = {name: count / 1e6 for name, count in numbers["parameters"].items()}
     card = (CARDS / f"{folder.name}.md").read_text("utf-8").format(
         **numbers,

@@ -255,7 +255,7 @@ class CogVideoTrainer:
     def _request(self, prompt: str) -> GenerationRequest:
         """For a sample; RequestError where the model cannot meet it."""
         data, samples, name = self.config.data, self.config.samples, self.config.model
-        facts = model_facts(name) or ModelFacts(name, dtype="auto", fps=8.0)
+        facts = model_facts(name) or ModelFacts(name)
         scale = samples.guidance_scale
         request = GenerationRequest(
             prompt,

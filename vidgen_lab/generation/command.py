@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int | None:
         if args.model not in (None, choice.tier.model):  # the tier's sizes are for the tier's model
             limits = ModelLimits.from_folder(locate(args.model, args.download))
             own = dict(zip(("num_frames", "height", "width"), limits.native, strict=True))
-            facts = model_facts(args.model) or ModelFacts(args.model, dtype="auto", fps=8.0)
+            facts = model_facts(args.model) or ModelFacts(args.model)
             own |= {"fps": facts.fps, "guidance_scale": facts.guidance_scale}
             changes = own | changes
         request = GenerationRequest.for_tier(choice.tier, **changes)

@@ -22,19 +22,19 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known about a published model before any of it is loaded.
+    """What is known about a model before any of it is loaded; the defaults are CogVideoX's.
 
     Attributes:
         dtype: the precision it was published for.
         fps: native frame rate; the files do not say it.
-        guidance_scale: how much of it suits the model; 6 is CogVideoX's own.
+        guidance_scale: how much of it suits the model.
         parts: GiB of each part to download.
         also_known_as: former hub ids, under which an earlier download may lie in the cache.
     """
 
     name: str
-    dtype: str
-    fps: float
+    dtype: str = "auto"
+    fps: float = 8.0
     guidance_scale: float = 6.0
     parts: dict[str, float] = field(default_factory=dict)
     also_known_as: tuple[str, ...] = ()

@@ -184,6 +184,6 @@ def exercise_1_7(answer: int) -> str:
     for seed in (0, 1, 2):
         seen = _seen(num_inference_steps=int(answer), seed=seed)
         need(seen.all_right, f"with seed {seed} the judge sees {seen}: a few more steps")
-    fewer = [_seen(num_inference_steps=int(answer) - 1, seed=s) for s in (0, 1, 2) if answer > 1]
-    need(not (fewer and all(one.all_right for one in fewer)), "one step less will do as well")
+    fewer = (_seen(num_inference_steps=int(answer) - 1, seed=s).all_right for s in (0, 1, 2))
+    need(answer == 1 or not all(fewer), "one step less will do as well")
     return f"right: {answer} steps are enough for every word of {FULL_PROMPT!r}"
